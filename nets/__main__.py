@@ -1,0 +1,116 @@
+"""`python -m nets` lists the nets; `python -m nets vgg16 batch=4 [argument=value ...]` prints a net's layer table."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from nets import NetError, build, names
+
+if TYPE_CHECKING:
+    from tracking.record import Layer
+
+USAGE = "python -m nets NAME [batch=N] [argument=value ...]"
+
+
+def main(words: list[str]) -> int:
+    """0, or 2 after one sentence on stderr about what is wrong with the words."""
+    if not words:
+        Console().print("\n".join([*names(), "", "or any of keras.applications, e.g. MobileNetV3Large", USAGE]))
+        return 0
+    try:
+        name, batch, args = parse(words)
+        _quieten_tensorflow()
+        model = build(name, **args)
+    except ValueError as error:  # NetError and what Keras says of an impossible size
+        Console(stderr=True, soft_wrap=True).print(f"nets: {error}", markup=False, highlight=False)
+        return 2
+    from nets.layers import rows, totals, training_flops
+
+    forward, training = rows(model, batch), rows(model, batch, training=True)
+    console = Console()
+    console.print(table(f"{name}, batch {batch}", forward))
+    everything = totals(training)
+    console.print(
+        f"{everything.trainable_params:,} trainable and {everything.other_params:,} other parameters; "
+        f"forward {totals(forward).flops / 1e9:,.2f} GFLOP, training step {training_flops(training) / 1e9:,.2f} GFLOP; "
+        f"activations {totals(forward).activation_bytes / 1e6:,.1f} MB"
+    )
+    if everything.uncounted:
+        console.print(f"FLOPs not counted: {', '.join(everything.uncounted)}")
+    return 0
+
+
+def parse(words: list[str]) -> tuple[str, int, dict[str, Any]]:
+    """The name, the batch and the net's arguments. Raises NetError."""
+    name, *pairs = words
+    if "=" in name or name.startswith("-"):
+        raise NetError(f"expected {USAGE}. Received: {' '.join(words)}")
+    args: dict[str, Any] = {"batch": 1}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise NetError(f"expected argument=value. Received: {pair}")
+        args[key] = _value(value)
+    batch = args.pop("batch")
+    if type(batch) is not int or batch < 1:
+        raise NetError(f"expected batch to be a positive integer. Received: batch={batch}")
+    return name, batch, args
+
+
+def table(title: str, layers: tuple[Layer, ...]) -> Table:
+    """A line a layer; MB are the activations'."""
+    result = Table(title=title)
+    for column in ("name", "kind", "output shape"):
+        result.add_column(column, overflow="fold")
+    for column in ("parameters", "GFLOP", "MB"):
+        result.add_column(column, justify="right", no_wrap=True)
+    for layer in layers:
+        parameters = layer.trainable_params + layer.other_params
+        result.add_row(
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.output_shape)),
+            f"{parameters:,}" if parameters else "",
+            f"{layer.flops / 1e9:,.4f}" if layer.flops else "",
+            f"{layer.activation_bytes / 1e6:,.2f}",
+        )
+    return result
+
+
+def _value(text: str) -> Any:
+    """`4`, `0.5`, `true` and `null` as Hydra reads them; anything else is text."""
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _quieten_tensorflow() -> None:
+    """TensorFlow's C++ log goes to file descriptor 2 from the moment of its import, whatever its level is set to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        import tensorflow as tf
+
+        tf.constant(0)  # starts the runtime, which has its own remarks
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(sink)
+        os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""Find nets by name, check their arguments, build them.
+
+A net of ours is a public function in a file of this folder that is annotated `-> keras.Model` and can be called without
+arguments. Names and arguments are read from the source text, so that a whole grid can be checked without importing
+Keras, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+_FIXED = {
+    *("include_top", "weights", "input_tensor", "input_shape", "classes", "classifier_activation", "pooling", "name"),
+    "include_preprocessing",
+}
+"""What `build` decides for a model of keras.applications; its others, e.g. MobileNet's alpha, are the caller's."""
+
+
+class NetError(ValueError):
+    """A net that cannot be built as asked.
+
+    NetError
+    ├── UnknownNet     no net has this name
+    └── BadArguments   the net takes no such argument, or not this value
+    """
+
+
+class UnknownNet(NetError):  # noqa: N818 - reads as what it says
+    """No net has this name."""
+
+
+class BadArguments(NetError):  # noqa: N818
+    """The net takes no such argument, or not this value."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A net's function as its source text states it."""
+
+    module: str
+    arguments: Mapping[str, tuple[str, ...]]
+    """Argument -> the names of its types; () where the source names none."""
+    min_image_size: int = 1
+    """The file's MIN_IMAGE_SIZE: below it some layer would have an empty output."""
+
+
+def names() -> list[str]:
+    """The nets of this package, in alphabetical order."""
+    return sorted(_ours())
+
+
+def build(name: str, **args: Any) -> keras.Model:
+    """The net with this name: float images `[batch, size, size, 3]` in, logits out.
+
+    `name` is one of `names()` or of a keras.applications model, e.g. `MobileNetV3Large`. An argument that is None takes
+    the net's default. Raises UnknownNet or BadArguments (both ValueError).
+    """
+    signature = _signature(name)
+    if problems := check(name, args):
+        raise BadArguments(" ".join(problems))
+    given = {key: value for key, value in args.items() if value is not None}
+    if name in _ours():
+        return getattr(importlib.import_module(signature.module), name)(**given)
+    from nets import applications
+
+    return applications.application(name, takes=tuple(signature.arguments), **given)
+
+
+def check(name: str, args: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `build(name, **args)`, a sentence each; nothing is built and Keras is not imported."""
+    try:
+        signature = _signature(name)
+    except UnknownNet as error:
+        return [str(error)]
+    arguments = {key: types for key, types in signature.arguments.items() if key not in _FIXED}
+    problems = []
+    for key, value in args.items():
+        if key not in arguments:
+            problems.append(f"{name} has no argument '{key}'.{_nearest(key, arguments)}")
+        elif value is not None and (problem := _wrong(key, value, arguments[key], signature.min_image_size)):
+            problems.append(f"{name}: {problem}")
+    return problems
+
+
+def _signature(name: str) -> Signature:
+    for nets in (_ours(), _applications()):
+        if name in nets:
+            return nets[name]
+    raise UnknownNet(f"No net is named '{name}'.{_nearest(name, [*names(), *_applications()])}")
+
+
+def _nearest(word: str, valid: Any) -> str:
+    valid = sorted(valid)
+    lower = {name.lower(): name for name in valid}
+    near = [lower[match] for match in difflib.get_close_matches(str(word).lower(), lower, n=3, cutoff=0.5)]
+    if near:
+        return f" Did you mean {' or '.join(near)}?"
+    return f" Expected one of: {', '.join(valid)}." if valid else ""
+
+
+def _wrong(key: str, value: Any, types: tuple[str, ...], min_image_size: int) -> str | None:
+    if types and not any(_is(value, kind) for kind in types):
+        return f"expected {key} to be {' or '.join(types)}. Received: {key}={value!r}"
+    if key == "keep_prob" and not 0 < value <= 1:
+        return f"expected 0 < keep_prob <= 1. Received: keep_prob={value}"
+    least = {"num_classes": 1, "image_size": min_image_size}.get(key)
+    if least is not None and _is(value, "int") and value < least:
+        return f"expected {key} of at least {least}. Received: {key}={value}"
+    return None
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return type(value).__name__ == kind
+
+
+@cache
+def _ours() -> dict[str, Signature]:
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for function in _functions(tree):
+            required = len(function.args.args) - len(function.args.defaults) + function.args.kw_defaults.count(None)
+            returns = ast.unparse(function.returns) if function.returns else ""
+            if returns == "keras.Model" and not required and not function.name.startswith("_"):
+                found[function.name] = Signature(f"nets.{path.stem}", _arguments(function), _min_image_size(tree))
+    return found
+
+
+@cache
+def _applications() -> dict[str, Signature]:
+    """keras.applications' models, as the package's import lines and the functions behind them state them."""
+    spec = importlib.util.find_spec("keras")
+    if spec is None or spec.origin is None:
+        return {}
+    root = Path(spec.origin).parent
+    found = {}
+    for line in ast.parse((root / "applications" / "__init__.py").read_text(encoding="utf-8")).body:
+        if not isinstance(line, ast.ImportFrom) or line.module is None:
+            continue
+        source = root.joinpath(*line.module.split(".")[1:]).with_suffix(".py")
+        if not source.is_file():
+            continue
+        functions = {function.name: function for function in _functions(_parsed(source))}
+        for alias in line.names:
+            if alias.name in functions and not alias.name.islower():
+                own = _arguments(functions[alias.name])
+                common: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
+                found[alias.asname or alias.name] = Signature(line.module, common | own)
+    return found
+
+
+@cache
+def _parsed(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(encoding="utf-8"))
+
+
+def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def _arguments(function: ast.FunctionDef) -> dict[str, tuple[str, ...]]:
+    arguments = [*function.args.args, *function.args.kwonlyargs]
+    return {
+        argument.arg: tuple(ast.unparse(argument.annotation).split(" | ")) if argument.annotation else ()
+        for argument in arguments
+    }
+
+
+def _min_image_size(tree: ast.Module) -> int:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MIN_IMAGE_SIZE":
+            return int(ast.literal_eval(node.value))
+    return 1

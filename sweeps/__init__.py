@@ -1,0 +1,1 @@
+"""Enumerate, plan, dispatch and record sweeps of benchmark trials."""

@@ -1,0 +1,112 @@
+"""Why a command line cannot be composed: every problem of the whole grid, each as a sentence.
+
+Hydra stops at the first error. When it does, this module composes every override by itself and says of each what is
+wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeps.devices import Node
+from sweeps.errors import UsageError, nearest
+from sweeps.plan import problems
+from sweeps.schema import to_trial
+
+ComposeError = (HydraException, OmegaConfBaseException)
+
+
+def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:
+    """Problems of the overrides of one command line, sweeps included; empty if each override is fine by itself."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base=None):
+        loader = GlobalHydra.instance().config_loader()
+        parsed, found = [], []
+        for text in overrides:
+            try:
+                parsed.append(OverridesParser.create(config_loader=loader).parse_override(text))
+            except ComposeError as error:
+                found.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
+        groups = [override for override in parsed if loader.get_group_options(override.key_or_group)]
+        values = [override for override in parsed if override not in groups]
+        choices: dict[str, list[str]] = {}
+        for override in groups:
+            for text in _points(override):
+                if problem := _problem([], text, override, loader, nodes):
+                    found.append(problem)
+                else:
+                    choices.setdefault(override.key_or_group, []).append(text)
+        for override in values:
+            for text in _points(override):
+                tried = (_problem(base, text, override, loader, nodes) for base in _bases(choices, override))
+                found += filter(None, tried)
+    return list(dict.fromkeys(line for problem in found for line in problem.splitlines()))
+
+
+def _points(override: Override) -> Iterator[str]:
+    """The override at each value that it sweeps over."""
+    if override.is_sweep_override() and override.is_discrete_sweep():
+        for value in override.sweep_string_iterator():
+            yield f"{override.get_key_element()}={value}"
+    else:
+        yield override.input_line or ""
+
+
+def _bases(choices: dict[str, list[str]], override: Override) -> list[list[str]]:
+    """Group choices under which to try a value: each choice of the group it lies in, the first of every other."""
+    own = override.key_or_group.split(".")[0]
+    first = [texts[0] for group, texts in choices.items() if group != own]
+    return [[*first, text] for text in choices[own]] if own in choices else [first]
+
+
+def _problem(base: list[str], text: str, override: Override, loader: ConfigLoader, nodes: Sequence[Node]) -> str | None:
+    try:
+        cfg = compose("config", [*base, text])
+    except ComposeError as error:
+        return _sentence(text, override, error, loader, compose("config", base))
+    try:
+        return "\n".join(problems([to_trial(cfg)], nodes)) or None
+    except UsageError as error:
+        return str(error)
+    except ComposeError as error:
+        return f"{text}: {_first_line(error)}"
+
+
+def _sentence(text: str, override: Override, error: Exception, loader: ConfigLoader, cfg: DictConfig) -> str:
+    key, value = override.key_or_group, text.partition("=")[2]
+    options = loader.get_group_options(key)
+    if options:
+        return f"{text}: there is no {key} of that name.{nearest(value, options)}"
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not isinstance(node, DictConfig):
+        return f"{text}: {parent} has no keys of its own."
+    if leaf not in node:
+        where = f"{parent} has no key {leaf!r}" if parent else f"there is no key {leaf!r}"
+        names = [str(name) for name in node if parent or name != "hydra"]
+        return f"{text}: {where}.{nearest(leaf, names)}"
+    cause = _first_line(error.__cause__ or error)
+    if wanted := re.search(r"could not be converted to (\w+)", cause):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return f"{text}: expected {kind.get(wanted[1], wanted[1])}. Received: {value!r}."
+    if wanted := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", cause):
+        near = nearest(wanted[1], wanted[2].split(", "))
+        return f"{text}: expected one of {wanted[2]}. Received: {wanted[1]!r}.{near}"
+    if "is not a ListConfig" in cause or "not a sequence" in cause:
+        return f"{text}: expected a list, as {key}=[{value}]. Received: {value!r}."
+    return f"{text}: {cause}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(filter(None, str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,208 @@
+"""One warm process a node that gives every trial a fresh process of its own, with TensorFlow already imported.
+
+`python -m sweeps.forkserver SOCKET` imports TensorFlow and the nets once, touches no device, and then forks a child
+for each connection to its Unix socket. The child runs one call and dies with it: no graph, no memory and no setting
+passes from trial to trial. A child lives no longer than its client: when the client's end of the connection closes, the
+child's process group is killed; when the server's own parent goes, everything goes.
+
+On the wire: pickled (kind, value) pairs. To the server: a `Call`. Back: ("pid", int), whatever the call sends through
+its `send`, then ("exit", wait status).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sweeps.errors import DispatchError
+
+ROOT = Path(__file__).resolve().parent.parent
+PRELOAD = ("tensorflow", "keras", "nets", "nets.layers", "sweeps.tasks.benchmark")
+_PR_SET_PDEATHSIG = 1
+Send = Callable[[str, Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call in a fresh process: `function` is `package.module:name` and gets `argument` and a `send`."""
+
+    function: str
+    argument: Any
+    cores: tuple[int, ...] = ()
+    """Cores the process and all its threads are bound to; none: those of the server."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    log: str = os.devnull
+    """File that takes the process's standard output and error."""
+
+
+class ForkServer:
+    """Starts a fork server as a child process and ends it; `address` is what `connect` takes."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sweeps-fork-")
+        self.address = str(Path(self._folder.name) / "socket")
+        self.log = Path(self._folder.name) / "log.txt"
+        # Importing threads are pointless, and fork copies only one of them.
+        quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sweeps.forkserver", self.address],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,  # Ctrl-C is the driver's to handle
+            )
+
+    def wait_ready(self) -> None:
+        """Block until the imports are done. Raises DispatchError with the server's last words."""
+        if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
+            self._process.wait()
+            words = self.log.read_text(errors="replace").strip().splitlines()[-8:]
+            raise DispatchError("the fork server could not start:\n" + "\n".join(words))
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()  # the server's lifeline
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(address: str) -> Connection[Any, Any]:
+    """Open a connection for one call. Raises DispatchError when no server listens there."""
+    try:
+        return Client(address, family="AF_UNIX")
+    except OSError as error:
+        raise DispatchError(f"expected a fork server at {address}. Received: {error}") from error
+
+
+def main(address: str) -> None:
+    for name in PRELOAD:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # the children's collector need not walk, and so copy, what was imported
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(1024)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    _serve(listener)
+
+
+def _serve(listener: socket.socket) -> None:
+    children: dict[int, Connection[Any, Any]] = {}
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    with selectors.DefaultSelector() as selector:
+        selector.register(0, selectors.EVENT_READ)
+        selector.register(wake_read, selectors.EVENT_READ)
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj == 0:
+                    for pid in children:
+                        _kill_group(pid)
+                    return
+                if key.fileobj == wake_read:
+                    os.read(wake_read, 4096)
+                    for pid, status in _reaped():
+                        connection = children.pop(pid)
+                        if connection in selector.get_map():
+                            selector.unregister(connection)
+                        with contextlib.suppress(OSError):
+                            connection.send(("exit", status))
+                        connection.close()
+                elif key.fileobj is listener:
+                    connection = Connection(listener.accept()[0].detach())
+                    try:
+                        call = connection.recv()
+                    except (EOFError, OSError):
+                        connection.close()
+                        continue
+                    pid = os.fork()
+                    if pid == 0:
+                        selector.close()
+                        listener.close()
+                        for other in children.values():
+                            other.close()
+                        signal.set_wakeup_fd(-1)
+                        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                        _child(call, connection)
+                    children[pid] = connection
+                    selector.register(connection, selectors.EVENT_READ, pid)
+                else:  # a client never speaks again: its end has closed, and its trial with it
+                    selector.unregister(key.fileobj)
+                    _kill_group(key.data)
+
+
+def _reaped() -> Iterator[tuple[int, int]]:
+    """Children that have ended, each with its wait status. What a child left running ends here too."""
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            _kill_group(ended.si_pid)  # before the wait, while the process id cannot be anybody else's
+            yield os.waitpid(ended.si_pid, 0)
+
+
+def _kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):  # the group exists once the child has called setsid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _child(call: Call, connection: Connection[Any, Any]) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        null = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        if call.cores:
+            os.sched_setaffinity(0, call.cores)
+        os.environ.update(call.env)
+        connection.send(("pid", os.getpid()))
+        module, _, name = call.function.partition(":")
+        getattr(importlib.import_module(module), name)(
+            call.argument, lambda kind, value: connection.send((kind, value))
+        )
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,60 @@
+"""Keeps what a sweep finds: the journal first, then the sinks, and at the end its plots, tables and report."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sweeps.errors import UsageError
+from tracking.fanout import Outbox
+from tracking.journal import Journal, JournalError
+from tracking.record import Result, Sweep, Trial
+from tracking.sink import Sink
+
+_FLUSH_S = 2.0
+"""Longest time between two trials that a slow sink may take of the sweep, seconds."""
+
+
+class Recorder:
+    """The results of one sweep by trial id, on disk before anybody else hears of them."""
+
+    def __init__(self, sweep: Sweep, sinks: Sequence[Sink]) -> None:
+        """Take the sweep's folder. Raises UsageError when another process is writing there."""
+        self.sweep = sweep
+        self.journal = Journal(sweep.folder)
+        try:
+            self.journal.lock()
+            self.results: dict[str, Result] = {result.trial_id: result for result in self.journal.read()}
+            self.journal.write_plan(sweep)
+        except JournalError as error:
+            self.journal.close()
+            raise UsageError([str(error)]) from error
+        self.outbox = Outbox(sinks)
+
+    def extend(self, trials: Sequence[Trial]) -> None:
+        """Add trials that an optimising sweeper has thought of since."""
+        self.sweep = replace(self.sweep, trials=(*self.sweep.trials, *trials))
+        self.journal.write_plan(self.sweep)
+
+    def record(self, result: Result) -> None:
+        """Journal the result, then offer it to the sinks. Raises JournalError: without a journal a sweep ends."""
+        self.journal.append(result)
+        self.results[result.trial_id] = result
+        self.outbox.write(result)
+        self.outbox.flush(_FLUSH_S)
+
+    def finish(self, warn: Callable[[str], None]) -> None:
+        """Draw, report and close the sinks. What fails here is a warning: the journal has everything."""
+        results = [self.results[t.trial_id] for t in self.sweep.trials if t.trial_id in self.results]
+        folder = Path(self.sweep.folder)
+        try:
+            from tracking import plots, report  # matplotlib takes a second that no sweep should wait for at its start
+
+            plots.draw(self.sweep, results, folder)
+            report.write(self.sweep, results, folder / "report.html")
+        except Exception as error:
+            warn(f"the plots and the report could not be written: {error}\n{traceback.format_exc()}")
+        self.outbox.close(self.sweep, results)
+        self.journal.close()

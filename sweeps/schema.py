@@ -1,0 +1,174 @@
+"""The types of the user's interface (`conf/`) and the way from a composed config to a `Trial`.
+
+The dataclasses are mutable because Hydra needs them so; what leaves this module is frozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+import nets
+from sweeps.errors import UsageError
+from sweeps.tasks import TASKS
+from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
+
+# OmegaConf knows enumerations, not Literal types.
+PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
+PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # type: ignore[misc]
+CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
+DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
+Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
+
+_NOT_ARGUMENTS = ("name", "_target_", "weights")
+
+
+@dataclass
+class DeviceConf:
+    name: str = "cpu"
+    kind: DeviceKind = DeviceKind.cpu
+    cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    gpus: int = 0
+    threads: Optional[int] = None  # noqa: UP045
+    resources: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class ClassicConf:
+    name: str = "classic"
+    burn_in: int = Classic.burn_in
+    steps: int = Classic.steps
+
+
+@dataclass
+class AdaptiveConf:
+    name: str = "adaptive"
+    target: float = Adaptive.target
+    min_steps: int = Adaptive.min_steps
+    max_steps: int = Adaptive.max_steps
+    max_seconds: float = Adaptive.max_seconds
+    max_warmup_seconds: float = Adaptive.max_warmup_seconds
+
+
+@dataclass
+class TaskConf:
+    name: str = MISSING
+
+
+@dataclass
+class LocalConf:
+    name: str = "local"
+    cpus: Optional[int] = None  # noqa: UP045
+    gpus: Optional[int] = None  # noqa: UP045
+
+
+@dataclass
+class InlineConf:
+    name: str = "inline"
+
+
+@dataclass
+class TrackingConf:
+    sinks: list[str] = field(default_factory=list)
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "sweeps"
+
+
+@dataclass
+class Config:
+    """Every key a user can set; `conf/config.yaml` gives the defaults and says what each one means."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    device: DeviceConf = field(default_factory=DeviceConf)
+    passes: list[PassName] = field(default_factory=lambda: list(PassName))
+    precision: PrecisionName = PrecisionName["float32"]
+    compile: CompileName = CompileName["graph"]
+    protocol: Any = MISSING
+    task: TaskConf = field(default_factory=TaskConf)
+    cluster: Any = MISSING
+    tracking: TrackingConf = field(default_factory=TrackingConf)
+    repeats: int = 1
+    seed: int = 0
+    timeout_s: Optional[float] = None  # noqa: UP045
+    resume: Optional[str] = None  # noqa: UP045
+    order: Optional[Order] = None  # noqa: UP045
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(group="schema/protocol", name="classic", node=ClassicConf)
+    store.store(group="schema/protocol", name="adaptive", node=AdaptiveConf)
+    store.store(group="schema/cluster", name="local", node=LocalConf)
+    store.store(group="schema/cluster", name="inline", node=InlineConf)
+
+
+def to_trial(cfg: DictConfig) -> Trial:
+    """The trial that a composed config asks for (`repeat` 0). Raises UsageError with every problem of the config."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    if found := _problems(values):
+        raise UsageError(found)
+    model, protocol = values["model"], dict(values["protocol"])
+    target = model["_target_"]
+    return Trial(
+        model=model["name"] if target is None else target.rpartition(".")[2],
+        target=target,
+        weights=model["weights"],
+        model_args={key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None},
+        batch=values["batch"],
+        device=Device(**values["device"]),
+        precision=values["precision"],
+        compile=values["compile"],
+        passes=tuple(values["passes"]),
+        protocol=PROTOCOLS[protocol["name"]](**protocol),
+        task=values["task"]["name"],
+        task_args={key: value for key, value in values["task"].items() if key != "name"},
+        seed=values["seed"],
+        timeout_s=values["timeout_s"],
+    )
+
+
+def _problems(values: dict[str, Any]) -> list[str]:
+    """What no type can hold: ranges, and names that only code knows."""
+    found = []
+    model, device, protocol = values["model"], values["device"], values["protocol"]
+
+    def at_least(low: float, key: str, value: float | None) -> None:
+        if value is not None and value < low:
+            found.append(f"{key}={value}: expected at least {low}. Received: {value}.")
+
+    def above(low: float, key: str, value: float | None) -> None:
+        if value is not None and value <= low:
+            found.append(f"{key}={value:g}: expected more than {low}. Received: {value:g}.")
+
+    at_least(1, "batch", values["batch"])
+    at_least(1, "repeats", values["repeats"])
+    at_least(1, "device.cpus", device["cpus"])
+    at_least(1, "device.threads", device["threads"])
+    at_least(1 if device["kind"] == "gpu" else 0, "device.gpus", device["gpus"])
+    above(0, "timeout_s", values["timeout_s"])
+    if protocol["name"] == "classic":
+        at_least(0, "protocol.burn_in", protocol["burn_in"])
+        at_least(1, "protocol.steps", protocol["steps"])
+    else:
+        at_least(1, "protocol.min_steps", protocol["min_steps"])
+        at_least(protocol["min_steps"], "protocol.max_steps", protocol["max_steps"])
+        above(0, "protocol.target", protocol["target"])
+        above(0, "protocol.max_seconds", protocol["max_seconds"])
+        at_least(0, "protocol.max_warmup_seconds", protocol["max_warmup_seconds"])
+    if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
+        found.append(f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}.")
+    if device["kind"] == "cpu" and values["precision"] == "tf32":
+        found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
+    if values["task"]["name"] not in TASKS:
+        found.append(f"task={values['task']['name']}: expected one of {', '.join(TASKS)}.")
+    if model["_target_"] is None:
+        arguments = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS}
+        found += nets.check(model["name"], arguments)
+    return found

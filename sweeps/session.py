@@ -1,0 +1,166 @@
+"""One sweep from its composed configs to its exit code: plan, dispatch, record, report.
+
+A session lives as long as the command. Hydra's launcher gives it the grid, at once or, with an optimising sweeper, part
+by part; the machinery (fork server, Ray, sinks) starts with the first trial and stops with the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sweeps import cores, dispatch, host, plan, resume
+from sweeps.devices import Node
+from sweeps.errors import UsageError
+from sweeps.forkserver import ForkServer
+from sweeps.recorder import Recorder
+from sweeps.schema import to_trial
+from sweeps.terminal import Terminal
+from tracking import sinks
+from tracking.record import Result, Trial
+
+_current: ContextVar[Session] = ContextVar("session")
+
+
+def current() -> Session:
+    """The session of this command; the way from Hydra's launcher to it."""
+    return _current.get()
+
+
+def this_node() -> Node:
+    """What this machine offers to trials."""
+    return Node(cpus=len(cores.available()), gpus=host.gpu_count())
+
+
+class Session:
+    """Runs every trial that Hydra asks for, into one sweep folder, one journal and one parent run."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.recorder: Recorder | None = None
+        self._machinery = contextlib.ExitStack()
+        self._context: dispatch.Context | None = None
+        self._token: Token[Session]
+
+    def __enter__(self) -> Session:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        self._machinery.close()
+        if self.recorder is not None:
+            with self.terminal.working("Drawing plots, writing the report"):
+                self.recorder.finish(self.terminal.warn)
+            self.terminal.end(self.recorder)
+
+    def run(self, configs: Sequence[DictConfig], folder: str) -> list[list[Result]]:
+        """Run the trials that these configs ask for, and give each config's results, one a repeat.
+
+        Raises UsageError with every problem of every config before anything has started.
+        """
+        first = configs[0]
+        node = _node(first)
+        tracking = _tracking(first)
+        if first.resume is not None:
+            sweep = resume.find(first.resume, Path.cwd())
+            grid = [list(sweep.trials)]
+            if lacking := plan.problems(sweep.trials, [node]):
+                raise UsageError(lacking)
+            trials = list(sweep.trials)
+        else:
+            home = Path(folder).absolute()
+            grid = _grid(configs, node, home)
+            order = None if first.order is None else first.order.name
+            trials = plan.ordered(plan.unique(trial for points in grid for trial in points), order, first.seed)
+            sweep = resume.new_sweep(trials, home, first.cluster.name, tracking)
+        if self.recorder is None:
+            self.recorder = Recorder(sweep, sinks.make_sinks(tracking))
+        else:
+            self.recorder.extend([trial for trial in trials if trial not in self.recorder.sweep.trials])
+        todo = [trial for trial in trials if trial.trial_id not in self.recorder.results]
+        self.terminal.plan(self.recorder, todo, node)
+        if todo:
+            self._dispatch(todo, first, node, self.recorder)
+        return [[self.recorder.results[trial.trial_id] for trial in points] for points in grid]
+
+    def exit_code(self) -> int:
+        """0 if every planned trial is ok, else 1."""
+        if self.recorder is None:
+            return 0
+        results = self.recorder.results
+        ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
+        return 0 if all(ok) else 1
+
+    def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, node: Node, recorder: Recorder) -> None:
+        if self._context is None:
+            with self.terminal.working("Starting"):
+                self._context = self._start(cfg, node, recorder)
+        run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
+        with self.terminal.running(trials, self._context.log):
+            for result in run(trials, self._context):
+                recorder.record(result)
+                self.terminal.finished(result)
+
+    def _start(self, cfg: DictConfig, node: Node, recorder: Recorder) -> dispatch.Context:
+        """Fork server, sinks and Ray take seconds each; start them side by side."""
+        server = self._machinery.enter_context(ForkServer())
+        with _beside(lambda: recorder.outbox.open(recorder.sweep)):
+            if cfg.cluster.name == "local":
+                self._machinery.enter_context(dispatch.ray_on_this_machine(node))
+            server.wait_ready()
+        return dispatch.Context(
+            sweep_id=recorder.sweep.sweep_id,
+            folder=Path(recorder.sweep.folder),
+            server=server.address,
+            node=node,
+            started=self.terminal.started,
+        )
+
+
+def _node(cfg: DictConfig) -> Node:
+    """This machine, or as much of it as `cluster` allows."""
+    node = this_node()
+    limits = {key: cfg.cluster[key] for key in ("cpus", "gpus") if cfg.cluster.get(key) is not None}
+    if limits.get("cpus", 1) < 1 or limits.get("cpus", 1) > node.cpus:
+        raise UsageError([f"cluster.cpus={limits['cpus']}: expected between 1 and {node.cpus} cores."])
+    return replace(node, **limits)
+
+
+def _tracking(cfg: DictConfig) -> sinks.Settings:
+    try:
+        return sinks.settings(cfg.tracking)
+    except sinks.SettingsError as error:
+        raise UsageError([str(error)]) from error
+
+
+def _grid(configs: Sequence[DictConfig], node: Node, home: Path) -> list[list[Trial]]:
+    """Each config's trials, one a repeat. Raises UsageError with the problems of all of them."""
+    grid: list[list[Trial]] = []
+    found: list[str] = []
+    for cfg in configs:
+        try:
+            trial = to_trial(cfg)
+            grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
+        except UsageError as error:
+            found += error.problems
+    found += plan.problems((trial for points in grid for trial in points), [node])
+    found += plan.unwritable(home)
+    if found:
+        raise UsageError(found)
+    return grid
+
+
+@contextlib.contextmanager
+def _beside(work: object) -> Iterator[None]:
+    """Run `work` on a thread while the body runs; leave when both are done."""
+    thread = threading.Thread(target=work, daemon=True)  # type: ignore[arg-type]
+    thread.start()
+    yield
+    thread.join()

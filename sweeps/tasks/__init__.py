@@ -1,0 +1,29 @@
+"""What a trial does in its own process: one module a task, each with `run(trial, send)`.
+
+A task sends what it finds as soon as it has it, so that a later failure loses nothing: ("host", facts),
+("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)).
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+
+from sweeps.forkserver import Send
+from tracking.record import Failure, Status, Trial
+
+TASKS = ("benchmark",)
+_OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
+
+
+def run(trial: Trial, send: Send) -> None:
+    """Run the trial's task. An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller."""
+    try:
+        importlib.import_module(f"sweeps.tasks.{trial.task}").run(trial, send)
+    except Exception as error:
+        traceback.print_exc()
+        kind = type(error).__name__
+        status: Status = "oom" if kind in _OUT_OF_MEMORY else "error"
+        # TensorFlow appends the whole graph's story to its message; the first line says what happened.
+        message = next(filter(None, str(error).splitlines()), kind)
+        send("failed", (status, Failure(kind=kind, message=message, detail=traceback.format_exc())))

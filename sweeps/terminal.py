@@ -1,0 +1,177 @@
+"""What the user sees while a sweep runs: the plan, the trials as they go, the table at the end.
+
+On a terminal, a progress bar and a row for each running trial, redrawn once a second; elsewhere, a line an event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sweeps.devices import Node
+from sweeps.recorder import Recorder
+from tracking import console
+from tracking.names import trial_names
+from tracking.record import Result, Trial
+from tracking.redact import redact
+
+_TAIL_BYTES = 400
+
+
+class Terminal:
+    """Prints to standard output; problems and warnings to standard error."""
+
+    def __init__(self) -> None:
+        self._out = Console(highlight=False)
+        self._err = Console(stderr=True, highlight=False)
+        self._names: dict[str, str] = {}
+        self._running: dict[str, tuple[Trial, float]] = {}
+        self._spent_s = 0.0
+        self._began = 0.0
+        self._done = self._todo = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self._log: Callable[[Trial], Path]
+
+    def problems(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            self._err.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+
+    def warn(self, sentence: str) -> None:
+        self._err.print(f"[bold yellow]warning:[/] {escape(redact(sentence))}", soft_wrap=True)
+
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Say what is being waited for; a spinner on a terminal."""
+        if self._out.is_terminal:
+            with self._out.status(f"{what} ..."):
+                yield
+        else:
+            self._out.print(f"{what} ...")
+            yield
+
+    def plan(self, recorder: Recorder, todo: Sequence[Trial], node: Node) -> None:
+        """Say what is about to run, where, and where its results go."""
+        sweep = recorder.sweep
+        self._names = trial_names(sweep.trials)
+        self._todo, self._done = len(todo), 0
+        devices = ", ".join(dict.fromkeys(trial.device.label for trial in sweep.trials))
+        models = ", ".join(dict.fromkeys(trial.model for trial in sweep.trials))
+        batches = ", ".join(str(batch) for batch in sorted({trial.batch for trial in sweep.trials}))
+        table = Table.grid(padding=(0, 2))
+        table.add_row("[bold]Sweep[/]", sweep.sweep_id)
+        trials = f"{len(sweep.trials)}"
+        if len(todo) < len(sweep.trials):
+            trials += f" planned, {len(todo)} without a result"
+        table.add_row("Trials", trials)
+        table.add_row("Models", escape(models))
+        table.add_row("Batches", batches)
+        gpus = f", {node.gpus} GPU{'s' * (node.gpus != 1)}" if node.gpus else ""
+        table.add_row("Devices", f"{escape(devices)} ({node.cpus} core{'s' * (node.cpus != 1)}{gpus})")
+        table.add_row("Results", escape(_short(sweep.folder)))
+        tracking = sweep.facts.get("tracking", {})
+        if "mlflow" in tracking:
+            table.add_row(
+                "MLflow", escape(f"{tracking['mlflow']['uri']}, experiment {tracking['mlflow']['experiment']}")
+            )
+        self._out.print(table)
+
+    @contextlib.contextmanager
+    def running(self, trials: Sequence[Trial], log: Callable[[Trial], Path]) -> Iterator[None]:
+        """Show the trials' progress while the body dispatches them; `log` tells where a trial writes."""
+        self._log, self._began = log, time.monotonic()
+        if not self._out.is_terminal:
+            yield
+            return
+        task = self._bar.add_task("trials", total=len(trials), left="")
+        with Live(get_renderable=self._view, console=self._out, refresh_per_second=1, transient=True):
+            yield
+        self._bar.remove_task(task)
+
+    def started(self, trial: Trial) -> None:
+        self._running[trial.trial_id] = trial, time.monotonic()
+
+    def finished(self, result: Result) -> None:
+        """One line for the trial's outcome, and the bar moved on."""
+        self._running.pop(result.trial_id, None)
+        self._done += 1
+        self._spent_s += result.wall_s
+        style = console.STYLES.get(result.status, "red")
+        figures = "   ".join(f"{name} {console.spread(m)}" for name, m in result.passes.items())
+        cause = f"{result.error.kind}: {result.error.message}" if result.error else ""
+        name = self._names.get(result.trial_id, result.trial.model)
+        line = f"{self._done:>{len(str(self._todo))}}/{self._todo}  {escape(name)}  [{style}]{result.status}[/]  "
+        self._out.print(line + escape("   ".join(filter(None, [figures, cause]))), soft_wrap=True)
+        for task in self._bar.task_ids:
+            self._bar.update(task, advance=1, left=self._left())
+
+    def end(self, recorder: Recorder) -> None:
+        """The table of all results, and how to look further."""
+        sweep, results = recorder.sweep, recorder.results
+        known = [results[trial.trial_id] for trial in sweep.trials if trial.trial_id in results]
+        if known:
+            self._out.print(console.results_table(known, sweep.trials))
+        missing = len(sweep.trials) - len(known)
+        if missing:
+            self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")
+            self._out.print(f"  python sweeps/run.py resume={_short(sweep.folder)}", soft_wrap=True)
+        self._out.print(f"Report   {_short(Path(sweep.folder) / 'report.html')}", soft_wrap=True)
+        for sink, count, reason in recorder.outbox.pending():
+            complete = f"python tracking/sync.py {_short(sweep.folder)}"
+            self.warn(f"{sink} lacks {count} results ({reason}); {complete} completes it")
+        if settings := sweep.facts.get("tracking", {}).get("mlflow"):
+            self._out.print(f"Compare  {_how_to_look(settings['uri'])}", soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for trial, since in self._running.values():
+            table.add_row(
+                "  " + escape(self._names.get(trial.trial_id, trial.model)),
+                f"{time.monotonic() - since:.0f} s",
+                escape(_last_words(self._log(trial))),
+            )
+        return Group(table, self._bar)
+
+    def _left(self) -> str:
+        """Time left, if the trials to come take as long as those done, as many at a time."""
+        if self._done == 0:
+            return ""
+        left = (time.monotonic() - self._began) / self._done * (self._todo - self._done)
+        return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
+
+
+def _how_to_look(uri: str) -> str:
+    if uri.startswith("http"):
+        return f"open {uri}"
+    here = f"sqlite:///{Path.cwd()}/mlflow.db"
+    return "mlflow ui" if uri == here else f"mlflow ui --backend-store-uri {uri}"
+
+
+def _last_words(log: Path) -> str:
+    """The last line that a trial has written about itself, without its time stamp."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return "starting"
+    words = [line for line in lines if ": step " in line or " across " in line]
+    return words[-1].partition(": ")[2] if words else "building"
+
+
+def _short(path: str | Path) -> str:
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

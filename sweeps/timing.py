@@ -1,0 +1,115 @@
+"""The timed loop: warm-up, steps and the rule that ends them.
+
+No TensorFlow here: the step, the device's synchronisation and the clock are arguments. Around the timed steps the
+garbage collector is off, and nothing is tracked, sent or copied; `progress` is called between steps, off the clock.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tracking import stats
+from tracking.record import Adaptive, Classic, Protocol
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of the first call, of each warm-up step and of each timed step, and why timing ended."""
+
+    first_call_s: float
+    warmup_s: tuple[float, ...]
+    step_s: tuple[float, ...]
+    stopped: str
+
+
+def _ignore(index: int, seconds: float) -> None:
+    del index, seconds
+
+
+def measure(
+    step: Callable[[], Any],
+    protocol: Protocol,
+    *,
+    sync: Callable[[], None],
+    clock: Callable[[], float] = time.perf_counter,
+    before_steps: Callable[[], None] = lambda: None,
+    progress: Progress = _ignore,
+) -> Timed:
+    """Time `step` by `protocol`. `before_steps` is called between the warm-up and the first timed step.
+
+    A step ends when `sync` returns, so an asynchronous device has done its work; its output is freed off the clock.
+    """
+
+    def timed() -> float:
+        sync()
+        start = clock()
+        output = step()
+        sync()
+        seconds = clock() - start
+        del output
+        return seconds
+
+    first_call_s = timed()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        if isinstance(protocol, Classic):
+            warmup = [timed() for _ in range(protocol.burn_in)]
+            before_steps()
+            samples, stopped = _fixed(timed, protocol, progress)
+        else:
+            warmup = _settle(timed, protocol)
+            before_steps()
+            samples, stopped = _until_known(timed, protocol, progress)
+    finally:
+        if collecting:
+            gc.enable()
+    return Timed(first_call_s, tuple(warmup), tuple(samples), stopped)
+
+
+def _fixed(timed: Callable[[], float], protocol: Classic, progress: Progress) -> tuple[list[float], str]:
+    samples = []
+    for index in range(protocol.steps):
+        samples.append(timed())
+        progress(index, samples[-1])
+    return samples, "steps"
+
+
+def _settle(timed: Callable[[], float], protocol: Adaptive) -> list[float]:
+    samples: list[float] = []
+    while not stats.settled(samples) and sum(samples) < protocol.max_warmup_seconds:
+        samples.append(timed())
+    return samples
+
+
+def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progress) -> tuple[list[float], str]:
+    samples: list[float] = []
+    ordered: list[float] = []
+    widths: list[float] = []
+    spent = 0.0
+    while True:
+        samples.append(timed())
+        bisect.insort(ordered, samples[-1])
+        spent += samples[-1]
+        progress(len(samples) - 1, samples[-1])
+        count = len(samples)
+        low, high = stats.median_interval_sorted(ordered)
+        widths.append((high - low) / 2 / ordered[count // 2])
+        if count < protocol.min_steps:
+            continue
+        if widths[-1] <= protocol.target:
+            return samples, "target"
+        if stats.noise_stopped_shrinking(widths):
+            return samples, "noise"
+        if spent >= protocol.max_seconds:
+            return samples, "max_seconds"
+        if count >= protocol.max_steps:
+            return samples, "max_steps"

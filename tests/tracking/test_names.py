@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from tests.records import make_result
+from tracking.names import flatten, metric_word, series_names, sweep_name, trial_names
+from tracking.record import Adaptive, Classic, Device, Trial
+
+
+def names(*trials: Trial) -> list[str]:
+    return list(trial_names(trials).values())
+
+
+def trial(**fields: object) -> Trial:
+    return make_result(**fields).trial  # type: ignore[arg-type]
+
+
+def test_name_holds_only_what_varies() -> None:
+    assert names(trial(batch=4)) == ["vgg16 b=4"]
+    assert names(trial(batch=4), trial(batch=8)) == ["vgg16 b=4", "vgg16 b=8"]
+    assert names(trial(device="cpu"), trial(device="gpu0")) == ["vgg16 b=4 cpu", "vgg16 b=4 gpu0"]
+    assert names(trial(precision="float32", compile="xla"), trial(precision="bfloat16", compile="xla")) == [
+        "vgg16 b=4 float32",
+        "vgg16 b=4 bfloat16",
+    ]
+    assert names(trial(repeat=0), trial(repeat=1)) == ["vgg16 b=4 r=0", "vgg16 b=4 r=1"]
+    assert names(trial(protocol=Classic()), trial(protocol=Adaptive())) == ["vgg16 b=4 classic", "vgg16 b=4 adaptive"]
+    assert names(trial(), trial(model_args={"name": "ResNet50"})) == ["vgg16 b=4", "vgg16 b=4 name=ResNet50"]
+
+
+def test_names_differ_even_where_the_words_do_not() -> None:
+    same = names(trial(protocol=Classic(steps=10)), trial(protocol=Classic(steps=20)))
+    assert len(set(same)) == 2
+    assert all(name.startswith("vgg16 b=4 ") for name in same)
+
+
+def test_series_is_model_and_device_and_what_sets_curves_apart() -> None:
+    trials = [trial(batch=batch, repeat=repeat) for batch in (1, 2) for repeat in (0, 1)]
+    assert set(series_names(trials).values()) == {"vgg16/cpu"}
+    precisions = [trial(precision="float32"), trial(precision="bfloat16"), trial(model="tiny")]
+    assert list(series_names(precisions).values()) == ["vgg16/cpu float32", "vgg16/cpu bfloat16", "tiny/cpu"]
+    arguments = [trial(model="keras", model_args={"name": name}) for name in ("ResNet50", "VGG/16")]
+    assert list(series_names(arguments).values()) == ["keras/cpu name ResNet50", "keras/cpu name VGG-16"]
+    cores = [trial(device=Device(name="cpu", cpus=cpus)) for cpus in (1, 2)]
+    assert list(series_names(cores).values()) == ["vgg16/cpu 1 core", "vgg16/cpu 2 cores"]
+
+
+def test_sweep_name_stays_short() -> None:
+    assert sweep_name([trial(batch=1), trial(batch=2), trial(model="tiny")]) == "vgg16, tiny b=1,2,4 cpu"
+    many = [trial(model=f"m{i}", batch=i + 1, device=f"d{i}") for i in range(20)]
+    assert sweep_name(many) == "20 models b=1..20 20 devices"
+
+
+def test_flatten_and_metric_word() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": "x"}}, "e": None, "f": [1, 2], "g": True}) == {
+        "a.b": "1",
+        "a.c.d": "x",
+        "f": "[1, 2]",
+        "g": "true",
+    }
+    assert metric_word("cpu name=A/B (new)") == "cpu name A-B new"

@@ -1,0 +1,66 @@
+"""Results as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tracking.names import trial_names
+from tracking.record import PASSES, Measurement, Result, Trial
+
+STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_LONGEST_REMARK = 120
+
+
+def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = None) -> Table:
+    """A row for each result: time a step and images a second for each pass, then doubts or the cause of failure.
+
+    Names are told apart among `trials`, or among the results' own.
+    """
+    names = trial_names([result.trial for result in results] if trials is None else trials)
+    passes = [name for name in PASSES if any(name in result.passes for result in results)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", overflow="fold")
+    table.add_column("status")
+    for name in passes:
+        table.add_column(name.replace("_", "+"), justify="right", no_wrap=True)
+        table.add_column("images/s", justify="right", no_wrap=True)
+    if any(_remark(result) for result in results):
+        table.add_column("remarks", overflow="fold")
+    for result in results:
+        cells = [Text(names.get(result.trial_id, result.trial_id)), status_text(result.status)]
+        for name in passes:
+            measurement = result.passes.get(name)
+            cells += (
+                [Text(spread(measurement)), Text(f"{result.trial.batch / measurement.mean_s:.4g}")]
+                if (measurement)
+                else [Text(""), Text("")]
+            )
+        table.add_row(*cells, Text(_remark(result)))
+    return table
+
+
+def spread(measurement: Measurement) -> str:
+    """Mean and standard deviation of a step in the unit that suits the mean, e.g. `468 ± 18 ms`."""
+    mean, sd = measurement.mean_s, measurement.sd_s
+    scale, unit = next(((scale, unit) for scale, unit in _UNITS if mean >= scale), _UNITS[-1])
+    # The deviation's second digit is the last that means anything.
+    digits = 1 - math.floor(math.log10(sd / scale)) if sd else 2
+    digits = min(max(digits, 0), 3)
+    return f"{mean / scale:.{digits}f} ± {sd / scale:.{digits}f} {unit}"
+
+
+def status_text(status: str) -> Text:
+    """The status in its colour."""
+    return Text(status, style=STYLES.get(status, "red"))
+
+
+def _remark(result: Result) -> str:
+    text = f"{result.error.kind}: {result.error.message}" if result.error else "; ".join(result.quality)
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_REMARK else line[: _LONGEST_REMARK - 1] + "…"

@@ -1,0 +1,48 @@
+"""`results.csv` in the sweep's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracking.journal import write_atomically
+from tracking.names import trial_names
+from tracking.record import Result, Sweep
+from tracking.sink import SinkError
+from tracking.table import Row, csv_text, rows, table
+
+FILE = "results.csv"
+
+
+class CsvSink:
+    """Keeps the table of `tracking.table`; the file is whole after every result."""
+
+    def __init__(self) -> None:
+        self._path = Path(FILE)
+        self._names: dict[str, str] = {}
+        self._rows: dict[str, list[Row]] = {}
+
+    def __str__(self) -> str:
+        return FILE
+
+    def open(self, sweep: Sweep) -> None:
+        """Begin with the results of this session; `close` writes those of the whole sweep."""
+        self._path = Path(sweep.folder) / FILE
+        self._names = trial_names(sweep.trials)
+        self._rows = {}
+
+    def write(self, result: Result) -> None:
+        """Write the table with this result in it. Raises SinkError."""
+        self._rows[result.trial_id] = rows(result, self._names.get(result.trial_id, result.trial.model))
+        self._save([row for trial in self._rows.values() for row in trial])
+
+    def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
+        """Write the table of all results. Raises SinkError."""
+        self._path = Path(sweep.folder) / FILE
+        self._save(table(results, sweep.trials))
+
+    def _save(self, table_rows: Sequence[Row]) -> None:
+        try:
+            write_atomically(self._path, csv_text(table_rows).encode())
+        except OSError as error:
+            raise SinkError(f"{self._path} could not be written: {error.strerror}") from error

@@ -1,0 +1,250 @@
+"""What a sweep and a trial look like in MLflow: parameters, tags, metrics and descriptions, without MLflow itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tracking.names import flatten, metric_word, series_names, trial_names
+from tracking.record import Result, Sweep, Trial
+from tracking.redact import redact
+from tracking.table import host_name
+
+HISTORY = 1_000
+"""Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""
+LONGEST_VALUE = 5_000
+"""Characters of a tag or parameter; servers of MLflow 2 refuse more."""
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+
+class Point(NamedTuple):
+    """One value of a metric's history."""
+
+    key: str
+    value: float
+    timestamp: int
+    """Milliseconds since the epoch."""
+    step: int
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def digest(value: Any) -> str:
+    """Tells whether two values with the same JSON form are the same."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def trial_params(trial: Trial) -> dict[str, str]:
+    """The eight that every run has, and the rest of the trial under dotted keys."""
+    fields = trial.to_json()
+    nested = {name: fields[name] for name in ("model_args", "device", "protocol", "task_args")}
+    params = flatten({key: value for key, value in fields.items() if key not in nested} | nested)
+    params |= {
+        "passes": ",".join(trial.passes),
+        "device": trial.device.label,
+        "protocol": trial.protocol.name,
+    }
+    return _fitting({key: value for key, value in params.items() if key not in ("device.name", "protocol.name")})
+
+
+def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:
+    """Identity, outcome, and what the trial's host was where that differs from the driver's."""
+    driver = flatten(sweep.facts)
+    host = {f"host.{key}": text for key, text in flatten(result.host).items() if driver.get(key) != text}
+    tags = host | {
+        "sweep_id": sweep.sweep_id,
+        "trial_id": result.trial_id,
+        "status": result.status,
+        "host": host_name(result) or "",
+        "result": digest(result.to_json()),
+        "quality": "; ".join(result.quality),
+        "error": f"{result.error.kind}: {result.error.message}" if result.error else "",
+        NOTE: _trial_note(result),
+    }
+    if result.layers:
+        # What MLflow's own log_table leaves behind, so that the evaluation view offers the table.
+        tags["mlflow.loggedArtifacts"] = json.dumps([{"path": "layers.json", "type": "table"}])
+    return _fitting(_source(sweep) | {key: text for key, text in tags.items() if text})
+
+
+def trial_metrics(result: Result) -> list[Point]:
+    """The figures of each pass, the history of its steps, memory, and the seconds spent around the passes."""
+    start, batch = milliseconds(result.started_at), result.trial.batch
+    end = milliseconds(result.started_at + result.wall_s)
+    points: list[Point] = []
+    single: dict[str, float | None] = {"wall_s": result.wall_s}
+    for name, measurement in result.passes.items():
+        single |= {f"{name}/{figure}": value for figure, value in measurement.figures(batch).items()}
+        single |= {f"{name}/steps": len(measurement.step_s), f"{name}/gflops_per_s": measurement.gflops_per_s}
+        single |= {f"{name}/evidence/{key}": value for key, value in measurement.evidence.items()}
+        elapsed = [0.0]
+        for seconds in measurement.step_s:
+            elapsed.append(elapsed[-1] + seconds)
+        points += [
+            Point(f"{name}/step_s", measurement.step_s[i], start + milliseconds(elapsed[i + 1]), i)
+            for i in _spread(len(measurement.step_s))
+        ]
+    single |= {"memory/peak_rss_mb": result.peak_rss_mb, "memory/peak_device_mb": result.peak_device_mb}
+    single |= {f"phases/{name}_s": value for name, value in result.phases.items()}
+    single |= {f"limits/{name}": value for name, value in result.limits.items()}
+    points += [Point(_key(key), float(value), end, 0) for key, value in single.items() if value is not None]
+    return points
+
+
+def layer_table(result: Result) -> str:
+    """The layers as an MLflow table (pandas' `split` form in JSON)."""
+    columns = ["name", "kind", "output shape", "parameters", "FLOPs"]
+    data = [
+        [
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.output_shape)),
+            layer.trainable_params + layer.other_params,
+            layer.flops,
+        ]
+        for layer in result.layers
+    ]
+    return json.dumps({"columns": columns, "data": data})
+
+
+def sweep_tags(sweep: Sweep, results: Sequence[Result]) -> dict[str, str]:
+    """The parent run's tags: identity, the driver's host, and a description in Markdown."""
+    host = {f"host.{key}": text for key, text in flatten(sweep.facts).items() if not key.startswith("tracking")}
+    tags = {
+        "sweep_id": sweep.sweep_id,
+        "command": redact(sweep.command),
+        "folder": sweep.folder,
+        "trials": str(len(sweep.trials)),
+        NOTE: sweep_note(sweep, results),
+    }
+    return _fitting(host | _source(sweep) | tags)
+
+
+def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
+    """What was swept, where, and what came of it, cut to what a tag holds."""
+    names = trial_names(sweep.trials)
+    statuses = Counter(result.status for result in results)
+    hosts = sorted({name for result in results if (name := host_name(result))})
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common()) or "none finished yet"
+    text = f"`{redact(sweep.command)}`\n\n{len(sweep.trials)} trials: {counts}."
+    if hosts:
+        text += f" Measured on {', '.join(hosts[:10])}{' and others' if len(hosts) > 10 else ''}."
+    lines = []
+    if any(result.passes for result in results):
+        lines += ["", "| trial | pass | mean ± sd, s | images/s |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {names.get(result.trial_id, result.trial_id)} | {name} "
+        f"| {m.mean_s:.4g} ± {m.sd_s:.2g} | {result.trial.batch / m.mean_s:.4g} |"
+        for result in results
+        for name, m in result.passes.items()
+    ]
+    remarks = [
+        f"- {names.get(result.trial_id, result.trial_id)}: **{result.status}**"
+        + (f", {result.error.kind}: {result.error.message}" if result.error else "")
+        for result in results
+        if not result.ok
+    ]
+    remarks += [
+        f"- {names.get(result.trial_id, result.trial_id)}: {doubt}" for result in results for doubt in result.quality
+    ]
+    return _cut(text, lines, ["", *remarks] if remarks else [])
+
+
+def curves(sweep: Sweep, results: Sequence[Result]) -> list[Point]:
+    """The parent's histories over batch sizes, step = batch; repeats of a trial are one point, their mean."""
+    names = series_names(sweep.trials)
+    groups: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for result in results:
+        for name, measurement in result.passes.items():
+            series = names.get(result.trial_id)
+            if series is not None:
+                groups[f"{series}/{name}", result.trial.batch].append((measurement.mean_s, result.started_at))
+    points = []
+    for (key, batch), members in sorted(groups.items()):
+        mean = statistics.fmean(mean for mean, _ in members)
+        time = milliseconds(max(started for _, started in members))
+        points += [Point(f"{key}/mean_s", mean, time, batch), Point(f"{key}/images_per_s", batch / mean, time, batch)]
+    return points
+
+
+def sweep_status(sweep: Sweep, results: Sequence[Result]) -> str:
+    """FINISHED: every trial ended well; FAILED: some did not; KILLED: some never ran."""
+    statuses = {result.trial_id: result.status for result in results}
+    planned = {statuses.get(trial.trial_id, "not_run") for trial in sweep.trials}
+    return "KILLED" if "not_run" in planned else "FAILED" if planned - {"ok"} else "FINISHED"
+
+
+def sweep_end(sweep: Sweep, results: Sequence[Result]) -> int:
+    """When the last trial ended, milliseconds since the epoch."""
+    return milliseconds(max((result.started_at + result.wall_s for result in results), default=sweep.created_at))
+
+
+def _trial_note(result: Result) -> str:
+    doubts = [f"- {doubt}" for doubt in result.quality]
+    if result.error is None:
+        return "\n".join(doubts)
+    detail = f"\n\n```\n{result.error.detail[-2000:]}\n```" if result.error.detail else ""
+    return "\n".join([f"**{result.error.kind}**: {result.error.message}{detail}", *doubts])
+
+
+def _source(sweep: Sweep) -> dict[str, str]:
+    words = _words(sweep.command)
+    tags = {
+        "mlflow.source.name": next((word for word in words if word.endswith(".py")), words[0] if words else ""),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": sweep.facts.get("git_commit"),
+        "mlflow.user": sweep.facts.get("user"),
+    }
+    return {key: str(text) for key, text in tags.items() if text}
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _spread(count: int) -> Iterator[int]:
+    """All indices, or HISTORY of them from the first to the last."""
+    if count <= HISTORY:
+        yield from range(count)
+    else:
+        yield from (i * (count - 1) // (HISTORY - 1) for i in range(HISTORY))
+
+
+def _fitting(values: Mapping[str, str]) -> dict[str, str]:
+    return {_key(key): text[:LONGEST_VALUE] for key, text in values.items()}
+
+
+def _key(key: str) -> str:
+    """The key as MLflow takes it; a slash within it stays, since it groups metrics."""
+    return "/".join(metric_word(part) for part in key.split("/"))[:250]
+
+
+def _cut(text: str, lines: Sequence[str], remarks: Sequence[str]) -> str:
+    """Join them; where that is too long leave out lines in the end, remarks first of all kept."""
+    room = LONGEST_VALUE - len(text) - 100
+    kept_remarks = _fill(remarks, room * 2 // 3)
+    kept_lines = _fill(lines, room - sum(len(line) + 1 for line in kept_remarks))
+    left_out = len(lines) + len(remarks) - len(kept_lines) - len(kept_remarks)
+    more = [f"\n{left_out} more lines: see results.csv and report.html."] if left_out else []
+    return "\n".join([text, *kept_lines, *kept_remarks, *more])
+
+
+def _fill(lines: Sequence[str], room: int) -> list[str]:
+    kept = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return kept

@@ -1,0 +1,302 @@
+"""MLflow: a parent run for the sweep and a nested child for each trial.
+
+The only module that imports mlflow, and only when it is first needed: the import takes seconds. It talks to one server
+or database through `MlflowClient` and never touches MLflow's global state.
+
+A child's run status says whether it is whole: it is RUNNING until everything is in it. A child that was left RUNNING,
+or whose trial has another result by now (a resumed sweep), is deleted and written anew, because MLflow cannot take back
+a parameter or a point of a history. The tag `result` tells the same result from another.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking import mlflow_content as content
+from tracking.names import metric_word, sweep_name, trial_names
+from tracking.record import Result, Sweep
+from tracking.redact import redact
+from tracking.sink import SinkError
+from tracking.table import csv_text, table
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_EXPERIMENT = "sweeps"
+_SQLITE = "sqlite:///"
+_FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # A retried POST may make a run twice. What a dead server did not take is sent again by the outbox, or by sync.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def preload() -> None:
+    """Import mlflow, quietly; a driver may do it on a thread of its own before the first trial."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        # Making the tables of a new database is told in forty lines otherwise.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow.tracking", "tracking.plots"):
+        importlib.import_module(name)
+
+
+@dataclass
+class _Child:
+    run_id: str
+    result: str
+    whole: bool
+
+
+class MlflowSink:
+    """One experiment of one server or database.
+
+    After a SinkError the state of the server is unknown: `open` again before the next `write`.
+    """
+
+    def __init__(self, uri: str = DEFAULT_URI, experiment: str = DEFAULT_EXPERIMENT) -> None:
+        self._uri = absolute_uri(uri)
+        self._experiment = experiment
+        self._client: Any = None
+        self._experiment_id = ""
+        self._parent: Any = None
+        self._children: dict[str, _Child] = {}
+        self._extra: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {}
+        self._sweep: Sweep | None = None
+
+    def __str__(self) -> str:
+        return f"MLflow at {redact(self._uri)}"
+
+    preload = staticmethod(preload)
+
+    def open(self, sweep: Sweep) -> None:
+        """Make the sweep's parent run, or find it and its children. Raises SinkError."""
+        with self._errors():
+            self._connect()
+            self._experiment_id = self._find_experiment()
+            runs = self._search(sweep.sweep_id)
+            parents = [run for run in runs if "trial_id" not in run.data.tags]
+            self._parent = parents[0] if parents else self._make_parent(sweep, [])
+            if self._parent.info.status != "RUNNING":
+                self._client.update_run(self._parent.info.run_id, status="RUNNING")
+            for spare in parents[1:]:
+                self._client.delete_run(spare.info.run_id)
+            self._children, self._extra = {}, {}
+            for run in runs:
+                self._adopt(run)
+            self._names = trial_names(sweep.trials)
+            self._sweep = sweep
+
+    def write(self, result: Result) -> None:
+        """Write the trial's child run, unless exactly this result is there already. Raises SinkError."""
+        if self._sweep is None:
+            raise SinkError(f"{self}: expected an opened sink; call open(sweep) first, and again after an error")
+        with self._errors():
+            trial_id = result.trial_id
+            tags = content.trial_tags(self._sweep, result)
+            child = self._children.get(trial_id)
+            if child and not (child.whole and child.result == tags["result"]):
+                self._extra.setdefault(trial_id, []).append(child.run_id)
+                child = None
+            for run_id in self._extra.pop(trial_id, []):
+                self._client.delete_run(run_id)
+            if child is None:
+                self._children[trial_id] = self._write_child(self._sweep, result, tags)
+
+    def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
+        """Write the parent's curves, description and files, and end it. Raises SinkError."""
+        if self._sweep is None:
+            self.open(sweep)
+        with self._errors():
+            self._write_curves(sweep, results)
+            run_id = self._parent.info.run_id
+            self._log(run_id, tags=content.sweep_tags(sweep, results))
+            with tempfile.TemporaryDirectory() as scratch:
+                staged = Path(scratch)
+                for plot in sorted(Path(sweep.folder, "plots").glob("*.png")):
+                    _stage(plot, staged / "plots" / plot.name)
+                for name in ("report.html", "plan.json"):
+                    _stage(Path(sweep.folder, name), staged / name)
+                (staged / "results.csv").write_text(csv_text(table(results, sweep.trials)))
+                self._client.log_artifacts(run_id, scratch)
+            self._client.set_terminated(run_id, content.sweep_status(sweep, results), content.sweep_end(sweep, results))
+
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
+        preload()
+        from mlflow import MlflowClient
+
+        if (database := _sqlite_file(self._uri)) is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=self._uri)
+
+    def _find_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None:
+            try:
+                return str(self._client.create_experiment(self._experiment, self._artifact_location()))
+            except MlflowException:
+                # Another sweep may have made it in between.
+                experiment = self._client.get_experiment_by_name(self._experiment)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage != "active":
+            raise SinkError(
+                f"{self}: the experiment {self._experiment!r} was deleted; "
+                f"restore it (mlflow experiments restore -x {experiment.experiment_id}) or choose another name"
+            )
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        """Beside the database, wherever the sweep was started; a server knows its own place."""
+        if self._uri.startswith(("http://", "https://", "databricks")):
+            return None
+        database = _sqlite_file(self._uri)
+        folder = database.parent if database else Path.cwd()
+        return (folder / "mlartifacts" / metric_word(self._experiment)).as_uri()
+
+    def _search(self, sweep_id: str) -> list[Any]:
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], f"tags.sweep_id = '{sweep_id}'", max_results=1000, page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _adopt(self, run: Any) -> None:
+        """Take note of a child from an earlier session; of two for one trial, the whole one is kept."""
+        trial_id, run_id = run.data.tags.get("trial_id"), run.info.run_id
+        if trial_id is None:
+            return
+        if run.data.tags.get(content.PARENT) != self._parent.info.run_id:
+            self._client.set_tag(run_id, content.PARENT, self._parent.info.run_id)
+        child = _Child(run_id, run.data.tags.get("result", ""), run.info.status in ("FINISHED", "FAILED"))
+        known = self._children.setdefault(trial_id, child)
+        if known is not child:
+            keep, spare = (known, child) if known.whole else (child, known)
+            self._children[trial_id] = keep
+            self._extra.setdefault(trial_id, []).append(spare.run_id)
+
+    def _make_parent(self, sweep: Sweep, results: Sequence[Result]) -> Any:
+        return self._client.create_run(
+            self._experiment_id,
+            start_time=content.milliseconds(sweep.created_at),
+            tags=content.sweep_tags(sweep, results),
+            run_name=sweep_name(sweep.trials),
+        )
+
+    def _write_child(self, sweep: Sweep, result: Result, tags: dict[str, str]) -> _Child:
+        run_id = self._client.create_run(
+            self._experiment_id,
+            start_time=content.milliseconds(result.started_at),
+            tags=tags | {content.PARENT: self._parent.info.run_id},
+            run_name=self._names.get(result.trial_id, result.trial.model),
+        ).info.run_id
+        self._log(run_id, content.trial_metrics(result), content.trial_params(result.trial))
+        with tempfile.TemporaryDirectory() as scratch:
+            staged = Path(scratch)
+            if result.layers:
+                (staged / "layers.json").write_text(content.layer_table(result))
+            _stage(Path(sweep.folder, "trials", result.trial_id, "log.txt"), staged / "log.txt")
+            self._draw(result, staged / "plots")
+            if any(staged.iterdir()):
+                self._client.log_artifacts(run_id, scratch)
+        end = content.milliseconds(result.started_at + result.wall_s)
+        self._client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)
+        return _Child(run_id, tags["result"], whole=True)
+
+    def _draw(self, result: Result, folder: Path) -> None:
+        if not result.passes:
+            return
+        from tracking.plots import draw_steps  # Here, because it imports matplotlib.
+
+        folder.mkdir()
+        for name in result.passes:
+            draw_steps(result, name, folder / f"steps_{name}.png")
+
+    def _write_curves(self, sweep: Sweep, results: Sequence[Result]) -> None:
+        points = content.curves(sweep, results)
+        wanted, tags = content.digest(points), self._parent.data.tags
+        if tags.get("curves") == wanted:
+            return
+        if "curves" in tags:
+            # A history only grows. Where a repeat or a retry moved a point, the curves begin anew in a new parent.
+            old = self._parent
+            self._parent = self._make_parent(sweep, results)
+            for child in self._children.values():
+                self._client.set_tag(child.run_id, content.PARENT, self._parent.info.run_id)
+            self._client.delete_run(old.info.run_id)
+        self._log(self._parent.info.run_id, points, tags={"curves": wanted})
+        self._parent = self._client.get_run(self._parent.info.run_id)
+
+    def _log(
+        self,
+        run_id: str,
+        points: Sequence[content.Point] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """As few requests as MLflow's limits allow: `log_batch` splits what is above them."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(*point) for point in points],
+            params=[Param(key, text) for key, text in (params or {}).items()],
+            tags=[RunTag(key, text) for key, text in (tags or {}).items()],
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn everything that MLflow, HTTP and the database raise into a SinkError, and forget the session."""
+        try:
+            yield
+        except SinkError:
+            self._sweep = None
+            raise
+        except Exception as error:
+            self._sweep = None
+            if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError | ImportError):
+                raise
+            # Not `from error`: a traceback would print the address with its password.
+            reason = redact(" ".join(str(error).split()))
+            raise SinkError(f"{self}: {type(error).__name__}: {reason[:300]}") from None
+
+
+def absolute_uri(uri: str) -> str:
+    """A SQLite address whose relative path is made absolute, so that it names one file from everywhere."""
+    database = _sqlite_file(uri)
+    return uri if database is None else f"{_SQLITE}{database}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def _stage(source: Path, target: Path) -> None:
+    if source.is_file():
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)

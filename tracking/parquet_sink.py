@@ -1,0 +1,47 @@
+"""`results.parquet` in the sweep's folder: the table of `results.csv`, typed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracking.journal import write_atomically
+from tracking.record import Result, Sweep
+from tracking.sink import SinkError
+from tracking.table import COLUMNS, table
+
+FILE = "results.parquet"
+_INTEGERS = ("batch", "repeat", "steps")
+_NUMBERS = COLUMNS[COLUMNS.index("mean_s") : COLUMNS.index("gflops_per_s") + 1]
+
+
+class ParquetSink:
+    """Writes the file once, at the end of the sweep."""
+
+    def __str__(self) -> str:
+        return FILE
+
+    def open(self, sweep: Sweep) -> None:
+        """Nothing to do: a Parquet file cannot grow row by row."""
+
+    def write(self, result: Result) -> None:
+        """Nothing to do before the end."""
+
+    def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
+        """Write the table of all results. Raises SinkError."""
+        # Here, because pandas takes half a second to import and a sweep without this sink does not need it.
+        import pandas
+
+        # Types are given, or a column that is empty in this sweep would have another type than in the next.
+        types = (
+            dict.fromkeys(COLUMNS, "string") | dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_NUMBERS, "Float64")
+        )
+        frame = pandas.DataFrame(table(results, sweep.trials), columns=COLUMNS).astype(types)
+        content = io.BytesIO()
+        path = Path(sweep.folder) / FILE
+        try:
+            frame.to_parquet(content, index=False)
+            write_atomically(path, content.getvalue())
+        except OSError as error:
+            raise SinkError(f"{path} could not be written: {error.strerror}") from error

@@ -1,0 +1,317 @@
+"""What was asked (`Trial`, `Sweep`) and what was measured (`Measurement`, `Result`).
+
+Every record is frozen, holds plain values only and goes to JSON and back without loss. Raw samples are kept; statistics
+are derived from them on demand and written beside them for readers that do not have this code. Standard library only:
+the driver, the Ray worker and the trial process all import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+FORMAT = 1
+"""Version of the JSON form. Readers refuse a higher one, so that an old checkout never misreads a new journal."""
+
+Status = Literal["ok", "oom", "timeout", "error", "crashed", "infeasible", "not_run"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+Pass = Literal["forward", "forward_backward"]
+PASSES: tuple[Pass, ...] = get_args(Pass)
+Precision = Literal["float32", "bfloat16", "float16", "tf32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Compile = Literal["graph", "xla", "eager"]
+COMPILES: tuple[Compile, ...] = get_args(Compile)
+
+
+class FormatError(ValueError):
+    """A record that this version cannot read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where a trial runs, as data: what it asks of the scheduler and what TensorFlow gets of it."""
+
+    name: str = "cpu"
+    kind: Literal["cpu", "gpu"] = "cpu"
+    cpus: int | None = None
+    """Cores the trial has to itself; None: every core of its node."""
+    gpus: int = 0
+    threads: int | None = None
+    """TensorFlow's threads within and between operations; None: one a core."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Custom Ray resources, by name."""
+
+    @property
+    def label(self) -> str:
+        """The device's name and what differs from its plain form; valid in an MLflow metric key."""
+        words = [self.name]
+        if self.cpus is not None:
+            words.append(f"{self.cpus} core{'s' * (self.cpus != 1)}")
+        if self.threads is not None:
+            words.append(f"{self.threads} thread{'s' * (self.threads != 1)}")
+        if self.gpus > 1:
+            words.append(f"{self.gpus} gpus")
+        return " ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classic:
+    """The seeds' protocol: `burn_in` untimed steps, then `steps` timed ones."""
+
+    burn_in: int = 10
+    steps: int = 100
+    name: Literal["classic"] = "classic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """Time until the median is known well enough, the noise has stopped shrinking, or the budget is spent."""
+
+    target: float = 0.01
+    """Half width of the median's 95% confidence interval, as a share of the median."""
+    min_steps: int = 10
+    max_steps: int = 10_000
+    max_seconds: float = 60.0
+    """Budget of one pass's timed steps, seconds."""
+    max_warmup_seconds: float = 15.0
+    """Warm-up ends when the step time has settled, and at the latest after this many seconds."""
+    name: Literal["adaptive"] = "adaptive"
+
+
+Protocol = Classic | Adaptive
+PROTOCOLS: Mapping[str, type[Classic] | type[Adaptive]] = {"classic": Classic, "adaptive": Adaptive}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One point of a sweep's grid: everything that affects the number, and `timeout_s`, which only ends it."""
+
+    model: str
+    batch: int
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`."""
+    weights: str | None = None
+    device: Device = field(default_factory=Device)
+    precision: Precision = "float32"
+    compile: Compile = "graph"
+    passes: tuple[Pass, ...] = PASSES
+    protocol: Protocol = field(default_factory=Adaptive)
+    task: str = "benchmark"
+    task_args: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    repeat: int = 0
+    timeout_s: float | None = None
+
+    @property
+    def trial_id(self) -> str:
+        """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
+        identity = self.to_json()
+        del identity["timeout_s"]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        values = dict(data)
+        protocol = dict(values["protocol"])
+        values["protocol"] = PROTOCOLS[protocol["name"]](**protocol)
+        values["device"] = Device(**values["device"])
+        values["passes"] = tuple(values["passes"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A row of a net's layer table."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    """Batch first."""
+    trainable_params: int = 0
+    other_params: int = 0
+    flops: int = 0
+    """Forward operations for the whole batch; a multiply and an add count as two."""
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The seconds of one pass: first call, warm-up and timed steps, in order, nothing dropped."""
+
+    first_call_s: float
+    """Tracing, compilation and the first execution."""
+    warmup_s: tuple[float, ...]
+    step_s: tuple[float, ...]
+    stopped: str
+    """Why timing ended: `steps`, `target`, `noise`, `max_seconds` or `max_steps`."""
+    peak_rss_mb: float | None = None
+    peak_device_mb: float | None = None
+    flops: int | None = None
+    """Operations of one step for the whole batch, by the counting rule of `nets.layers`."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """What the kernel and the device said of the timed steps, e.g. CPU seconds taken by others."""
+
+    def __post_init__(self) -> None:
+        if not self.step_s:
+            raise ValueError("expected at least one timed step. Received: step_s=()")
+
+    @property
+    def mean_s(self) -> float:
+        return statistics.fmean(self.step_s)
+
+    @property
+    def sd_s(self) -> float:
+        """Population standard deviation, as the seeds print it."""
+        return statistics.pstdev(self.step_s)
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.step_s)
+
+    @property
+    def p90_s(self) -> float:
+        return quantile(self.step_s, 0.90)
+
+    @property
+    def p99_s(self) -> float:
+        return quantile(self.step_s, 0.99)
+
+    @property
+    def gflops_per_s(self) -> float | None:
+        """Achieved rate, from the median step."""
+        return None if self.flops is None else self.flops / self.median_s / 1e9
+
+    def figures(self, batch: int) -> dict[str, float]:
+        """The derived figures by name; `images_per_s` is all images over all timed seconds, so batch / `mean_s`."""
+        return {
+            "mean_s": self.mean_s,
+            "sd_s": self.sd_s,
+            "median_s": self.median_s,
+            "p90_s": self.p90_s,
+            "p99_s": self.p99_s,
+            "images_per_s": batch / self.mean_s,
+            "first_call_s": self.first_call_s,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a trial has no result."""
+
+    kind: str
+    """Exception class or signal name, e.g. `ResourceExhaustedError`, `SIGSEGV`."""
+    message: str
+    detail: str = ""
+    """Traceback or last lines of the trial's log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one trial."""
+
+    trial: Trial
+    sweep_id: str
+    status: Status
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    wall_s: float = 0.0
+    """From dispatch to result."""
+    host: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the machine, the cores and GPUs used, and the libraries' versions."""
+    passes: Mapping[Pass, Measurement] = field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the trial outside the passes: fork, setup, build."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """What this device can do at this precision, measured once a sweep: `peak_gflops_per_s`, `copy_gb_per_s`."""
+    quality: tuple[str, ...] = ()
+    """Reasons to doubt the figures, in words; none: they are good."""
+    error: Failure | None = None
+
+    @property
+    def trial_id(self) -> str:
+        return self.trial.trial_id
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def peak_rss_mb(self) -> float | None:
+        return max((m.peak_rss_mb for m in self.passes.values() if m.peak_rss_mb is not None), default=None)
+
+    @property
+    def peak_device_mb(self) -> float | None:
+        return max((m.peak_device_mb for m in self.passes.values() if m.peak_device_mb is not None), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; each pass carries its derived figures beside its raw samples."""
+        data: dict[str, Any] = {"format": FORMAT, "trial_id": self.trial_id, **asdict(self)}
+        data["trial"] = self.trial.to_json()
+        for name, measurement in self.passes.items():
+            data["passes"][name] |= measurement.figures(self.trial.batch)
+        return json.loads(json.dumps(data))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """Raises FormatError for a record of a newer format."""
+        if data.get("format", 0) > FORMAT:
+            raise FormatError(f"expected a record of format {FORMAT} or older. Received: format={data['format']}")
+        values = {key: value for key, value in data.items() if key not in ("format", "trial_id")}
+        values["trial"] = Trial.from_json(values["trial"])
+        values["passes"] = {name: _measurement(value) for name, value in values["passes"].items()}
+        values["layers"] = tuple(
+            Layer(**(row | {"output_shape": tuple(row["output_shape"])})) for row in values["layers"]
+        )
+        values["quality"] = tuple(values["quality"])
+        values["error"] = values["error"] and Failure(**values["error"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One invocation: its identity, its folder and its planned trials, as `plan.json` holds them."""
+
+    sweep_id: str
+    folder: str
+    """Absolute path of the sweep's own folder."""
+    command: str
+    """The command line that made it, ready to paste."""
+    created_at: float
+    trials: tuple[Trial, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The driver's machine, versions and git commit."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self), "trials": [trial.to_json() for trial in self.trials]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Sweep:
+        """Raises FormatError for a record of a newer format."""
+        if data.get("format", 0) > FORMAT:
+            raise FormatError(f"expected a plan of format {FORMAT} or older. Received: format={data['format']}")
+        values = {key: value for key, value in data.items() if key != "format"}
+        values["trials"] = tuple(Trial.from_json(trial) for trial in values["trials"])
+        return cls(**values)
+
+
+def quantile(samples: Sequence[float], q: float) -> float:
+    """Linear interpolation between order statistics (NumPy's default, type 7)."""
+    ordered = sorted(samples)
+    position = q * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def _measurement(data: Mapping[str, Any]) -> Measurement:
+    raw = {key: data[key] for key in Measurement.__dataclass_fields__ if key in data}
+    return Measurement(**(raw | {"warmup_s": tuple(data["warmup_s"]), "step_s": tuple(data["step_s"])}))

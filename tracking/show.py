@@ -1,0 +1,115 @@
+"""Look at sweeps in the terminal: `python tracking/show.py [SWEEP_DIR | SWEEP_ID]`.
+
+Without an argument it lists the sweeps under ./multirun and ./outputs, the newest last. Exit codes: 0; 2 no such sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tracking.console import results_table, status_text
+from tracking.journal import PLAN, Journal, JournalError
+from tracking.record import Result, Sweep
+from tracking.redact import redact
+
+ROOTS = ("multirun", "outputs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the list or one sweep; the exit code."""
+    parser = argparse.ArgumentParser(description="List sweeps, or show the results of one.")
+    parser.add_argument("sweep", nargs="?", help="a sweep's folder or id; without it all sweeps are listed")
+    wanted = parser.parse_args(arguments).sweep
+    console, complaints = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        if wanted is None:
+            console.print(sweeps_table(_sweeps(complaints)))
+        else:
+            show(find(wanted), console)
+    except JournalError as error:
+        complaints.print(Text(str(error)))
+        return 2
+    return 0
+
+
+def sweeps_table(sweeps: Iterable[tuple[Path, Sweep, list[Result]]]) -> Table:
+    """A row for each sweep."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("date", "sweep", "trials", "statuses", "models", "folder"):
+        table.add_column(column, justify="right" if column == "trials" else "left", overflow="fold")
+    for folder, sweep, results in sorted(sweeps, key=lambda item: item[1].created_at):
+        models = dict.fromkeys(trial.model for trial in sweep.trials)
+        table.add_row(
+            _date(sweep),
+            Text(sweep.sweep_id),
+            str(len(sweep.trials)),
+            _statuses(sweep, results),
+            Text(", ".join(models)),
+            Text(str(folder)),
+        )
+    return table
+
+
+def show(folder: Path, console: Console) -> None:
+    """Print one sweep's head and results. Raises JournalError."""
+    journal = Journal(folder)
+    sweep, results = journal.read_plan(), journal.read()
+    console.print(Text(f"{sweep.sweep_id}  {_date(sweep)}"), _statuses(sweep, results))
+    console.print(Text(redact(sweep.command)), soft_wrap=True)
+    console.print(results_table(results, sweep.trials))
+
+
+def find(wanted: str) -> Path:
+    """The folder that a path, a sweep's id or its unmistakable beginning names. Raises JournalError."""
+    if (Path(wanted) / PLAN).is_file():
+        return Path(wanted)
+    known = {sweep.sweep_id: folder for folder, sweep, _ in _sweeps(None)}
+    matches = [wanted] if wanted in known else [sweep_id for sweep_id in known if sweep_id.startswith(wanted)]
+    if len(matches) == 1:
+        return known[matches[0]]
+    if matches:
+        raise JournalError(f"expected one sweep. Received: {wanted!r}, which begins {', '.join(sorted(matches))}")
+    near = difflib.get_close_matches(wanted, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise JournalError(f"expected a sweep's folder, or an id under {' or '.join(ROOTS)}. Received: {wanted!r}{hint}")
+
+
+def _sweeps(complaints: Console | None) -> Iterator[tuple[Path, Sweep, list[Result]]]:
+    for root in ROOTS:
+        for plan in sorted(Path(root).rglob(PLAN)):
+            journal = Journal(plan.parent)
+            try:
+                yield plan.parent, journal.read_plan(), journal.read()
+            except JournalError as error:
+                if complaints:
+                    complaints.print(Text(str(error)))
+
+
+def _date(sweep: Sweep) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.created_at))
+
+
+def _statuses(sweep: Sweep, results: Sequence[Result]) -> Text:
+    ended = {result.trial_id: result.status for result in results}
+    counts = Counter(ended.get(trial.trial_id, "not_run") for trial in sweep.trials)
+    parts = [Text(f"{count} ").append_text(status_text(status)) for status, count in counts.most_common()]
+    return Text(", ").join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Bring a sweep's sinks up to date with its journal: `python tracking/sync.py SWEEP_DIR`.
+
+For a sweep whose MLflow was away, or whose driver was killed. It may run as often as one likes, also several at once:
+they wait for each other, and what is there already stays as it is. Exit codes: 0 everything is there; 1 something could
+not be sent, or the sweep is still running; 2 bad usage, or no sweep in that folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from tracking.fanout import Outbox
+from tracking.journal import Journal, JournalError, LockedError, locked
+from tracking.record import Sweep
+from tracking.sinks import Settings, SettingsError, make_sinks
+
+SYNC_LOCK = "sync.lock"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Sync one folder; the exit code."""
+    parser = argparse.ArgumentParser(description="Bring a sweep's MLflow runs and tables up to date with its journal.")
+    parser.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the folder that holds plan.json")
+    parser.add_argument("--uri", help="MLflow's address, instead of MLFLOW_TRACKING_URI or the sweep's own")
+    parser.add_argument("--experiment", help="MLflow's experiment, instead of the sweep's own")
+    options = parser.parse_args(arguments)
+    folder = options.folder.resolve()
+    try:
+        # The folder may have been moved since.
+        sweep = dataclasses.replace(Journal(folder).read_plan(), folder=str(folder))
+        chosen = choose(sweep, options.uri or os.environ.get("MLFLOW_TRACKING_URI"), options.experiment)
+        outbox = Outbox(make_sinks(chosen))
+    except (JournalError, SettingsError) as error:
+        return _fail(2, str(error))
+    try:
+        with locked(folder / SYNC_LOCK), Journal(folder) as journal:
+            results = journal.read()
+            outbox.open(sweep)
+            outbox.close(sweep, results)
+    except LockedError as error:
+        return _fail(1, f"the sweep is still running, and sends its results itself ({error})")
+    except JournalError as error:
+        return _fail(2, str(error))
+    pending = outbox.pending()
+    for sink, count, reason in pending:
+        _fail(1, f"{sink} lacks {count} of {len(results)} results: {reason}")
+    done = {str(sink) for sink in outbox.sinks} - {behind.sink for behind in pending}
+    if done:
+        sys.stdout.write(
+            f"{len(results)} results of {len(sweep.trials)} planned trials are in {' and '.join(sorted(done))}\n"
+        )
+    return 1 if pending else 0
+
+
+def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
+    """The sweep's own settings with MLflow's address and experiment replaced. Raises SettingsError for none at all."""
+    chosen: Settings = {name: dict(arguments) for name, arguments in sweep.facts.get("tracking", {}).items()}
+    own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
+    if own and ("mlflow" in chosen or not chosen):
+        chosen["mlflow"] = chosen.get("mlflow", {}) | own
+    if not chosen:
+        raise SettingsError("the sweep was run without sinks (tracking=none); name a server with --uri")
+    return chosen
+
+
+def _fail(code: int, sentence: str) -> int:
+    sys.stderr.write(f"{sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
