@@ -1,5 +1,5 @@
 """Convolutional networks by name: `build`, `check`, `names`. Keras is imported when a net is built, not before."""
 
-from nets.registry import BadArguments, NetError, UnknownNet, build, check, names
+from nets.registry import BadArguments, NetError, UnknownNet, arguments, build, check, names
 
-__all__ = ["BadArguments", "NetError", "UnknownNet", "build", "check", "names"]
+__all__ = ["BadArguments", "NetError", "UnknownNet", "arguments", "build", "check", "names"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from nets import NetError, build, names
+from nets import NetError, build, check, names
 
 if TYPE_CHECKING:
     from tracking.record import Layer
@@ -21,10 +21,13 @@ USAGE = "python -m nets NAME [batch=N] [argument=value ...]"
 def main(words: list[str]) -> int:
     """0, or 2 after one sentence on stderr about what is wrong with the words."""
     if not words:
-        Console().print("\n".join([*names(), "", "or any of keras.applications, e.g. MobileNetV3Large", USAGE]))
+        lines = [*names(), "", "and every model of keras.applications, e.g. MobileNetV3Large", "", USAGE]
+        Console().print("\n".join(lines), markup=False, highlight=False)
         return 0
     try:
         name, batch, args = parse(words)
+        if problems := check(name, args):
+            raise NetError(" ".join(problems))
         _quieten_tensorflow()
         model = build(name, **args)
     except ValueError as error:  # NetError and what Keras says of an impossible size

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
 
 
-def application(
-    name: str, takes: tuple[str, ...], num_classes: int = 1000, image_size: int | None = None, **args: Any
-) -> keras.Model:
-    """keras.applications' model `name` at its own input size or at `image_size`; `takes` are the arguments it has.
+def application(name: str, num_classes: int = 1000, image_size: int | None = None, **args: Any) -> keras.Model:
+    """keras.applications' model `name` at its own input size or at `image_size`; other arguments are the model's own.
 
     Rescaling of the input is left out where the model lets one choose (`include_preprocessing`), so that the net is
     timed on plain numbers like every other; that of the first EfficientNet is built in and stays.
     """
     make = getattr(keras.applications, name)
     args |= {"weights": None, "classes": num_classes, "classifier_activation": None, "name": name}
-    if "include_preprocessing" in takes:
+    if "include_preprocessing" in inspect.signature(make).parameters:
         args["include_preprocessing"] = False
     if image_size is not None:
         return make(input_shape=(image_size, image_size, 3), **args)

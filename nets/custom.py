@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
-from typing import Any
-
-import keras
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nets.registry import BadArguments, NetError
+
+if TYPE_CHECKING:
+    import keras
 
 
 class BadTarget(NetError):  # noqa: N818 - reads as what it says
@@ -23,6 +28,8 @@ def from_target(target: str, **args: Any) -> keras.Model:
 
     An exception of the target's own, while it is imported or called, passes through.
     """
+    import keras
+
     function = _resolve(target)
     if not callable(function):
         raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
@@ -33,27 +40,87 @@ def from_target(target: str, **args: Any) -> keras.Model:
     return model
 
 
-def _resolve(target: str) -> Any:
-    """The object: as many parts as are a module, then attributes."""
+def check(target: str, args: Mapping[str, Any]) -> list[str]:
+    """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run."""
+    try:
+        parts = _parts(target)
+        spec = _find(parts[0], None, "")
+        depth = 1
+        while depth < len(parts) and spec.submodule_search_locations is not None:
+            try:
+                spec = _find(parts[depth], spec, ".".join(parts[:depth]))
+            except BadTarget:
+                if spec.origin is None or parts[depth] in _bound(spec):  # an attribute of the package, or no package
+                    break
+                raise
+            depth += 1
+        module = ".".join(parts[:depth])
+        if depth == len(parts):
+            raise BadTarget(f"expected {target} to be a callable. Received: a module")
+        known = _bound(spec)
+        if known and parts[depth] not in known:
+            raise BadTarget(f"{module} has no '{parts[depth]}'.{_nearest(parts[depth], known)}")
+    except BadTarget as error:
+        return [str(error)]
+    function = known.get(parts[-1]) if depth == len(parts) - 1 else None
+    if not isinstance(function, ast.FunctionDef) or function.args.kwarg or function.decorator_list:
+        return []
+    names = [argument.arg for argument in [*function.args.args, *function.args.kwonlyargs]]
+    return [f"{target} has no argument '{key}'.{_nearest(key, names)}" for key in args if key not in names]
+
+
+def _parts(target: str) -> list[str]:
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise BadTarget(f"expected a dotted name, package.module.callable. Received: {target!r}")
+    return parts
+
+
+def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
+    """The spec of a module or of a package's submodule, without importing the package."""
+    path = None if parent is None else list(parent.submodule_search_locations or ())
+    if part in sys.builtin_module_names and parent is None:
+        return ModuleSpec(part, None)
+    spec = PathFinder.find_spec(f"{package}.{part}" if package else part, path)
+    if spec is None:
+        where = f"{package} has no" if package else "There is no module"
+        raise BadTarget(f"{where} '{part}'.{_nearest(part, _siblings(path))}")
+    return spec
+
+
+def _bound(spec: ModuleSpec) -> dict[str, ast.AST]:
+    """The names that a module's source binds, anywhere in it; none where the source is not all there is to it."""
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return {}
+    names: dict[str, ast.AST] = {}
+    for node in ast.walk(ast.parse(Path(spec.origin).read_bytes())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.setdefault(node.name, node)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.setdefault(node.id, node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0]: node for alias in node.names}
+    return {} if "*" in names or "__getattr__" in names else names
+
+
+def _resolve(target: str) -> Any:
+    """The object: as many parts as are a module, then attributes."""
+    parts = _parts(target)
     found = None
     for i, part in enumerate(parts):
-        name = ".".join(parts[: i + 1])
+        parent, name = ".".join(parts[:i]), ".".join(parts[: i + 1])
         if found is not None and hasattr(found, part):
             found = getattr(found, part)
             continue
         if found is not None and not hasattr(found, "__path__"):
-            raise BadTarget(f"{'.'.join(parts[:i])} has no '{part}'.{_nearest(part, dir(found))}")
+            raise BadTarget(f"{parent} has no '{part}'.{_nearest(part, dir(found))}")
         try:
             found = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
                 raise  # the module is there; something that it imports is not
-            siblings = (module.name for module in pkgutil.iter_modules(getattr(found, "__path__", None)))
-            valid = {*siblings, *(dir(found) if found is not None else ())}
-            where = f"{'.'.join(parts[:i])} has no" if found is not None else "There is no module"
+            valid = {*_siblings(getattr(found, "__path__", None)), *(dir(found) if parent else ())}
+            where = f"{parent} has no" if parent else "There is no module"
             raise BadTarget(f"{where} '{part}'.{_nearest(part, valid)}") from None
     return found
 
@@ -69,6 +136,10 @@ def _expect_arguments(target: str, function: Any, args: dict[str, Any]) -> None:
         unknown = [name for name in args if name not in signature.parameters]
         near = _nearest(unknown[0], signature.parameters) if unknown else ""
         raise BadArguments(f"{target}{signature}: {error}.{near} Received: {args}") from None
+
+
+def _siblings(path: Iterable[str] | None) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(path)]
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ def inception_v3(num_classes: int = 1000, image_size: int = 299, keep_prob: floa
 
 
 @keras.saving.register_keras_serializable("nets")
-class InceptionV3(keras.Model):  # type: ignore[misc]
+class InceptionV3(keras.Model):
     """Trunk and auxiliary head as two models: `call(x)` runs the trunk, `call(x, training=True)` runs both."""
 
     def __init__(self, num_classes: int, image_size: int, keep_prob: float, **kwargs: Any) -> None:

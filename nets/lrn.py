@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("nets")
-class LocalResponseNormalization(keras.layers.Layer):  # type: ignore[misc]
+class LocalResponseNormalization(keras.layers.Layer):
     """`x / (bias + alpha * sum of squares over 2 * depth_radius + 1 neighbouring channels) ** beta`; shape is kept.
 
     Always computed in float32: TensorFlow has no bfloat16 kernel for it on the CPU and no other kernel on the GPU.

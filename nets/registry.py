@@ -74,7 +74,7 @@ def build(name: str, **args: Any) -> keras.Model:
         return getattr(importlib.import_module(signature.module), name)(**given)
     from nets import applications
 
-    return applications.application(name, takes=tuple(signature.arguments), **given)
+    return applications.application(name, **given)
 
 
 def check(name: str, args: Mapping[str, Any]) -> list[str]:
@@ -83,14 +83,18 @@ def check(name: str, args: Mapping[str, Any]) -> list[str]:
         signature = _signature(name)
     except UnknownNet as error:
         return [str(error)]
-    arguments = {key: types for key, types in signature.arguments.items() if key not in _FIXED}
     problems = []
     for key, value in args.items():
-        if key not in arguments:
-            problems.append(f"{name} has no argument '{key}'.{_nearest(key, arguments)}")
-        elif value is not None and (problem := _wrong(key, value, arguments[key], signature.min_image_size)):
+        if key not in signature.arguments:
+            problems.append(f"{name} has no argument '{key}'.{_nearest(key, signature.arguments)}")
+        elif value is not None and (problem := _wrong(key, value, signature)):
             problems.append(f"{name}: {problem}")
     return problems
+
+
+def arguments(name: str) -> frozenset[str]:
+    """The names of the arguments that the net takes. Raises UnknownNet."""
+    return frozenset(_signature(name).arguments)
 
 
 def _signature(name: str) -> Signature:
@@ -109,12 +113,13 @@ def _nearest(word: str, valid: Any) -> str:
     return f" Expected one of: {', '.join(valid)}." if valid else ""
 
 
-def _wrong(key: str, value: Any, types: tuple[str, ...], min_image_size: int) -> str | None:
+def _wrong(key: str, value: Any, signature: Signature) -> str | None:
+    types = signature.arguments[key]
     if types and not any(_is(value, kind) for kind in types):
         return f"expected {key} to be {' or '.join(types)}. Received: {key}={value!r}"
     if key == "keep_prob" and not 0 < value <= 1:
         return f"expected 0 < keep_prob <= 1. Received: keep_prob={value}"
-    least = {"num_classes": 1, "image_size": min_image_size}.get(key)
+    least = {"num_classes": 1, "image_size": signature.min_image_size}.get(key)
     if least is not None and _is(value, "int") and value < least:
         return f"expected {key} of at least {least}. Received: {key}={value}"
     return None
@@ -158,9 +163,10 @@ def _applications() -> dict[str, Signature]:
         functions = {function.name: function for function in _functions(_parsed(source))}
         for alias in line.names:
             if alias.name in functions and not alias.name.islower():
-                own = _arguments(functions[alias.name])
-                common: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
-                found[alias.asname or alias.name] = Signature(line.module, common | own)
+                theirs = _arguments(functions[alias.name])
+                own = {key: types for key, types in theirs.items() if key not in _FIXED}
+                ours: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
+                found[alias.asname or alias.name] = Signature(line.module, ours | own)
     return found
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import tempfile
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -107,7 +110,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {module}.{name}")
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], typecode: Any) -> np.ndarray[Any, Any]:
+def _reconstruct(kind: type, shape: tuple[int, ...], _typecode: Any) -> np.ndarray[Any, Any]:
     """An array to be filled by its pickled state: how NumPy pickles below protocol 5."""
     if kind is not np.ndarray or shape != (0,):
         raise UnsafeWeights(f"expected a pickle of plain arrays. Received: {kind} of shape {shape}")
@@ -180,7 +183,8 @@ def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip:
         with warnings.catch_warnings():
             # Keras 3.15 warns of containers of its own making that no file has.
             warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
-            model.load_weights(path, objects_to_skip=[layers[name] for name in skip])
+            with _weights_file(path) as file:
+                model.load_weights(file, objects_to_skip=[layers[name] for name in skip])
     except Exception as error:
         model.set_weights(before)
         kind = UnfitWeights if isinstance(error, ValueError) else UnreadableWeights
@@ -191,6 +195,16 @@ def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip:
         missing=(),
         unexpected=(),
     )
+
+
+@contextmanager
+def _weights_file(path: Path) -> Iterator[Path]:
+    """The `.weights.h5` itself, or the one inside a `.keras` archive, whose description of the model is not read."""
+    if not path.name.endswith(".keras"):
+        yield path
+        return
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        yield Path(archive.extract("model.weights.h5", folder))
 
 
 def _reason(error: Exception) -> str:

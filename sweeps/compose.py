@@ -19,10 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeps import plan, schema
 from sweeps.devices import Node
-from sweeps.errors import UsageError, nearest
-from sweeps.plan import problems
-from sweeps.schema import to_trial
+from sweeps.errors import nearest
 
 ComposeError = (HydraException, OmegaConfBaseException)
 
@@ -76,9 +75,7 @@ def _problem(base: list[str], text: str, override: Override, loader: ConfigLoade
     except ComposeError as error:
         return _sentence(text, override, error, loader, compose("config", base))
     try:
-        return "\n".join(problems([to_trial(cfg)], nodes)) or None
-    except UsageError as error:
-        return str(error)
+        return "\n".join([*schema.problems(cfg), *plan.problems([schema.to_trial(cfg)], nodes)]) or None
     except ComposeError as error:
         return f"{text}: {_first_line(error)}"
 

@@ -58,7 +58,8 @@ class ForkServer:
         self.log = Path(self._folder.name) / "log.txt"
         # Importing threads are pointless, and fork copies only one of them.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # A user's own nets lie in the current folder.
+        paths = [str(ROOT), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sweeps.forkserver", self.address],

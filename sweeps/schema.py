@@ -13,7 +13,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
-from sweeps.errors import UsageError
 from sweeps.tasks import TASKS
 from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
 
@@ -103,24 +102,21 @@ def register() -> None:
     """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(group="schema/protocol", name="classic", node=ClassicConf)
-    store.store(group="schema/protocol", name="adaptive", node=AdaptiveConf)
-    store.store(group="schema/cluster", name="local", node=LocalConf)
-    store.store(group="schema/cluster", name="inline", node=InlineConf)
+    store.store(name="schema_classic", node=ClassicConf)
+    store.store(name="schema_adaptive", node=AdaptiveConf)
+    store.store(name="schema_local", node=LocalConf)
+    store.store(name="schema_inline", node=InlineConf)
 
 
 def to_trial(cfg: DictConfig) -> Trial:
-    """The trial that a composed config asks for (`repeat` 0). Raises UsageError with every problem of the config."""
-    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
-    if found := _problems(values):
-        raise UsageError(found)
+    """The trial that a composed config asks for (`repeat` 0), whether or not it makes sense; see `problems`."""
+    values = _plain(cfg)
     model, protocol = values["model"], dict(values["protocol"])
-    target = model["_target_"]
     return Trial(
-        model=model["name"] if target is None else target.rpartition(".")[2],
-        target=target,
+        model=_label(model),
+        target=model["_target_"],
         weights=model["weights"],
-        model_args={key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None},
+        model_args=_arguments(model),
         batch=values["batch"],
         device=Device(**values["device"]),
         precision=values["precision"],
@@ -134,8 +130,9 @@ def to_trial(cfg: DictConfig) -> Trial:
     )
 
 
-def _problems(values: dict[str, Any]) -> list[str]:
-    """What no type can hold: ranges, and names that only code knows."""
+def problems(cfg: DictConfig) -> list[str]:
+    """What no type can hold, a sentence each: ranges, and names that only code knows."""
+    values = _plain(cfg)
     found = []
     model, device, protocol = values["model"], values["device"], values["protocol"]
 
@@ -169,6 +166,23 @@ def _problems(values: dict[str, Any]) -> list[str]:
     if values["task"]["name"] not in TASKS:
         found.append(f"task={values['task']['name']}: expected one of {', '.join(TASKS)}.")
     if model["_target_"] is None:
-        arguments = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS}
-        found += nets.check(model["name"], arguments)
+        found += nets.check(model["name"], _arguments(model))
     return found
+
+
+def _plain(cfg: DictConfig) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+
+
+def _label(model: dict[str, Any]) -> str:
+    """What the trial's model is called: its name; a callable of the user's own by its own, unless it was given one."""
+    name, target = model["name"], model["_target_"]
+    return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
+
+
+def _arguments(model: dict[str, Any]) -> dict[str, Any]:
+    """What the net is built with; a callable of the user's own gets what was added for it, not what our net has."""
+    given = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None}
+    if model["_target_"] is None or nets.check(model["name"], {}):
+        return given
+    return {key: value for key, value in given.items() if key not in nets.arguments(model["name"])}

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import cores, dispatch, host, plan, resume
+from sweeps import cores, dispatch, host, plan, resume, schema
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from sweeps.forkserver import ForkServer
 from sweeps.recorder import Recorder
-from sweeps.schema import to_trial
 from sweeps.terminal import Terminal
 from tracking import sinks
 from tracking.record import Result, Trial
@@ -145,11 +144,9 @@ def _grid(configs: Sequence[DictConfig], node: Node, home: Path) -> list[list[Tr
     grid: list[list[Trial]] = []
     found: list[str] = []
     for cfg in configs:
-        try:
-            trial = to_trial(cfg)
-            grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
-        except UsageError as error:
-            found += error.problems
+        found += schema.problems(cfg)
+        trial = schema.to_trial(cfg)
+        grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
     found += plan.problems((trial for points in grid for trial in points), [node])
     found += plan.unwritable(home)
     if found:

@@ -33,7 +33,9 @@ class CsvSink:
 
     def write(self, result: Result) -> None:
         """Write the table with this result in it. Raises SinkError."""
-        self._rows[result.trial_id] = rows(result, self._names.get(result.trial_id, result.trial.model))
+        self._rows[result.trial_id] = rows(
+            result, self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id]
+        )
         self._save([row for trial in self._rows.values() for row in trial])
 
     def close(self, sweep: Sweep, results: Sequence[Result]) -> None:

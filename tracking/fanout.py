@@ -100,28 +100,32 @@ class _Box:
     def resting(self) -> bool:
         return self._clock() < self._rest_until
 
-    def send(self, until: float) -> None:
-        """Try each held result once; one that fails does not keep back the others."""
+    def send(self, until: float) -> bool:
+        """Try each held result once; one that fails does not keep back the others. False: the sink is away."""
         failed = False
         for trial_id, result in list(self.queue.items()):
             if self._clock() >= until:
-                return
+                return True
             # An error leaves a sink in doubt, so it is opened again; that fails where the whole sink is away.
             if not (self._opened or self._open()):
-                return
+                return False
             if self._try(lambda result=result: self.sink.write(result)):  # type: ignore[misc]
                 self._taken[trial_id] = self.queue.pop(trial_id)
             else:
                 failed = True
-        if not failed and (self._opened or self._open()):
+        if not (self._opened or self._open()):
+            return False
+        if not failed:
             self._recover()
+        return True
 
     def finish(self, sweep: Sweep, results: Sequence[Result]) -> None:
         self._sweep = sweep
         for result in results:
             self.put(result)
-        self.send(math.inf)
-        if (self._opened or self._open()) and self._try(lambda: self.sink.close(sweep, results)) and not self.queue:
+        # Twice, since the sink may have been away for a moment only.
+        there = self.send(math.inf) and (not self.queue or self.send(math.inf))
+        if there and self._try(lambda: self.sink.close(sweep, results)) and not self.queue:
             self._recover()
 
     def state(self) -> Pending:
@@ -135,6 +139,7 @@ class _Box:
         return self._opened
 
     def _try(self, call: Callable[[], None]) -> bool:
+        opened, self._opened = self._opened, False  # Also for what is not caught here, such as an interrupt.
         try:
             call()
         except Exception as error:  # A sink with a bug must not end a sweep either.
@@ -143,10 +148,10 @@ class _Box:
             if not self.reason:
                 log.warning("%s; results are kept and sent again", reason, exc_info=None if known else error)
             self.reason = reason
-            self._opened = False
             self._rest_until = self._clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
             return False
+        self._opened = opened
         return True
 
     def _recover(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import shlex
@@ -201,9 +202,16 @@ def _source(sweep: Sweep) -> dict[str, str]:
         "mlflow.source.name": next((word for word in words if word.endswith(".py")), words[0] if words else ""),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": sweep.facts.get("git_commit"),
-        "mlflow.user": sweep.facts.get("user"),
+        "mlflow.user": sweep.facts.get("user") or _user(),
     }
     return {key: str(text) for key, text in tags.items() if text}
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container's user may have no name.
+        return None
 
 
 def _words(command: str) -> list[str]:

@@ -49,11 +49,11 @@ def preload() -> None:
     """Import mlflow, quietly; a driver may do it on a thread of its own before the first trial."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for name in ("mlflow.tracking", "tracking.plots"):
+        importlib.import_module(name)
     for name in ("mlflow", "alembic"):
         # Making the tables of a new database is told in forty lines otherwise.
         logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("mlflow.tracking", "tracking.plots"):
-        importlib.import_module(name)
 
 
 @dataclass
@@ -74,7 +74,8 @@ class MlflowSink:
         self._experiment = experiment
         self._client: Any = None
         self._experiment_id = ""
-        self._parent: Any = None
+        self._parent = ""
+        self._curves: str | None = None
         self._children: dict[str, _Child] = {}
         self._extra: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
@@ -92,9 +93,10 @@ class MlflowSink:
             self._experiment_id = self._find_experiment()
             runs = self._search(sweep.sweep_id)
             parents = [run for run in runs if "trial_id" not in run.data.tags]
-            self._parent = parents[0] if parents else self._make_parent(sweep, [])
-            if self._parent.info.status != "RUNNING":
-                self._client.update_run(self._parent.info.run_id, status="RUNNING")
+            parent = parents[0] if parents else self._make_parent(sweep)
+            self._parent, self._curves = parent.info.run_id, parent.data.tags.get("curves")
+            if parent.info.status != "RUNNING":
+                self._client.update_run(self._parent, status="RUNNING")
             for spare in parents[1:]:
                 self._client.delete_run(spare.info.run_id)
             self._children, self._extra = {}, {}
@@ -105,11 +107,12 @@ class MlflowSink:
 
     def write(self, result: Result) -> None:
         """Write the trial's child run, unless exactly this result is there already. Raises SinkError."""
-        if self._sweep is None:
+        sweep = self._sweep
+        if sweep is None:
             raise SinkError(f"{self}: expected an opened sink; call open(sweep) first, and again after an error")
         with self._errors():
             trial_id = result.trial_id
-            tags = content.trial_tags(self._sweep, result)
+            tags = content.trial_tags(sweep, result)
             child = self._children.get(trial_id)
             if child and not (child.whole and child.result == tags["result"]):
                 self._extra.setdefault(trial_id, []).append(child.run_id)
@@ -117,16 +120,14 @@ class MlflowSink:
             for run_id in self._extra.pop(trial_id, []):
                 self._client.delete_run(run_id)
             if child is None:
-                self._children[trial_id] = self._write_child(self._sweep, result, tags)
+                self._children[trial_id] = self._write_child(sweep, result, tags)
 
     def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
         """Write the parent's curves, description and files, and end it. Raises SinkError."""
         if self._sweep is None:
             self.open(sweep)
         with self._errors():
-            self._write_curves(sweep, results)
-            run_id = self._parent.info.run_id
-            self._log(run_id, tags=content.sweep_tags(sweep, results))
+            run_id = self._write_parent(sweep, results)
             with tempfile.TemporaryDirectory() as scratch:
                 staged = Path(scratch)
                 for plot in sorted(Path(sweep.folder, "plots").glob("*.png")):
@@ -191,8 +192,8 @@ class MlflowSink:
         trial_id, run_id = run.data.tags.get("trial_id"), run.info.run_id
         if trial_id is None:
             return
-        if run.data.tags.get(content.PARENT) != self._parent.info.run_id:
-            self._client.set_tag(run_id, content.PARENT, self._parent.info.run_id)
+        if run.data.tags.get(content.PARENT) != self._parent:
+            self._client.set_tag(run_id, content.PARENT, self._parent)
         child = _Child(run_id, run.data.tags.get("result", ""), run.info.status in ("FINISHED", "FAILED"))
         known = self._children.setdefault(trial_id, child)
         if known is not child:
@@ -200,11 +201,11 @@ class MlflowSink:
             self._children[trial_id] = keep
             self._extra.setdefault(trial_id, []).append(spare.run_id)
 
-    def _make_parent(self, sweep: Sweep, results: Sequence[Result]) -> Any:
+    def _make_parent(self, sweep: Sweep) -> Any:
         return self._client.create_run(
             self._experiment_id,
             start_time=content.milliseconds(sweep.created_at),
-            tags=content.sweep_tags(sweep, results),
+            tags=content.sweep_tags(sweep, []),
             run_name=sweep_name(sweep.trials),
         )
 
@@ -212,8 +213,8 @@ class MlflowSink:
         run_id = self._client.create_run(
             self._experiment_id,
             start_time=content.milliseconds(result.started_at),
-            tags=tags | {content.PARENT: self._parent.info.run_id},
-            run_name=self._names.get(result.trial_id, result.trial.model),
+            tags=tags | {content.PARENT: self._parent},
+            run_name=self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id],
         ).info.run_id
         self._log(run_id, content.trial_metrics(result), content.trial_params(result.trial))
         with tempfile.TemporaryDirectory() as scratch:
@@ -237,20 +238,29 @@ class MlflowSink:
         for name in result.passes:
             draw_steps(result, name, folder / f"steps_{name}.png")
 
-    def _write_curves(self, sweep: Sweep, results: Sequence[Result]) -> None:
+    def _write_parent(self, sweep: Sweep, results: Sequence[Result]) -> str:
         points = content.curves(sweep, results)
-        wanted, tags = content.digest(points), self._parent.data.tags
-        if tags.get("curves") == wanted:
-            return
-        if "curves" in tags:
-            # A history only grows. Where a repeat or a retry moved a point, the curves begin anew in a new parent.
-            old = self._parent
-            self._parent = self._make_parent(sweep, results)
-            for child in self._children.values():
-                self._client.set_tag(child.run_id, content.PARENT, self._parent.info.run_id)
-            self._client.delete_run(old.info.run_id)
-        self._log(self._parent.info.run_id, points, tags={"curves": wanted})
-        self._parent = self._client.get_run(self._parent.info.run_id)
+        wanted = content.digest(points)
+        if self._curves not in (None, wanted):
+            there = self._points(self._parent)
+            if there - {(point.key, point.step, point.value) for point in points}:
+                # A history only grows. Where a repeat or a retry moved a point, a new parent begins it anew.
+                old, self._parent = self._parent, self._make_parent(sweep).info.run_id
+                for child in self._children.values():
+                    self._client.set_tag(child.run_id, content.PARENT, self._parent)
+                self._client.delete_run(old)
+            else:
+                points = [point for point in points if (point.key, point.step, point.value) not in there]
+        tags = content.sweep_tags(sweep, results) | {"curves": wanted}
+        self._log(self._parent, [] if self._curves == wanted else points, tags=tags)
+        self._curves = wanted
+        return self._parent
+
+    def _points(self, run_id: str) -> set[tuple[str, int, float]]:
+        keys = self._client.get_run(run_id).data.metrics
+        return {
+            (key, point.step, point.value) for key in keys for point in self._client.get_metric_history(run_id, key)
+        }
 
     def _log(
         self,
@@ -271,19 +281,20 @@ class MlflowSink:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn everything that MLflow, HTTP and the database raise into a SinkError, and forget the session."""
+        """Turn what MLflow, HTTP and the database raise into a SinkError; whatever is raised, the sink is closed then."""
+        sweep, self._sweep = self._sweep, None
         try:
             yield
         except SinkError:
-            self._sweep = None
             raise
         except Exception as error:
-            self._sweep = None
             if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError | ImportError):
                 raise
             # Not `from error`: a traceback would print the address with its password.
             reason = redact(" ".join(str(error).split()))
-            raise SinkError(f"{self}: {type(error).__name__}: {reason[:300]}") from None
+            hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
+            raise SinkError(f"{self}: {type(error).__name__}: {reason[:300]}{hint}") from None
+        self._sweep = self._sweep or sweep
 
 
 def absolute_uri(uri: str) -> str:

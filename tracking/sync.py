@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -78,4 +79,6 @@ def _fail(code: int, sentence: str) -> int:
 
 
 if __name__ == "__main__":
+    # What the outbox would warn of is said once, at the end.
+    logging.getLogger("tracking.fanout").setLevel(logging.CRITICAL)
     sys.exit(main())

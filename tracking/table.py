@@ -65,8 +65,9 @@ def rows(result: Result, name: str) -> list[Row]:
 
 def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
     """Every row, the trials being named among `trials`."""
-    names = trial_names(trials)
-    return [row for result in results for row in rows(result, names.get(result.trial_id, result.trial.model))]
+    results = list(results)
+    names = trial_names([*trials, *(result.trial for result in results)])
+    return [row for result in results for row in rows(result, names[result.trial_id])]
 
 
 def csv_text(table_rows: Iterable[Mapping[str, Cell]]) -> str:

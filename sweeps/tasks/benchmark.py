@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 
 import nets
-from nets import layers
+from nets import custom, layers, weights
 from sweeps import host, timing
 from sweeps.forkserver import Send
 from tracking.record import Layer, Measurement, Pass, Precision, Trial
@@ -83,12 +83,10 @@ def device_facts(trial: Trial) -> dict[str, Any]:
 def build(trial: Trial) -> keras.Model:
     """The trial's model, with its weights if it names any."""
     if trial.target is not None:
-        model = nets.from_target(trial.target, **trial.model_args)
+        model = custom.from_target(trial.target, **trial.model_args)
     else:
         model = nets.build(trial.model, **trial.model_args)
     if trial.weights is not None:
-        from nets import weights
-
         print(weights.load(model, trial.weights))
     return model
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.records import make_result, make_sweep
 from tracking.journal import PLAN, RESULTS, Journal, JournalError, LockedError
+from tracking.record import Result
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,8 +34,12 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def filled(folder: Path, count: int = 3, steps: int = 3) -> list:
-    results = [make_result(batch=batch, steps=steps) for batch in range(1, count + 1)]
+def short_result(batch: int) -> Result:
+    return replace(make_result(batch=batch, steps=1, passes=("forward",)), layers=())
+
+
+def filled(folder: Path, count: int = 3) -> list[Result]:
+    results = [short_result(batch) for batch in range(1, count + 1)]
     with Journal(folder) as journal:
         journal.write_plan(make_sweep(results, folder))
         for result in results:
@@ -81,10 +86,10 @@ def test_newest_result_of_a_trial_wins_and_keeps_its_place(tmp_path: Path) -> No
 
 
 def test_cut_off_at_every_byte_of_the_last_line(tmp_path: Path) -> None:
-    results = filled(tmp_path, steps=1)
+    results = filled(tmp_path)
     content = (tmp_path / RESULTS).read_bytes()
     start = content.rfind(b"\n", 0, -1) + 1
-    extra = make_result(batch=99, steps=1)
+    extra = short_result(99)
     for length in range(start, len(content)):
         (tmp_path / RESULTS).write_bytes(content[:length])
         journal = Journal(tmp_path)

@@ -74,7 +74,7 @@ def test_csv_of_a_continued_sweep_holds_all_in_the_end(tmp_path: Path) -> None:
     sink.open(sweep)
     sink.write(retried)
     sink.close(sweep, [*results[:2], retried])
-    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
     assert [row["batch"] for row in rows] == ["4", "4", "8", "16", "16"]
     assert {row["status"] for row in rows} == {"ok"}
 

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import pytest
+
+from nets import BadArguments
+from nets.custom import BadTarget, check, from_target
+
+SOURCE = """
+import keras
+
+class Family:
+    @staticmethod
+    def small(width=2):
+        image = keras.Input((4,))
+        return keras.Model(image, keras.layers.Dense(width)(image))
+
+def not_a_model():
+    return {"model": None}
+
+def fails():
+    raise RuntimeError("of its own")
+
+constant = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "mine_for_test").mkdir()
+    (tmp_path / "mine_for_test" / "__init__.py").write_text(
+        "def lazily():\n    from mine_for_test import small as reexported\n"
+    )
+    (tmp_path / "mine_for_test" / "small.py").write_text(SOURCE)
+    (tmp_path / "mine_for_test" / "broken.py").write_text("import a_module_that_is_not_there\nnet_of_its_own = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in [name for name in sys.modules if name.startswith("mine_for_test")]:
+        del sys.modules[name]
+
+
+def test_builds_what_the_target_makes() -> None:
+    model = from_target("mine_for_test.small.Family.small", width=3)
+    assert isinstance(model, keras.Model)
+    assert model.output_shape == (None, 3)
+    assert from_target("nets.tiny.tiny").name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("vgg16", "expected a dotted name"),
+        ("", "expected a dotted name"),
+        ("mine_for_test..small", "expected a dotted name"),
+        ("mine_for_tset.small.Family", "There is no module 'mine_for_tset'. Did you mean mine_for_test"),
+        ("mine_for_test.smal.Family", "mine_for_test has no 'smal'. Did you mean small"),
+        ("mine_for_test.small.Famly", "mine_for_test.small has no 'Famly'. Did you mean Family"),
+        ("mine_for_test.small.Family.smal", "mine_for_test.small.Family has no 'smal'. Did you mean small"),
+        ("mine_for_test.small.constant", "to be a callable. Received: int"),
+        ("mine_for_test.small", "to be a callable. Received: module"),
+        ("mine_for_test.small.not_a_model", "to return a keras.Model. Received: dict"),
+    ],
+)
+def test_bad_targets(target: str, words: str) -> None:
+    with pytest.raises(BadTarget) as raised:
+        from_target(target)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("vgg16", "expected a dotted name"),
+        ("mine_for_tset.small.Family", "There is no module 'mine_for_tset'. Did you mean mine_for_test"),
+        ("mine_for_test.smal.Family", "mine_for_test has no 'smal'. Did you mean small"),
+        ("mine_for_test.small.Famly", "mine_for_test.small has no 'Famly'. Did you mean Family"),
+        ("mine_for_test.small", "to be a callable. Received: a module"),
+    ],
+)
+def test_check_tells_without_importing(target: str, words: str) -> None:
+    [problem] = check(target, {})
+    assert words in problem
+    assert not any(name.startswith("mine_for_test") for name in sys.modules)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "mine_for_test.small.Family.small",
+        "mine_for_test.broken.net_of_its_own",
+        "mine_for_test.reexported",
+        "keras.applications.ResNet50V2",
+        "keras.Sequential",
+        "math.sqrt",
+        "sys.exit",
+        "nets.vgg.vgg16",
+    ],
+)
+def test_check_lets_pass_what_may_be_right(target: str) -> None:
+    assert check(target, {}) == []
+
+
+def test_check_of_arguments() -> None:
+    [problem] = check("nets.vgg.vgg16", {"num_clases": 3, "keep_prob": 1})
+    assert problem == "nets.vgg.vgg16 has no argument 'num_clases'. Did you mean num_classes?"
+
+
+def test_arguments_that_do_not_fit() -> None:
+    with pytest.raises(BadArguments, match="Did you mean width"):
+        from_target("mine_for_test.small.Family.small", widht=3)
+
+
+def test_errors_of_the_target_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="of its own"):
+        from_target("mine_for_test.small.fails")
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+        from_target("mine_for_test.broken.net")

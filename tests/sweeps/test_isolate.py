@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.cores import available
+from sweeps.isolate import run_trial
+from tracking.record import Classic, Result, Trial
+
+TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
+
+
+def run(trial: Trial, server: str, tmp_path: Path) -> Result:
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=tmp_path / "log.txt")
+
+
+def failing(name: str) -> Trial:
+    return replace(TINY, model=name, target=f"tests.models.{name}")
+
+
+def test_a_trial_comes_back_whole(server: str, tmp_path: Path) -> None:
+    result = run(TINY, server, tmp_path)
+    assert result.status == "ok", result.error
+    assert list(result.passes) == ["forward", "forward_backward"]
+    for measurement in result.passes.values():
+        assert len(measurement.warmup_s) == 1
+        assert len(measurement.step_s) == 3
+        assert measurement.flops
+        assert measurement.peak_rss_mb
+    assert result.layers[0].output_shape[0] == 2
+    assert result.host["cores"] == list(available())
+    assert result.host["tensorflow"]
+    assert {"fork", "setup", "build"} <= set(result.phases)
+    log = (tmp_path / "log.txt").read_text()
+    assert "conv1 [2, 8, 8, 4]" in log
+    assert ": step 0, duration = " in log
+    assert "Forward across 3 steps, " in log
+    assert "Forward-backward across 3 steps, " in log
+    assert log.rstrip().endswith("sec / batch")
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "kind", "words"),
+    [
+        ("raising", "error", "ValueError", "a bad one"),
+        ("segfaulting", "crashed", "SIGSEGV", "died of SIGSEGV"),
+        ("killed", "crashed", "SIGKILL", "died of SIGKILL"),
+        ("exiting", "crashed", "Exit7", "code 7"),
+        ("exhausting", "oom", "ResourceExhaustedError", "OOM"),
+    ],
+)
+def test_a_failure_is_a_status_with_its_cause(
+    server: str, tmp_path: Path, model: str, status: str, kind: str, words: str
+) -> None:
+    result = run(failing(model), server, tmp_path)
+    assert result.status == status
+    assert result.error is not None
+    assert result.error.kind == kind
+    assert words in result.error.message
+
+
+def test_a_trial_ends_at_its_time_limit(server: str, tmp_path: Path) -> None:
+    result = run(replace(failing("hanging"), timeout_s=1.0), server, tmp_path)
+    assert result.status == "timeout"
+    assert result.error is not None
+    assert "timeout_s=1" in result.error.message
+    assert 1.0 <= result.wall_s < 30
+
+
+def test_a_pass_that_was_measured_survives_the_next_ones_failure(server: str, tmp_path: Path) -> None:
+    result = run(failing("failing_backward"), server, tmp_path)
+    assert result.status == "error"
+    assert list(result.passes) == ["forward"]
+    assert result.layers
+
+
+def test_nothing_passes_from_trial_to_trial(server: str, tmp_path: Path) -> None:
+    """The same seed gives the same peak memory and layers again, after a trial with another precision and net."""
+    run(replace(TINY, precision="bfloat16", batch=64), server, tmp_path)
+    one, other = run(TINY, server, tmp_path), run(TINY, server, tmp_path)
+    assert one.layers == other.layers
+    peaks = [result.passes["forward"].peak_rss_mb or 0 for result in (one, other)]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.05)
+
+
+@pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compilers_and_precisions_run(server: str, tmp_path: Path, compiler: str, precision: str) -> None:
+    result = run(replace(TINY, compile=compiler, precision=precision), server, tmp_path)  # type: ignore[arg-type]
+    assert result.status == "ok", result.error
+
+
+def test_a_callable_of_the_users_own_is_built(server: str, tmp_path: Path) -> None:
+    result = run(replace(failing("small"), model_args={"width": 6}), server, tmp_path)
+    assert result.status == "ok", result.error
+    assert result.layers[-1].output_shape == (2, 6)

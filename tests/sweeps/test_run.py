@@ -1,0 +1,180 @@
+"""The command line, as a user runs it: real Hydra, Ray, TensorFlow and MLflow in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
+QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1"]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=_environment()
+    )
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    return kept | {"COLUMNS": "160"}
+
+
+def only_sweep(folder: Path) -> Path:
+    (plan,) = [*folder.glob("multirun/*/*/plan.json"), *folder.glob("outputs/*/*/plan.json")]
+    return plan.parent
+
+
+def journal(sweep: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (sweep / "results.jsonl").read_text().splitlines()]
+
+
+def test_a_sweep_over_ray_with_a_trial_that_fails(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.raising", *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    sweep = only_sweep(tmp_path)
+    lines = journal(sweep)
+    assert sorted((line["trial"]["model"], line["trial"]["batch"], line["status"]) for line in lines) == [
+        ("raising", 1, "error"),
+        ("raising", 2, "error"),
+        ("tiny", 1, "ok"),
+        ("tiny", 2, "ok"),
+    ]
+    for line in lines:
+        assert (sweep / "trials" / line["trial_id"] / "log.txt").is_file()
+        if line["status"] == "error":
+            assert "a bad one" in line["error"]["message"]
+    assert "ValueError: expected a good day" in done.stdout
+    assert "Compare  mlflow ui" in done.stdout
+    for name in ("results.csv", "report.html", "plots/time_per_batch_forward.png", "plots/images_per_s_forward.png"):
+        assert (sweep / name).stat().st_size > 0, name
+    _check_mlflow(tmp_path, lines)
+    assert not [p for p in psutil.process_iter() if _belongs(p, tmp_path)]
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.cwd().startswith(str(folder))
+    except psutil.Error:
+        return False
+
+
+def _check_mlflow(folder: Path, lines: list[dict[str, Any]]) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'sweeps'")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = {r.data.tags["trial_id"]: r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+    assert set(children) == {line["trial_id"] for line in lines}
+    for line in lines:
+        child = children[line["trial_id"]]
+        assert child.data.tags["status"] == line["status"]
+        assert child.data.params["batch"] == str(line["trial"]["batch"])
+        if line["status"] == "ok":
+            written = line["passes"]["forward"]
+            assert child.data.metrics["forward/mean_s"] == pytest.approx(written["mean_s"])
+            steps = client.get_metric_history(child.info.run_id, "forward/step_s")
+            assert [m.value for m in sorted(steps, key=lambda m: m.step)] == pytest.approx(written["step_s"])
+            names = {file.path for file in client.list_artifacts(child.info.run_id)}
+            assert {"layers.json", "log.txt", "plots"} <= names
+    curve = client.get_metric_history(parent.info.run_id, "tiny/cpu/forward/images_per_s")
+    assert sorted(m.step for m in curve) == [1, 2]
+
+
+def test_inline_needs_no_ray_and_one_trial_goes_to_outputs(tmp_path: Path) -> None:
+    done = run(tmp_path, "model=tiny", "batch=2", "cluster=inline", "tracking=none", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = journal(only_sweep(tmp_path))
+    assert line["status"] == "ok"
+    assert only_sweep(tmp_path).is_relative_to(tmp_path / "outputs")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (["-m", "model=vgg61,tiny", "batch=0,two"], ["Did you mean vgg16", "batch=0: ", "batch=two: expected a whole"]),
+        (["modle=vgg16"], ["there is no key 'modle'. Did you mean model"]),
+        (["passes=[sideways]"], ["expected one of forward, forward_backward. Received: 'sideways'"]),
+        (["passes=forward"], ["as passes=[forward]"]),
+        (["-m", "device=gpu,cpuu"], ["device=gpu asks for 1 GPU and this machine has none", "device=cpuu: "]),
+        (["-m", "model=tiny", "device.cpus=99", "batch=0"], ["device.cpus=99 asks for 99 cores", "batch=0: "]),
+        (["model=keras", "model.name=MobilNetV2"], ["Did you mean MobileNetV2"]),
+        (["model=vgg16", "model.num_classes=many"], ["num_classes"]),
+        (["model.weights=no.npy"], ["model.weights=no.npy: expected a file"]),
+        (["precision=tf32"], ["expected an NVIDIA GPU"]),
+        (["protocol=classic", "protocol.steps=0", "repeats=0"], ["protocol.steps=0: ", "repeats=0: "]),
+        (["protocol=classic", "protocol.target=0.1"], ["protocol has no key 'target'"]),
+        (["tracking.sinks=[mlfow]"], ["did you mean 'mlflow'"]),
+        (["resume=latest"], ["expected a sweep's folder"]),
+        (["-m", "hydra.sweep.dir=/proc/sweep", "batch=0"], ["expected a results folder that can be", "batch=0: "]),
+        (["nonsense"], ["nonsense"]),
+    ],
+)
+def test_bad_input_is_told_at_once_and_nothing_runs(tmp_path: Path, arguments: list[str], sentences: list[str]) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    told = done.stderr.replace("\n", " ")
+    for sentence in sentences:
+        assert sentence in told
+    assert not list(tmp_path.rglob("plan.json"))
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:
+    arguments = ["-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.hanging", "timeout_s=5", *QUICK]
+    arguments += ["cluster=inline", "tracking=csv"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=_environment()
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("1/4"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+        assert process.wait(60) == 130, rest
+    sweep = only_sweep(tmp_path)
+    before = journal(sweep)
+    assert len(before) == 1
+    assert f"resume={sweep.relative_to(tmp_path)}" in rest
+    done = run(tmp_path, "resume=latest", "cluster=inline", "tracking=csv")
+    assert done.returncode == 1, done.stdout + done.stderr
+    after = journal(only_sweep(tmp_path))
+    assert after[0] == before[0]
+    assert sorted(line["status"] for line in after) == ["ok", "ok", "timeout", "timeout"]
+
+
+def test_help_says_what_can_be_set(tmp_path: Path) -> None:
+    told = run(tmp_path, "--help").stdout
+    for word in (
+        "model: alexnet",
+        "vgg16",
+        "device: cpu, gpu",
+        "protocol: adaptive, classic",
+        "timeout_s",
+        "Exit codes",
+    ):
+        assert word in told
+    assert "max_seconds" in run(tmp_path, "--cfg", "job").stdout
+
+
+def test_the_shell_completes_names(tmp_path: Path) -> None:
+    environment = _environment() | {"COMP_LINE": "python run.py model=vg", "COMP_POINT": "22"}
+    done = subprocess.run(
+        [*COMMAND, "-sc", "query=bash"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "model=vgg16" in done.stdout

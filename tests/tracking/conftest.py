@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tracking.servers import MlflowServer
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A running MLflow server; a test that stops it starts it again."""
+    running = MlflowServer(tmp_path_factory.mktemp("server"))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_server_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Runs:
+    """What MLflow holds of a sweep, read with its own client."""
+
+    def __init__(self, uri: str, experiment: str = "sweeps") -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=uri)
+        self.experiment = self.client.get_experiment_by_name(experiment)
+        runs = self.client.search_runs([self.experiment.experiment_id]) if self.experiment else []
+        self.parents = [run for run in runs if "trial_id" not in run.data.tags]
+        self.children = [run for run in runs if "trial_id" in run.data.tags]
+
+    @property
+    def parent(self) -> Any:
+        (parent,) = self.parents
+        return parent
+
+    @property
+    def by_batch(self) -> dict[int, Any]:
+        """The children; every batch has one."""
+        batches = {int(run.data.params["batch"]): run for run in self.children}
+        assert len(batches) == len(self.children)
+        return batches
+
+    def history(self, run: Any, key: str) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, key)]
+
+    def artifacts(self, run: Any, folder: str | None = None) -> list[str]:
+        return [item.path for item in self.client.list_artifacts(run.info.run_id, folder) if not item.is_dir]
+
+    def text(self, run: Any, artifact: str, scratch: Path) -> str:
+        scratch.mkdir(exist_ok=True)
+        return Path(self.client.download_artifacts(run.info.run_id, artifact, str(scratch))).read_text()

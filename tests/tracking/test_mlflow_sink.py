@@ -1,0 +1,338 @@
+"""The MLflow sink on a real SQLite database."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.records import STARTED_AT, make_result, make_sweep
+from tests.tracking.conftest import Runs
+from tracking import mlflow_content
+from tracking.mlflow_sink import MlflowSink
+from tracking.names import series_names
+from tracking.record import Classic, Device, Result, Sweep
+from tracking.sink import SinkError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def record(uri: str, sweep: Sweep, results: Sequence[Result]) -> None:
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+    sink.close(sweep, results)
+
+
+def with_files(folder: Path, results: Sequence[Result]) -> None:
+    (folder / "plots").mkdir(parents=True)
+    (folder / "plots" / "time_per_batch_forward.png").write_bytes(b"png")
+    (folder / "report.html").write_text("<p>report</p>")
+    (folder / "plan.json").write_text("{}")
+    for result in results:
+        (folder / "trials" / result.trial_id).mkdir(parents=True)
+        (folder / "trials" / result.trial_id / "log.txt").write_text(f"batch {result.trial.batch}\n")
+
+
+def test_sweep_is_a_parent_and_nested_children(
+    uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [make_result(batch=batch, protocol=Classic(steps=30)) for batch in (4, 8)]
+    results.append(make_result(batch=16, status="oom", protocol=Classic(steps=30)))
+    sweep = make_sweep(results, tmp_path / "sweep")
+    with_files(tmp_path / "sweep", results)
+    record(uri, sweep, results)
+    assert capfd.readouterr() == ("", "")
+
+    runs = Runs(uri)
+    parent = runs.parent
+    assert parent.info.run_name == "vgg16 b=4,8,16 cpu"
+    assert parent.info.status == "FAILED"
+    assert parent.info.start_time == (STARTED_AT - 10) * 1000
+    tags = parent.data.tags
+    assert tags["sweep_id"] == sweep.sweep_id
+    assert tags["mlflow.source.name"] == "sweeps/run.py"
+    assert tags["mlflow.source.git.commit"] == "0123abc"
+    assert tags["host.hostname"] == "driver"
+    assert "3 trials: 2 ok, 1 oom. Measured on node1." in tags["mlflow.note.content"]
+    assert "vgg16 b=16: **oom**, ResourceExhaustedError" in tags["mlflow.note.content"]
+    assert set(runs.artifacts(parent)) == {"plan.json", "report.html", "results.csv"}
+    assert runs.artifacts(parent, "plots") == ["plots/time_per_batch_forward.png"]
+    assert runs.text(parent, "results.csv", tmp_path / "down").count("\n") == 6
+    measured = [result.passes["forward"] for result in results[:2]]
+    assert runs.history(parent, "vgg16/cpu/forward/mean_s") == [(4, measured[0].mean_s), (8, measured[1].mean_s)]
+    assert runs.history(parent, "vgg16/cpu/forward_backward/images_per_s") == [
+        (result.trial.batch, result.trial.batch / result.passes["forward_backward"].mean_s) for result in results[:2]
+    ]
+
+    child, failed = runs.by_batch[4], runs.by_batch[16]
+    assert child.info.run_name == "vgg16 b=4"
+    assert (child.info.status, failed.info.status) == ("FINISHED", "FAILED")
+    assert child.info.start_time == STARTED_AT * 1000
+    assert child.info.end_time == round((STARTED_AT + results[0].wall_s) * 1000)
+    assert (
+        child.data.params.items()
+        >= {
+            "model": "vgg16",
+            "batch": "4",
+            "device": "cpu",
+            "precision": "float32",
+            "compile": "graph",
+            "passes": "forward,forward_backward",
+            "protocol": "classic",
+            "protocol.burn_in": "10",
+            "protocol.steps": "30",
+            "task": "benchmark",
+            "seed": "0",
+            "repeat": "0",
+        }.items()
+    )
+    assert (
+        child.data.tags.items()
+        >= {
+            "trial_id": results[0].trial_id,
+            "sweep_id": sweep.sweep_id,
+            "status": "ok",
+            "host": "node1",
+            "host.tensorflow": "2.21.0",
+            "mlflow.parentRunId": parent.info.run_id,
+        }.items()
+    )
+    assert failed.data.tags["error"].startswith("ResourceExhaustedError: OOM")
+    figures = results[0].passes["forward"].figures(4)
+    assert {key: child.data.metrics[f"forward/{key}"] for key in figures} == figures
+    assert child.data.metrics["memory/peak_rss_mb"] == 904.0
+    assert runs.history(child, "forward/step_s") == list(enumerate(results[0].passes["forward"].step_s))
+    assert set(runs.artifacts(child)) == {"layers.json", "log.txt"}
+    assert set(runs.artifacts(child, "plots")) == {"plots/steps_forward.png", "plots/steps_forward_backward.png"}
+    assert runs.text(child, "log.txt", tmp_path / "down") == "batch 4\n"
+    assert set(runs.artifacts(failed)) == {"log.txt"}
+    # load_table finds the runs by MLflow's own tag, at MLflow's global address.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    table = runs.client.load_table(runs.experiment.experiment_id, "layers.json", [child.info.run_id])
+    assert list(table.columns) == ["name", "kind", "output shape", "parameters", "FLOPs"]
+    assert table["output shape"][1] == "4x56x56x64"
+
+
+def test_same_again_changes_nothing(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4), make_result(batch=8, status="timeout")]
+    sweep = make_sweep(results, tmp_path)
+    record(uri, sweep, results)
+    before = Runs(uri)
+    sink = MlflowSink(uri)
+    for _ in range(2):
+        sink.open(sweep)
+        for result in [*results, *results]:
+            sink.write(result)
+        sink.close(sweep, results)
+    record(uri, sweep, results)
+    after = Runs(uri)
+    assert {run.info.run_id for run in after.children} == {run.info.run_id for run in before.children}
+    assert after.parent.info.run_id == before.parent.info.run_id
+    assert after.parent.info.status == "FAILED"
+    assert after.parent.info.end_time == before.parent.info.end_time
+    for runs in (before, after):
+        assert len(runs.history(runs.by_batch[4], "forward/step_s")) == 30
+        assert len(runs.history(runs.parent, "vgg16/cpu/forward/mean_s")) == 1
+
+
+def test_retried_trial_has_one_run(uri: str, tmp_path: Path) -> None:
+    failed, good = make_result(batch=4, status="crashed"), make_result(batch=4)
+    other = make_result(batch=8)
+    sweep = make_sweep([failed, other], tmp_path)
+    record(uri, sweep, [failed, other])
+    assert Runs(uri).parent.info.status == "FAILED"
+    record(uri, sweep, [good, other])
+    runs = Runs(uri)
+    assert runs.by_batch[4].info.status == "FINISHED"
+    assert runs.parent.info.status == "FINISHED"
+    assert [step for step, _ in runs.history(runs.parent, "vgg16/cpu/forward/mean_s")] == [4, 8]
+
+
+def test_driver_killed_within_a_child(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4), make_result(batch=8)]
+    sweep = make_sweep(results, tmp_path)
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    sink.write(results[0])
+    client = Runs(uri).client
+    child = Runs(uri).by_batch[4]
+    # As a driver leaves it that dies between two requests: the child has its metrics and is still running.
+    client.update_run(child.info.run_id, status="RUNNING")
+    record(uri, sweep, results)
+    runs = Runs(uri)
+    assert len(runs.by_batch) == 2
+    assert runs.by_batch[4].info.run_id != child.info.run_id
+    assert len(runs.history(runs.by_batch[4], "forward/step_s")) == 30
+
+
+def test_surplus_runs_are_cleared_up(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4)]
+    sweep = make_sweep(results, tmp_path)
+    record(uri, sweep, results)
+    runs = Runs(uri)
+    for run in (runs.parent, runs.by_batch[4]):
+        # As a second driver, or a request that was answered too late, leaves behind.
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
+        runs.client.create_run(runs.experiment.experiment_id, tags=tags)
+    assert (len(Runs(uri).parents), len(Runs(uri).children)) == (2, 2)
+    record(uri, sweep, results)
+    after = Runs(uri)
+    assert after.by_batch[4].info.run_id == runs.by_batch[4].info.run_id
+    assert after.by_batch[4].data.tags["mlflow.parentRunId"] == after.parent.info.run_id
+
+
+def test_deleted_parent_is_made_again_and_adopts_its_children(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4), make_result(batch=8)]
+    sweep = make_sweep(results, tmp_path)
+    record(uri, sweep, results)
+    before = Runs(uri)
+    before.client.delete_run(before.parent.info.run_id)
+    record(uri, sweep, results)
+    after = Runs(uri)
+    assert after.parent.info.run_id != before.parent.info.run_id
+    assert {run.data.tags["mlflow.parentRunId"] for run in after.by_batch.values()} == {after.parent.info.run_id}
+
+
+def test_point_that_moves_is_not_there_twice(uri: str, tmp_path: Path) -> None:
+    first, second = make_result(batch=4, repeat=0), make_result(batch=4, repeat=1)
+    sweep = make_sweep([first, second], tmp_path)
+    missing = replace(second, status="crashed", passes={})
+    record(uri, sweep, [first, missing])
+    runs = Runs(uri)
+    assert runs.history(runs.parent, "vgg16/cpu/forward/mean_s") == [(4, first.passes["forward"].mean_s)]
+    record(uri, sweep, [first, second])
+    runs = Runs(uri)
+    mean = (first.passes["forward"].mean_s + second.passes["forward"].mean_s) / 2
+    ((step, value),) = runs.history(runs.parent, "vgg16/cpu/forward/mean_s")
+    assert step == 4
+    assert value == pytest.approx(mean)
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.children} == {runs.parent.info.run_id}
+    assert len(runs.children) == 2
+
+
+def test_curves_that_differ_in_more_than_batch_are_kept_apart(tmp_path: Path) -> None:
+    results = [make_result(batch=b, precision=p) for b in (1, 2) for p in ("float32", "bfloat16")]
+    points = mlflow_content.curves(make_sweep(results, tmp_path), results)
+    assert {point.key for point in points if point.key.endswith("forward/mean_s")} == {
+        "vgg16/cpu float32/forward/mean_s",
+        "vgg16/cpu bfloat16/forward/mean_s",
+    }
+    assert len(points) == len({(point.key, point.step) for point in points}) == 16
+    assert set(series_names([result.trial for result in results]).values()) == {
+        "vgg16/cpu float32",
+        "vgg16/cpu bfloat16",
+    }
+
+
+def test_long_histories_and_odd_values_fit(uri: str, tmp_path: Path) -> None:
+    result = make_result(
+        steps=2_500,
+        device=Device(name="gpu0", kind="gpu", gpus=2, resources={"rack/a": 1}),
+        model_args={f"argument {i} <&>": "x" * 200 for i in range(120)} | {"long": "y" * 10_000, "none": None},
+        host={"hostname": "node1", "gpus": [{"name": "H100"}], "odd=key": {"a/b": "ü"}, "big": "z" * 9_000},
+        quality=("noise " * 3_000,),
+    )
+    result = replace(result, limits={"peak_gflops_per_s": float("nan"), "copy_gb_per_s": float("inf")})
+    sweep = make_sweep([result], tmp_path)
+    record(uri, sweep, [result])
+    runs = Runs(uri)
+    (child,) = runs.children
+    history = runs.history(child, "forward/step_s")
+    assert len(history) == mlflow_content.HISTORY
+    assert (history[0][0], history[-1][0]) == (0, 2_499)
+    steps = result.passes["forward"].step_s
+    assert all(value == steps[step] for step, value in history)
+    assert child.data.metrics["forward/steps"] == 2_500
+    assert child.data.params["device"] == "gpu0 2 gpus"
+    assert len(child.data.params) > 120
+    assert child.data.tags["host.gpus"] == '[{"name": "H100"}]'
+
+
+def test_note_of_a_large_sweep_is_cut_and_says_so(tmp_path: Path) -> None:
+    results = [make_result(batch=batch) for batch in range(1, 200)]
+    results += [make_result(batch=batch, status="error") for batch in range(200, 205)]
+    note = mlflow_content.sweep_note(make_sweep(results, tmp_path), results)
+    assert len(note) <= mlflow_content.LONGEST_VALUE
+    assert "204 trials: 199 ok, 5 error" in note
+    assert note.count("**error**") == 5
+    assert "more lines: see results.csv and report.html" in note
+
+
+def test_artifacts_lie_beside_the_database_wherever_the_sweep_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [make_result(batch=4)]
+    (tmp_path / "home of it").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "home of it")
+    sink = MlflowSink("sqlite:///mlflow.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    sink.open(make_sweep(results, tmp_path / "sweep"))
+    sink.write(results[0])
+    assert sorted(path.name for path in (tmp_path / "home of it").iterdir()) == ["mlartifacts", "mlflow.db"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert list((tmp_path / "home of it").rglob("layers.json"))
+
+
+def test_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:
+    sweep = make_sweep([make_result()], tmp_path)
+    MlflowSink(uri).open(sweep)
+    runs = Runs(uri)
+    runs.client.delete_experiment(runs.experiment.experiment_id)
+    with pytest.raises(SinkError, match="the experiment 'sweeps' was deleted; restore it"):
+        MlflowSink(uri).open(sweep)
+
+
+def test_write_needs_an_open_sink(uri: str) -> None:
+    with pytest.raises(SinkError, match="expected an opened sink"):
+        MlflowSink(uri).write(make_result())
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://user:hush@127.0.0.1:1", "postgresql://user:hush@127.0.0.1:1/db", "nonsense://user:hush@host/x"],
+)
+def test_address_that_does_not_work_is_one_sentence_without_password(
+    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = MlflowSink(uri)
+    with pytest.raises(SinkError) as caught:
+        sink.open(make_sweep([make_result()], tmp_path))
+    assert "\n" not in str(caught.value)
+    assert "127.0.0.1:1" in str(caught.value) or "nonsense" in str(caught.value)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "hush" not in f"{printed} {caplog.text} {sink}"
+    assert caught.value.__cause__ is None
+
+
+def test_password_in_the_command_is_kept_out(uri: str, tmp_path: Path) -> None:
+    results = [make_result()]
+    sweep = replace(
+        make_sweep(results, tmp_path, facts={"tracking": {"mlflow": {"uri": "http://***@host"}}}),
+        command="python sweeps/run.py tracking.uri=http://me:p@ss:word@host:5000",
+    )
+    record(uri, sweep, results)
+    runs = Runs(uri)
+    everything = json.dumps([run.to_dictionary() for run in (runs.parent, *runs.children)])
+    assert "ss:word" not in everything
+    assert "tracking.uri=http://***@host:5000" in everything
+
+
+def test_importing_the_sink_imports_no_mlflow() -> None:
+    heavy = ("mlflow", "matplotlib", "pandas", "sqlalchemy")
+    code = f"import sys, tracking.sinks; print([name for name in {heavy} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"

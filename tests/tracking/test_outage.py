@@ -1,0 +1,212 @@
+"""A real MLflow server that is slow, killed, frozen or away, and what is on it once it is back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.records import make_result, make_sweep
+from tests.tracking.conftest import Runs
+from tests.tracking.servers import MlflowServer
+from tracking import sync
+from tracking.fanout import Outbox
+from tracking.journal import Journal
+from tracking.mlflow_sink import MlflowSink
+from tracking.record import Result, Sweep
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def planned(folder: Path, uri: str, sweep_id: str, count: int = 4) -> tuple[Sweep, list[Result]]:
+    results = [make_result(batch=batch, sweep_id=sweep_id) for batch in range(1, count + 1)]
+    sweep = make_sweep(results, folder, facts={"tracking": {"mlflow": {"uri": uri, "experiment": sweep_id}}})
+    with Journal(folder) as journal:
+        journal.write_plan(sweep)
+        for result in results:
+            journal.append(result)
+    return sweep, results
+
+
+def assert_complete(uri: str, sweep_id: str, results: list[Result]) -> Runs:
+    runs = Runs(uri, sweep_id)
+    assert sorted(runs.by_batch) == [result.trial.batch for result in results]
+    for result in results:
+        child = runs.by_batch[result.trial.batch]
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["mlflow.parentRunId"] == runs.parent.info.run_id
+        assert runs.history(child, "forward/step_s") == list(enumerate(result.passes["forward"].step_s))
+    history = runs.history(runs.parent, "vgg16/cpu/forward/mean_s")
+    assert [step for step, _ in history] == [result.trial.batch for result in results]
+    assert runs.parent.info.status == "FINISHED"
+    return runs
+
+
+def test_server_killed_between_trials_comes_back(server: MlflowServer, tmp_path: Path) -> None:
+    sweep, results = planned(tmp_path, server.uri, "killed")
+    clock = Clock()
+    outbox = Outbox([MlflowSink(server.uri, "killed")], clock)
+    outbox.open(sweep)
+    outbox.write(results[0])
+    outbox.flush()
+    assert outbox.pending() == []
+    server.stop()
+    for result in results[1:3]:
+        outbox.write(result)
+        began = time.monotonic()
+        outbox.flush()
+        assert time.monotonic() - began < 5
+    (behind,) = outbox.pending()
+    assert (behind.sink, behind.results) == (f"MLflow at {server.uri}", 2)
+    assert "Connection" in behind.reason
+    server.start()
+    outbox.flush()
+    assert outbox.pending()[0].results == 2, "it was asked again within the pause"
+    clock.now += 3600
+    outbox.flush()
+    assert outbox.pending() == []
+    outbox.write(results[3])
+    outbox.close(sweep, results)
+    assert outbox.pending() == []
+    assert_complete(server.uri, "killed", results)
+
+
+def test_server_that_is_away_from_the_start_is_completed_by_sync(
+    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.stop()
+    sweep, results = planned(tmp_path, server.uri, "away")
+    outbox = Outbox([MlflowSink(server.uri, "away")])
+    outbox.open(sweep)
+    for result in results:
+        outbox.write(result)
+    outbox.flush()
+    outbox.close(sweep, results)
+    assert outbox.pending()[0].results == 4
+    assert sync.main([str(tmp_path)]) == 1
+    assert "lacks 4 of 4 results" in capsys.readouterr().err
+    server.start()
+    assert sync.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"4 results of 4 planned trials are in MLflow at {server.uri}\n"
+    first = assert_complete(server.uri, "away", results)
+    assert sync.main([str(tmp_path)]) == 0
+    second = assert_complete(server.uri, "away", results)
+    assert {run.info.run_id for run in first.children} == {run.info.run_id for run in second.children}
+
+
+def test_server_killed_within_a_write(server: MlflowServer, tmp_path: Path) -> None:
+    """The kill falls at a random point of the requests of some child; nothing is lost and nothing is there twice."""
+    sweep, results = planned(tmp_path, server.uri, "within", count=30)
+    clock = Clock()
+    outbox = Outbox([MlflowSink(server.uri, "within")], clock)
+    outbox.open(sweep)
+    for result in results:
+        outbox.write(result)
+    killer = threading.Timer(0.7, server.stop)
+    killer.start()
+    outbox.flush()
+    killer.join()
+    assert 0 < outbox.pending()[0].results < 30
+    server.start()
+    outbox.close(sweep, results)
+    assert outbox.pending() == []
+    assert_complete(server.uri, "within", results)
+
+
+def test_server_that_does_not_answer_costs_one_timeout(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    sweep, results = planned(tmp_path, server.uri, "frozen")
+    outbox = Outbox([MlflowSink(server.uri, "frozen")])
+    outbox.open(sweep)
+    server.freeze()
+    try:
+        for result in results:
+            outbox.write(result)
+            began = time.monotonic()
+            outbox.flush()
+            assert time.monotonic() - began < 4
+    finally:
+        server.thaw()
+    assert outbox.pending()[0].results == 4
+    # What the server did with the request that nobody waited for any more is sorted out at the end.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    outbox.close(sweep, results)
+    assert outbox.pending() == []
+    assert_complete(server.uri, "frozen", results)
+
+
+@contextmanager
+def counting_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
+    """Passes requests on to `target`; yields its own address and the list of what came by."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            seen.append(f"{self.command} {self.path}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "transfer-encoding")}
+            answer = requests.request(self.command, target + self.path, data=body, headers=kept, timeout=30)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{proxy.server_port}", seen
+        proxy.shutdown()
+        thread.join()
+
+
+def test_few_requests_a_trial(server: MlflowServer, tmp_path: Path) -> None:
+    with counting_proxy(server.uri) as (uri, seen):
+        sweep, results = planned(tmp_path, uri, "counted", count=2)
+        for result in results:
+            (tmp_path / "trials" / result.trial_id).mkdir(parents=True)
+            (tmp_path / "trials" / result.trial_id / "log.txt").write_text("log\n")
+        sink = MlflowSink(uri, "counted")
+        sink.open(sweep)
+        assert len(seen) <= 5, seen
+        for result in results:
+            seen.clear()
+            sink.write(result)
+            # Create, batch, where to put files, layers, log, two plots, end.
+            assert len(seen) <= 8, seen
+        seen.clear()
+        for result in results:
+            sink.write(result)
+        assert seen == []
+        sink.close(sweep, results)
+        assert len(seen) <= 8, seen
+    child = assert_complete(server.uri, "counted", results).by_batch[1]
+    runs = Runs(server.uri, "counted")
+    assert set(runs.artifacts(child)) == {"layers.json", "log.txt"}
+    assert len(runs.artifacts(child, "plots")) == 2

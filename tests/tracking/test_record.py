@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.records import make_result
+from tracking.record import (
+    FORMAT,
+    PASSES,
+    Adaptive,
+    Classic,
+    Device,
+    FormatError,
+    Measurement,
+    Result,
+    Sweep,
+    Trial,
+    quantile,
+)
+
+TRIAL = Trial(model="vgg16", batch=4, model_args={"num_classes": 10}, protocol=Classic(steps=5))
+
+
+def test_a_trial_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        TRIAL.batch = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "tiny"},
+        {"batch": 8},
+        {"model_args": {"num_classes": 11}},
+        {"target": "my.net"},
+        {"weights": "w.npy"},
+        {"device": Device(threads=1)},
+        {"precision": "bfloat16"},
+        {"compile": "xla"},
+        {"passes": ("forward",)},
+        {"protocol": Classic(steps=6)},
+        {"protocol": Adaptive()},
+        {"task_args": {"top": 5}},
+        {"task": "classify"},
+        {"seed": 1},
+        {"repeat": 1},
+    ],
+)
+def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> None:
+    assert replace(TRIAL, **change).trial_id != TRIAL.trial_id  # type: ignore[arg-type]
+
+
+def test_every_field_but_the_time_limit_is_in_the_id() -> None:
+    tested = {"model", "batch", "model_args", "target", "weights", "device", "precision", "compile", "passes"}
+    tested |= {"protocol", "task", "task_args", "seed", "repeat"}
+    assert {field.name for field in fields(Trial)} - tested == {"timeout_s"}
+    assert replace(TRIAL, timeout_s=5.0).trial_id == TRIAL.trial_id
+
+
+def test_the_id_is_the_same_in_another_process_and_in_any_order_of_arguments() -> None:
+    one = replace(TRIAL, model_args={"a": 1, "b": 2})
+    other = replace(TRIAL, model_args={"b": 2, "a": 1})
+    code = (
+        "from tracking.record import *; "
+        "print(Trial(model='vgg16', batch=4, model_args={'a': 1, 'b': 2}, protocol=Classic(steps=5)).trial_id)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert one.trial_id == other.trial_id == done.stdout.strip()
+
+
+@pytest.mark.parametrize("status", ["ok", "oom", "crashed"])
+def test_a_result_goes_to_json_and_back(status: str) -> None:
+    result = make_result(status=status, quality=("drift",))  # type: ignore[arg-type]
+    data = json.loads(json.dumps(result.to_json()))
+    assert Result.from_json(data) == result
+    assert data["format"] == FORMAT
+    assert data["trial_id"] == result.trial_id
+
+
+def test_a_sweep_goes_to_json_and_back() -> None:
+    sweep = Sweep(sweep_id="s", folder="/tmp/s", command="python", created_at=1.5, trials=(TRIAL,), facts={"a": [1]})
+    assert Sweep.from_json(json.loads(json.dumps(sweep.to_json()))) == sweep
+
+
+@pytest.mark.parametrize("record", [Result, Sweep])
+def test_a_newer_format_is_refused(record: type[Result] | type[Sweep]) -> None:
+    with pytest.raises(FormatError, match=f"Received: format={FORMAT + 1}"):
+        record.from_json({"format": FORMAT + 1})
+
+
+def test_each_pass_is_written_with_its_figures() -> None:
+    result = make_result(batch=8)
+    for name in PASSES:
+        written = result.to_json()["passes"][name]
+        samples = result.passes[name].step_s
+        assert written["step_s"] == list(samples)
+        assert written["mean_s"] == pytest.approx(statistics.fmean(samples))
+        assert written["sd_s"] == pytest.approx(float(np.std(samples)))
+        assert written["images_per_s"] == pytest.approx(8 * len(samples) / sum(samples))
+
+
+def test_a_measurement_has_samples() -> None:
+    with pytest.raises(ValueError, match="at least one timed step"):
+        Measurement(first_call_s=1.0, warmup_s=(), step_s=(), stopped="steps")
+
+
+@given(
+    st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=60),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99, 1.0]),
+)
+def test_quantile_is_numpys(samples: list[float], q: float) -> None:
+    assert quantile(samples, q) == pytest.approx(float(np.quantile(samples, q)), rel=1e-9)
+
+
+def test_a_device_label_says_what_differs_from_the_plain_device() -> None:
+    assert Device().label == "cpu"
+    assert Device(threads=1).label == "cpu 1 thread"
+    assert Device(cpus=2, threads=4).label == "cpu 2 cores 4 threads"
+    assert Device(name="gpu", kind="gpu", gpus=2).label == "gpu 2 gpus"

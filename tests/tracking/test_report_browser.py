@@ -1,0 +1,151 @@
+"""The report in a real browser: what its script does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.records import make_result, make_sweep
+from tracking import report
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on PATH")
+
+RESULTS = [
+    make_result(model, batch, device, mean=cost * batch)
+    for model, cost in (("vgg16", 0.1), ("alexnet", 0.01))
+    for device in ("cpu", "gpu")
+    for batch in (1, 2, 4)
+] + [make_result("<script>alert(1)</script>", 4, status="oom")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("report")
+    report.write(make_sweep(RESULTS), RESULTS, folder / "report.html")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --window-size=1300,1600 "
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    ).split():
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(60)
+    driver.page = (folder / "report.html").as_uri()
+    driver.get(driver.page)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def fresh_page(browser: Any) -> None:
+    browser.get(browser.page)
+
+
+def find(browser: Any, selector: str) -> list[Any]:
+    found: list[Any] = browser.find_elements("css selector", selector)
+    return found
+
+
+def cells(browser: Any, column: int) -> list[str]:
+    return [cell.text for cell in find(browser, f"#results tbody tr:not([hidden]) > :nth-child({column})")]
+
+
+def test_one_row_a_trial_and_pass(browser: Any) -> None:
+    assert len(find(browser, "#results tbody tr")) == 2 * 12 + 1
+    assert cells(browser, 1)[-1].replace("\n", "") == "<script>alert(1)</script> b=4 cpu"
+
+
+def test_sorting_by_number_and_by_keyboard(browser: Any) -> None:
+    button = find(browser, "#results thead button")[4]
+    assert button.text == "images/s"
+    button.click()
+    rates = [float(text.replace(",", "")) for text in cells(browser, 5) if text]
+    assert rates == sorted(rates)
+    assert find(browser, "#results thead th")[4].get_attribute("aria-sort") == "ascending"
+    button.send_keys("\n")
+    rates = [float(text.replace(",", "")) for text in cells(browser, 5) if text]
+    assert rates == sorted(rates, reverse=True)
+    assert "alert(1)" in cells(browser, 1)[-1]  # what failed stays last
+
+
+def test_filter(browser: Any) -> None:
+    find(browser, "#filter")[0].send_keys("alexnet gpu")
+    assert len(cells(browser, 1)) == 6
+    assert find(browser, "#count")[0].text == "6 of 25 rows"
+
+
+def test_a_row_opens_to_its_steps(browser: Any) -> None:
+    button = find(browser, "button.open")[0]
+    button.click()
+    assert len(find(browser, ".detail svg circle")) == 35  # 30 steps and 5 of warm-up
+    button.click()
+    assert not find(browser, ".detail")
+
+
+def test_hover_shows_the_figures(browser: Any) -> None:
+    point = find(browser, "#chart circle.point")[2]
+    webdriver.ActionChains(browser).move_to_element(point).perform()
+    (tip,) = find(browser, ".tip")
+    measured = next(r for r in RESULTS if r.trial.batch == 4).passes["forward"]
+    assert tip.text.startswith("vgg16, cpu, batch 4")
+    assert f"{1e3 * measured.mean_s:.0f} ms (95%: " in tip.text
+    assert "30 steps, stopped at target" in tip.text
+    assert "verdict: good" in tip.text
+
+
+def test_arrow_keys_walk_the_points(browser: Any) -> None:
+    find(browser, "#chart svg")[0].send_keys("\ue014\ue014")  # right, right
+    assert find(browser, ".tip")[0].text.startswith("vgg16, cpu, batch 2")
+    find(browser, "#chart svg")[0].send_keys("\ue015")  # down
+    assert find(browser, ".tip")[0].text.startswith("vgg16, gpu, batch 2")
+
+
+def test_drag_zooms_and_a_button_undoes_it(browser: Any) -> None:
+    def ticks() -> list[str]:
+        return [text.text for text in find(browser, "#chart .plot svg text")]
+
+    before = ticks()
+    drag = webdriver.ActionChains(browser).move_to_element_with_offset(find(browser, "#chart svg")[0], -250, -100)
+    drag.click_and_hold().move_by_offset(300, 150).release().perform()
+    assert ticks() != before
+    find(browser, "#reset")[0].click()
+    assert ticks() == before
+    assert not find(browser, "#reset")[0].is_enabled()
+
+
+def test_every_figure_and_pass_draws_and_a_line_can_be_hidden(browser: Any) -> None:
+    select = find(browser, "#figure")[0]
+    figures = [option.text for option in select.find_elements("css selector", "option")]
+    assert figures == [
+        "time per batch",
+        "images per second",
+        "speedup over cpu",
+        "arithmetic rate",
+        "peak memory, process",
+    ]
+    for figure in figures:
+        select.send_keys(figure)
+        assert find(browser, "#chart circle.point")
+    select.send_keys("time per batch")
+    assert len(find(browser, "#chart circle.point")) == 12
+    find(browser, ".legend button")[0].click()
+    assert len(find(browser, "#chart circle.point")) == 9
+
+
+def test_no_error_no_dialog_and_nothing_leaves_the_page(browser: Any) -> None:
+    find(browser, "button.open")[0].click()
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    asked = {request["request"]["url"] for request in requests if request["documentURL"].startswith("file:")}
+    assert {url for url in asked if not url.startswith("data:")} == {browser.page}
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.records import make_result, make_sweep
+from tracking.console import results_table, spread
+from tracking.journal import Journal
+from tracking.record import Measurement, Result
+
+ROOT = Path(__file__).parents[2]
+
+
+def rendered(table: Table) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def keep(folder: Path, results: list[Result], written: int) -> None:
+    with Journal(folder) as journal:
+        journal.write_plan(make_sweep(results, folder))
+        for result in results[:written]:
+            journal.append(result)
+
+
+def show(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tracking" / "show.py"), *arguments]
+    environment = os.environ | {"COLUMNS": "200", "TZ": "UTC"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    both = [make_result(batch=batch, sweep_id="20251009-080000-aaaaaa") for batch in (4, 8)]
+    keep(tmp_path / "multirun" / "2025-10-09" / "08-00-00", both, written=1)
+    one = [make_result(model="tiny", sweep_id="20251009-090000-bbbbbb", status="oom")]
+    keep(tmp_path / "outputs" / "2025-10-09" / "09-00-00", one, written=1)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ((0.450, 0.486), "468 ± 18 ms"),
+        ((4.30, 4.44), "4.370 ± 0.070 s"),
+        ((2.1e-4, 2.3e-4), "220 ± 10 µs"),
+        ((0.1,), "100.00 ± 0.00 ms"),
+        ((100.0, 300.0), "200 ± 100 s"),
+        ((2e-8, 4e-8), "0.030 ± 0.010 µs"),
+    ],
+)
+def test_spread_in_the_unit_that_suits(steps: tuple[float, ...], text: str) -> None:
+    assert spread(Measurement(first_call_s=1, warmup_s=(), step_s=steps, stopped="steps")) == text
+
+
+def test_results_table() -> None:
+    results = [
+        make_result(batch=4, noise=0.0, quality=("clock [slow]",)),
+        make_result(batch=8, status="oom"),
+        make_result(batch=16, passes=("forward",), noise=0.0),
+    ]
+    text = rendered(results_table(results))
+    head, _, first, second, third = (line for line in text.splitlines() if line.strip())
+    assert head.split() == ["trial", "status", "forward", "images/s", "forward+backward", "images/s", "remarks"]
+    assert "vgg16 b=4" in first
+    assert "300.00 ± 0.00 ms" in first
+    assert "13.33" in first
+    assert "clock [slow]" in first
+    assert "oom" in second
+    assert "ResourceExhaustedError: OOM when allocating" in second
+    assert third.split()[-1] == "160"
+    assert rendered(results_table([])).strip().startswith("trial   status")
+
+
+def test_list_of_sweeps(home: Path) -> None:
+    (home / "multirun" / "damaged").mkdir()
+    (home / "multirun" / "damaged" / "plan.json").write_text("{")
+    answer = show(home)
+    assert answer.returncode == 0
+    lines = [line for line in answer.stdout.splitlines() if "2025" in line]
+    assert len(lines) == 2
+    first = next(line for line in lines if "aaaaaa" in line)
+    assert "1 ok, 1 not_run" in first
+    assert "vgg16" in first
+    assert "multirun/2025-10-09/08-00-00" in first
+    assert "2025-10-09 08:53" in first
+    assert "damaged/plan.json is not a sweep's plan" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["multirun/2025-10-09/08-00-00", "20251009-080000-aaaaaa", "20251009-08"])
+def test_one_sweep_by_folder_id_or_beginning(home: Path, name: str) -> None:
+    answer = show(home, name)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "python sweeps/run.py -m model=vgg16 batch=4,8" in answer.stdout
+    assert "vgg16 b=4" in answer.stdout
+    assert "vgg16 b=8" not in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("20251009-080000-aaaaab", "Received: '20251009-080000-aaaaab'; did you mean '20251009-080000-aaaaaa'?"),
+        ("20251009", "Received: '20251009', which begins 20251009-080000-aaaaaa, 20251009-090000-bbbbbb"),
+    ],
+)
+def test_unknown_sweep(home: Path, name: str, sentence: str) -> None:
+    answer = show(home, name)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr.endswith(f"{sentence}\n")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tracking.csv_sink import CsvSink
+from tracking.mlflow_sink import MlflowSink
+from tracking.parquet_sink import ParquetSink
+from tracking.redact import is_redacted, redact
+from tracking.sinks import SettingsError, make_sinks, settings, storable
+
+CONF = Path(__file__).parents[2] / "conf" / "tracking"
+
+
+def composed(name: str, overrides: Sequence[str] = ()) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("mlflow", [CsvSink, MlflowSink]), ("csv", [CsvSink]), ("parquet", [ParquetSink]), ("none", [])],
+)
+def test_every_choice_makes_its_sinks(name: str, kinds: list[type]) -> None:
+    assert {path.stem for path in CONF.iterdir()} == {"mlflow", "csv", "parquet", "none"}
+    assert [type(sink) for sink in make_sinks(settings(composed(name)))] == kinds
+
+
+def test_default_is_a_database_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings(composed("mlflow")) == {
+        "mlflow": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "sweeps"},
+        "csv": {},
+    }
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert settings(composed("mlflow"))["mlflow"]["uri"] == "http://host:5000"
+    overrides = ["uri=http://other:1", "experiment=mine", "sinks=[mlflow,parquet]"]
+    assert settings(composed("mlflow", overrides)) == {
+        "mlflow": {"uri": "http://other:1", "experiment": "mine"},
+        "parquet": {},
+    }
+
+
+def test_plain_mapping_will_do() -> None:
+    assert settings(OmegaConf.to_container(composed("csv"))) == {"csv": {}}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tracking", "sentence"),
+    [
+        ({"sinks": ["mlfow"]}, r"among csv, mlflow, parquet. Received: 'mlfow'; did you mean 'mlflow'\?"),
+        ({"sinks": "mlflow"}, r"expected tracking.sinks to be a list such as \[mlflow,csv\]. Received: 'mlflow'"),
+        ({"sinks": ["mlflow"], "uri": 5}, r"expected tracking.uri to be text such as .* Received: 5"),
+        ({"sinks": ["mlflow"], "experiment": ""}, r"expected tracking.experiment to be text .* Received: ''"),
+    ],
+)
+def test_bad_settings_are_one_sentence(tracking: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        settings(tracking)
+
+
+def test_passwords_are_not_stored() -> None:
+    chosen = settings({"sinks": ["mlflow", "csv"], "uri": "https://me:hush@host:5000/path"})
+    kept = storable(chosen)
+    assert kept == {"mlflow": {"uri": "https://***@host:5000/path", "experiment": "sweeps"}, "csv": {}}
+    assert is_redacted(kept["mlflow"]["uri"])
+    with pytest.raises(SettingsError, match="kept without its password"):
+        make_sinks(kept)
+    assert len(make_sinks(chosen)) == 2
+
+
+def test_stored_settings_of_another_version_are_one_sentence() -> None:
+    with pytest.raises(SettingsError, match="expected the settings of"):
+        make_sinks({"csv": {"colour": "red"}})
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://me:hush@host/x", "http://***@host/x"),
+        ("http://me:p@ss:w@host", "http://***@host"),
+        ("postgresql+psycopg2://me:hush@host:5432/db", "postgresql+psycopg2://***@host:5432/db"),
+        ("run 'http://a:b@c' and http://d:e@f.", "run 'http://***@c' and http://***@f."),
+        ("http://host:5000/@user:x", "http://host:5000/@user:x"),
+        ("http://me@host", "http://me@host"),
+        ("sqlite:////a/b@c:d", "sqlite:////a/b@c:d"),
+    ],
+)
+def test_redact(text: str, clean: str) -> None:
+    assert redact(text) == clean

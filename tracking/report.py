@@ -1,0 +1,272 @@
+"""`report.html`: a whole sweep in one file that needs nothing else, neither a network nor a server.
+
+The words and tables are written here, so that they are there without scripts too; `report_assets/` holds the style and
+the script that sorts, filters and draws the charts from the numbers of `report_data`. Every string that comes from a
+user or a machine is escaped, and the page's own policy forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tracking.names import flatten, trial_names
+from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
+from tracking.report_data import chart_data, trial_data
+from tracking.stats import Interval, median_interval
+
+PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
+_STATUS_WORDS = {
+    "oom": "ran out of memory",
+    "timeout": "took too long",
+    "error": "ended in an error",
+    "crashed": "crashed",
+    "infeasible": "fitted no machine",
+    "not_run": "did not run",
+}
+_MOST_LAYER_ROWS = 20_000
+_LONGEST_DETAIL = 3_000
+_COLUMNS = (
+    ("trial", "text", "What was asked: model, batch size and whatever else varies"),
+    ("pass", "text", ""),
+    ("mean ± sd", "number", "Mean and standard deviation of the timed steps, per batch"),
+    ("median (95%)", "number", "Median of the timed steps and its 95% interval, per batch"),
+    ("images/s", "number", "All images over all timed seconds"),
+    ("p99", "number", "99% of the steps took less"),
+    ("steps", "number", "Timed steps, and why timing stopped"),
+    ("first call", "number", "Tracing, compilation and the first execution"),
+    ("GFLOP/s", "number", "Achieved rate, and its share of what this device can do at this precision"),
+    ("memory", "number", "Peak of the device where known, else of the process"),
+    ("verdict", "text", "Reasons to doubt the figures"),
+)
+
+
+def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
+    """Write the report of `results` to `path`: below 8 MB for 1,000 trials, since step times are thinned."""
+    planned = {trial.trial_id: position for position, trial in enumerate(sweep.trials)}
+    results = sorted(results, key=lambda result: planned.get(result.trial_id, len(planned)))
+    names = trial_names([*sweep.trials, *(result.trial for result in results)])
+    data = {"trials": trial_data(results, names), "charts": chart_data(results)}
+    assets = files("tracking") / "report_assets"
+    parts = {
+        "style": (assets / "style.css").read_text("utf-8"),
+        "script": (assets / "page.js").read_text("utf-8"),
+        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        "title": escape(f"Sweep {sweep.sweep_id}"),
+        "summary": _summary(sweep, results, names),
+        "failures": _failures(results, names),
+        "table": _table(results, names),
+        "layers": _layers(results),
+        "reproduce": _reproduce(sweep, results),
+    }
+    page = (assets / "page.html").read_text("utf-8")
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _seconds(value: float) -> str:
+    factor, unit = _unit(value)
+    return f"{_digits(value * factor)} {unit}"
+
+
+def _unit(value: float) -> tuple[float, str]:
+    return (1.0, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+
+
+def _digits(value: float) -> str:
+    """Four significant digits, and every digit before the point."""
+    if not value:
+        return "0"
+    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
+    good = [result for result in results if result.ok]
+    total = max(len(sweep.trials), len(results))
+    hosts = sorted({str(result.host["hostname"]) for result in results if "hostname" in result.host})
+    where = f" on {_listed(hosts)}" if hosts else ""
+    started = [result.started_at for result in results if result.started_at]
+    took = ""
+    if started:
+        ended = max(result.started_at + result.wall_s for result in results if result.started_at)
+        took = f" in {_duration(ended - min(started))}"
+    sentences = [f"{len(good)} of {total} trials measured{where}{took}."]
+    bad = Counter(result.status for result in results if not result.ok)
+    if bad:
+        sentences.append(_listed([f"{count} {_STATUS_WORDS[status]}" for status, count in bad.items()]) + ".")
+    if total > len(results):
+        sentences.append(f"{total - len(results)} have no result yet.")
+    for name in PASSES:
+        timed = [result for result in good if name in result.passes]
+        if len(timed) > 1:
+            best = max(timed, key=lambda result: result.trial.batch / result.passes[name].mean_s)
+            rate = best.trial.batch / best.passes[name].mean_s
+            sentences.append(
+                f"Highest throughput {PASS_TITLES[name]}: {names[best.trial_id]} with {_digits(rate)} images/s."
+            )
+    doubtful = sum(bool(result.quality) for result in good)
+    if doubtful:
+        sentences.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} figures to doubt: see the verdicts.")
+    return escape(" ".join(sentences))
+
+
+def _table(results: Sequence[Result], names: Mapping[str, str]) -> str:
+    head = "".join(
+        f'<th scope="col" data-kind="{kind}" title="{escape(about)}"><button type="button">{name}</button></th>'
+        for name, kind, about in _COLUMNS
+    )
+    rows = []
+    for position, result in enumerate(results):
+        name = escape(names[result.trial_id])
+        for pass_name, measured in result.passes.items():
+            rows.append(_measured_row(position, name, result, pass_name, measured))
+        if not result.passes or not result.ok:
+            blank = f'<td colspan="{len(_COLUMNS) - 3}"></td>'
+            rows.append(
+                f'<tr class="failed"><th scope="row">{name}</th><td></td>{blank}<td>{escape(result.status)}</td></tr>'
+            )
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+
+
+def _measured_row(position: int, name: str, result: Result, pass_name: Pass, measured: Measurement) -> str:
+    middle = measured.median_s
+    around = median_interval(measured.step_s)
+    rate = measured.gflops_per_s
+    peak = result.limits.get("peak_gflops_per_s")
+    share = f" <small>{100 * rate / peak:.0f}%</small>" if rate and peak else ""
+    memory = measured.peak_device_mb or measured.peak_rss_mb
+    verdict = "; ".join(result.quality)
+    doubt = f'<td class="doubt">{escape(verdict)}</td>' if verdict else '<td class="good">good</td>'
+    images = result.trial.batch / measured.mean_s
+    cells = (
+        f'<th scope="row"><button type="button" class="open" data-trial="{position}" data-pass="{pass_name}"'
+        f' aria-expanded="false">{name}</button></th>',
+        f'<td class="pass">{PASS_TITLES[pass_name]}</td>',
+        _cell(measured.mean_s, _plus_minus(measured.mean_s, measured.sd_s)),
+        _cell(middle, f"{_seconds(middle)} <small>{_range(around)}</small>"),
+        _cell(images, _digits(images)),
+        _cell(measured.p99_s, _seconds(measured.p99_s)),
+        _cell(len(measured.step_s), f"{len(measured.step_s):,} <small>{escape(measured.stopped)}</small>"),
+        _cell(measured.first_call_s, _seconds(measured.first_call_s)),
+        _cell(rate or 0, f"{_digits(rate)}{share}" if rate else ""),
+        _cell(memory or 0, f"{memory:,.0f} MB" if memory else ""),
+        doubt,
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(value: float, text: str) -> str:
+    return f'<td data-v="{value:.6g}">{text}</td>'
+
+
+def _plus_minus(mean: float, sd: float) -> str:
+    """Two digits of the standard deviation, and the mean to the same place."""
+    factor, unit = _unit(mean)
+    places = min(6, max(0, 1 - math.floor(math.log10(sd * factor)))) if sd else 3
+    return f"{mean * factor:,.{places}f} ± {sd * factor:,.{places}f} {unit}"
+
+
+def _range(around: Interval) -> str:
+    factor, unit = _unit(around.low)
+    return f"{_digits(around.low * factor)} to {_digits(around.high * factor)} {unit}"
+
+
+def _failures(results: Sequence[Result], names: Mapping[str, str]) -> str:
+    items = []
+    for result in results:
+        if result.ok:
+            continue
+        error = result.error
+        cause = f"{error.kind}: {error.message}" if error else "no cause was recorded"
+        line = f"<b>{escape(names[result.trial_id])}</b> {_STATUS_WORDS[result.status]}: {escape(cause[:500])}"
+        detail = error.detail[-_LONGEST_DETAIL:] if error else ""
+        items.append(
+            f"<details><summary>{line}</summary><pre>{escape(detail)}</pre></details>" if detail else f"<p>{line}</p>"
+        )
+    if not items:
+        return ""
+    first, rest = "".join(items[:20]), "".join(items[20:])
+    more = f"<details><summary>{len(items) - 20} more</summary>{rest}</details>" if rest else ""
+    return f'<section id="failures"><h2>Failed trials</h2>{first}{more}</section>'
+
+
+def _layers(results: Iterable[Result]) -> str:
+    """One collapsible table a net: that of its first result with layers, since only the batch differs in the others."""
+    nets: dict[str, tuple[str, tuple[Layer, ...]]] = {}
+    for result in results:
+        trial = result.trial
+        arguments = " ".join(f"{key}={text}" for key, text in sorted(flatten(trial.model_args).items()))
+        name = " ".join(filter(None, (trial.model, arguments, trial.target)))
+        if result.layers and name not in nets:
+            nets[name] = (f"{name}, batch {trial.batch}", result.layers)
+    tables, rows = [], 0
+    for title, layers in nets.values():
+        rows += len(layers)
+        if rows > _MOST_LAYER_ROWS:
+            tables.append("<p>Further nets are left out here: each trial's layers.json has its table.</p>")
+            break
+        tables.append(_layer_table(title, layers))
+    return f'<section id="layers"><h2>Layers</h2>{"".join(tables)}</section>' if tables else ""
+
+
+def _layer_table(title: str, layers: Sequence[Layer]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(layer.name)}</th><td>{escape(layer.kind)}</td>'
+        f"<td>{' x '.join(map(str, layer.output_shape))}</td>"
+        f"<td>{layer.trainable_params:,}</td><td>{layer.other_params:,}</td><td>{layer.flops:,}</td></tr>"
+        for layer in layers
+    )
+    trainable = sum(layer.trainable_params for layer in layers)
+    flops = sum(layer.flops for layer in layers)
+    return (
+        f"<details><summary><b>{escape(title)}</b>: {len(layers)} layers, {trainable:,} trainable parameters, "
+        f'{_digits(flops / 1e9)} GFLOP forward</summary><div class="scroll"><table class="plain"><thead><tr>'
+        "<th>layer</th><th>kind</th><th>output shape</th><th>trainable</th><th>other</th><th>FLOPs</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _reproduce(sweep: Sweep, results: Sequence[Result]) -> str:
+    when = datetime.fromtimestamp(sweep.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    hosts: dict[str, Mapping[str, Any]] = {}
+    for result in results:
+        if result.host:
+            hosts.setdefault(str(result.host.get("hostname", "host")), result.host)
+    tables = [_facts("the driver", sweep.facts)]
+    tables += [_facts(f"trials on {name}", facts) for name, facts in list(hosts.items())[:50]]
+    return (
+        f"<pre><code>{escape(sweep.command)}</code></pre><p>Sweep {escape(sweep.sweep_id)}, begun {when}. The raw step "
+        f"times are in results.jsonl in the sweep's folder {escape(Path(sweep.folder).name)}.</p>{''.join(tables)}"
+    )
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in flatten(facts).items()
+    )
+    return (
+        f"<details><summary>Machine and versions: {escape(title)}</summary>"
+        f'<table class="plain">{rows}</table></details>'
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    if len(words) > 4:
+        return f"{', '.join(words[:3])} and {len(words) - 3} more"
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _duration(total: float) -> str:
+    minutes, rest = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

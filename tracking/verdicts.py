@@ -1,0 +1,185 @@
+"""Two sweeps against each other: which trials belong together, whether their hosts may be compared, what is faster.
+
+docs/compare.md says how a verdict is reached and why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Literal
+
+from tracking.names import flatten, trial_names
+from tracking.record import PASSES, Device, Pass, Result, Trial
+from tracking.stats import Ratio, ratio_interval
+
+Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED"]
+
+_IGNORED_FACTS = {"hostname", "memory_gb", "numpy", "ray", "mlflow", "hydra_core", "cuda_visible_devices"}
+"""What may differ between hosts, or between a sweep's driver and its workers, without changing the time of a step."""
+_DRIVER_FACTS = ("git", "tracking", "cluster", "user")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One point of both grids, with its repeats on either side."""
+
+    name: str
+    base: tuple[Result, ...]
+    new: tuple[Result, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """What both sweeps hold, and the names of what only one of them does."""
+
+    pairs: tuple[Pair, ...]
+    only_base: tuple[str, ...]
+    only_new: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One pass of a pair, measured on both sides."""
+
+    pair: Pair
+    pass_name: Pass
+    base_s: float
+    """The side's typical step: geometric mean of its runs' medians, seconds."""
+    new_s: float
+    runs: tuple[int, int]
+    """Runs of the base and of the new side."""
+    ratio: Ratio
+    verdict: Verdict
+
+
+def pair_up(base: Sequence[Result], new: Sequence[Result], *, across_hosts: bool = False) -> Pairs:
+    """Put together the results of trials that ask for the same, whichever repeat they are.
+
+    With `across_hosts`, trials that differ in nothing but the device are a pair too, where neither side has several.
+    """
+    old, recent = _by_point(base), _by_point(new)
+    partner = {point: point for point in old if point in recent}
+    if across_hosts:
+        old_rest = _by_rest(old, old.keys() - partner.keys())
+        recent_rest = _by_rest(recent, recent.keys() - partner.keys())
+        for rest in old_rest.keys() & recent_rest.keys():
+            if len(old_rest[rest]) == len(recent_rest[rest]) == 1:
+                partner[old_rest[rest][0]] = recent_rest[rest][0]
+    names = trial_names([_point(results[0].trial) for results in (*old.values(), *recent.values())])
+    met = set(partner.values())
+    return Pairs(
+        pairs=tuple(
+            Pair(name=names[point], base=tuple(results), new=tuple(recent[partner[point]]))
+            for point, results in old.items()
+            if point in partner
+        ),
+        only_base=tuple(names[point] for point in old if point not in partner),
+        only_new=tuple(names[point] for point in recent if point not in met),
+    )
+
+
+def unlike_facts(pairs: Iterable[Pair], *, ignore: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+    """What the hosts of paired trials do not have in common: base and new value of each fact that both sides tell."""
+    unlike: dict[str, tuple[str, str]] = {}
+    for pair in pairs:
+        old, recent = _facts(pair.base), _facts(pair.new)
+        for key in old.keys() & recent.keys():
+            if key not in ignore and old[key] != recent[key]:
+                unlike.setdefault(key, (" or ".join(sorted(old[key])), " or ".join(sorted(recent[key]))))
+    return dict(sorted(unlike.items()))
+
+
+def compare(pairs: Iterable[Pair], threshold: float, seed: int = 0) -> list[Comparison]:
+    """A verdict on every pass that both sides of a pair measured."""
+    found = []
+    for pair in pairs:
+        for name in PASSES:
+            old = [result.passes[name].step_s for result in pair.base if name in result.passes]
+            recent = [result.passes[name].step_s for result in pair.new if name in result.passes]
+            if old and recent:
+                ratio = ratio_interval(old, recent, seed)
+                found.append(
+                    Comparison(
+                        pair=pair,
+                        pass_name=name,
+                        base_s=_typical(old),
+                        new_s=_typical(recent),
+                        runs=(len(old), len(recent)),
+                        ratio=ratio,
+                        verdict=judge(ratio, threshold),
+                    )
+                )
+    return found
+
+
+def judge(ratio: Ratio, threshold: float) -> Verdict:
+    """SAME: the whole interval is within the threshold. SLOWER, FASTER: it leaves out 1 and the ratio is beyond it."""
+    limit = 1 + threshold
+    if 1 / limit <= ratio.low and ratio.high <= limit:
+        return "SAME"
+    if ratio.low > 1 and ratio.ratio > limit:
+        return "SLOWER"
+    if ratio.high < 1 and ratio.ratio < 1 / limit:
+        return "FASTER"
+    return "UNDECIDED"
+
+
+def lost(pairs: Iterable[Pair]) -> list[tuple[Pair, str]]:
+    """Pairs that the base side measured and the new side did not, with what became of the new trial."""
+    return [
+        (pair, pair.new[-1].status)
+        for pair in pairs
+        if any(result.passes for result in pair.base) and not any(result.passes for result in pair.new)
+    ]
+
+
+def differing_fields(base: Sequence[Result], new: Sequence[Result]) -> list[str]:
+    """What was asked for otherwise in every trial of the two sides: why nothing pairs."""
+    old = [_point(result.trial).to_json() for result in base]
+    recent = [_point(result.trial).to_json() for result in new]
+    return [
+        key
+        for key in (old[0] if old else {})
+        if not {json.dumps(trial[key], sort_keys=True) for trial in old}
+        & {json.dumps(trial[key], sort_keys=True) for trial in recent}
+    ]
+
+
+def _point(trial: Trial) -> Trial:
+    return replace(trial, repeat=0, timeout_s=None)
+
+
+def _by_point(results: Iterable[Result]) -> dict[str, list[Result]]:
+    points: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        points[_point(result.trial).trial_id].append(result)
+    return points
+
+
+def _by_rest(points: Mapping[str, Sequence[Result]], wanted: Iterable[str]) -> dict[str, list[str]]:
+    """The wanted points by everything but their device."""
+    rest: dict[str, list[str]] = defaultdict(list)
+    for point in wanted:
+        rest[replace(_point(points[point][0].trial), device=Device()).trial_id].append(point)
+    return rest
+
+
+def _facts(results: Iterable[Result]) -> dict[str, set[str]]:
+    """The values of each fact that matters; of the cores, their number, since which ones it were is chance."""
+    facts: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        for key, text in flatten(result.host).items():
+            if key == "cores":
+                facts["number of cores"].add(str(text.count(",") + 1))
+            elif key not in _IGNORED_FACTS and not key.startswith(_DRIVER_FACTS):
+                facts[key].add(text)
+    return facts
+
+
+def _typical(runs: Iterable[Sequence[float]]) -> float:
+    return math.exp(fmean(math.log(median(run)) for run in runs))
