@@ -31,7 +31,8 @@ def main(words: list[str]) -> int:
         _quieten_tensorflow()
         model = build(name, **args)
     except ValueError as error:  # NetError and what Keras says of an impossible size
-        Console(stderr=True, soft_wrap=True).print(f"nets: {error}", markup=False, highlight=False)
+        sentence = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(f"nets: {sentence}", markup=False, highlight=False)
         return 2
     from nets.layers import rows, totals, training_flops
 

@@ -50,7 +50,7 @@ class InceptionV3(keras.Model):
         return [logits, self.auxiliary(mixed_6e, training=True)]
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype_policy, **self._arguments}
+        return {"name": self.name, **self._arguments}
 
 
 def _trunk(num_classes: int, image_size: int, keep_prob: float) -> keras.Model:

@@ -180,11 +180,18 @@ def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 
 def _arguments(function: ast.FunctionDef) -> dict[str, tuple[str, ...]]:
-    arguments = [*function.args.args, *function.args.kwonlyargs]
-    return {
-        argument.arg: tuple(ast.unparse(argument.annotation).split(" | ")) if argument.annotation else ()
-        for argument in arguments
-    }
+    """Each argument's types: those of its annotation, else that of its default, if it is a plain value."""
+    given = function.args
+    defaults = [None] * (len(given.args) - len(given.defaults)) + given.defaults + given.kw_defaults
+    arguments = {}
+    for argument, default in zip([*given.args, *given.kwonlyargs], defaults, strict=True):
+        types: tuple[str, ...] = ()
+        if argument.annotation:
+            types = tuple(ast.unparse(argument.annotation).split(" | "))
+        elif isinstance(default, ast.Constant) and default.value is not None:
+            types = (type(default.value).__name__,)
+        arguments[argument.arg] = types
+    return arguments
 
 
 def _min_image_size(tree: ast.Module) -> int:

@@ -11,7 +11,7 @@ import pickle
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,17 +97,26 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Admits what NumPy 1 and 2 pickle an array with, under Python 2 or 3, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core", "numpy.core")
-        admitted = {
-            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _encode,
-        }
-        if (module, name) in admitted:
-            return admitted[module, name]
-        raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {module}.{name}")
+        admitted = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
+        if admitted is None:
+            raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {module}.{name}")
+        return admitted
+
+
+class _Sealed:
+    """A function that a pickle can call but not change: one can set attributes of whatever object it gets."""
+
+    __slots__ = ("function",)
+    function: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        object.__setattr__(self, "function", function)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that sets {name} of a function")
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], _typecode: Any) -> np.ndarray[Any, Any]:
@@ -127,6 +136,15 @@ def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise UnsafeWeights(f"expected bytes as latin1. Received: encoding={encoding!r}")
     return text.encode("latin1")
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _Sealed(_reconstruct),
+    ("numpy.core.numeric", "_frombuffer"): _Sealed(_frombuffer),
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _Sealed(_encode),
+}
 
 
 def _expect_object_header(file: IO[bytes], path: Path) -> None:

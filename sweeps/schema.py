@@ -96,6 +96,7 @@ class Config:
     timeout_s: Optional[float] = None  # noqa: UP045
     resume: Optional[str] = None  # noqa: UP045
     order: Optional[Order] = None  # noqa: UP045
+    calibrate: bool = True
 
 
 def register() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from sweeps import cores, dispatch, host, plan, resume, schema
+from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from sweeps.forkserver import ForkServer
@@ -43,6 +44,7 @@ class Session:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self.recorder: Recorder | None = None
+        self._calibration = Calibration()
         self._machinery = contextlib.ExitStack()
         self._context: dispatch.Context | None = None
         self._token: Token[Session]
@@ -102,10 +104,15 @@ class Session:
             with self.terminal.working("Starting"):
                 self._context = self._start(cfg, node, recorder)
         run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
+        if cfg.calibrate:
+            with self.terminal.working("Calibrating"):
+                for failure in self._calibration.measure(trials, run, replace(self._context, started=_unseen)):
+                    self.terminal.warn(failure)
         with self.terminal.running(trials, self._context.log):
             for result in run(trials, self._context):
-                recorder.record(result)
-                self.terminal.finished(result)
+                judged = self._calibration.judge(result)
+                recorder.record(judged)
+                self.terminal.finished(judged)
 
     def _start(self, cfg: DictConfig, node: Node, recorder: Recorder) -> dispatch.Context:
         """Fork server, sinks and Ray take seconds each; start them side by side."""
@@ -121,6 +128,10 @@ class Session:
             node=node,
             started=self.terminal.started,
         )
+
+
+def _unseen(_: Trial) -> None:
+    """A calibration is no trial of the user's."""
 
 
 def _node(cfg: DictConfig) -> Node:

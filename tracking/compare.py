@@ -47,7 +47,9 @@ class Source(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print and draw; the exit code."""
     options = _parser().parse_args(arguments)
-    console, complaints = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    # Piped output has no width of its own; wide lines can be searched.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    complaints = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         base, new = (_read(name, options.uri) for name in (options.base, options.new))
         pairs = _pairs(base, new, across_hosts=options.across_hosts)
@@ -126,22 +128,21 @@ def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:
 
 
 def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], threshold: float) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", overflow="fold")
-    table.add_column("pass", no_wrap=True)
-    for column in ("runs", "base", "new", "new / base"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("trial", overflow="fold", min_width=10)
+    table.add_column("pass", overflow="fold", min_width=8)
+    for column in ("runs", "base", "new", "new/base (95%)"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("95% interval", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for found in comparisons:
+        ratio, low, high = found.ratio
         table.add_row(
             Text(found.pair.name),
-            found.pass_name.replace("_", "+"),
-            "{} / {}".format(*found.runs),
+            found.pass_name.replace("_", " + "),
+            "{}/{}".format(*found.runs),
             _seconds(found.base_s),
             _seconds(found.new_s),
-            f"{found.ratio.ratio:.3f}",
-            f"{found.ratio.low:.3f} to {found.ratio.high:.3f}",
+            f"{ratio:.3f} ({low:.3f}-{high:.3f})",
             Text(found.verdict, style=STYLES[found.verdict]),
         )
     console.print(table)
@@ -159,8 +160,8 @@ def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], th
     if any(sum(found.runs) == 2 for found in comparisons):
         console.print(
             Text(
-                "One run a side does not show how much runs differ: 2% is assumed, and less than about 6% stays "
-                "UNDECIDED. Sweep with repeats=5 to see more."
+                "With one run a side nothing shows how much runs differ: at least 2% is assumed, and a difference "
+                "below 9% stays UNDECIDED. Sweep both with repeats=5 to see more."
             )
         )
 

@@ -27,9 +27,10 @@ class CsvSink:
 
     def open(self, sweep: Sweep) -> None:
         """Begin with the results of this session; `close` writes those of the whole sweep."""
-        self._path = Path(sweep.folder) / FILE
+        path = Path(sweep.folder) / FILE
+        if path != self._path:
+            self._path, self._rows = path, {}
         self._names = trial_names(sweep.trials)
-        self._rows = {}
 
     def write(self, result: Result) -> None:
         """Write the table with this result in it. Raises SinkError."""

@@ -113,10 +113,11 @@ class _Box:
                 self._taken[trial_id] = self.queue.pop(trial_id)
             else:
                 failed = True
+        if failed:
+            return True
         if not (self._opened or self._open()):
             return False
-        if not failed:
-            self._recover()
+        self._recover()
         return True
 
     def finish(self, sweep: Sweep, results: Sequence[Result]) -> None:
@@ -125,8 +126,10 @@ class _Box:
             self.put(result)
         # Twice, since the sink may have been away for a moment only.
         there = self.send(math.inf) and (not self.queue or self.send(math.inf))
-        if there and self._try(lambda: self.sink.close(sweep, results)) and not self.queue:
-            self._recover()
+        if there and (self._opened or self._open()):
+            closed = self._try(lambda: self.sink.close(sweep, results))
+            if closed and not self.queue:
+                self._recover()
 
     def state(self) -> Pending:
         return Pending(str(self.sink), len(self.queue), self.reason)

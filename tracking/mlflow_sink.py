@@ -281,7 +281,7 @@ class MlflowSink:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn what MLflow, HTTP and the database raise into a SinkError; whatever is raised, the sink is closed then."""
+        """Turn what MLflow, HTTP and the database raise into a SinkError; after any exception the sink is closed."""
         sweep, self._sweep = self._sweep, None
         try:
             yield

@@ -22,7 +22,9 @@ MAD_TO_SD = 1.4826
 OUTLIER_SDS = 3.5
 """Robust standard deviations from the median beyond which a step is marked (Iglewicz and Hoaglin, 1993)."""
 RUN_NOISE = 0.02
-"""Relative standard deviation between runs of one trial, assumed where no repeat shows it."""
+"""Relative standard deviation between runs of one trial: the least that is assumed where no repeat shows it."""
+RUN_NOISE_FREEDOM = 4
+"""Degrees of freedom that this assumption is worth."""
 
 
 class Interval(NamedTuple):
@@ -211,6 +213,7 @@ def ratio_interval(
     base: Sequence[Sequence[float]],
     new: Sequence[Sequence[float]],
     seed: int = 0,
+    apart: float = 0.0,
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> Ratio:
@@ -220,9 +223,12 @@ def ratio_interval(
     that exchanging the sides inverts the result. One resample draws runs, and within each run steps, with replacement;
     steps come in blocks where their lag-1 autocorrelation exceeds 2 / sqrt(n). The interval is the ratio's logarithm
     +/- t times the resamples' standard deviation, t from Student's distribution with (runs - 2) degrees of freedom. A
-    side with a single run takes the spread between runs from the other side, and where neither was repeated it is
-    assumed to be `RUN_NOISE`: one run cannot show how much runs differ. Raises ValueError for an empty side or run, or
-    a time that is not positive.
+    side with a single run takes the spread between runs from the other side. Where neither was repeated, runs are
+    assumed to differ as much as the steps within a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`:
+    one run cannot show how much runs differ. `apart` is for sides measured at different times: how much the machine's
+    state differs from one to the other, as a share of the spread between runs.
+
+    Raises ValueError for an empty side or run, or a time that is not positive.
     """
     import numpy as np
 
@@ -232,7 +238,10 @@ def ratio_interval(
     rng = np.random.default_rng(seed)
     middles = [np.log([np.median(run) for run in side]) for side in sides]
     freedom = sum(len(side) - 1 for side in sides)
-    spread = math.sqrt(sum(((m - m.mean()) ** 2).sum() for m in middles) / freedom) if freedom else RUN_NOISE
+    if freedom:
+        spread = math.sqrt(sum(((m - m.mean()) ** 2).sum() for m in middles) / freedom)
+    else:
+        spread = max(RUN_NOISE, math.sqrt(fmean(_step_noise(side[0]) ** 2 for side in sides)))
     deviations = []
     for side, middle in zip(sides, middles, strict=True):
         count = len(side)
@@ -244,10 +253,10 @@ def ratio_interval(
             runs = (middle - middle.mean())[drawn].mean(axis=1) * math.sqrt(count / (count - 1))
         else:
             runs = spread * rng.standard_normal(resamples)
-        deviations.append(steps + runs)
+        deviations.append(steps + runs + apart * spread * rng.standard_normal(resamples))
     centre = float(middles[1].mean() - middles[0].mean())
     reach = float((deviations[1] - deviations[0]).std())
-    reach *= _t_quantile(freedom, confidence) if freedom else NormalDist().inv_cdf((1 + confidence) / 2)
+    reach *= _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence)
     return Ratio(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach))
 
 
@@ -270,6 +279,12 @@ def _resampled_medians(
         places = ((first + np.arange(length)) % n).reshape(rows, -1)[:, :n]
         medians.append(np.median(run[places], axis=1))
     return np.concatenate(medians)
+
+
+def _step_noise(run: NDArray[np.float64]) -> float:
+    """Standard deviation of the steps' logarithms, were they normal, from their 10% and 90% quantiles."""
+    low, high = quantiles(run.tolist(), (0.1, 0.9))
+    return math.log(high / low) / (2 * NormalDist().inv_cdf(0.9))
 
 
 def _block_length(samples: Sequence[float]) -> int:

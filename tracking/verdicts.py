@@ -22,6 +22,8 @@ Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED"]
 _IGNORED_FACTS = {"hostname", "memory_gb", "numpy", "ray", "mlflow", "hydra_core", "cuda_visible_devices"}
 """What may differ between hosts, or between a sweep's driver and its workers, without changing the time of a step."""
 _DRIVER_FACTS = ("git", "tracking", "cluster", "user")
+SWEEPS_APART = 0.5
+"""How much a machine's state differs between two sweeps, as a share of the spread between the runs of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,11 @@ def pair_up(base: Sequence[Result], new: Sequence[Result], *, across_hosts: bool
     met = set(partner.values())
     return Pairs(
         pairs=tuple(
-            Pair(name=names[point], base=tuple(results), new=tuple(recent[partner[point]]))
+            Pair(
+                name=names[point] if partner[point] == point else f"{names[point]} > {_device(recent[partner[point]])}",
+                base=tuple(results),
+                new=tuple(recent[partner[point]]),
+            )
             for point, results in old.items()
             if point in partner
         ),
@@ -102,7 +108,7 @@ def compare(pairs: Iterable[Pair], threshold: float, seed: int = 0) -> list[Comp
             old = [result.passes[name].step_s for result in pair.base if name in result.passes]
             recent = [result.passes[name].step_s for result in pair.new if name in result.passes]
             if old and recent:
-                ratio = ratio_interval(old, recent, seed)
+                ratio = ratio_interval(old, recent, seed, SWEEPS_APART)
                 found.append(
                     Comparison(
                         pair=pair,
@@ -167,6 +173,10 @@ def _by_rest(points: Mapping[str, Sequence[Result]], wanted: Iterable[str]) -> d
     for point in wanted:
         rest[replace(_point(points[point][0].trial), device=Device()).trial_id].append(point)
     return rest
+
+
+def _device(results: Sequence[Result]) -> str:
+    return results[0].trial.device.label
 
 
 def _facts(results: Iterable[Result]) -> dict[str, set[str]]:

@@ -13,6 +13,7 @@ from sweeps.forkserver import Send
 from tracking.record import Failure, Status, Trial
 
 TASKS = ("benchmark",)
+"""What `task=` takes; `calibrate` is run by the sweep itself."""
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 import nets
 from nets import custom, layers, weights
 from sweeps import host, timing
+from sweeps.evidence import Watch
 from sweeps.forkserver import Send
 from tracking.record import Layer, Measurement, Pass, Precision, Trial
 
@@ -117,12 +118,15 @@ def time_pass(name: Pass, model: keras.Model, images: tf.Tensor, trial: Trial, r
         if index % _LOG_EVERY == 0:
             print(f"{datetime.now()}: step {index}, duration = {seconds:.3f}", flush=True)  # noqa: DTZ005
 
+    watch = Watch()
     timed = timing.measure(
         step_function(name, model, images, trial.compile),
         trial.protocol,
         sync=tf.test.experimental.sync_devices,
+        before_steps=watch.start,
         progress=progress,
     )
+    evidence = watch.stop()
     flops = layers.totals(rows).flops if name == "forward" else layers.training_flops(rows)
     measurement = Measurement(
         first_call_s=timed.first_call_s,
@@ -130,6 +134,7 @@ def time_pass(name: Pass, model: keras.Model, images: tf.Tensor, trial: Trial, r
         step_s=timed.step_s,
         stopped=timed.stopped,
         flops=flops,
+        evidence=evidence,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         peak_device_mb=_peak_device_mb(len(gpus)),
     )

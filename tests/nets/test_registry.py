@@ -91,6 +91,7 @@ def test_other_functions_of_the_package_are_no_nets(name: str) -> None:
         ("alexnet", {"image_size": 66}, "at least 67"),
         ("inception_v3", {"image_size": 74}, "at least 75"),
         ("MobileNetV2", {"alpa": 0.5}, "Did you mean alpha"),
+        ("MobileNetV2", {"alpha": "half"}, "expected alpha to be float"),
         ("MobileNetV2", {"weights": "imagenet"}, "no argument 'weights'"),
         ("MobileNetV2", {"num_classes": 1.5}, "num_classes=1.5"),
     ],

@@ -209,6 +209,15 @@ def test_only_arrays_are_admitted(model: keras.Model, tmp_path: Path, function: 
     expect_refused(model, path, UnsafeWeights, "expected a pickle of arrays only")
 
 
+def test_what_is_admitted_cannot_be_changed(model: keras.Model, tmp_path: Path) -> None:
+    """BUILD with (None, {"function": None}) sets attributes of the object that the pickle holds."""
+    pickled = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nN}X\x08\x00\x00\x00functionNs\x86b."
+    expect_refused(model, save_pickle(tmp_path / "w.npy", pickled), UnsafeWeights, "sets function")
+    pickled = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}X\x08\x00\x00\x00functionNsb."
+    expect_refused(model, save_pickle(tmp_path / "w.npy", pickled), UnreadableWeights, "is damaged")
+    load(model, save(tmp_path / "w.npy", arrays(model)))
+
+
 def test_codecs_other_than_latin1_are_refused(model: keras.Model, tmp_path: Path) -> None:
     pickled = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf_8\x86R."
     expect_refused(model, save_pickle(tmp_path / "w.npy", pickled), UnsafeWeights, "encoding='utf_8'")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,32 @@ from typing import Any
 import pytest
 
 from tests.tracking.servers import MlflowServer
+from tracking.mlflow_sink import preload
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a run in them: making them takes a second, copying the file does not."""
+    preload()
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("database")
+    MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    """A SQLite database of the test's own."""
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[MlflowServer]:
     """A running MLflow server; a test that stops it starts it again."""
     running = MlflowServer(tmp_path_factory.mktemp("server"))
+    shutil.copyfile(empty_database, running.folder / "server.db")
     running.start()
     yield running
     running.stop()

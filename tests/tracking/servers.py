@@ -32,18 +32,24 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> N
 
 
 class MlflowServer:
-    """`mlflow server` over a SQLite file in `folder`, which outlives stops and starts."""
+    """`mlflow server` over a SQLite file in `folder`, which outlives stops and starts.
 
-    def __init__(self, folder: Path) -> None:
+    `bare`: as a user's `mlflow ui` in that folder finds everything, without being told where it is.
+    """
+
+    def __init__(self, folder: Path, bare: bool = False) -> None:
         self.folder = folder
+        self._bare = bare
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command = [sys.executable, "-m", "mlflow", "ui" if self._bare else "server", "--port", str(self.port)]
+        command += ["--host", "127.0.0.1", "--workers", "1"]
+        if not self._bare:
+            command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+            command += ["--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,

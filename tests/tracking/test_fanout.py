@@ -201,6 +201,24 @@ def test_bug_in_a_sink_does_not_end_the_sweep(caplog: pytest.LogCaptureFixture) 
     assert caplog.records[0].levelno == logging.WARNING
 
 
+def test_sink_is_opened_again_after_an_interrupt() -> None:
+    class Interrupted(Memory):
+        def write(self, result: Result) -> None:
+            super().write(result)
+            if self.calls.count("write") == 1:
+                raise KeyboardInterrupt
+
+    sink = Interrupted()
+    outbox = Outbox([sink])
+    outbox.open(SWEEP)
+    outbox.write(RESULTS[0])
+    with pytest.raises(KeyboardInterrupt):
+        outbox.flush()
+    outbox.close(SWEEP, RESULTS[:1])
+    assert sink.calls == ["open", "write", "open", "write", "close"]
+    assert outbox.pending() == []
+
+
 def test_preload_is_for_sinks_that_have_it(tmp_path: Path) -> None:
     assert Outbox([Memory()]).preload() is None
     loaded = tmp_path / "loaded"

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import traceback
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
+from tests.tracking.servers import MlflowServer
 from tracking import mlflow_content
 from tracking.mlflow_sink import MlflowSink
 from tracking.names import series_names
@@ -21,11 +23,6 @@ from tracking.record import Classic, Device, Result, Sweep
 from tracking.sink import SinkError
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def record(uri: str, sweep: Sweep, results: Sequence[Result]) -> None:
@@ -47,8 +44,9 @@ def with_files(folder: Path, results: Sequence[Result]) -> None:
 
 
 def test_sweep_is_a_parent_and_nested_children(
-    uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     results = [make_result(batch=batch, protocol=Classic(steps=30)) for batch in (4, 8)]
     results.append(make_result(batch=16, status="oom", protocol=Classic(steps=30)))
     sweep = make_sweep(results, tmp_path / "sweep")
@@ -153,11 +151,13 @@ def test_retried_trial_has_one_run(uri: str, tmp_path: Path) -> None:
     other = make_result(batch=8)
     sweep = make_sweep([failed, other], tmp_path)
     record(uri, sweep, [failed, other])
-    assert Runs(uri).parent.info.status == "FAILED"
+    before = Runs(uri).parent
+    assert before.info.status == "FAILED"
     record(uri, sweep, [good, other])
     runs = Runs(uri)
     assert runs.by_batch[4].info.status == "FINISHED"
     assert runs.parent.info.status == "FINISHED"
+    assert runs.parent.info.run_id == before.info.run_id, "a new point needs no new parent"
     assert [step for step, _ in runs.history(runs.parent, "vgg16/cpu/forward/mean_s")] == [4, 8]
 
 
@@ -285,6 +285,24 @@ def test_artifacts_lie_beside_the_database_wherever_the_sweep_was_started(
     assert sorted(path.name for path in (tmp_path / "home of it").iterdir()) == ["mlartifacts", "mlflow.db"]
     assert not list((tmp_path / "elsewhere").iterdir())
     assert list((tmp_path / "home of it").rglob("layers.json"))
+
+
+def test_bare_mlflow_ui_shows_runs_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [make_result(batch=4)]
+    monkeypatch.chdir(tmp_path)
+    record("sqlite:///mlflow.db", make_sweep(results, tmp_path / "sweep"), results)
+    user_interface = MlflowServer(tmp_path, bare=True)
+    try:
+        user_interface.start()
+        runs = Runs(user_interface.uri)
+        files = [(runs.by_batch[4], "layers.json"), (runs.by_batch[4], "plots/steps_forward.png")]
+        for run, path in [*files, (runs.parent, "results.csv")]:
+            # The address from which the page itself takes a file that it shows.
+            address = f"{user_interface.uri}/get-artifact?path={path}&run_uuid={run.info.run_id}"
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert len(answer.read()) > 100
+    finally:
+        user_interface.stop()
 
 
 def test_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:

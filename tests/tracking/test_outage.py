@@ -56,24 +56,24 @@ def assert_complete(uri: str, sweep_id: str, results: list[Result]) -> Runs:
     return runs
 
 
-def test_server_killed_between_trials_comes_back(server: MlflowServer, tmp_path: Path) -> None:
-    sweep, results = planned(tmp_path, server.uri, "killed")
+def test_server_killed_between_trials_comes_back(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    sweep, results = planned(tmp_path, mlflow_server.uri, "killed")
     clock = Clock()
-    outbox = Outbox([MlflowSink(server.uri, "killed")], clock)
+    outbox = Outbox([MlflowSink(mlflow_server.uri, "killed")], clock)
     outbox.open(sweep)
     outbox.write(results[0])
     outbox.flush()
     assert outbox.pending() == []
-    server.stop()
+    mlflow_server.stop()
     for result in results[1:3]:
         outbox.write(result)
         began = time.monotonic()
         outbox.flush()
         assert time.monotonic() - began < 5
     (behind,) = outbox.pending()
-    assert (behind.sink, behind.results) == (f"MLflow at {server.uri}", 2)
+    assert (behind.sink, behind.results) == (f"MLflow at {mlflow_server.uri}", 2)
     assert "Connection" in behind.reason
-    server.start()
+    mlflow_server.start()
     outbox.flush()
     assert outbox.pending()[0].results == 2, "it was asked again within the pause"
     clock.now += 3600
@@ -82,15 +82,15 @@ def test_server_killed_between_trials_comes_back(server: MlflowServer, tmp_path:
     outbox.write(results[3])
     outbox.close(sweep, results)
     assert outbox.pending() == []
-    assert_complete(server.uri, "killed", results)
+    assert_complete(mlflow_server.uri, "killed", results)
 
 
 def test_server_that_is_away_from_the_start_is_completed_by_sync(
-    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mlflow_server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.stop()
-    sweep, results = planned(tmp_path, server.uri, "away")
-    outbox = Outbox([MlflowSink(server.uri, "away")])
+    mlflow_server.stop()
+    sweep, results = planned(tmp_path, mlflow_server.uri, "away")
+    outbox = Outbox([MlflowSink(mlflow_server.uri, "away")])
     outbox.open(sweep)
     for result in results:
         outbox.write(result)
@@ -99,42 +99,42 @@ def test_server_that_is_away_from_the_start_is_completed_by_sync(
     assert outbox.pending()[0].results == 4
     assert sync.main([str(tmp_path)]) == 1
     assert "lacks 4 of 4 results" in capsys.readouterr().err
-    server.start()
+    mlflow_server.start()
     assert sync.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"4 results of 4 planned trials are in MLflow at {server.uri}\n"
-    first = assert_complete(server.uri, "away", results)
+    assert capsys.readouterr().out == f"4 results of 4 planned trials are in MLflow at {mlflow_server.uri}\n"
+    first = assert_complete(mlflow_server.uri, "away", results)
     assert sync.main([str(tmp_path)]) == 0
-    second = assert_complete(server.uri, "away", results)
+    second = assert_complete(mlflow_server.uri, "away", results)
     assert {run.info.run_id for run in first.children} == {run.info.run_id for run in second.children}
 
 
-def test_server_killed_within_a_write(server: MlflowServer, tmp_path: Path) -> None:
+def test_server_killed_within_a_write(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     """The kill falls at a random point of the requests of some child; nothing is lost and nothing is there twice."""
-    sweep, results = planned(tmp_path, server.uri, "within", count=30)
+    sweep, results = planned(tmp_path, mlflow_server.uri, "within", count=30)
     clock = Clock()
-    outbox = Outbox([MlflowSink(server.uri, "within")], clock)
+    outbox = Outbox([MlflowSink(mlflow_server.uri, "within")], clock)
     outbox.open(sweep)
     for result in results:
         outbox.write(result)
-    killer = threading.Timer(0.7, server.stop)
+    killer = threading.Timer(0.7, mlflow_server.stop)
     killer.start()
     outbox.flush()
     killer.join()
     assert 0 < outbox.pending()[0].results < 30
-    server.start()
+    mlflow_server.start()
     outbox.close(sweep, results)
     assert outbox.pending() == []
-    assert_complete(server.uri, "within", results)
+    assert_complete(mlflow_server.uri, "within", results)
 
 
 def test_server_that_does_not_answer_costs_one_timeout(
-    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    sweep, results = planned(tmp_path, server.uri, "frozen")
-    outbox = Outbox([MlflowSink(server.uri, "frozen")])
+    sweep, results = planned(tmp_path, mlflow_server.uri, "frozen")
+    outbox = Outbox([MlflowSink(mlflow_server.uri, "frozen")])
     outbox.open(sweep)
-    server.freeze()
+    mlflow_server.freeze()
     try:
         for result in results:
             outbox.write(result)
@@ -142,13 +142,13 @@ def test_server_that_does_not_answer_costs_one_timeout(
             outbox.flush()
             assert time.monotonic() - began < 4
     finally:
-        server.thaw()
+        mlflow_server.thaw()
     assert outbox.pending()[0].results == 4
     # What the server did with the request that nobody waited for any more is sorted out at the end.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     outbox.close(sweep, results)
     assert outbox.pending() == []
-    assert_complete(server.uri, "frozen", results)
+    assert_complete(mlflow_server.uri, "frozen", results)
 
 
 @contextmanager
@@ -186,8 +186,8 @@ def counting_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def test_few_requests_a_trial(server: MlflowServer, tmp_path: Path) -> None:
-    with counting_proxy(server.uri) as (uri, seen):
+def test_few_requests_a_trial(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    with counting_proxy(mlflow_server.uri) as (uri, seen):
         sweep, results = planned(tmp_path, uri, "counted", count=2)
         for result in results:
             (tmp_path / "trials" / result.trial_id).mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_few_requests_a_trial(server: MlflowServer, tmp_path: Path) -> None:
         assert seen == []
         sink.close(sweep, results)
         assert len(seen) <= 8, seen
-    child = assert_complete(server.uri, "counted", results).by_batch[1]
-    runs = Runs(server.uri, "counted")
+    child = assert_complete(mlflow_server.uri, "counted", results).by_batch[1]
+    runs = Runs(mlflow_server.uri, "counted")
     assert set(runs.artifacts(child)) == {"layers.json", "log.txt"}
     assert len(runs.artifacts(child, "plots")) == 2

@@ -235,7 +235,14 @@ def test_ratio_of_single_runs_assumes_the_run_noise() -> None:
     steps = [1.0 + 0.0001 * i for i in range(40)]
     ratio, low, high = stats.ratio_interval([steps], [steps])
     assert ratio == 1
-    assert math.log(high / low) / 2 == pytest.approx(1.96 * math.sqrt(2) * stats.RUN_NOISE, rel=0.1)
+    assert math.log(high / low) / 2 == pytest.approx(2.776 * math.sqrt(2) * stats.RUN_NOISE, rel=0.1)
+
+
+def test_ratio_of_single_noisy_runs_assumes_that_runs_differ_as_steps_do() -> None:
+    rng = np.random.default_rng(23)
+    noisy = [np.exp(0.2 * rng.standard_normal(500)).tolist() for _ in range(2)]
+    _, low, high = stats.ratio_interval(noisy[:1], noisy[1:])
+    assert math.log(high / low) / 2 == pytest.approx(2.776 * math.sqrt(2) * 0.2, rel=0.15)
 
 
 @given(st.lists(st.lists(st.floats(0.1, 1), min_size=2, max_size=20), min_size=1, max_size=3), st.floats(0.2, 5))

@@ -59,7 +59,9 @@ def test_csv_is_whole_after_every_result_and_the_same_twice(tmp_path: Path) -> N
         sink.write(result)
         assert path.read_text() == csv_text(table(results[:count], sweep.trials))
     whole = path.read_text()
+    sink.open(sweep)
     sink.write(results[0])
+    assert path.read_text() == whole
     sink.close(sweep, results)
     sink.close(sweep, results)
     assert path.read_text() == whole

@@ -1,0 +1,67 @@
+"""Whether a trial's figures deserve belief: `good`, or the reasons why not, in words.
+
+Each rule reads what was measured and what the kernel said meanwhile; none drops or mends a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from tracking import stats
+from tracking.record import Measurement, Result
+
+OTHERS_SHARE = 0.03
+"""Share of the trial's cores that others may have; Ray's and the driver's idle threads take about a tenth of it."""
+SHORTEST_S = 0.3
+"""Timed seconds below which the kernel's ticks say nothing about shares."""
+STEAL_SHARE = 0.02
+FREQUENCY_CHANGE = 0.05
+FEWEST_STEPS = 6
+"""With fewer, no interval of the median has 95% confidence."""
+WIDEST = 0.05
+"""Half width of the median's interval, as a share of the median, above which it is not known."""
+ABOVE_PEAK = 1.05
+
+
+def judged(result: Result) -> Result:
+    """The result with the reasons to doubt its figures in `quality`."""
+    reasons = tuple(
+        f"{reason} ({name})" for name, measured in result.passes.items() for reason in _reasons(measured, result.limits)
+    )
+    return replace(result, quality=reasons)
+
+
+def verdict(result: Result) -> str:
+    """`good`, the reasons against it, or nothing for a trial without figures."""
+    return "; ".join(result.quality) or ("good" if result.passes else "")
+
+
+def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
+    evidence, steps = measured.evidence, measured.step_s
+    if evidence.get("wall_s", 0.0) >= SHORTEST_S:
+        if evidence["others_share"] > OTHERS_SHARE:
+            yield f"contention: others had {evidence['others_share']:.0%} of the cores"
+        if evidence["steal_share"] > STEAL_SHARE:
+            yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
+    if evidence.get("swapped_pages", 0) > 0:
+        yield f"swapping: {evidence['swapped_pages']:.0f} pages"
+    if evidence.get("throttles", 0) > 0:
+        yield f"throttling: {evidence['throttles']:.0f} times"
+    if "mhz_before" in evidence:
+        change = evidence["mhz_after"] / evidence["mhz_before"] - 1
+        if abs(change) > FREQUENCY_CHANGE:
+            yield f"frequency: {change:+.0%} over the run"
+    trend = stats.drift(steps)
+    if trend.matters:
+        yield f"drift: {trend.change:+.0%} over the run"
+    if len(steps) < FEWEST_STEPS:
+        yield f"too few steps: {len(steps)}"
+    else:
+        low, high = stats.median_interval(steps)
+        half = (high - low) / 2 / measured.median_s
+        if half > WIDEST:
+            yield f"imprecise: median known to ±{half:.0%}"
+    peak, rate = limits.get("peak_gflops_per_s"), measured.gflops_per_s
+    if peak and rate and rate > ABOVE_PEAK * peak:
+        yield f"above peak: {rate / peak:.0%} of what the device can do; some of the work was not done"
