@@ -10,9 +10,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from sweeps import session
+from sweeps.compose import Composer
 
 
 @dataclass
@@ -40,21 +41,15 @@ class TrialLauncher(Launcher):
     """Composes each point of the grid and gives them all to the current session; a job's return value is its result."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
-        self.loader = hydra_context.config_loader
-        self.config = config
+        self._composer = Composer(hydra_context.config_loader, config)
+        self._folder = config.hydra.sweep.dir
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
-        configs = [self._compose(overrides) for overrides in job_overrides]
-        results = session.current().run(configs, folder=self.config.hydra.sweep.dir)
+        configs = map(self._composer.compose, job_overrides)
+        results = session.current().run(configs, folder=self._folder)
         returns = []
         for overrides, result in zip(job_overrides, results, strict=True):
             done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
             done.return_value = result
             returns.append(done)
         return returns
-
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        config = self.loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            del config["hydra"]
-        return config

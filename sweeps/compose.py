@@ -1,22 +1,20 @@
-"""Why a command line cannot be composed: every problem of the whole grid, each as a sentence.
-
-Hydra stops at the first error. When it does, this module composes every override by itself and says of each what is
-wrong with it.
-"""
+"""From overrides to configs: the points of a grid quickly and, when Hydra refuses one, every problem of the grid."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeps import plan, schema
@@ -26,8 +24,45 @@ from sweeps.errors import nearest
 ComposeError = (HydraException, OmegaConfBaseException)
 
 
+class Composer:
+    """Composes the points of a grid as Hydra does, but each choice of config groups only once.
+
+    Hydra takes 60 ms a point, nearly all of it for the groups. Values are applied to a copy, by Hydra's own function.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of one point, without the `hydra` node. Raises what Hydra raises."""
+        parsed = [self._parse(text) for text in overrides]
+        groups = tuple(override.input_line for override, is_group in parsed if is_group)
+        if groups not in self._bases:
+            base = self._loader.load_sweep_config(self._master, list(groups))
+            with open_dict(base):
+                del base["hydra"]
+            self._bases[groups] = base
+        config = copy.deepcopy(self._bases[groups])
+        ConfigLoaderImpl._apply_overrides_to_config([override for override, is_group in parsed if not is_group], config)
+        return config
+
+    def _parse(self, text: str) -> tuple[Override, bool]:
+        """The override, and whether it chooses from a config group; both take Hydra milliseconds to find out."""
+        if text not in self._parsed:
+            override = self._parser.parse_override(text)
+            is_group = override.package is not None or bool(self._loader.get_group_options(override.key_or_group))
+            self._parsed[text] = override, is_group
+        return self._parsed[text]
+
+
 def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:
-    """Problems of the overrides of one command line, sweeps included; empty if each override is fine by itself."""
+    """Problems of the overrides of one command line, sweeps included; empty if each override is fine by itself.
+
+    Hydra stops at the first error; here every override is composed by itself and asked what is wrong with it.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base=None):
         loader = GlobalHydra.instance().config_loader()
@@ -75,7 +110,8 @@ def _problem(base: list[str], text: str, override: Override, loader: ConfigLoade
     except ComposeError as error:
         return _sentence(text, override, error, loader, compose("config", base))
     try:
-        return "\n".join([*schema.problems(cfg), *plan.problems([schema.to_trial(cfg)], nodes)]) or None
+        trial, found = schema.read(cfg)
+        return "\n".join([*found, *plan.problems([trial], nodes)]) or None
     except ComposeError as error:
         return f"{text}: {_first_line(error)}"
 

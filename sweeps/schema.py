@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
+from sweeps.errors import UsageError
 from sweeps.tasks import TASKS
 from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
 
@@ -110,8 +111,20 @@ def register() -> None:
 
 
 def to_trial(cfg: DictConfig) -> Trial:
-    """The trial that a composed config asks for (`repeat` 0), whether or not it makes sense; see `problems`."""
-    values = _plain(cfg)
+    """The trial that a composed config asks for, `repeat` 0. Raises UsageError with every problem of the config."""
+    trial, found = read(cfg)
+    if found:
+        raise UsageError(found)
+    return trial
+
+
+def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
+    """The trial that a config asks for, and what is wrong with it, a sentence each."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    return _trial(values), _problems(values)
+
+
+def _trial(values: dict[str, Any]) -> Trial:
     model, protocol = values["model"], dict(values["protocol"])
     return Trial(
         model=_label(model),
@@ -131,9 +144,8 @@ def to_trial(cfg: DictConfig) -> Trial:
     )
 
 
-def problems(cfg: DictConfig) -> list[str]:
-    """What no type can hold, a sentence each: ranges, and names that only code knows."""
-    values = _plain(cfg)
+def _problems(values: dict[str, Any]) -> list[str]:
+    """What no type can hold: ranges, and names that only code knows."""
     found = []
     model, device, protocol = values["model"], values["device"], values["protocol"]
 
@@ -169,10 +181,6 @@ def problems(cfg: DictConfig) -> list[str]:
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     return found
-
-
-def _plain(cfg: DictConfig) -> Any:
-    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
 
 
 def _label(model: dict[str, Any]) -> str:

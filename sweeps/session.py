@@ -7,8 +7,9 @@ by part; the machinery (fork server, Ray, sinks) starts with the first trial and
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from sweeps.terminal import Terminal
 from tracking import sinks
 from tracking.record import Result, Trial
 
+_SHARED = ("cluster", "tracking", "order", "resume", "calibrate")
+"""Keys that a sweep has once, not each of its trials."""
 _current: ContextVar[Session] = ContextVar("session")
 
 
@@ -61,12 +64,13 @@ class Session:
                 self.recorder.finish(self.terminal.warn)
             self.terminal.end(self.recorder)
 
-    def run(self, configs: Sequence[DictConfig], folder: str) -> list[list[Result]]:
+    def run(self, configs: Iterable[DictConfig], folder: str) -> list[list[Result]]:
         """Run the trials that these configs ask for, and give each config's results, one a repeat.
 
         Raises UsageError with every problem of every config before anything has started.
         """
-        first = configs[0]
+        configs = iter(configs)
+        first = next(configs)
         node = _node(first)
         tracking = _tracking(first)
         if first.resume is not None:
@@ -77,14 +81,15 @@ class Session:
             trials = list(sweep.trials)
         else:
             home = Path(folder).absolute()
-            grid = _grid(configs, node, home)
+            grid = _grid(first, configs, node, home)
             order = None if first.order is None else first.order.name
             trials = plan.ordered(plan.unique(trial for points in grid for trial in points), order, first.seed)
             sweep = resume.new_sweep(trials, home, first.cluster.name, tracking)
         if self.recorder is None:
             self.recorder = Recorder(sweep, sinks.make_sinks(tracking))
         else:
-            self.recorder.extend([trial for trial in trials if trial not in self.recorder.sweep.trials])
+            known = {trial.trial_id for trial in self.recorder.sweep.trials}
+            self.recorder.extend([trial for trial in trials if trial.trial_id not in known])
         todo = [trial for trial in trials if trial.trial_id not in self.recorder.results]
         self.terminal.plan(self.recorder, todo, node)
         if todo:
@@ -150,13 +155,14 @@ def _tracking(cfg: DictConfig) -> sinks.Settings:
         raise UsageError([str(error)]) from error
 
 
-def _grid(configs: Sequence[DictConfig], node: Node, home: Path) -> list[list[Trial]]:
+def _grid(first: DictConfig, others: Iterator[DictConfig], node: Node, home: Path) -> list[list[Trial]]:
     """Each config's trials, one a repeat. Raises UsageError with the problems of all of them."""
     grid: list[list[Trial]] = []
     found: list[str] = []
-    for cfg in configs:
-        found += schema.problems(cfg)
-        trial = schema.to_trial(cfg)
+    for cfg in itertools.chain([first], others):
+        trial, wrong = schema.read(cfg)
+        found += wrong
+        found += [f"{key} is the whole sweep's: expected one value." for key in _SHARED if cfg[key] != first[key]]
         grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
     found += plan.problems((trial for points in grid for trial in points), [node])
     found += plan.unwritable(home)

@@ -57,3 +57,16 @@ def failing_backward() -> keras.Model:
 
     inputs = keras.Input((8, 8, 3))
     return keras.Model(inputs, keras.layers.Dense(3)(Moody()(keras.layers.Flatten()(inputs))))
+
+
+def pruned() -> keras.Model:
+    """A net that says it computes a large product and whose output needs none of it."""
+
+    class Idle(keras.layers.Dense):  # type: ignore[misc]
+        def call(self, x, training=None):  # type: ignore[no-untyped-def]
+            super().call(x, training=training)
+            return keras.ops.zeros((keras.ops.shape(x)[0], self.units))
+
+    inputs = keras.Input((64, 64, 3))
+    hidden = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, Idle(8192)(hidden))

@@ -66,16 +66,16 @@ def draw_curves(
         for batch, status in line.failed:
             _mark_failure(axes, batch, status, style.colour, stacked)
     values = [point.middle * factor for line in lines for point in line.points]
-    highs = [point.high * factor for line in lines for point in line.points]
+    reaches = [end * factor for line in lines for point in line.points for end in (point.low, point.high)]
     if reference is not None:
-        highs.append(reference)
+        reaches.append(reference)
         axes.axhline(reference, color=_GREY, linestyle=(0, (1, 2)), linewidth=1.4, zorder=1)
         where = ("axes fraction", "data")
         axes.annotate(
             reference_name, (1, reference), (-2, -3), xycoords=where, textcoords="offset points", ha="right", va="top",
             fontsize=9, color=_GREY,
         )  # fmt: skip
-    _value_axis(axes, values, highs, y_label)
+    _value_axis(axes, values, reaches, y_label)
     _batch_axis(axes, batches)
     width, height = 6.6, 4.4
     if len(lines) == 1:
@@ -96,7 +96,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
     """Boxes of each trial's step times relative to its median: of the noisiest trials where there are too many."""
     names = trial_names([result.trial for result in results])
     rows = [
-        (names[result.trial_id], [100 * (step / middle - 1) for step in result.passes[pass_name].step_s])
+        (names[result.trial_id], [step / middle for step in result.passes[pass_name].step_s])
         for result in results
         if pass_name in result.passes and (middle := result.passes[pass_name].median_s) > 0
     ]
@@ -116,7 +116,13 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
         axes.plot(far, [place] * len(far), color=_GREY, marker=".", markersize=4, linestyle="", alpha=0.7, zorder=1)
     axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}%" if value else "0"))
+    if max(max(steps) for _, steps in rows) < 3:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * (value - 1), 6):+g}%"))
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel(
         "step time against the trial's median\nbox: middle half of the steps, line: 5% to 95%, dots: the rest"
     )
@@ -243,13 +249,17 @@ def _batch_axis(axes: Axes, batches: Sequence[int]) -> None:
     axes.set_xlabel("batch size")
 
 
-def _value_axis(axes: Axes, values: Sequence[float], highs: Sequence[float], label: str) -> None:
-    """From zero, or logarithmic where the values differ so much that zero would flatten most of them."""
-    low, high = min(values), max((*values, *highs))
+def _value_axis(axes: Axes, values: Sequence[float], reaches: Sequence[float], label: str) -> None:
+    """From zero, or logarithmic where the values differ so much that zero would flatten most of them.
+
+    `reaches` are the ends of the error bars and of whatever else must be seen.
+    """
+    low, high = min(values), max((*values, *reaches))
     if low > 0 and high / low > 30:
+        bottom = max(min((low, *reaches)), low / 10)
         axes.set_yscale("log")
-        axes.set_ylim(low / 1.6, high * 1.4)
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high / low < 2000 else (1,)))
+        axes.set_ylim(bottom / 1.4, high * 1.4)
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if high / bottom < 2000 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     else:

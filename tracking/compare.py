@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking.curves import PASS_TITLES
 from tracking.journal import Journal, JournalError
 from tracking.mlflow_source import SourceError, read_mlflow
 from tracking.record import Result
@@ -138,7 +139,7 @@ def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], th
         ratio, low, high = found.ratio
         table.add_row(
             Text(found.pair.name),
-            found.pass_name.replace("_", " + "),
+            PASS_TITLES[found.pass_name],
             "{}/{}".format(*found.runs),
             _seconds(found.base_s),
             _seconds(found.new_s),

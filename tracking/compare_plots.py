@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tracking.charts import COLOURS, draw_curves, seconds_unit
-from tracking.curves import Curve, Point, time_curves
+from tracking.curves import PASS_TITLES, Curve, Point, time_curves
 from tracking.record import PASSES
 from tracking.table import host_name
 from tracking.verdicts import Comparison
@@ -48,11 +48,11 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
             axes.plot([], [], color=colour, marker=marker, linestyle="", label=verdict.lower())
     axes.set_yticks(
         range(len(shown)),
-        [f"{found.pair.name[:44]}  {found.pass_name.replace('_', '+')}".replace("$", r"\$") for found in shown],
+        [f"{found.pair.name[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
         fontsize=9,
     )
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    ends = [value for found in shown for value in (found.ratio.low, found.ratio.high)]
+    ends = [1.0, *(value for found in shown for value in (found.ratio.low, found.ratio.high))]
     if max(ends) / min(ends) > 4:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -82,10 +82,14 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
             for line in time_curves(members, pass_name)
         ]
         unit, factor = seconds_unit([point.middle for line in lines for point in line.points])
+        title = PASS_TITLES[pass_name]
         figures = {
-            "time": draw_curves(lines, f"Time per batch, {pass_name}", f"mean time per batch ({unit})", factor=factor),
+            "time": draw_curves(lines, f"Time per batch, {title}", f"mean time per batch ({unit})", factor=factor),
             "speedup": draw_curves(
-                _speedups(found), f"{sides[1]} against {sides[0]}, {pass_name}", "times as fast", reference=1.0
+                _speedups(found),
+                f"{sides[1]} against {sides[0]}, {title}",
+                "times as fast",
+                reference=1.0,
             ),
         }
         for kind, figure in figures.items():

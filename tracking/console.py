@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking.names import trial_names
+from tracking.quality import verdict
 from tracking.record import PASSES, Measurement, Result, Trial
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
@@ -37,8 +38,8 @@ def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = No
         for name in passes:
             measurement = result.passes.get(name)
             cells += (
-                [Text(spread(measurement)), Text(f"{result.trial.batch / measurement.mean_s:.4g}")]
-                if (measurement)
+                [Text(spread(measurement)), Text(_rate(result.trial.batch / measurement.mean_s))]
+                if measurement
                 else [Text(""), Text("")]
             )
         table.add_row(*cells, Text(_remark(result)))
@@ -55,12 +56,16 @@ def spread(measurement: Measurement) -> str:
     return f"{mean / scale:.{digits}f} ± {sd / scale:.{digits}f} {unit}"
 
 
+def _rate(images_per_s: float) -> str:
+    return f"{images_per_s:,.0f}" if images_per_s >= 1000 else f"{images_per_s:.4g}"
+
+
 def status_text(status: str) -> Text:
     """The status in its colour."""
     return Text(status, style=STYLES.get(status, "red"))
 
 
 def _remark(result: Result) -> str:
-    text = f"{result.error.kind}: {result.error.message}" if result.error else "; ".join(result.quality)
+    text = f"{result.error.kind}: {result.error.message}" if result.error else verdict(result)
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_REMARK else line[: _LONGEST_REMARK - 1] + "…"

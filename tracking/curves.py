@@ -10,6 +10,8 @@ from tracking.names import series_names
 from tracking.record import Device, Pass, Result, Status, Trial
 from tracking.stats import Interval, mean_interval, ratio_interval
 
+PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tracking.record import Result, Sweep
+from tracking.redact import redact
 from tracking.sink import Sink, SinkError
 
 FIRST_PAUSE_S = 5.0
@@ -147,7 +148,7 @@ class _Box:
             call()
         except Exception as error:  # A sink with a bug must not end a sweep either.
             known = isinstance(error, SinkError)
-            reason = str(error) if known else f"{self.sink}: unexpected {type(error).__name__}: {error}"
+            reason = str(error) if known else redact(f"{self.sink}: unexpected {type(error).__name__}: {error}")
             if not self.reason:
                 log.warning("%s; results are kept and sent again", reason, exc_info=None if known else error)
             self.reason = reason

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tracking.names import flatten, metric_word, series_names, trial_names
+from tracking.quality import verdict
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 from tracking.table import host_name
@@ -66,7 +67,7 @@ def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:
         "status": result.status,
         "host": host_name(result) or "",
         "result": digest(result.to_json()),
-        "quality": "; ".join(result.quality),
+        "quality": verdict(result),
         "error": f"{result.error.kind}: {result.error.message}" if result.error else "",
         NOTE: _trial_note(result),
     }

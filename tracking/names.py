@@ -11,6 +11,7 @@ from typing import Any
 from tracking.record import Trial
 
 _LONGEST_KEY = 200
+_OF_THE_MODEL = ("model_args", "target", "weights")
 
 
 def trial_names(trials: Iterable[Trial]) -> dict[str, str]:
@@ -96,11 +97,12 @@ def _axes(trial: Trial) -> dict[str, str]:
 
 
 def _varying(members: Iterable[Mapping[str, str]]) -> set[str]:
-    seen: dict[str, set[str]] = defaultdict(set)
+    """The axes that tell members apart. Two nets differ in their arguments anyway: those count within one net only."""
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for axes in members:
         for axis, text in axes.items():
-            seen[axis].add(text)
-    return {axis for axis, texts in seen.items() if len(texts) > 1}
+            seen[axis, axes["model"] if axis in _OF_THE_MODEL else ""].add(text)
+    return {axis for (axis, _), texts in seen.items() if len(texts) > 1}
 
 
 def _join(axes: Mapping[str, str], shown: set[str]) -> str:

@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 
 from tracking import curves
 from tracking.charts import COLOURS, draw_curves, draw_distributions, seconds_unit
+from tracking.curves import PASS_TITLES
 from tracking.record import PASSES, Measurement, Pass, Result, Sweep
 from tracking.stats import median_interval, outliers
-
-PASS_TITLES: dict[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
 
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:

@@ -12,6 +12,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 FORMAT = 1
@@ -107,7 +108,7 @@ class Trial:
     repeat: int = 0
     timeout_s: float | None = None
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
         identity = self.to_json()

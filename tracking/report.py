@@ -18,12 +18,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tracking.curves import PASS_TITLES
 from tracking.names import flatten, trial_names
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
 from tracking.stats import Interval, median_interval
 
-PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
 _STATUS_WORDS = {
     "oom": "ran out of memory",
     "timeout": "took too long",

@@ -147,11 +147,9 @@ def drift(samples: Sequence[float], least: float = 0.02, significance: float = 0
     score = sum((difference > 0) - (difference < 0) for difference, _ in pairs)
     ties = [blocks.count(value) for value in set(blocks)]
     variance = (count * (count - 1) * (2 * count + 5) - sum(t * (t - 1) * (2 * t + 5) for t in ties)) / 18
-    if score == 0 or variance == 0:
-        return Drift(0.0, 1.0, False)
     left = autocorrelation([value - slope * i for i, value in enumerate(blocks)])
     left = min(max(left, 0.0), 0.95)
-    z = (abs(score) - 1) / math.sqrt(variance * (1 + left) / (1 - left))
+    z = max(0, abs(score) - 1) / math.sqrt(variance * (1 + left) / (1 - left)) if variance else 0.0
     p_value = 2 * NormalDist().cdf(-z)
     middle = median(blocks)
     change = slope * (count - 1) / abs(middle) if middle else 0.0
@@ -217,16 +215,16 @@ def ratio_interval(
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> Ratio:
-    """Ratio new / base of the typical step time, with its interval, by a hierarchical bootstrap over runs and steps.
+    """Ratio new / base of the typical step time with its interval, from the spread of runs and of the steps in them.
 
     Each argument holds one sequence of seconds a run. A side's figure is the geometric mean of its runs' medians, so
-    that exchanging the sides inverts the result. One resample draws runs, and within each run steps, with replacement;
-    steps come in blocks where their lag-1 autocorrelation exceeds 2 / sqrt(n). The interval is the ratio's logarithm
-    +/- t times the resamples' standard deviation, t from Student's distribution with (runs - 2) degrees of freedom. A
-    side with a single run takes the spread between runs from the other side. Where neither was repeated, runs are
-    assumed to differ as much as the steps within a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`:
-    one run cannot show how much runs differ. `apart` is for sides measured at different times: how much the machine's
-    state differs from one to the other, as a share of the spread between runs.
+    that exchanging the sides inverts the result. The interval is the logarithm of the ratio +/- t times its standard
+    error, t from Student's distribution with (runs - 2) degrees of freedom. A side's variance is that between runs,
+    pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks where
+    the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). One run a side cannot show how much runs differ: they are then
+    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`.
+    `apart` is for sides measured at different times: how much the machine's state differs from one to the other, as a
+    share of the spread between runs.
 
     Raises ValueError for an empty side or run, or a time that is not positive.
     """
@@ -239,24 +237,18 @@ def ratio_interval(
     middles = [np.log([np.median(run) for run in side]) for side in sides]
     freedom = sum(len(side) - 1 for side in sides)
     if freedom:
-        spread = math.sqrt(sum(((m - m.mean()) ** 2).sum() for m in middles) / freedom)
+        between = sum(float(((m - m.mean()) ** 2).sum()) for m in middles) / freedom
     else:
-        spread = max(RUN_NOISE, math.sqrt(fmean(_step_noise(side[0]) ** 2 for side in sides)))
-    deviations = []
-    for side, middle in zip(sides, middles, strict=True):
-        count = len(side)
-        within = np.stack([np.log(_resampled_medians(run, rng, resamples)) for run in side], axis=1)
-        within -= middle
-        drawn = rng.integers(count, size=(resamples, count))
-        steps = np.take_along_axis(within, drawn, axis=1).mean(axis=1)
-        if count > 1:  # A bootstrap of few runs is too narrow by sqrt((count - 1) / count).
-            runs = (middle - middle.mean())[drawn].mean(axis=1) * math.sqrt(count / (count - 1))
-        else:
-            runs = spread * rng.standard_normal(resamples)
-        deviations.append(steps + runs + apart * spread * rng.standard_normal(resamples))
+        between = max(RUN_NOISE**2, fmean(_step_noise(side[0]) ** 2 for side in sides))
+    variance = 0.0
+    for side in sides:
+        medians = [np.log(_resampled_medians(run, rng, resamples)) for run in side]
+        steps = float(np.mean(medians, axis=0).var())
+        # Measured medians hold the steps' noise already; an assumed spread does not.
+        variance += max(between / len(side), steps) if freedom else between + steps
+        variance += apart**2 * between
     centre = float(middles[1].mean() - middles[0].mean())
-    reach = float((deviations[1] - deviations[0]).std())
-    reach *= _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence)
+    reach = math.sqrt(variance) * _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence)
     return Ratio(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach))
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 
 from tracking.names import trial_names
+from tracking.quality import verdict
 from tracking.record import Measurement, Result, Trial
 
 Cell = str | int | float | None
@@ -55,7 +56,7 @@ def rows(result: Result, name: str) -> list[Row]:
         "protocol": trial.protocol.name,
         "repeat": trial.repeat,
         "status": result.status,
-        "quality": "; ".join(result.quality) or None,
+        "quality": verdict(result) or None,
         "error": f"{result.error.kind}: {result.error.message}" if result.error else None,
         "host": host_name(result),
     }

@@ -127,7 +127,10 @@ def time_pass(name: Pass, model: keras.Model, images: tf.Tensor, trial: Trial, r
         progress=progress,
     )
     evidence = watch.stop()
-    flops = layers.totals(rows).flops if name == "forward" else layers.training_flops(rows)
+    if name == "forward":
+        flops = layers.totals(rows).flops
+    else:
+        flops = layers.training_flops(layers.rows(model, trial.batch, training=True))
     measurement = Measurement(
         first_call_s=timed.first_call_s,
         warmup_s=timed.warmup_s,

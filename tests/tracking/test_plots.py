@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,6 +20,11 @@ from tracking.record import PASSES, Result
 
 def names(paths: list[Path]) -> set[str]:
     return {path.stem for path in paths}
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    with Image.open(path) as image:
+        return {tuple(colour) for colour in np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).tolist()}
 
 
 def axis(figure: Figure | None) -> tuple[list[str], str]:
@@ -41,7 +47,7 @@ def test_a_grid_gives_every_picture(tmp_path: Path) -> None:
         assert path.parent == tmp_path / "plots"
         with Image.open(path) as image:
             assert image.width > 500
-            assert len(image.convert("RGB").getcolors(100_000)) > 20  # not blank
+        assert len(colours(path)) > 20  # not blank
 
 
 @pytest.mark.parametrize(
@@ -161,10 +167,10 @@ def test_steps_mark_outliers_and_cut_a_long_first_warm_up(tmp_path: Path) -> Non
     steps[7] = 0.3
     odd = replace(measured, step_s=tuple(steps), warmup_s=(50.0, 0.1))
     plots.draw_steps(replace(result, passes={"forward": odd}), "forward", tmp_path / "odd.png")
-    with Image.open(tmp_path / "odd.png") as image:
-        colours = {colour for _, colour in image.convert("RGB").getcolors(100_000)}
     circle = [int(COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
-    assert any(max(abs(a - b) for a, b in zip(circle, colour, strict=True)) < 60 for colour in colours)
+    assert any(
+        max(abs(a - b) for a, b in zip(circle, colour, strict=True)) < 60 for colour in colours(tmp_path / "odd.png")
+    )
 
 
 def test_a_pass_that_is_not_there_is_an_error(tmp_path: Path) -> None:

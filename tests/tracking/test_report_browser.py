@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,7 +142,21 @@ def test_every_figure_and_pass_draws_and_a_line_can_be_hidden(browser: Any) -> N
     assert len(find(browser, "#chart circle.point")) == 9
 
 
+def test_it_works_in_a_sandboxed_frame_as_in_mlflows_artifact_view(browser: Any, tmp_path: Path) -> None:
+    outer = tmp_path / "outer.html"
+    outer.write_text(f'<iframe sandbox="allow-scripts" width="1200" height="900" src="{browser.page}"></iframe>')
+    browser.get(outer.as_uri())
+    browser.switch_to.frame(0)
+    assert len(find(browser, "#chart circle.point")) == 12
+    find(browser, "#results thead button")[4].click()
+    assert find(browser, "#results thead th")[4].get_attribute("aria-sort") == "ascending"
+    browser.switch_to.default_content()
+
+
 def test_no_error_no_dialog_and_nothing_leaves_the_page(browser: Any) -> None:
+    assert browser.get_log("browser") == []  # of all tests before this one
+    browser.get_log("performance")
+    browser.get(browser.page)
     find(browser, "button.open")[0].click()
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]

@@ -4,6 +4,7 @@ import bisect
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_median_interval_holds_the_median_and_lies_within_the_samples(samples: l
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_median_interval_is_scipys(n: int, confidence: float) -> None:
     samples = list(range(n))
-    expected = quantile_test(samples, q=0, p=0.5).confidence_interval(confidence)
+    expected: Any = quantile_test(samples, q=0, p=0.5).confidence_interval(confidence)
     low, high = stats.median_interval(samples, confidence)
     if math.isnan(expected.low) or math.isnan(expected.high):
         assert (low, high) == (0, n - 1)
@@ -49,7 +50,7 @@ def test_median_interval_is_scipys(n: int, confidence: float) -> None:
 
 @pytest.mark.parametrize("n", [201, 202, 1000, 9999])
 def test_median_interval_of_many_samples_is_within_one_rank_of_scipys(n: int) -> None:
-    expected = quantile_test(range(n), q=0, p=0.5).confidence_interval(0.95)
+    expected: Any = quantile_test(range(n), q=0, p=0.5).confidence_interval(0.95)
     low, high = stats.median_interval(range(n))
     assert abs(low - expected.low) <= 1
     assert abs(high - expected.high) <= 1
@@ -227,8 +228,8 @@ def test_ratio_interval_covers(base: int, new: int) -> None:
             for _ in range(count)
         ]
 
-    found = [stats.ratio_interval(runs(base, 1.0), runs(new, 1.3), resamples=300) for _ in range(200)]
-    assert np.mean([low <= 1.3 <= high for _, low, high in found]) >= 0.94
+    found = [stats.ratio_interval(runs(base, 1.0), runs(new, 1.3), resamples=100) for _ in range(800)]
+    assert np.mean([low <= 1.3 <= high for _, low, high in found]) >= 0.935
 
 
 def test_ratio_of_single_runs_assumes_the_run_noise() -> None:

@@ -89,7 +89,7 @@
     const points = lines.flatMap((line) => line.points);
     const failed = lines.flatMap((line) => line.failed.map(([batch]) => batch));
     const xs = [...points.map((p) => p.x), ...failed];
-    const low = Math.min(...points.map((p) => (logY.checked ? p.y : p.low))), high = Math.max(...points.map((p) => p.high));
+    const low = Math.min(...points.map((p) => Math.max(p.low, p.y / 10))), high = Math.max(...points.map((p) => p.high));
     const [left, right] = [Math.min(...xs), Math.max(...xs)];
     const y = logY.checked ? [low / 1.3, high * 1.3] : [0, high * 1.06];
     if (left === right) return { x: [left * 0.5, left * 1.5], y };

@@ -1,0 +1,54 @@
+"""The articles' own way of measuring beside this system's, for each compiler: same net, same machine, interleaved.
+
+usage: python benchmarks/seeds_way.py [--rounds 3] [--steps 6] [--cases alexnet_conv:32 vgg16:4]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from side_by_side import peer, sweep
+
+COMPILERS = ("graph", "xla", "eager")
+
+
+def compare(model: str, batch: int, steps: int, rounds: int) -> None:
+    medians: dict[tuple[str, str], list[float]] = defaultdict(list)
+    protocol = ["protocol=classic", "protocol.burn_in=2", f"protocol.steps={steps}", "calibrate=false", "tracking=none"]
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            seeds = peer(Path(folder), "seed_graph.py", model, str(batch), "2", str(steps))
+            grid = [f"model={model}", f"batch={batch}", f"compile={','.join(COMPILERS)}"]
+            _, results = sweep(Path(folder), *grid, *protocol, "cluster=inline")
+        for name, seconds in seeds.items():
+            medians[name, "seeds"].append(statistics.median(seconds))
+        for result in results:
+            for name, figures in result["passes"].items():
+                medians[name, result["trial"]["compile"]].append(figures["median_s"])
+    print(f"\n{model}, batch {batch}: median seconds a step of {rounds} interleaved rounds (ratio to the seeds' way)")
+    for name in ("forward", "forward_backward"):
+        base = statistics.median(medians[name, "seeds"])
+        row = f"{name:18} seeds {base:.4f}"
+        for compiler in COMPILERS:
+            median = statistics.median(medians[name, compiler])
+            row += f"   {compiler} {median:.4f} ({median / base:.2f})"
+        print(row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--cases", nargs="+", default=["alexnet_conv:32", "vgg16:4"])
+    options = parser.parse_args()
+    for case in options.cases:
+        model, _, batch = case.partition(":")
+        compare(model, int(batch), options.steps, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

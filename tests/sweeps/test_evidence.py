@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.cores import claim
+from sweeps.evidence import Watch
+from sweeps.isolate import run_trial
+from tracking.quality import judged
+from tracking.record import Classic, Device, Result, Trial
+
+BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
+
+
+@pytest.fixture
+def core() -> Iterator[int]:
+    with claim(1) as (held,):
+        yield held
+
+
+@pytest.fixture
+def busy_loop(core: int) -> Iterator[None]:
+    """A process that has nothing else to do than to keep the trial's core busy."""
+    with subprocess.Popen([sys.executable, "-c", BUSY, str(core)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.kill()
+
+
+def spin(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def watched(core: int) -> dict[str, float]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        watch = Watch()
+        watch.start()
+        spin(1.0)
+        return watch.stop()
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_a_busy_loop_on_the_same_core_is_seen(core: int, busy_loop: None) -> None:  # noqa: ARG001
+    evidence = watched(core)
+    assert evidence["others_share"] > 0.3
+    assert evidence["wait_s"] > 0.5
+
+
+@pytest.fixture
+def idle_core(core: int) -> int:
+    """A core that nobody uses; others' load on this machine is not what these tests are about."""
+    busy = _busy_ticks(core)
+    time.sleep(0.5)
+    if _busy_ticks(core) - busy > 2:
+        pytest.skip(f"another process is busy on core {core}; an idle machine runs this")
+    return core
+
+
+def _busy_ticks(core: int) -> int:
+    (line,) = (line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    ticks = [int(tick) for tick in line.split()[1:]]
+    return sum(ticks) - ticks[3] - ticks[4]
+
+
+def test_an_own_core_is_ones_own(idle_core: int) -> None:
+    evidence = watched(idle_core)
+    assert evidence["others_share"] < 0.2
+    assert evidence["wall_s"] >= 1.0
+
+
+def contended(server: str, core: int, log: Path) -> Result:
+    trial = Trial(model="tiny", batch=64, passes=("forward",), device=Device(cpus=1))
+    long = replace(trial, protocol=Classic(burn_in=50, steps=6000))
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    return judged(run_trial(long, sweep_id="s", server=server, cores=(core,), env=cpu, log=log))
+
+
+def test_a_trial_beside_a_busy_loop_is_doubted(server: str, core: int, busy_loop: None, tmp_path: Path) -> None:  # noqa: ARG001
+    quality = contended(server, core, tmp_path / "log.txt").quality
+    assert any(doubt.startswith("contention: others had") for doubt in quality), quality
+
+
+def test_a_trial_alone_on_its_core_is_not(server: str, idle_core: int, tmp_path: Path) -> None:
+    quality = contended(server, idle_core, tmp_path / "log.txt").quality
+    assert not any(doubt.startswith("contention: others had") for doubt in quality), quality

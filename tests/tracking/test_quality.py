@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.records import make_result
+from tracking.quality import judged, verdict
+from tracking.record import Measurement, Result
+
+QUIET = {"wall_s": 3.0, "others_share": 0.004, "steal_share": 0.0, "swapped_pages": 0.0, "major_faults": 0.0}
+
+
+def measured(step_s: tuple[float, ...] | None = None, flops: int | None = None, **evidence: float) -> Result:
+    """A result of one pass with these steps and this evidence."""
+    result = make_result(noise=0.01, steps=40, passes=("forward",))
+    forward: Measurement = replace(result.passes["forward"], evidence=QUIET | evidence, flops=flops)
+    if step_s is not None:
+        forward = replace(forward, step_s=step_s)
+    return replace(result, passes={"forward": forward}, limits={"peak_gflops_per_s": 100.0})
+
+
+def test_a_quiet_trial_is_good() -> None:
+    result = judged(measured())
+    assert result.quality == ()
+    assert verdict(result) == "good"
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (measured(others_share=0.2), "contention: others had 20% of the cores (forward)"),
+        (measured(steal_share=0.1), "contention: the hypervisor took 10% of the cores (forward)"),
+        (measured(swapped_pages=12.0), "swapping: 12 pages (forward)"),
+        (measured(throttles=3.0), "throttling: 3 times (forward)"),
+        (measured(mhz_before=3000.0, mhz_after=2400.0), "frequency: -20% over the run (forward)"),
+        (measured(step_s=tuple(1 + 0.01 * i for i in range(40))), "drift: +33% over the run (forward)"),
+        (measured(step_s=(1.0, 1.01, 1.0)), "too few steps: 3 (forward)"),
+        (measured(step_s=(1.0, 3.0) * 5), "imprecise: median known to ±50% (forward)"),
+        (measured(step_s=(0.1,) * 20, flops=20 * 10**9), "above peak: 200% of what the device can do"),
+    ],
+)
+def test_each_doubt_is_told(result: Result, reason: str) -> None:
+    doubts = judged(result).quality
+    assert any(doubt.startswith(reason) for doubt in doubts), doubts
+    assert verdict(judged(result)) != "good"
+
+
+def test_shares_of_a_moment_are_not_judged() -> None:
+    assert judged(measured(wall_s=0.1, others_share=0.5, steal_share=0.5)).quality == ()
+
+
+def test_a_trial_without_figures_has_no_verdict() -> None:
+    assert verdict(judged(make_result(status="crashed"))) == ""

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.records import make_result
+from tracking import verdicts
+from tracking.record import Classic, Device, Result
+from tracking.stats import Ratio
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "verdict"),
+    [
+        (1.0, 0.99, 1.01, "SAME"),
+        (1.01, 1.005, 1.015, "SAME"),  # a difference, but too small to matter
+        (1.05, 1.03, 1.07, "SLOWER"),
+        (1.03, 1.001, 1.06, "SLOWER"),
+        (1.015, 1.001, 1.03, "UNDECIDED"),  # slower, but perhaps by nothing that matters
+        (1.05, 0.99, 1.11, "UNDECIDED"),
+        (1 / 1.05, 1 / 1.07, 1 / 1.03, "FASTER"),
+        (1 / 1.05, 1 / 1.11, 1.01, "UNDECIDED"),
+    ],
+)
+def test_verdict(ratio: float, low: float, high: float, verdict: str) -> None:
+    assert verdicts.judge(Ratio(ratio, low, high), 0.02) == verdict
+
+
+@given(st.floats(0.5, 2), st.floats(1, 1.5), st.floats(0.001, 0.5))
+def test_exchanging_the_sides_exchanges_the_verdict(ratio: float, reach: float, threshold: float) -> None:
+    edges = (1, 1 + threshold, 1 / (1 + threshold))
+    assume(all(abs(value - edge) > 1e-9 for value in (ratio, ratio / reach, ratio * reach) for edge in edges))
+    forth = verdicts.judge(Ratio(ratio, ratio / reach, ratio * reach), threshold)
+    back = verdicts.judge(Ratio(1 / ratio, 1 / ratio / reach, 1 / ratio * reach), threshold)
+    turned = {"SLOWER": "FASTER", "FASTER": "SLOWER"}
+    assert {forth, back} <= {"SAME", "UNDECIDED"} or back == turned[forth]
+
+
+def test_pairs_ignore_repeats_and_time_limits() -> None:
+    base = [make_result(repeat=r) for r in range(3)]
+    new = [make_result(repeat=r, timeout_s=60.0) for r in range(2)]
+    (pair,) = verdicts.pair_up(base, new).pairs
+    assert (len(pair.base), len(pair.new)) == (3, 2)
+    assert pair.name == "vgg16 b=4"
+
+
+def test_what_one_side_holds_alone_is_named() -> None:
+    base = [make_result("vgg16", 4), make_result("alexnet", 4)]
+    new = [make_result("vgg16", 4), make_result("vgg16", 8)]
+    found = verdicts.pair_up(base, new)
+    assert [pair.name for pair in found.pairs] == ["vgg16 b=4"]
+    assert found.only_base == ("alexnet b=4",)
+    assert found.only_new == ("vgg16 b=8",)
+
+
+def test_unlike_devices_pair_only_across_hosts_and_only_one_to_one() -> None:
+    base, new = [make_result(device="cpu")], [make_result(device="gpu")]
+    assert verdicts.pair_up(base, new).pairs == ()
+    (pair,) = verdicts.pair_up(base, new, across_hosts=True).pairs
+    assert pair.name == "vgg16 b=4 cpu > gpu"
+    two = [make_result(device=Device(name="cpu", cpus=n)) for n in (1, 2)]
+    assert verdicts.pair_up(two, new, across_hosts=True).pairs == ()
+    both = verdicts.pair_up([*base, *two], [*base, *new], across_hosts=True)
+    assert [pair.name for pair in both.pairs] == ["vgg16 b=4 cpu"]
+
+
+def test_unlike_facts_are_those_that_matter() -> None:
+    facts = {"hostname": "a", "cpu_model": "X", "cores": [0, 1], "tensorflow": "2.21", "ray": "2.60", "gpu": "H100"}
+    others = {"hostname": "b", "cpu_model": "Y", "cores": [2, 3], "tensorflow": "2.20", "ray": "2.61", "keras": "3"}
+    pairs = verdicts.pair_up([make_result(host=facts)], [make_result(host=others)]).pairs
+    assert verdicts.unlike_facts(pairs) == {"cpu_model": ("X", "Y"), "tensorflow": ("2.21", "2.20")}
+    fewer = verdicts.pair_up([make_result(host=facts)], [make_result(host=facts | {"cores": [5]})]).pairs
+    assert verdicts.unlike_facts(fewer) == {"number of cores": ("2", "1")}
+    assert verdicts.unlike_facts(verdicts.pair_up([make_result()], [make_result(seed=1)]).pairs) == {}
+
+
+def test_a_trial_that_fails_now_is_lost() -> None:
+    base = [make_result(batch=4), make_result(batch=8, status="oom")]
+    new = [make_result(batch=4, status="timeout"), make_result(batch=8, status="oom")]
+    pairs = verdicts.pair_up(base, new).pairs
+    assert [(pair.name, status) for pair, status in verdicts.lost(pairs)] == [("vgg16 b=4", "timeout")]
+    assert verdicts.compare(pairs, 0.02) == []
+
+
+def test_a_pass_that_one_side_lacks_is_not_compared() -> None:
+    result = make_result()
+    partly = replace(result, passes={"forward": result.passes["forward"]})
+    found = verdicts.compare(verdicts.pair_up([result], [partly]).pairs, 0.02)
+    assert [comparison.pass_name for comparison in found] == ["forward"]
+
+
+def test_differing_fields_say_why_nothing_pairs() -> None:
+    base = [make_result(batch=b) for b in (1, 2)]
+    assert verdicts.differing_fields(base, [make_result(batch=2, protocol=Classic())]) == ["protocol"]
+    assert verdicts.differing_fields(base, [make_result(batch=2)]) == []
+
+
+def sweep_of(runs: int, rng: random.Random, *, factor: float = 1.0, between: float = 0.01) -> list[Result]:
+    """Twenty points; runs of one point differ by `between`, steps by 2%."""
+    return [
+        make_result(
+            batch=batch,
+            mean=0.1 * factor * rng.gauss(1, between),
+            seed=rng.randrange(10**9),
+            repeat=repeat,
+            steps=20,
+            passes=("forward",),
+        )
+        for batch in range(1, 21)
+        for repeat in range(runs)
+    ]
+
+
+def count(runs: tuple[int, int], between: float, factor: float = 1.0, rounds: int = 10) -> Counter[str]:
+    rng = random.Random(f"{runs} {between} {factor}")
+    found: Counter[str] = Counter()
+    for _ in range(rounds):
+        base = sweep_of(runs[0], rng, between=between)
+        new = sweep_of(runs[1], rng, factor=factor, between=between)
+        found.update(c.verdict for c in verdicts.compare(verdicts.pair_up(base, new).pairs, 0.02))
+    return found
+
+
+@pytest.mark.parametrize("between", [0.003, 0.02, 0.03])
+@pytest.mark.parametrize("runs", [(1, 1), (5, 1), (3, 3), (5, 5)])
+def test_the_same_against_itself_is_wrong_at_most_once_in_twenty(runs: tuple[int, int], between: float) -> None:
+    found = count(runs, between)
+    assert found.total() == 200
+    assert found["SLOWER"] + found["FASTER"] <= 10
+
+
+def mostly(verdict: str) -> Callable[[Counter[str]], bool]:
+    return lambda found: found[verdict] >= 0.8 * found.total()
+
+
+@pytest.mark.parametrize(
+    ("runs", "between", "factor", "expected"),
+    [
+        ((1, 1), 0.005, 1.2, mostly("SLOWER")),
+        ((1, 1), 0.005, 1 / 1.2, mostly("FASTER")),
+        ((1, 1), 0.005, 1.0, mostly("UNDECIDED")),  # one run a side cannot show sameness at 2%
+        ((5, 5), 0.005, 1.05, mostly("SLOWER")),
+        ((5, 5), 0.005, 1 / 1.05, mostly("FASTER")),
+        ((5, 5), 0.003, 1.0, mostly("SAME")),
+    ],
+)
+def test_real_differences_are_found(
+    runs: tuple[int, int], between: float, factor: float, expected: Callable[[Counter[str]], bool]
+) -> None:
+    found = count(runs, between, factor, rounds=2)
+    assert expected(found), found
