@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,10 @@ def _ray_task(trial: Trial, shared: tuple[str, Path, str, Node]) -> Result:
 def _run(trial: Trial, context: Context, gpu_ids: tuple[str, ...]) -> Result:
     log = context.log(trial)
     log.parent.mkdir(parents=True, exist_ok=True)
+    asked = time.perf_counter()
     with cores.claim(context.node.cores_for(trial.device)) as held:
-        return run_trial(
+        waited_s = time.perf_counter() - asked
+        result = run_trial(
             trial,
             sweep_id=context.sweep_id,
             server=context.server,
@@ -150,6 +153,7 @@ def _run(trial: Trial, context: Context, gpu_ids: tuple[str, ...]) -> Result:
             env=devices.environment(trial.device, gpu_ids),
             log=log,
         )
+    return replace(result, phases={"cores": waited_s, **result.phases})
 
 
 @contextlib.contextmanager

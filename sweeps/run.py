@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
 sys.path[0] = str(ROOT)
-sys.path[1:] = [entry for entry in sys.path[1:] if Path(entry or ".").resolve() != ROOT]
+sys.path.insert(1, str(Path.cwd()))  # a user's own nets lie here
 
 import hydra
 from omegaconf import DictConfig

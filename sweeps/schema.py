@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
+from nets import custom
 from sweeps.errors import UsageError
 from sweeps.tasks import TASKS
 from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
@@ -180,6 +181,8 @@ def _problems(values: dict[str, Any]) -> list[str]:
         found.append(f"task={values['task']['name']}: expected one of {', '.join(TASKS)}.")
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
+    else:
+        found += custom.check(model["_target_"], _arguments(model))
     return found
 
 

@@ -164,7 +164,7 @@ def _grid(first: DictConfig, others: Iterator[DictConfig], node: Node, home: Pat
         found += wrong
         found += [f"{key} is the whole sweep's: expected one value." for key in _SHARED if cfg[key] != first[key]]
         grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
-    found += plan.problems((trial for points in grid for trial in points), [node])
+    found += plan.problems((trial for points in grid for trial in points[:1]), [node])
     found += plan.unwritable(home)
     if found:
         raise UsageError(found)

@@ -6,6 +6,7 @@ On a terminal, a progress bar and a row for each running trial, redrawn once a s
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from tracking.record import Result, Trial
 from tracking.redact import redact
 
 _TAIL_BYTES = 400
+_FILE_WIDTH = 140
 
 
 class Terminal:
@@ -31,6 +33,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self._out = Console(highlight=False)
+        if not self._out.is_terminal and "COLUMNS" not in os.environ:
+            self._out.width = _FILE_WIDTH
         self._err = Console(stderr=True, highlight=False)
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}

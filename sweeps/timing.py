@@ -107,7 +107,8 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
             continue
         if widths[-1] <= protocol.target:
             return samples, "target"
-        if stats.noise_stopped_shrinking(widths):
+        # Sixty steps of a tiny net are a hundredth of a second: too short a look at any machine.
+        if spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths):
             return samples, "noise"
         if spent >= protocol.max_seconds:
             return samples, "max_seconds"

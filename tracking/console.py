@@ -19,20 +19,20 @@ _LONGEST_REMARK = 120
 
 
 def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = None) -> Table:
-    """A row for each result: time a step and images a second for each pass, then doubts or the cause of failure.
+    """A row for each result: time a step and images a second for each pass, then the kinds of doubt or the failure.
 
     Names are told apart among `trials`, or among the results' own.
     """
     names = trial_names([result.trial for result in results] if trials is None else trials)
     passes = [name for name in PASSES if any(name in result.passes for result in results)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", overflow="fold")
+    table.add_column("trial", overflow="fold", ratio=2)
     table.add_column("status")
     for name in passes:
         table.add_column(name.replace("_", "+"), justify="right", no_wrap=True)
         table.add_column("images/s", justify="right", no_wrap=True)
     if any(_remark(result) for result in results):
-        table.add_column("remarks", overflow="fold")
+        table.add_column("remarks", overflow="fold", ratio=1)
     for result in results:
         cells = [Text(names.get(result.trial_id, result.trial_id)), status_text(result.status)]
         for name in passes:
@@ -66,6 +66,7 @@ def status_text(status: str) -> Text:
 
 
 def _remark(result: Result) -> str:
-    text = f"{result.error.kind}: {result.error.message}" if result.error else verdict(result)
+    doubts = ", ".join(dict.fromkeys(doubt.partition(":")[0] for doubt in result.quality))
+    text = f"{result.error.kind}: {result.error.message}" if result.error else doubts or verdict(result)
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST_REMARK else line[: _LONGEST_REMARK - 1] + "…"

@@ -15,6 +15,8 @@ OTHERS_SHARE = 0.03
 """Share of the trial's cores that others may have; Ray's and the driver's idle threads take about a tenth of it."""
 SHORTEST_S = 0.3
 """Timed seconds below which the kernel's ticks say nothing about shares."""
+WAIT_SHARE = 0.01
+"""Share of the timed seconds that the trial's threads may spend ready to run and not running."""
 STEAL_SHARE = 0.02
 FREQUENCY_CHANGE = 0.05
 FEWEST_STEPS = 6
@@ -40,7 +42,8 @@ def verdict(result: Result) -> str:
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
     evidence, steps = measured.evidence, measured.step_s
     if evidence.get("wall_s", 0.0) >= SHORTEST_S:
-        if evidence["others_share"] > OTHERS_SHARE:
+        # Others on a core that the trial left idle take nothing from it: its threads must have waited, too.
+        if evidence["others_share"] > OTHERS_SHARE and evidence["wait_s"] > WAIT_SHARE * evidence["wall_s"]:
             yield f"contention: others had {evidence['others_share']:.0%} of the cores"
         if evidence["steal_share"] > STEAL_SHARE:
             yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"

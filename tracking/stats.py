@@ -212,6 +212,7 @@ def ratio_interval(
     new: Sequence[Sequence[float]],
     seed: int = 0,
     apart: float = 0.0,
+    run_noise: float = RUN_NOISE,
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> Ratio:
@@ -222,7 +223,7 @@ def ratio_interval(
     error, t from Student's distribution with (runs - 2) degrees of freedom. A side's variance is that between runs,
     pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks where
     the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). One run a side cannot show how much runs differ: they are then
-    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`.
+    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `run_noise`.
     `apart` is for sides measured at different times: how much the machine's state differs from one to the other, as a
     share of the spread between runs.
 
@@ -239,7 +240,7 @@ def ratio_interval(
     if freedom:
         between = sum(float(((m - m.mean()) ** 2).sum()) for m in middles) / freedom
     else:
-        between = max(RUN_NOISE**2, fmean(_step_noise(side[0]) ** 2 for side in sides))
+        between = max(run_noise**2, fmean(_step_noise(side[0]) ** 2 for side in sides))
     variance = 0.0
     for side in sides:
         medians = [np.log(_resampled_medians(run, rng, resamples)) for run in side]

@@ -15,7 +15,7 @@ from typing import Literal
 
 from tracking.names import flatten, trial_names
 from tracking.record import PASSES, Device, Pass, Result, Trial
-from tracking.stats import Ratio, ratio_interval
+from tracking.stats import RUN_NOISE, Ratio, ratio_interval
 
 Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED"]
 
@@ -24,6 +24,8 @@ _IGNORED_FACTS = {"hostname", "memory_gb", "numpy", "ray", "mlflow", "hydra_core
 _DRIVER_FACTS = ("git", "tracking", "cluster", "user")
 SWEEPS_APART = 0.5
 """How much a machine's state differs between two sweeps, as a share of the spread between the runs of one."""
+DOUBTED_RUN_NOISE = 0.2
+"""Least spread between runs, as a share, assumed of single runs when one of them has reasons to doubt its figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +91,13 @@ def pair_up(base: Sequence[Result], new: Sequence[Result], *, across_hosts: bool
     )
 
 
-def unlike_facts(pairs: Iterable[Pair], *, ignore: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+def unlike_facts(pairs: Iterable[Pair]) -> dict[str, tuple[str, str]]:
     """What the hosts of paired trials do not have in common: base and new value of each fact that both sides tell."""
     unlike: dict[str, tuple[str, str]] = {}
     for pair in pairs:
         old, recent = _facts(pair.base), _facts(pair.new)
         for key in old.keys() & recent.keys():
-            if key not in ignore and old[key] != recent[key]:
+            if old[key] != recent[key]:
                 unlike.setdefault(key, (" or ".join(sorted(old[key])), " or ".join(sorted(recent[key]))))
     return dict(sorted(unlike.items()))
 
@@ -108,7 +110,9 @@ def compare(pairs: Iterable[Pair], threshold: float, seed: int = 0) -> list[Comp
             old = [result.passes[name].step_s for result in pair.base if name in result.passes]
             recent = [result.passes[name].step_s for result in pair.new if name in result.passes]
             if old and recent:
-                ratio = ratio_interval(old, recent, seed, SWEEPS_APART)
+                doubted = any(result.quality for result in (*pair.base, *pair.new))
+                noise = DOUBTED_RUN_NOISE if doubted else RUN_NOISE
+                ratio = ratio_interval(old, recent, seed, SWEEPS_APART, noise)
                 found.append(
                     Comparison(
                         pair=pair,

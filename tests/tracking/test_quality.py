@@ -8,7 +8,14 @@ from tests.records import make_result
 from tracking.quality import judged, verdict
 from tracking.record import Measurement, Result
 
-QUIET = {"wall_s": 3.0, "others_share": 0.004, "steal_share": 0.0, "swapped_pages": 0.0, "major_faults": 0.0}
+QUIET = {
+    "wall_s": 3.0,
+    "others_share": 0.004,
+    "wait_s": 0.001,
+    "steal_share": 0.0,
+    "swapped_pages": 0.0,
+    "major_faults": 0.0,
+}
 
 
 def measured(step_s: tuple[float, ...] | None = None, flops: int | None = None, **evidence: float) -> Result:
@@ -29,7 +36,7 @@ def test_a_quiet_trial_is_good() -> None:
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (measured(others_share=0.2), "contention: others had 20% of the cores (forward)"),
+        (measured(others_share=0.2, wait_s=0.6), "contention: others had 20% of the cores (forward)"),
         (measured(steal_share=0.1), "contention: the hypervisor took 10% of the cores (forward)"),
         (measured(swapped_pages=12.0), "swapping: 12 pages (forward)"),
         (measured(throttles=3.0), "throttling: 3 times (forward)"),
@@ -44,6 +51,10 @@ def test_each_doubt_is_told(result: Result, reason: str) -> None:
     doubts = judged(result).quality
     assert any(doubt.startswith(reason) for doubt in doubts), doubts
     assert verdict(judged(result)) != "good"
+
+
+def test_others_on_a_core_that_the_trial_leaves_idle_do_not_contend() -> None:
+    assert judged(measured(others_share=0.5, wait_s=0.001)).quality == ()
 
 
 def test_shares_of_a_moment_are_not_judged() -> None:

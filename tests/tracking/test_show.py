@@ -76,7 +76,7 @@ def test_results_table() -> None:
     assert "clock [slow]" in first
     assert "oom" in second
     assert "ResourceExhaustedError: OOM when allocating" in second
-    assert third.split()[-1] == "160"
+    assert third.split()[-2:] == ["160", "good"]
     assert rendered(results_table([])).strip().startswith("trial   status")
 
 
