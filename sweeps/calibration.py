@@ -39,7 +39,7 @@ def _calibration(trial: Trial) -> Trial:
     return Trial(
         model="calibration",
         batch=1,
-        device=trial.device,
+        device=replace(trial.device, memory_mb=None),  # a limit of the trial's, not of the device's
         precision=trial.precision,
         passes=(),
         task="calibrate",

@@ -7,11 +7,12 @@ the next trial: what the driver writes then runs on the cores that the trial has
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from typing import Any
 from sweeps import cores, devices
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
-from sweeps.forkserver import ROOT
-from sweeps.isolate import run_trial
+from sweeps.forkserver import ROOT, ForkServer, connect
+from sweeps.isolate import LOST, run_trial
 from tracking.record import Failure, Result, Trial
+
+Results = Generator[Result, None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,61 +33,151 @@ class Context:
 
     sweep_id: str
     folder: Path
-    server: str
-    """Address of the fork server on this machine."""
+    server: Callable[[], str]
+    """Gives the address of a fork server that is there now, on this machine."""
     node: Node
+    retries: int = 1
+    """How often a trial is tried again that has lost its worker, its node or its fork server."""
     started: Callable[[Trial], None] = field(default=lambda _: None)
     """Called by the driver when a trial has been handed out."""
+    retrying: Callable[[Result], None] = field(default=lambda _: None)
+    """Called by the driver with what became of a trial that is about to be tried again."""
+    skip: Callable[[Trial], Failure | None] = field(default=lambda _: None)
+    """Why a trial that is next need not be run; it then is `oom` for that reason."""
 
     def log(self, trial: Trial) -> Path:
-        return self.folder / "trials" / trial.trial_id / "log.txt"
+        return log_of(trial, self.folder)
 
 
-def inline(trials: Sequence[Trial], context: Context) -> Iterator[Result]:
+def log_of(trial: Trial, folder: Path) -> Path:
+    """Where a trial of the sweep in `folder` writes what it has to say."""
+    return folder / "trials" / trial.trial_id / "log.txt"
+
+
+class LastingServer:
+    """The fork server of this machine; `address` starts another one when it was lost."""
+
+    def __init__(self) -> None:
+        self._server = ForkServer()
+
+    def wait_ready(self) -> None:
+        self._server.wait_ready()
+
+    def address(self) -> str:
+        """Where a fork server listens now. Raises DispatchError when a new one cannot be started."""
+        try:
+            connect(self._server.address).close()
+        except DispatchError:
+            self._server.close()
+            self._server = ForkServer()
+            self._server.wait_ready()
+        return self._server.address
+
+    def __enter__(self) -> LastingServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+
+
+def inline(trials: Sequence[Trial], context: Context) -> Results:
     """Run the trials one after another, each in a fresh process, without Ray."""
     for trial in trials:
-        context.started(trial)
+        if reason := context.skip(trial):
+            yield _skipped(trial, context, reason)
+            continue
         gpu_ids = tuple(str(index) for index in range(trial.device.gpus))
-        yield _run(trial, context, gpu_ids)
+        for attempt in itertools.count():
+            server = context.server()
+            context.started(trial)
+            result = _run(trial, context.sweep_id, context.folder, server, context.node, gpu_ids)
+            if (final := _final(result, _server_lost(result), attempt, context)) is not None:
+                yield final
+                break
 
 
-def on_ray(trials: Sequence[Trial], context: Context, retries: int = 1) -> Iterator[Result]:
+def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     """Run the trials as Ray tasks; as many at a time as their resources allow. Ray must have been started.
 
-    A trial whose worker dies is tried again `retries` times, then recorded as `crashed`.
+    What still runs when the generator is closed is ended.
     """
     import ray
 
     task = ray.remote(_ray_task)
-    context_ref = ray.put((context.sweep_id, context.folder, context.server, context.node))
+    shared = ray.put((context.sweep_id, context.folder, context.node))
     waiting = deque((trial, 0) for trial in trials)
     running: dict[Any, tuple[Trial, int]] = {}
     free = _Free(context.node)
-    while waiting or running:
-        while waiting and free.take(waiting[0][0]):
-            trial, attempt = waiting.popleft()
-            options = devices.ray_options(trial.device, context.node)
-            context.started(trial)
-            running[task.options(max_retries=0, name=trial.model, **options).remote(trial, context_ref)] = (
-                trial,
-                attempt,
-            )
-        (done, *_), _ = ray.wait(list(running), num_returns=1)
-        trial, attempt = running.pop(done)
-        free.give_back(trial)
-        try:
-            result: Result = ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            raise DispatchError(f"a worker failed outside its trial: {error}") from error
-        except ray.exceptions.RayError as error:
-            if attempt < retries:
+    freed: Sequence[int] = ()
+    look_for_skips = True
+    try:
+        while waiting or running:
+            if look_for_skips:
+                reasons = [(trial, attempt, context.skip(trial)) for trial, attempt in waiting]
+                waiting = deque((trial, attempt) for trial, attempt, reason in reasons if reason is None)
+                for trial, _, reason in reasons:
+                    if reason is not None:
+                        with _on_cores(freed if running else ()):
+                            yield _skipped(trial, context, reason)
+                look_for_skips = False
+                continue
+            while waiting and free.take(waiting[0][0]):
+                trial, attempt = waiting.popleft()
+                options = devices.ray_options(trial.device, context.node)
+                server = context.server()
+                context.started(trial)
+                ref = task.options(max_retries=0, name=trial.model, **options).remote(trial, server, shared)
+                running[ref] = trial, attempt
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            trial, attempt = running.pop(done)
+            free.give_back(trial)
+            result, lost = _fetch(done, trial, context.sweep_id)
+            if (final := _final(result, lost, attempt, context)) is None:
                 waiting.append((trial, attempt + 1))
                 continue
-            message = f"the worker died {attempt + 1} times: {str(error).strip().splitlines()[0]}"
-            failure = Failure(kind=type(error).__name__, message=message, detail=str(error))
-            result = Result(trial=trial, sweep_id=context.sweep_id, status="crashed", error=failure)
-        with _on_cores(result.host.get("cores") if running else None):
-            yield result
+            freed = final.host.get("cores", ())
+            with _on_cores(freed if running else ()):
+                yield final
+            look_for_skips = final.status == "oom"
+    finally:
+        if ray.is_initialized():
+            for ref in running:
+                ray.cancel(ref, force=True)
+
+
+def _fetch(ref: Any, trial: Trial, sweep_id: str) -> tuple[Result, bool]:
+    """What a Ray task has come to, and whether it was lost through no fault of its own."""
+    import ray
+
+    try:
+        result: Result = ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise DispatchError(f"a worker failed outside its trial: {error.cause or error}") from error
+    except ray.exceptions.OutOfMemoryError as error:
+        failure = Failure(kind="OutOfMemoryError", message="Ray ended the worker: out of memory", detail=str(error))
+        return Result(trial=trial, sweep_id=sweep_id, status="oom", error=failure), False
+    except ray.exceptions.RayError as error:
+        failure = Failure(kind=type(error).__name__, message="the worker died", detail=str(error))
+        return Result(trial=trial, sweep_id=sweep_id, status="crashed", error=failure), True
+    return result, _server_lost(result)
+
+
+def _server_lost(result: Result) -> bool:
+    return result.status == "crashed" and result.error is not None and result.error.kind == LOST
+
+
+def _final(result: Result, lost: bool, attempt: int, context: Context) -> Result | None:
+    """The result to be recorded; None: the trial is to be tried again."""
+    if not lost or result.error is None:
+        return result
+    if attempt < context.retries:
+        context.retrying(result)
+        return None
+    return replace(result, error=replace(result.error, message=f"{result.error.message} (tries: {attempt + 1})"))
+
+
+def _skipped(trial: Trial, context: Context, reason: Failure) -> Result:
+    return Result(trial=trial, sweep_id=context.sweep_id, status="oom", started_at=time.time(), error=reason)
 
 
 @contextlib.contextmanager
@@ -131,33 +224,31 @@ class _Free:
         self._gpus += trial.device.gpus
 
 
-def _ray_task(trial: Trial, shared: tuple[str, Path, str, Node]) -> Result:
+def _ray_task(trial: Trial, server: str, shared: tuple[str, Path, Node]) -> Result:
     import ray
 
-    sweep_id, folder, server, node = shared
-    gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
-    return _run(trial, Context(sweep_id=sweep_id, folder=folder, server=server, node=node), gpu_ids)
+    sweep_id, folder, node = shared
+    return _run(trial, sweep_id, folder, server, node, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
 
 
-def _run(trial: Trial, context: Context, gpu_ids: tuple[str, ...]) -> Result:
-    log = context.log(trial)
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _run(trial: Trial, sweep_id: str, folder: Path, server: str, node: Node, gpu_ids: tuple[str, ...]) -> Result:
+    log = log_of(trial, folder)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DispatchError(
+            f"expected a folder that can be written. Received: {error.filename} ({error.strerror})"
+        ) from error
     asked = time.perf_counter()
-    with cores.claim(context.node.cores_for(trial.device)) as held:
+    with cores.claim(node.cores_for(trial.device)) as held:
         waited_s = time.perf_counter() - asked
-        result = run_trial(
-            trial,
-            sweep_id=context.sweep_id,
-            server=context.server,
-            cores=held,
-            env=devices.environment(trial.device, gpu_ids),
-            log=log,
-        )
+        env = devices.environment(trial.device, gpu_ids)
+        result = run_trial(trial, sweep_id=sweep_id, server=server, cores=held, env=env, log=log)
     return replace(result, phases={"cores": waited_s, **result.phases})
 
 
 @contextlib.contextmanager
-def _on_cores(freed: Sequence[int] | None) -> Iterator[None]:
+def _on_cores(freed: Sequence[int]) -> Iterator[None]:
     """Keep this thread on the cores that a trial has given back while other trials are being timed."""
     before = os.sched_getaffinity(0)
     if freed:

@@ -2,7 +2,8 @@
 
 SweepError
 ├── UsageError       the request is wrong; nothing ran (exit code 2)
-└── DispatchError    the machinery failed; what was measured is in the journal (exit code 1)
+├── DispatchError    the machinery failed; what was measured is in the journal (exit code 1)
+└── StoppedError     the sweep ended itself, by `fail_fast`; what was measured is in the journal (exit code 1)
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class UsageError(SweepError):
 
 class DispatchError(SweepError):
     """The fork server or Ray could not be started or was lost."""
+
+
+class StoppedError(SweepError):
+    """Every trial fails alike, and the request says to stop then."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

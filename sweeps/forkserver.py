@@ -107,6 +107,7 @@ def connect(address: str) -> Connection[Any, Any]:
 def main(address: str) -> None:
     for name in PRELOAD:
         importlib.import_module(name)
+    importlib.import_module("sweeps.tasks.warm").warm()
     gc.collect()
     gc.freeze()  # the children's collector need not walk, and so copy, what was imported
     listener = socket.socket(socket.AF_UNIX)

@@ -10,10 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
 from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
 
+LOST = "ForkServerLost"
+"""Kind of the failure of a trial that lost its fork server; no fault of its own."""
 _TAIL_LINES = 12
+_LOOK_EVERY_S = 0.5
+"""How often a trial's memory is compared with its limit, seconds."""
+_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def run_trial(
@@ -21,11 +27,11 @@ def run_trial(
 ) -> Result:
     """Run `trial` through the fork server at `server`, bound to `cores`; its output goes to `log`.
 
-    Never raises for what the trial does: an exception, a signal, memory running out and the time limit are statuses of
-    the result, which keeps every pass that was complete by then. Raises DispatchError when the server is not there.
+    Never raises for what the trial does: an exception, a signal, memory running out, the limits of time and of memory
+    are statuses of the result, which keeps every pass that was complete by then. A server that is not there, or is lost
+    meanwhile, is `crashed` with the kind `LOST`.
     """
     started_at, started = time.time(), time.perf_counter()
-    deadline = None if trial.timeout_s is None else started + trial.timeout_s
     oom_kills = _oom_kills()
     passes: dict[Pass, Measurement] = {}
     phases: dict[str, float] = {}
@@ -33,46 +39,86 @@ def run_trial(
     failed: tuple[Status, Failure] | None = None
     pid, exit_status = 0, None
     call = Call(function="sweeps.tasks:run", argument=trial, cores=cores, env=env, log=str(log))
-    with connect(server) as connection:
-        connection.send(call)
-        while exit_status is None:
-            if deadline is not None and not connection.poll(max(0.0, deadline - time.perf_counter())):
-                deadline = None
-                failed = "timeout", Failure(kind="Timeout", message=f"not done after timeout_s={trial.timeout_s:g}")
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL) if pid else connection.close()
-            try:
+    limits: _Limits | None = _Limits(trial, started)
+    try:
+        with connect(server) as connection:
+            connection.send(call)
+            while exit_status is None:
+                if limits is not None and not connection.poll(limits.pause()):
+                    if (exceeded := limits.exceeded(pid)) is None:
+                        continue
+                    failed, limits = exceeded, None
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL) if pid else connection.close()
                 kind, value = connection.recv()
-            except (EOFError, OSError):
-                failed = failed or ("crashed", Failure(kind="ForkServerLost", message="the fork server was lost"))
-                break
-            if kind == "pid":
-                pid = value
-                phases["fork"] = time.perf_counter() - started
-            elif kind == "pass":
-                passes[value[0]] = value[1]
-            elif kind == "phase":
-                phases[value[0]] = value[1]
-            elif kind == "failed":
-                failed = failed or value
-            elif kind == "exit":
-                exit_status = value
-            else:
-                facts[kind] = value
+                if kind == "pid":
+                    pid = value
+                    phases["fork"] = time.perf_counter() - started
+                elif kind == "pass":
+                    passes[value[0]] = value[1]
+                elif kind == "phase":
+                    phases[value[0]] = value[1]
+                elif kind == "failed":
+                    failed = failed or value
+                elif kind == "exit":
+                    exit_status = value
+                else:
+                    facts[kind] = value
+    except (DispatchError, EOFError, OSError) as error:
+        failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
     if failed is None and exit_status != 0:
         failed = _died(exit_status or 0, oom_kills, _tail(log))
-    status, error = failed or ("ok", None)
+    status, failure = failed or ("ok", None)
     return Result(
         trial=trial,
         sweep_id=sweep_id,
         status=status,
-        error=error,
+        error=failure,
         started_at=started_at,
         wall_s=time.perf_counter() - started,
         passes=passes,
         phases=phases,
         **facts,
     )
+
+
+class _Limits:
+    """The time and the memory that a trial may take. Memory is looked at from outside, twice a second."""
+
+    def __init__(self, trial: Trial, started: float) -> None:
+        self._timeout_s, self._memory_mb = trial.timeout_s, trial.device.memory_mb
+        self._deadline = None if trial.timeout_s is None else started + trial.timeout_s
+
+    def pause(self) -> float | None:
+        """Seconds until the next look; None: there is nothing to look for."""
+        left = None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
+        if self._memory_mb is None:
+            return left
+        return _LOOK_EVERY_S if left is None else min(left, _LOOK_EVERY_S)
+
+    def exceeded(self, pid: int) -> tuple[Status, Failure] | None:
+        """The limit that the process is over, as the outcome of its trial."""
+        if self._deadline is not None and time.perf_counter() >= self._deadline:
+            return "timeout", Failure(kind="Timeout", message=f"not done after timeout_s={self._timeout_s:g}")
+        if self._memory_mb is not None and pid and (resident := _resident_mb(pid)) > self._memory_mb:
+            message = f"memory limit: {resident:.0f} MB resident, device.memory_mb={self._memory_mb}"
+            return "oom", Failure(kind="MemoryLimit", message=message)
+        return None
+
+
+def _resident_mb(pid: int) -> float:
+    """Resident memory of a process and its descendants, in units of 2**20 bytes; those that have ended have none.
+
+    Files of the kernel's, a few dozen: a walk over all of the machine's processes would be felt by what is being timed.
+    """
+    pages, pids = 0, [pid]
+    while pids:
+        process = Path(f"/proc/{pids.pop()}")
+        with contextlib.suppress(OSError):
+            pages += int((process / "statm").read_text().split()[1])
+            for thread in (process / "task").iterdir():
+                pids += map(int, (thread / "children").read_text().split())
+    return pages * _PAGE / 2**20
 
 
 def _died(exit_status: int, oom_kills: int, tail: str) -> tuple[Status, Failure]:

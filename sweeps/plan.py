@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sweeps.devices import Node
-from tracking.record import Trial
+from tracking.record import Failure, Result, Trial
+
+SKIPPED = "Skipped"
+"""Kind of the failure of a trial that was not run, because of what another one showed."""
 
 
 def unique(trials: Iterable[Trial]) -> list[Trial]:
@@ -55,3 +59,53 @@ def unwritable(folder: Path) -> list[str]:
     except OSError as error:
         return [f"expected a results folder that can be written. Received: {folder} ({error.strerror})."]
     return []
+
+
+class Ceiling:
+    """Where trials ran out of memory: the same trial with a larger batch would too, and need not be run."""
+
+    def __init__(self, results: Iterable[Result] = ()) -> None:
+        self._lowest: dict[str, int] = {}
+        for result in results:
+            self.note(result)
+
+    def note(self, result: Result) -> None:
+        if result.status == "oom":
+            alike, batch = _apart_from_batch(result.trial), result.trial.batch
+            self._lowest[alike] = min(batch, self._lowest.get(alike, batch))
+
+    def skip(self, trial: Trial) -> Failure | None:
+        """Why the trial need not be run; None: it must be."""
+        lowest = self._lowest.get(_apart_from_batch(trial)) if self._lowest else None
+        if lowest is None or trial.batch <= lowest:
+            return None
+        return Failure(kind=SKIPPED, message=f"skipped: ran out at batch {lowest}")
+
+
+def _apart_from_batch(trial: Trial) -> str:
+    """What a trial's memory depends on besides its batch."""
+    data = trial.to_json()
+    for key in ("batch", "protocol", "seed", "repeat", "timeout_s"):
+        del data[key]
+    return json.dumps(data, sort_keys=True)
+
+
+class FailFast:
+    """Whether the first `count` trials that were run have failed with one and the same cause."""
+
+    def __init__(self, count: int | None) -> None:
+        self._count = count
+        self._causes: list[Failure | None] = []
+
+    def note(self, result: Result) -> str | None:
+        """Take note of the next result; a sentence when it is time to stop."""
+        skipped = result.error is not None and result.error.kind == SKIPPED
+        if self._count is None or skipped or len(self._causes) == self._count:
+            return None
+        self._causes.append(result.error)
+        first = self._causes[0]
+        if first is None or len(self._causes) < self._count:
+            return None
+        if any(cause is None or (cause.kind, cause.message) != (first.kind, first.message) for cause in self._causes):
+            return None
+        return f"fail_fast={self._count}: the first to end failed alike, {first.kind}: {first.message}"

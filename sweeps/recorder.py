@@ -39,22 +39,31 @@ class Recorder:
         self.journal.write_plan(self.sweep)
 
     def record(self, result: Result) -> None:
-        """Journal the result, then offer it to the sinks. Raises JournalError: without a journal a sweep ends."""
+        """Journal the result, and hold it for the sinks. Raises JournalError: without a journal a sweep ends."""
         self.journal.append(result)
         self.results[result.trial_id] = result
         self.outbox.write(result)
+
+    def send(self) -> None:
+        """Offer the sinks what they do not have yet."""
         self.outbox.flush(_FLUSH_S)
 
-    def finish(self, warn: Callable[[str], None]) -> None:
+    def finish(self, warn: Callable[[str], None], *, draw: bool = True) -> None:
         """Draw, report and close the sinks. What fails here is a warning: the journal has everything."""
         results = [self.results[t.trial_id] for t in self.sweep.trials if t.trial_id in self.results]
+        if draw:
+            self._draw(results, warn)
+        self.outbox.close(self.sweep, results)
+        self.journal.close()
+
+    def _draw(self, results: Sequence[Result], warn: Callable[[str], None]) -> None:
         folder = Path(self.sweep.folder)
         try:
             from tracking import plots, report  # matplotlib takes a second that no sweep should wait for at its start
 
             plots.draw(self.sweep, results, folder)
             report.write(self.sweep, results, folder / "report.html")
+        except OSError as error:
+            warn(f"the plots and the report could not be written: {error}")
         except Exception as error:
             warn(f"the plots and the report could not be written: {error}\n{traceback.format_exc()}")
-        self.outbox.close(self.sweep, results)
-        self.journal.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -57,9 +59,19 @@ def find(name: str, cwd: Path) -> Sweep:
     raise UsageError([f"resume={name}: expected a sweep's folder, its id or `latest`. Received: none such in {where}."])
 
 
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of date and time that Hydra makes for every command, where nothing has come to lie in it."""
+    with contextlib.suppress(OSError):
+        for empty in (folder, *folder.parents):
+            if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
+                return
+            empty.rmdir()
+
+
 def _read(folder: Path) -> Sweep:
     try:
-        return Journal(folder).read_plan()
+        # The folder may have been moved since.
+        return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
     except JournalError as error:
         raise UsageError([f"resume={folder}: {error}"]) from error
 

@@ -6,7 +6,6 @@ Exit codes: 0 every trial ok; 1 the sweep finished, some trial is not ok; 2 bad 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -19,8 +18,10 @@ import hydra
 from omegaconf import DictConfig
 
 from sweeps import compose, schema, session
-from sweeps.errors import DispatchError, UsageError
+from sweeps.errors import SweepError, UsageError
+from sweeps.interrupts import EXIT_CODE, Interrupts
 from sweeps.terminal import Terminal
+from tracking.journal import JournalError
 
 CONF = ROOT / "conf"
 
@@ -37,9 +38,10 @@ def main() -> int:
     terminal = Terminal()
     # Hydra ends the process on an error unless it is told to let it through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts = Interrupts()
+    interrupts.install()
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
-    running = session.Session(terminal)
+    running = session.Session(terminal, interrupts)
     try:
         with running:
             command()
@@ -57,11 +59,11 @@ def main() -> int:
         place = f"expected a results folder that can be written. Received: {error.filename} ({error.strerror})."
         terminal.problems([place, *compose.diagnose(overrides, CONF, [session.this_node()])])
         return 2
-    except DispatchError as error:
+    except (SweepError, JournalError) as error:
         terminal.problems([str(error)])
         return 1
     except KeyboardInterrupt:
-        return 130
+        return EXIT_CODE
     return running.exit_code()
 
 

@@ -24,6 +24,7 @@ PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # ty
 CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
 DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
+Rerun = Enum("Rerun", {"failed": "failed"})
 
 _NOT_ARGUMENTS = ("name", "_target_", "weights")
 
@@ -36,6 +37,7 @@ class DeviceConf:
     gpus: int = 0
     threads: Optional[int] = None  # noqa: UP045
     resources: dict[str, float] = field(default_factory=dict)
+    memory_mb: Optional[int] = None  # noqa: UP045
 
 
 @dataclass
@@ -97,6 +99,10 @@ class Config:
     seed: int = 0
     timeout_s: Optional[float] = None  # noqa: UP045
     resume: Optional[str] = None  # noqa: UP045
+    rerun: Optional[Rerun] = None  # noqa: UP045
+    retries: int = 1
+    oom_ceiling: bool = True
+    fail_fast: Optional[int] = None  # noqa: UP045
     order: Optional[Order] = None  # noqa: UP045
     calibrate: bool = True
 
@@ -163,7 +169,12 @@ def _problems(values: dict[str, Any]) -> list[str]:
     at_least(1, "device.cpus", device["cpus"])
     at_least(1, "device.threads", device["threads"])
     at_least(1 if device["kind"] == "gpu" else 0, "device.gpus", device["gpus"])
+    at_least(1, "device.memory_mb", device["memory_mb"])
     above(0, "timeout_s", values["timeout_s"])
+    at_least(0, "retries", values["retries"])
+    at_least(1, "fail_fast", values["fail_fast"])
+    if values["rerun"] is not None and values["resume"] is None:
+        found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
         at_least(0, "protocol.burn_in", protocol["burn_in"])
         at_least(1, "protocol.steps", protocol["steps"])
@@ -193,8 +204,9 @@ def _label(model: dict[str, Any]) -> str:
 
 
 def _arguments(model: dict[str, Any]) -> dict[str, Any]:
-    """What the net is built with; a callable of the user's own gets what was added for it, not what our net has."""
+    """What the net is built with; a callable of the user's own gets what was added for it, not what ours have."""
     given = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None}
-    if model["_target_"] is None or nets.check(model["name"], {}):
+    if model["_target_"] is None:
         return given
-    return {key: value for key, value in given.items() if key not in nets.arguments(model["name"])}
+    ours = {argument for name in nets.names() for argument in nets.arguments(name)}
+    return {key: value for key, value in given.items() if key not in ours}

@@ -19,14 +19,15 @@ from omegaconf import DictConfig
 from sweeps import cores, dispatch, host, plan, resume, schema
 from sweeps.calibration import Calibration
 from sweeps.devices import Node
-from sweeps.errors import UsageError
-from sweeps.forkserver import ForkServer
+from sweeps.errors import StoppedError, UsageError
+from sweeps.interrupts import Interrupts
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import sinks
+from tracking.journal import JournalError
 from tracking.record import Result, Trial
 
-_SHARED = ("cluster", "tracking", "order", "resume", "calibrate")
+_SHARED = ("cluster", "tracking", "order", "resume", "rerun", "retries", "oom_ceiling", "fail_fast", "calibrate")
 """Keys that a sweep has once, not each of its trials."""
 _current: ContextVar[Session] = ContextVar("session")
 
@@ -44,8 +45,9 @@ def this_node() -> Node:
 class Session:
     """Runs every trial that Hydra asks for, into one sweep folder, one journal and one parent run."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, interrupts: Interrupts) -> None:
         self.terminal = terminal
+        self._interrupts = interrupts
         self.recorder: Recorder | None = None
         self._calibration = Calibration()
         self._machinery = contextlib.ExitStack()
@@ -56,24 +58,27 @@ class Session:
         self._token = _current.set(self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         _current.reset(self._token)
         self._machinery.close()
         if self.recorder is not None:
             with self.terminal.working("Drawing plots, writing the report"):
-                self.recorder.finish(self.terminal.warn)
+                # Where no result can be written, no plot can.
+                self.recorder.finish(self.terminal.warn, draw=kind is not JournalError)
             self.terminal.end(self.recorder)
 
     def run(self, configs: Iterable[DictConfig], folder: str) -> list[list[Result]]:
         """Run the trials that these configs ask for, and give each config's results, one a repeat.
 
-        Raises UsageError with every problem of every config before anything has started.
+        Raises UsageError with every problem of every config before anything has started, StoppedError by `fail_fast`,
+        JournalError when results can no longer be kept.
         """
         configs = iter(configs)
         first = next(configs)
         node = _node(first)
         tracking = _tracking(first)
         if first.resume is not None:
+            resume.remove_if_empty(Path(folder).absolute())
             sweep = resume.find(first.resume, Path.cwd())
             grid = [list(sweep.trials)]
             if lacking := plan.problems(sweep.trials, [node]):
@@ -88,9 +93,12 @@ class Session:
         if self.recorder is None:
             self.recorder = Recorder(sweep, sinks.make_sinks(tracking))
         else:
-            known = {trial.trial_id for trial in self.recorder.sweep.trials}
-            self.recorder.extend([trial for trial in trials if trial.trial_id not in known])
-        todo = [trial for trial in trials if trial.trial_id not in self.recorder.results]
+            planned = {trial.trial_id for trial in self.recorder.sweep.trials}
+            self.recorder.extend([trial for trial in trials if trial.trial_id not in planned])
+        known = self.recorder.results
+        if first.rerun is not None:
+            known = {trial_id: result for trial_id, result in known.items() if result.ok}
+        todo = [trial for trial in trials if trial.trial_id not in known]
         self.terminal.plan(self.recorder, todo, node)
         if todo:
             self._dispatch(todo, first, node, self.recorder)
@@ -113,25 +121,37 @@ class Session:
             with self.terminal.working("Calibrating"):
                 for failure in self._calibration.measure(trials, run, replace(self._context, started=_unseen)):
                     self.terminal.warn(failure)
-        with self.terminal.running(trials, self._context.log):
-            for result in run(trials, self._context):
+        todo = {trial.trial_id for trial in trials}
+        ceiling = plan.Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
+        fail_fast = plan.FailFast(cfg.fail_fast)
+        context = replace(self._context, skip=ceiling.skip) if cfg.oom_ceiling else self._context
+        with self.terminal.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
+            for result in results:
                 judged = self._calibration.judge(result)
-                recorder.record(judged)
+                with self._interrupts.held():
+                    recorder.record(judged)
+                recorder.send()
+                ceiling.note(judged)
                 self.terminal.finished(judged)
+                if reason := fail_fast.note(judged):
+                    raise StoppedError(reason)
 
     def _start(self, cfg: DictConfig, node: Node, recorder: Recorder) -> dispatch.Context:
         """Fork server, sinks and Ray take seconds each; start them side by side."""
-        server = self._machinery.enter_context(ForkServer())
+        server = self._machinery.enter_context(dispatch.LastingServer())
         with _beside(lambda: recorder.outbox.open(recorder.sweep)):
             if cfg.cluster.name == "local":
                 self._machinery.enter_context(dispatch.ray_on_this_machine(node))
             server.wait_ready()
+        self._interrupts.install()  # Ray has a handler of its own
         return dispatch.Context(
             sweep_id=recorder.sweep.sweep_id,
             folder=Path(recorder.sweep.folder),
             server=server.address,
             node=node,
+            retries=cfg.retries,
             started=self.terminal.started,
+            retrying=self.terminal.retrying,
         )
 
 
@@ -167,6 +187,7 @@ def _grid(first: DictConfig, others: Iterator[DictConfig], node: Node, home: Pat
     found += plan.problems((trial for points in grid for trial in points[:1]), [node])
     found += plan.unwritable(home)
     if found:
+        resume.remove_if_empty(home)
         raise UsageError(found)
     return grid
 

@@ -79,7 +79,7 @@ class Terminal:
         table.add_row("[bold]Sweep[/]", sweep.sweep_id)
         trials = f"{len(sweep.trials)}"
         if len(todo) < len(sweep.trials):
-            trials += f" planned, {len(todo)} without a result"
+            trials += f" planned, {len(todo)} to run"
         table.add_row("Trials", trials)
         table.add_row("Models", escape(models))
         table.add_row("Batches", batches)
@@ -108,6 +108,11 @@ class Terminal:
     def started(self, trial: Trial) -> None:
         self._running[trial.trial_id] = trial, time.monotonic()
 
+    def retrying(self, result: Result) -> None:
+        """Say why a trial is tried again."""
+        cause = result.error.message if result.error else result.status
+        self.warn(f"{self._names.get(result.trial_id, result.trial.model)} is tried again: {cause}")
+
     def finished(self, result: Result) -> None:
         """One line for the trial's outcome, and the bar moved on."""
         self._running.pop(result.trial_id, None)
@@ -132,7 +137,9 @@ class Terminal:
         if missing:
             self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")
             self._out.print(f"  python sweeps/run.py resume={_short(sweep.folder)}", soft_wrap=True)
-        self._out.print(f"Report   {_short(Path(sweep.folder) / 'report.html')}", soft_wrap=True)
+        report = Path(sweep.folder) / "report.html"
+        if report.is_file():
+            self._out.print(f"Report   {_short(report)}", soft_wrap=True)
         for sink, count, reason in recorder.outbox.pending():
             complete = f"python tracking/sync.py {_short(sweep.folder)}"
             self.warn(f"{sink} lacks {count} results ({reason}); {complete} completes it")

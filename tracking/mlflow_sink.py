@@ -49,7 +49,7 @@ def preload() -> None:
     """Import mlflow, quietly; a driver may do it on a thread of its own before the first trial."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow.tracking", "tracking.plots"):
+    for name in ("mlflow.tracking", "tracking.step_plot"):
         importlib.import_module(name)
     for name in ("mlflow", "alembic"):
         # Making the tables of a new database is told in forty lines otherwise.
@@ -232,7 +232,7 @@ class MlflowSink:
     def _draw(self, result: Result, folder: Path) -> None:
         if not result.passes:
             return
-        from tracking.plots import draw_steps  # Here, because it imports matplotlib.
+        from tracking.step_plot import draw_steps
 
         folder.mkdir()
         for name in result.passes:

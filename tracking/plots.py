@@ -1,13 +1,12 @@
 """The pictures of a sweep, as PNG files in its folder's `plots/`.
 
 `draw` makes the curves over batch sizes, after seed 001's two plots (time of every device, and their ratio), and the
-distributions; `draw_steps` the step times of one trial. Every figure is its own object on the Agg canvas: nothing here
-touches pyplot or any other state of the caller's matplotlib.
+distributions; `tracking.step_plot` draws the step times of one trial. Every figure is its own object on the Agg canvas:
+nothing here touches pyplot or any other state of the caller's matplotlib.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tracking import curves
-from tracking.charts import COLOURS, draw_curves, draw_distributions, seconds_unit
+from tracking.charts import draw_curves, draw_distributions, seconds_unit
 from tracking.curves import PASS_TITLES
-from tracking.record import PASSES, Measurement, Pass, Result, Sweep
-from tracking.stats import median_interval, outliers
+from tracking.record import PASSES, Pass, Result, Sweep
 
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:
@@ -74,73 +72,3 @@ def _attribute(name: str, result: Result) -> float | None:
 
 def _gflops_per_s(pass_name: Pass, result: Result) -> float | None:
     return result.passes[pass_name].gflops_per_s if pass_name in result.passes else None
-
-
-def draw_steps(result: Result, pass_name: Pass, path: str | Path) -> None:
-    """Write to `path` the step times of one pass in order: warm-up, outliers and the median's interval marked.
-
-    Raises KeyError when the result has no such pass. One call takes some 30 ms, since it is made for every trial.
-    """
-    measured = result.passes[pass_name]
-    with _trace_lock:
-        trace = _traces.get("steps") or _traces.setdefault("steps", _Trace())
-        trace.show(
-            measured, f"{result.trial.model}  batch {result.trial.batch}  {result.trial.device.label}", pass_name
-        )
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        trace.figure.savefig(path, dpi=80, pil_kwargs={"compress_level": 1})
-
-
-class _Trace:
-    """One figure whose lines take each trial's numbers in turn: making axes costs more than drawing them."""
-
-    def __init__(self) -> None:
-        self.figure = Figure(figsize=(8, 3.4))
-        self.axes = self.figure.add_axes((0.085, 0.145, 0.895, 0.66))
-        self.axes.spines[["top", "right"]].set_visible(False)
-        self.axes.grid(axis="y", alpha=0.25)
-        self.axes.set_xlabel("step")
-        self.title = self.figure.text(0.012, 0.94, "", fontsize=11, parse_math=False)
-        self.band = self.axes.axhspan(0, 1, color=COLOURS[5], alpha=0.35, linewidth=0, label="median, 95% interval")
-        (self.median,) = self.axes.plot((0, 1), (0, 0), color=COLOURS[0], linewidth=1)
-        (self.steps,) = self.axes.plot([], [], color=COLOURS[0], marker=".", linewidth=0.8, label="timed step")
-        (self.warmup,) = self.axes.plot([], [], color="#888888", marker=".", linewidth=0.8, label="warm-up")
-        (self.odd,) = self.axes.plot(
-            [], [], color=COLOURS[1], marker="o", fillstyle="none", linestyle="", markersize=8, label="outlier"
-        )
-        (self.above,) = self.axes.plot(
-            [], [], color="#888888", marker="^", linestyle="", clip_on=False, label="beyond the axis"
-        )
-        self.legend = self.figure.legend(
-            loc="upper right", bbox_to_anchor=(0.99, 0.91), ncols=5, fontsize=8, frameon=False, borderaxespad=0
-        )
-
-    def show(self, measured: Measurement, name: str, pass_name: Pass) -> None:
-        unit, factor = seconds_unit(measured.step_s)
-        warmup = [factor * seconds for seconds in measured.warmup_s]
-        steps = [factor * seconds for seconds in measured.step_s]
-        odd = outliers(steps)
-        # The first warm-up steps can be a hundred times the rest, which would hide it: they get an arrow instead.
-        top = 1.08 * max(max(steps), min(max(warmup, default=0.0), 1.3 * max(steps)))
-        low, high = median_interval(steps)
-        self.band.set_bounds(0, low, len(steps), high - low)
-        self.median.set_data((0, len(steps)), (factor * measured.median_s,) * 2)
-        self.steps.set_data(range(len(steps)), steps)
-        self.warmup.set_data(range(-len(warmup), 0), warmup)
-        self.odd.set_data(odd, [steps[i] for i in odd])
-        beyond = [i - len(warmup) for i, value in enumerate(warmup) if value > top]
-        self.above.set_data(beyond, [top] * len(beyond))
-        dense = len(steps) + len(warmup) > 300
-        for line in (self.steps, self.warmup):
-            line.set_markersize(2 if dense else 5)
-        self.axes.set_xlim(-len(warmup) - 0.5, len(steps) - 0.5)
-        self.axes.set_ylim(0, top)
-        self.axes.set_ylabel(f"step time ({unit})")
-        self.title.set_text(
-            f"{name}  {PASS_TITLES[pass_name]}: {factor * measured.mean_s:.4g} +/- {factor * measured.sd_s:.2g} {unit} "
-            f"in {len(steps)} steps"
-        )
-
-
-_trace_lock = threading.Lock()
-_traces: dict[str, _Trace] = {}

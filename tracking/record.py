@@ -45,6 +45,8 @@ class Device:
     """TensorFlow's threads within and between operations; None: one a core."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources, by name."""
+    memory_mb: int | None = None
+    """Resident memory at which the trial is ended; None: as much as there is."""
 
     @property
     def label(self) -> str:
@@ -56,6 +58,8 @@ class Device:
             words.append(f"{self.threads} thread{'s' * (self.threads != 1)}")
         if self.gpus > 1:
             words.append(f"{self.gpus} gpus")
+        if self.memory_mb is not None:
+            words.append(f"{self.memory_mb} mb")
         return " ".join(words)
 
 
@@ -76,9 +80,9 @@ class Adaptive:
     """Half width of the median's 95% confidence interval, as a share of the median."""
     min_steps: int = 10
     max_steps: int = 10_000
-    max_seconds: float = 60.0
+    max_seconds: float = 20.0
     """Budget of one pass's timed steps, seconds."""
-    max_warmup_seconds: float = 15.0
+    max_warmup_seconds: float = 10.0
     """Warm-up ends when the step time has settled, and at the latest after this many seconds."""
     name: Literal["adaptive"] = "adaptive"
 
@@ -113,6 +117,8 @@ class Trial:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
         identity = self.to_json()
         del identity["timeout_s"]
+        if self.device.memory_mb is None:  # as in the ids from before there was such a limit
+            del identity["device"]["memory_mb"]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_i
 
 @pytest.fixture
 def context(server: str, tmp_path: Path) -> dispatch.Context:
-    return dispatch.Context(sweep_id="s", folder=tmp_path, server=server, node=Node(cpus=len(available())))
+    return dispatch.Context(sweep_id="s", folder=tmp_path, server=lambda: server, node=Node(cpus=len(available())))
 
 
 def test_each_device_and_precision_is_measured_once(context: dispatch.Context) -> None:

@@ -29,7 +29,7 @@ def ray() -> Iterator[None]:
 
 @pytest.fixture
 def context(server: str, tmp_path: Path) -> dispatch.Context:
-    return dispatch.Context(sweep_id="s", folder=tmp_path, server=server, node=NODE)
+    return dispatch.Context(sweep_id="s", folder=tmp_path, server=lambda: server, node=NODE)
 
 
 def trials(count: int, **changes: object) -> list[Trial]:

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM: the first ends a sweep in order, the second at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+EXIT_CODE = 130
+
+
+class Interrupts:
+    """Turns the first signal into KeyboardInterrupt, and ends the process on the next.
+
+    What the driver has started ends with it, in order or not: see `sweeps.forkserver`; Ray's processes die with the one
+    that started them.
+    """
+
+    def __init__(self) -> None:
+        self._arrived = self._held = False
+
+    def install(self) -> None:
+        """Take the signals; again whenever a library has taken them meanwhile."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A body that the first signal does not tear apart: its KeyboardInterrupt comes at the end."""
+        before, self._held = self._arrived, True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._arrived and not before:
+            raise KeyboardInterrupt
+
+    def _take(self, *_: object) -> None:
+        if self._arrived:
+            os._exit(EXIT_CODE)
+        self._arrived = True
+        if not self._held:
+            raise KeyboardInterrupt

@@ -1,0 +1,68 @@
+"""What was asked for is what TensorFlow does: each check in a process of its own, against a setting that is not so."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sweeps.forkserver import Call, Send, connect
+from tracking.record import Device, Trial
+
+TINY = Trial(model="tiny", batch=1)
+
+
+def probe(argument: tuple[Trial, Trial], send: Send) -> None:
+    """Set a process up for one trial and check it against another."""
+    import keras
+
+    from sweeps.tasks import benchmark, in_force
+
+    real, claimed = argument
+    benchmark.configure(real)
+    model = benchmark.build(real)
+    images = keras.random.normal((real.batch, *model.input_shape[1:]))
+    step = benchmark.step_function("forward_backward", model, images, real.compile)
+    step()
+    try:
+        send("facts", in_force.check(claimed, step))
+    except in_force.NotInForceError as error:
+        send("refused", str(error))
+
+
+def outcome(server: str, real: Trial, claimed: Trial) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with connect(server) as connection:
+        connection.send(Call(function="tests.sweeps.test_in_force:probe", argument=(real, claimed)))
+        while "exit" not in found:
+            kind, value = connection.recv()
+            found[kind] = value
+    assert os.waitstatus_to_exitcode(found["exit"]) == 0
+    return found
+
+
+@pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) -> None:
+    trial = replace(TINY, compile=compiler, precision=precision, device=Device(threads=1))  # type: ignore[arg-type]
+    facts = outcome(server, trial, trial)["facts"]
+    assert facts["threads"] == 1
+    assert facts["compiler"] == compiler
+    if compiler != "eager":
+        assert set(facts["dtypes"]) == {precision}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "words"),
+    [
+        (replace(TINY, precision="bfloat16"), "expected convolutions and products in bfloat16. Received: 6 in float32"),
+        (replace(TINY, compile="xla"), "expected compile=xla. Received: XLA off"),
+        (replace(TINY, compile="eager"), "expected compile=eager. Received: a compiled function"),
+        (replace(TINY, precision="tf32"), "expected precision=tf32. Received: TF32 off"),
+        (replace(TINY, device=Device(threads=64)), "expected device.threads=64"),
+    ],
+)
+def test_what_is_not_in_force_is_refused(server: str, claimed: Trial, words: str) -> None:
+    assert words in outcome(server, TINY, claimed)["refused"]

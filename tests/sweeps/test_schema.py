@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sweeps import schema
+from sweeps.errors import UsageError
+from tracking.record import Adaptive, Classic, Device, Trial
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base=None):
+        yield
+
+
+def trial(*overrides: str) -> Trial:
+    return schema.to_trial(compose("config", list(overrides)))
+
+
+def test_the_defaults_are_the_records() -> None:
+    made = trial("model=vgg16")
+    assert made == Trial(model="vgg16", batch=32, model_args={"num_classes": 1000, "image_size": 224, "keep_prob": 0.5})
+    assert made.protocol == Adaptive()
+    assert trial("protocol=classic").protocol == Classic()
+    assert asdict(made.device) == asdict(Device())
+
+
+def test_every_override_reaches_the_trial() -> None:
+    made = trial("model=tiny", "model.num_classes=7", "batch=3", "device=gpu", "device.gpus=2", "precision=tf32",
+                 "compile=xla", "passes=[forward]", "protocol=classic", "protocol.steps=5", "seed=9",
+                 "timeout_s=1.5")  # fmt: skip
+    assert made.model_args["num_classes"] == 7
+    assert (made.batch, made.precision, made.compile, made.passes) == (3, "tf32", "xla", ("forward",))
+    assert (made.device.name, made.device.kind, made.device.gpus) == ("gpu", "gpu", 2)
+    assert (made.protocol, made.seed, made.timeout_s) == (Classic(steps=5), 9, 1.5)
+
+
+def test_a_keras_model_is_called_by_its_name() -> None:
+    made = trial("model=keras", "model.name=MobileNetV2")
+    assert (made.model, made.target) == ("MobileNetV2", None)
+
+
+def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it() -> None:
+    made = trial("model._target_=tests.models.small", "+model.width=6")
+    assert (made.model, made.target, made.model_args) == ("small", "tests.models.small", {"width": 6})
+    assert trial("model._target_=tests.models.small", "model.name=mine").model == "mine"
+
+
+def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
+    same = trial("cluster=inline", "tracking=none", "tracking.experiment=other", "order=grid", "timeout_s=9")
+    assert same.trial_id == trial().trial_id
+
+
+def test_all_problems_of_a_config_are_told_at_once() -> None:
+    with pytest.raises(UsageError) as raised:
+        trial("batch=0", "repeats=0", "timeout_s=0", "passes=[]", "device.threads=0", "protocol.target=0")
+    assert len(raised.value.problems) == 6
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
+def test_every_model_file_makes_a_trial(name: str) -> None:
+    trial(f"model={name}")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeps.devices import Node
+from sweeps.recorder import Recorder
+from sweeps.terminal import Terminal
+from tests.records import make_result, make_sweep
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    results = [make_result(batch=1), make_result(batch=2), make_result(batch=4, status="oom")]
+    made = Recorder(make_sweep(results, folder=tmp_path), [])
+    for result in results[:2]:
+        made.record(result)
+    return made
+
+
+def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().plan(recorder, recorder.sweep.trials[2:], Node(cpus=2, gpus=1))
+    told = capsys.readouterr().out
+    assert "3 planned, 1 without a result" in told
+    assert "vgg16" in told
+    assert "1, 2, 4" in told
+    assert "(2 cores, 1 GPU)" in told
+    assert recorder.sweep.folder in told.replace("\n", "")
+
+
+def test_each_trial_is_a_line_where_there_is_no_terminal(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    terminal.plan(recorder, recorder.sweep.trials, Node(cpus=2))
+    capsys.readouterr()
+    with terminal.running(recorder.sweep.trials, lambda _: Path("log")):
+        for result in recorder.results.values():
+            terminal.started(result.trial)
+            terminal.finished(result)
+        terminal.finished(make_result(batch=4, status="oom"))
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("1/3  vgg16 b=1  ok  forward ")
+    assert second.startswith("2/3  vgg16 b=2  ok  forward ")
+    assert third.startswith("3/3  vgg16 b=4  oom  ResourceExhaustedError: OOM when allocating tensor with shape[64,")
+
+
+def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().end(recorder)
+    told = capsys.readouterr().out
+    assert "vgg16 b=1" in told
+    assert "1 of 3 trials have no result" in told
+    assert f"resume={recorder.sweep.folder}" in told
+
+
+def test_problems_and_warnings_go_to_standard_error_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.problems(["batch=0: no [good]"])
+    terminal.warn("http://me:secret@host is away")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: batch=0: no [good]" in err
+    assert "secret" not in err

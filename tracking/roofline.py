@@ -1,0 +1,88 @@
+"""The roofline of a sweep (Williams, Waterman and Patterson, 2009): achieved rate over arithmetic intensity.
+
+Intensity is a pass's operations over the bytes it cannot avoid: each layer's output written and read once and each
+parameter read once, at the trial's precision; a training step moves three times that (forward, and the gradients by
+inputs and by parameters). Caches and fused layers move less, so points may lie above the slanted roof, never above the
+flat one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tracking.charts import COLOURS
+from tracking.names import series_names
+from tracking.record import Pass, Result
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_GREY = "#666666"
+_BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
+
+
+def intensity(result: Result, pass_name: Pass) -> float | None:
+    """Operations a byte of one step; None without a layer table or a count of operations."""
+    flops = result.passes[pass_name].flops
+    traffic = sum(
+        2 * row.activation_bytes + _BYTES[result.trial.precision] * (row.trainable_params + row.other_params)
+        for row in result.layers
+    )
+    if not flops or not traffic:
+        return None
+    return flops / (traffic if pass_name == "forward" else 3 * traffic)
+
+
+def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
+    """One point a trial, one line a net and device over its batch sizes, under each device's measured roofs."""
+    names = series_names([result.trial for result in results])
+    lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    roofs: dict[str, tuple[float, float]] = {}
+    for result in results:
+        if pass_name not in result.passes or not (limits := result.limits):
+            continue
+        rate, dense = result.passes[pass_name].gflops_per_s, intensity(result, pass_name)
+        if rate and dense:
+            lines[names[result.trial_id]].append((result.trial.batch, dense, rate))
+            roof = f"{result.trial.device.label} {result.trial.precision}"
+            roofs[roof] = limits["peak_gflops_per_s"], limits["copy_gb_per_s"]
+    if not lines:
+        return None
+    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    xs = [dense for points in lines.values() for _, dense, _ in points]
+    left, right = min(xs) / 3, max(max(xs), *(peak / copy for peak, copy in roofs.values())) * 3
+    for name, (peak, copy) in roofs.items():
+        ridge = peak / copy
+        axes.plot((left, ridge, right), (left * copy, peak, peak), color=_GREY, linewidth=1.4, zorder=1)
+        label = name if len(roofs) > 1 else ""
+        axes.annotate(f"{label} {peak:,.0f} GFLOP/s, {copy:.3g} GB/s".strip(), (right, peak), (-4, 4), ha="right",
+                      textcoords="offset points", fontsize=9, color=_GREY)  # fmt: skip
+    for place, (name, points) in enumerate(lines.items()):
+        points.sort()
+        axes.plot(
+            [dense for _, dense, _ in points],
+            [rate for *_, rate in points],
+            color=COLOURS[place % len(COLOURS)],
+            marker=_MARKERS[place // len(COLOURS) % len(_MARKERS)],
+            markersize=6,
+            linewidth=1,
+            label=name.replace("/", ", "),
+        )
+        for batch, dense, rate in (points[0], points[-1]):
+            axes.annotate(f"b={batch}", (dense, rate), (5, -10), textcoords="offset points", fontsize=8, color=_GREY)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axes.set_xlabel("operations a byte")
+    axes.set_ylabel("GFLOP/s")
+    axes.set_title(title, fontsize=12, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    return figure
