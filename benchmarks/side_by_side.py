@@ -33,8 +33,8 @@ def sweep(folder: Path, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
     return seconds, [json.loads(line) for line in (folder / "sweep" / "results.jsonl").read_text().splitlines()]
 
 
-def peer(folder: Path, script: str, *arguments: str) -> Any:
-    command = [sys.executable, str(PEERS / script), *arguments]
+def peer(folder: Path, script: str, *arguments: str, python: str | None = None) -> Any:
+    command = [python or sys.executable, str(PEERS / script), *arguments]
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: Hydra executes plugins before they are in sys.modules, where dataclasses
 # would look annotations up.
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sweeps import session
+from sweeps import objective, session
 from sweeps.compose import Composer
+from sweeps.errors import DispatchError
 
 
 @dataclass
@@ -38,11 +40,16 @@ class GridSweeper(BasicSweeper):
 
 
 class TrialLauncher(Launcher):
-    """Composes each point of the grid and gives them all to the current session; a job's return value is its result."""
+    """Composes each point of the grid and gives them all to the current session.
+
+    A job's return value is its results, one a repeat, or the figure of them that `objective` names; without such a
+    figure the job has failed.
+    """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         self._composer = Composer(hydra_context.config_loader, config)
         self._folder = config.hydra.sweep.dir
+        self._objective: str | None = config.objective
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         configs = map(self._composer.compose, job_overrides)
@@ -50,6 +57,12 @@ class TrialLauncher(Launcher):
         returns = []
         for overrides, result in zip(job_overrides, results, strict=True):
             done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-            done.return_value = result
+            done.return_value = result if self._objective is None else objective.value(result, self._objective)
+            if self._objective is not None and math.isnan(done.return_value):
+                # What a sweeper makes of a job that failed is its own affair: no figure would be true of it.
+                words = (
+                    f"{' '.join(overrides)}: no {self._objective} to optimise; hydra.sweeper.max_failure_rate=1 goes on"
+                )
+                done.status, done.return_value = JobStatus.FAILED, DispatchError(words)
             returns.append(done)
         return returns

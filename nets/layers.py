@@ -45,7 +45,7 @@ def rows(model: keras.Model, batch: int, training: bool = False) -> tuple[Layer,
         raise ValueError(f"expected a batch of at least 1. Received: batch={batch}")
     images = tf.TensorSpec([batch, *input_shape(model)], tf.float32)
     with _recorded_calls(model) as calls:
-        tf.function(lambda x: model(x, training=training)).get_concrete_function(images)
+        tf.function(lambda x: model(x, training=training), autograph=False).get_concrete_function(images)
     seen: set[int] = set()
     return tuple(_row(call, batch, seen) for call in calls)
 

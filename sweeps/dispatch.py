@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,14 +18,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sweeps import cores, devices
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
 from sweeps.forkserver import ROOT, ForkServer, connect
+from sweeps.guardian import guarded
 from sweeps.isolate import LOST, run_trial
 from tracking.record import Failure, Result, Trial
 
 Results = Generator[Result, None, None]
+_ROOM_TO_WRITE = 2**16
+"""Free bytes below which a trial that fails may have failed for want of them, when it wrote its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +194,10 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    try:
+    others = _descendants()
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path))
+        stack.callback(ray.shutdown)
         ray.init(
             num_cpus=node.cpus,
             num_gpus=node.gpus,
@@ -198,10 +207,15 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
             configure_logging=True,
             namespace="sweeps",
         )
-        yield
-    finally:
-        ray.shutdown()
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+        with guarded(_descendants() - others):
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _descendants() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
 class _Free:
@@ -244,6 +258,8 @@ def _run(trial: Trial, sweep_id: str, folder: Path, server: str, node: Node, gpu
         waited_s = time.perf_counter() - asked
         env = devices.environment(trial.device, gpu_ids)
         result = run_trial(trial, sweep_id=sweep_id, server=server, cores=held, env=env, log=log)
+    if not result.ok and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
+        raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
     return replace(result, phases={"cores": waited_s, **result.phases})
 
 

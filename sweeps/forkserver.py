@@ -17,6 +17,7 @@ import gc
 import importlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,9 +54,10 @@ class ForkServer:
     """Starts a fork server as a child process and ends it; `address` is what `connect` takes."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sweeps-fork-")
-        self.address = str(Path(self._folder.name) / "socket")
-        self.log = Path(self._folder.name) / "log.txt"
+        self._folder = Path(tempfile.mkdtemp(prefix="sweeps-fork-"))
+        self.address = str(self._folder / "socket")
+        self.log = self._folder / "log.txt"
+        self._ready = False
         # Importing threads are pointless, and fork copies only one of them.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
         # A user's own nets lie in the current folder.
@@ -76,10 +78,13 @@ class ForkServer:
             self._process.wait()
             words = self.log.read_text(errors="replace").strip().splitlines()[-8:]
             raise DispatchError("the fork server could not start:\n" + "\n".join(words))
+        self._ready = True
 
     def close(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()  # the server's lifeline
+        if not self._ready:
+            self._process.kill()  # still importing, it has no children and hears nothing
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -87,7 +92,7 @@ class ForkServer:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> ForkServer:
         return self
@@ -107,7 +112,10 @@ def connect(address: str) -> Connection[Any, Any]:
 def main(address: str) -> None:
     for name in PRELOAD:
         importlib.import_module(name)
-    importlib.import_module("sweeps.tasks.warm").warm()
+    # The sources of all nets and the facts about this machine, found once for all children. More cannot be warmed: the
+    # first graph starts a thread of TensorFlow's, which would be missing in the children.
+    importlib.import_module("nets").check("tiny", {})
+    importlib.import_module("sweeps.host").facts()
     gc.collect()
     gc.freeze()  # the children's collector need not walk, and so copy, what was imported
     listener = socket.socket(socket.AF_UNIX)
@@ -133,6 +141,7 @@ def _serve(listener: socket.socket) -> None:
                 if key.fileobj == 0:
                     for pid in children:
                         _kill_group(pid)
+                    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)  # its owner may be dead
                     return
                 if key.fileobj == wake_read:
                     os.read(wake_read, 4096)
@@ -201,8 +210,9 @@ def _child(call: Call, connection: Connection[Any, Any]) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk is no reason to call the trial a failure
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import socket
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,16 @@ PACKAGES = ("tensorflow", "keras", "numpy", "ray", "mlflow", "hydra-core")
 
 def facts() -> dict[str, Any]:
     """Host name, processor, memory, operating system, library versions, and the cores this process is bound to."""
+    return {**_lasting(), "cores": sorted(os.sched_getaffinity(0))}
+
+
+@cache
+def _lasting() -> dict[str, Any]:
+    """What stays as it is: found once in the fork server, known to all its children."""
     found: dict[str, Any] = {
         "hostname": socket.gethostname(),
         "cpu_model": _cpu_model(),
         "cpu_count": psutil.cpu_count(logical=True),
-        "cores": sorted(os.sched_getaffinity(0)),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -13,8 +13,7 @@ EXIT_CODE = 130
 class Interrupts:
     """Turns the first signal into KeyboardInterrupt, and ends the process on the next.
 
-    What the driver has started ends with it, in order or not: see `sweeps.forkserver`; Ray's processes die with the one
-    that started them.
+    What the driver has started ends with it, in order or not: see `sweeps.forkserver` and `sweeps.guardian`.
     """
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
 from nets import custom
+from sweeps import objective
 from sweeps.errors import UsageError
 from sweeps.tasks import TASKS
 from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
@@ -105,6 +106,7 @@ class Config:
     fail_fast: Optional[int] = None  # noqa: UP045
     order: Optional[Order] = None  # noqa: UP045
     calibrate: bool = True
+    objective: Optional[str] = None  # noqa: UP045
 
 
 def register() -> None:
@@ -190,6 +192,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
         found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
     if values["task"]["name"] not in TASKS:
         found.append(f"task={values['task']['name']}: expected one of {', '.join(TASKS)}.")
+    found += objective.problems(values["objective"], values["passes"])
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     else:

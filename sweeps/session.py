@@ -27,7 +27,10 @@ from tracking import sinks
 from tracking.journal import JournalError
 from tracking.record import Result, Trial
 
-_SHARED = ("cluster", "tracking", "order", "resume", "rerun", "retries", "oom_ceiling", "fail_fast", "calibrate")
+_SHARED = (
+    *("cluster", "tracking", "calibrate", "order", "objective"),
+    *("resume", "rerun", "retries", "oom_ceiling", "fail_fast"),
+)
 """Keys that a sweep has once, not each of its trials."""
 _current: ContextVar[Session] = ContextVar("session")
 
@@ -81,8 +84,8 @@ class Session:
             resume.remove_if_empty(Path(folder).absolute())
             sweep = resume.find(first.resume, Path.cwd())
             grid = [list(sweep.trials)]
-            if lacking := plan.problems(sweep.trials, [node]):
-                raise UsageError(lacking)
+            if found := [*schema.read(first)[1], *plan.problems(sweep.trials, [node])]:
+                raise UsageError(found)
             trials = list(sweep.trials)
         else:
             home = Path(folder).absolute()

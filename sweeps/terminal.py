@@ -6,6 +6,7 @@ On a terminal, a progress bar and a row for each running trial, redrawn once a s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,17 @@ from tracking.redact import redact
 
 _TAIL_BYTES = 400
 _FILE_WIDTH = 140
+
+
+class _Told(logging.Handler):
+    """Shows what the sinks say of themselves as warnings of ours, so that they do not break into the display."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._warn(self.format(record))
 
 
 class Terminal:
@@ -49,6 +61,9 @@ class Terminal:
             TextColumn("{task.fields[left]}"),
         )
         self._log: Callable[[Trial], Path]
+        log = logging.getLogger("tracking")
+        log.handlers = [_Told(self.warn)]
+        log.propagate = False
 
     def problems(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
@@ -141,8 +156,9 @@ class Terminal:
         if report.is_file():
             self._out.print(f"Report   {_short(report)}", soft_wrap=True)
         for sink, count, reason in recorder.outbox.pending():
+            lacks = f"lacks {count} result{'s' * (count != 1)}" if count else "is not complete"
             complete = f"python tracking/sync.py {_short(sweep.folder)}"
-            self.warn(f"{sink} lacks {count} results ({reason}); {complete} completes it")
+            self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
             self._out.print(f"Compare  {_how_to_look(settings['uri'])}", soft_wrap=True)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import time
+from pathlib import Path
 
 import keras
+import psutil
 
 import nets
 
@@ -44,6 +47,50 @@ def exhausting() -> keras.Model:
     """A net that asks for more memory than any machine has."""
     keras.ops.zeros((2**22, 2**22))
     return nets.build("tiny")
+
+
+def greedy() -> keras.Model:
+    """The same without the ten seconds that TensorFlow waits for memory to become free."""
+    bytearray(2**62)
+    return nets.build("tiny")
+
+
+def growing(mb: int = 1024) -> keras.Model:
+    """A net that takes this much memory and keeps it."""
+    held = bytearray(os.urandom(2**20)) * mb
+    time.sleep(3600)
+    del held
+    return nets.build("tiny")
+
+
+def killing_its_worker() -> keras.Model:
+    """A net that takes the Ray worker along that waits for it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).strip() == "ray::killing_its_worker":
+                process.kill()
+    return hanging()
+
+
+def killing_its_server(once: str | None = None) -> keras.Model:
+    """A net that takes the fork server along; with `once`, only if it is the first to make that file."""
+    if once is not None and not _first(once):
+        return nets.build("tiny")
+    os.kill(os.getppid(), signal.SIGKILL)
+    return hanging()
+
+
+def failing_once(once: str) -> keras.Model:
+    """A net that fails only if it is the first to make the file `once`."""
+    return raising() if _first(once) else nets.build("tiny")
+
+
+def _first(path: str) -> bool:
+    try:
+        Path(path).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def failing_backward() -> keras.Model:

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tracking.record import Result, Sweep
@@ -62,7 +63,7 @@ class Outbox:
             box.put(result)
 
     def flush(self, budget_s: float = math.inf) -> None:
-        """Send what is held; no result is begun after `budget_s` seconds."""
+        """Send what is held within `budget_s` seconds; a sink that has a `limit` gives up what takes longer."""
         until = self._clock() + budget_s
         for box in self._boxes:
             if not box.resting():
@@ -107,6 +108,7 @@ class _Box:
         for trial_id, result in list(self.queue.items()):
             if self._clock() >= until:
                 return True
+            self._limit(until - self._clock())
             # An error leaves a sink in doubt, so it is opened again; that fails where the whole sink is away.
             if not (self._opened or self._open()):
                 return False
@@ -116,6 +118,7 @@ class _Box:
                 failed = True
         if failed:
             return True
+        self._limit(until - self._clock())
         if not (self._opened or self._open()):
             return False
         self._recover()
@@ -135,6 +138,10 @@ class _Box:
     def state(self) -> Pending:
         return Pending(str(self.sink), len(self.queue), self.reason)
 
+    def _limit(self, seconds: float) -> None:
+        if limit := getattr(self.sink, "limit", None):
+            limit(seconds)
+
     def _open(self) -> bool:
         sweep = self._sweep
         if sweep is None:
@@ -150,13 +157,19 @@ class _Box:
             known = isinstance(error, SinkError)
             reason = str(error) if known else redact(f"{self.sink}: unexpected {type(error).__name__}: {error}")
             if not self.reason:
-                log.warning("%s; results are kept and sent again", reason, exc_info=None if known else error)
+                log.warning("%s; %s", reason, self._remedy(), exc_info=None if known else error)
             self.reason = reason
             self._rest_until = self._clock() + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
             return False
         self._opened = opened
         return True
+
+    def _remedy(self) -> str:
+        """What becomes of the results, and what the user can do; journal and sinks are both in the sweep's folder."""
+        folder = Path(self._sweep.folder if self._sweep else "")
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        return f"the sweep goes on and tries again; what is missing then, `python tracking/sync.py {shown}` sends"
 
     def _recover(self) -> None:
         if self.reason:

@@ -23,6 +23,10 @@ LONGEST_VALUE = 5_000
 """Characters of a tag or parameter; servers of MLflow 2 refuse more."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+_FIRST_PARAMS = ("model", "batch", "device", "precision", "compile", "passes", "protocol", "task")
+EXPERIMENT_TAGS = {
+    NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html."
+}
 
 
 class Point(NamedTuple):
@@ -48,12 +52,9 @@ def trial_params(trial: Trial) -> dict[str, str]:
     """The eight that every run has, and the rest of the trial under dotted keys."""
     fields = trial.to_json()
     nested = {name: fields[name] for name in ("model_args", "device", "protocol", "task_args")}
-    params = flatten({key: value for key, value in fields.items() if key not in nested} | nested)
-    params |= {
-        "passes": ",".join(trial.passes),
-        "device": trial.device.label,
-        "protocol": trial.protocol.name,
-    }
+    words = {"device": trial.device.label, "passes": ",".join(trial.passes), "protocol": trial.protocol.name}
+    params = flatten({key: value for key, value in fields.items() if key not in nested} | nested) | words
+    params = {key: params[key] for key in dict.fromkeys([*_FIRST_PARAMS, *params])}
     return _fitting({key: value for key, value in params.items() if key not in ("device.name", "protocol.name")})
 
 
@@ -82,7 +83,7 @@ def trial_metrics(result: Result) -> list[Point]:
     start, batch = milliseconds(result.started_at), result.trial.batch
     end = milliseconds(result.started_at + result.wall_s)
     points: list[Point] = []
-    single: dict[str, float | None] = {"wall_s": result.wall_s}
+    single: dict[str, float | None] = {}
     for name, measurement in result.passes.items():
         single |= {f"{name}/{figure}": value for figure, value in measurement.figures(batch).items()}
         single |= {f"{name}/steps": len(measurement.step_s), f"{name}/gflops_per_s": measurement.gflops_per_s}
@@ -96,9 +97,9 @@ def trial_metrics(result: Result) -> list[Point]:
         ]
     single |= {"memory/peak_rss_mb": result.peak_rss_mb, "memory/peak_device_mb": result.peak_device_mb}
     single |= {f"phases/{name}_s": value for name, value in result.phases.items()}
-    single |= {f"limits/{name}": value for name, value in result.limits.items()}
-    points += [Point(_key(key), float(value), end, 0) for key, value in single.items() if value is not None]
-    return points
+    single |= {f"limits/{name}": value for name, value in result.limits.items()} | {"wall_s": result.wall_s}
+    # The figures come before the histories, because MLflow's page keeps the order.
+    return [Point(_key(key), float(value), end, 0) for key, value in single.items() if value is not None] + points
 
 
 def layer_table(result: Result) -> str:

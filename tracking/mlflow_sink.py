@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +35,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"
 _SQLITE = "sqlite:///"
 _FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -41,7 +45,7 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     # A retried POST may make a run twice. What a dead server did not take is sent again by the outbox, or by sync.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    _TIMEOUT: "10",
 }
 
 
@@ -72,7 +76,8 @@ class MlflowSink:
     def __init__(self, uri: str = DEFAULT_URI, experiment: str = DEFAULT_EXPERIMENT) -> None:
         self._uri = absolute_uri(uri)
         self._experiment = experiment
-        self._client: Any = None
+        self._connection: Any = None
+        self._until = math.inf
         self._experiment_id = ""
         self._parent = ""
         self._curves: str | None = None
@@ -85,6 +90,13 @@ class MlflowSink:
         return f"MLflow at {redact(self._uri)}"
 
     preload = staticmethod(preload)
+
+    def limit(self, seconds: float) -> None:
+        """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.
+
+        A call that comes so far raises SinkError. `math.inf`: no limit but MLflow's own for one request.
+        """
+        self._until = time.monotonic() + seconds
 
     def open(self, sweep: Sweep) -> None:
         """Make the sweep's parent run, or find it and its children. Raises SinkError."""
@@ -138,15 +150,26 @@ class MlflowSink:
                 self._client.log_artifacts(run_id, scratch)
             self._client.set_terminated(run_id, content.sweep_status(sweep, results), content.sweep_end(sweep, results))
 
+    @property
+    def _client(self) -> Any:
+        """The way to the server, for one request: what is left of the time that `limit` gives bounds its timeout."""
+        if self._until < math.inf and self._uri.startswith("http"):
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise SinkError(f"{self}: its answers take longer than a sweep waits between two trials")
+            # MLflow reads it anew for each request, and has no other way to bound one.
+            os.environ[_TIMEOUT] = str(max(1, min(int(left), int(os.environ[_TIMEOUT]))))
+        return self._connection
+
     def _connect(self) -> None:
-        if self._client is not None:
+        if self._connection is not None:
             return
         preload()
         from mlflow import MlflowClient
 
         if (database := _sqlite_file(self._uri)) is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=self._uri)
+        self._connection = MlflowClient(tracking_uri=self._uri)
 
     def _find_experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -154,7 +177,11 @@ class MlflowSink:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:
             try:
-                return str(self._client.create_experiment(self._experiment, self._artifact_location()))
+                return str(
+                    self._client.create_experiment(
+                        self._experiment, self._artifact_location(), tags=content.EXPERIMENT_TAGS
+                    )
+                )
             except MlflowException:
                 # Another sweep may have made it in between.
                 experiment = self._client.get_experiment_by_name(self._experiment)
@@ -223,8 +250,9 @@ class MlflowSink:
                 (staged / "layers.json").write_text(content.layer_table(result))
             _stage(Path(sweep.folder, "trials", result.trial_id, "log.txt"), staged / "log.txt")
             self._draw(result, staged / "plots")
-            if any(staged.iterdir()):
-                self._client.log_artifacts(run_id, scratch)
+            for file in sorted(path for path in staged.rglob("*") if path.is_file()):
+                folder = file.parent.relative_to(staged)
+                self._client.log_artifact(run_id, str(file), None if folder == Path() else str(folder))
         end = content.milliseconds(result.started_at + result.wall_s)
         self._client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)
         return _Child(run_id, tags["result"], whole=True)
@@ -283,6 +311,7 @@ class MlflowSink:
     def _errors(self) -> Iterator[None]:
         """Turn what MLflow, HTTP and the database raise into a SinkError; after any exception the sink is closed."""
         sweep, self._sweep = self._sweep, None
+        patience = os.environ.get(_TIMEOUT)
         try:
             yield
         except SinkError:
@@ -291,9 +320,10 @@ class MlflowSink:
             if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError | ImportError):
                 raise
             # Not `from error`: a traceback would print the address with its password.
-            reason = redact(" ".join(str(error).split()))
-            hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
-            raise SinkError(f"{self}: {type(error).__name__}: {reason[:300]}{hint}") from None
+            raise SinkError(f"{self}: {_reason(error)}") from None
+        finally:
+            if patience is not None:
+                os.environ[_TIMEOUT] = patience
         self._sweep = self._sweep or sweep
 
 
@@ -311,3 +341,15 @@ def _stage(source: Path, target: Path) -> None:
     if source.is_file():
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
+
+
+def _reason(error: BaseException) -> str:
+    """One short sentence without passwords: the network's own words where it was the network."""
+    links: list[BaseException] = [error]
+    for link in links:
+        # What requests and MLflow wrap around it says where the request went, at great length.
+        if isinstance(link, ConnectionError | TimeoutError | socket.gaierror):
+            return f"no answer ({link.strerror or str(link) or type(link).__name__})"
+        links += filter(None, (link.__cause__, link.__context__))
+    hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
+    return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}{hint}"

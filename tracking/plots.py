@@ -17,6 +17,7 @@ from tracking import curves
 from tracking.charts import draw_curves, draw_distributions, seconds_unit
 from tracking.curves import PASS_TITLES
 from tracking.record import PASSES, Pass, Result, Sweep
+from tracking.roofline import draw_roofline
 
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:
@@ -61,6 +62,7 @@ def _of_pass(results: Sequence[Result], pass_name: Pass) -> dict[str, Figure | N
         f"gflops_per_s_{pass_name}": draw_curves(
             speeds, f"Achieved arithmetic rate, {title}", "GFLOP/s", reference=peak, reference_name="measured peak"
         ),
+        f"roofline_{pass_name}": draw_roofline(results, pass_name, f"Roofline, {title}"),
         f"distribution_{pass_name}": draw_distributions(results, pass_name, f"Spread of the step times, {title}"),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tracking import stats
-from tracking.record import Measurement, Result
+from tracking.record import Measurement, Pass, Result
 
 OTHERS_SHARE = 0.03
 """Share of the trial's cores that others may have; Ray's and the driver's idle threads take about a tenth of it."""
@@ -37,6 +37,12 @@ def judged(result: Result) -> Result:
 def verdict(result: Result) -> str:
     """`good`, the reasons against it, or nothing for a trial without figures."""
     return "; ".join(result.quality) or ("good" if result.passes else "")
+
+
+def doubts_of(result: Result, pass_name: Pass) -> list[str]:
+    """The reasons that concern one pass, without its name."""
+    ending = f" ({pass_name})"
+    return [reason.removesuffix(ending) for reason in result.quality if reason.endswith(ending)]
 
 
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:

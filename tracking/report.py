@@ -20,6 +20,7 @@ from typing import Any
 
 from tracking.curves import PASS_TITLES
 from tracking.names import flatten, trial_names
+from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
 from tracking.stats import Interval, median_interval
@@ -143,7 +144,7 @@ def _measured_row(position: int, name: str, result: Result, pass_name: Pass, mea
     peak = result.limits.get("peak_gflops_per_s")
     share = f" <small>{100 * rate / peak:.0f}%</small>" if rate and peak else ""
     memory = measured.peak_device_mb or measured.peak_rss_mb
-    verdict = "; ".join(result.quality)
+    verdict = "; ".join(doubts_of(result, pass_name))
     doubt = f'<td class="doubt">{escape(verdict)}</td>' if verdict else '<td class="good">good</td>'
     images = result.trial.batch / measured.mean_s
     cells = (

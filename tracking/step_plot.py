@@ -24,7 +24,7 @@ _LEFT, _TOP, _RIGHT, _BOTTOM = 64, 70, WIDTH - 18, HEIGHT - 44
 _FINE = 2
 """Shapes are drawn this many times as large and then reduced, which smooths their edges; text is drawn smooth."""
 _BLUE, _ORANGE, _GREY, _INK = "#0072B2", "#D55E00", "#8a8a8a", "#262626"
-_BAND, _SHADE, _GRID = "#bfe0f3", "#f1f1f1", "#dddddd"
+_BAND, _SHADE, _GRID = "#bfe0f3", "#f1f1f1", "#e4e4e4"
 _LEGEND = ("timed step", "warm-up", "outlier", "median, 95% interval")
 _MOST_DOTS = 260
 
@@ -77,7 +77,7 @@ class _Plot:
         if values:
             self._draw.rectangle((self._at(self._first, self._top), self._at(-0.5, 0)), _SHADE)
         for tick in _ticks(self._top, 5):
-            self._draw.line((self._at(self._first, tick), self._at(self._last, tick)), _GRID, _FINE // 2)
+            self._level(tick, self._first, _GRID)
         shown = [(i - len(values), value) for i, value in enumerate(values) if value <= self._top]
         self._trace(shown, _GREY)
         for i, value in enumerate(values):
@@ -91,10 +91,16 @@ class _Plot:
         left, upper = self._at(-0.5, high)
         right, lower = self._at(self._last, low)
         self._draw.rectangle((left, upper, right, max(lower, upper + 1)), _BAND)
-        self._draw.line((self._at(-0.5, median), self._at(self._last, median)), _BLUE, _FINE)
+        self._level(median, -0.5, _BLUE)
         self._trace(list(enumerate(values)), _BLUE)
         for i in outliers(values):
             _circle(self._draw, self._at(i, values[i]), 4.6 * _FINE, outline=_ORANGE)
+
+    def _level(self, value: float, first: float, colour: str) -> None:
+        """A horizontal line that fills one row of the picture, so that it stays sharp."""
+        left, y = self._at(first, value)
+        row = int(y) // _FINE * _FINE
+        self._draw.rectangle((left, row, _RIGHT * _FINE, row + _FINE - 1), colour)
 
     def _trace(self, points: Sequence[tuple[int, float]], colour: str) -> None:
         places = [self._at(*point) for point in points]

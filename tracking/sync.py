@@ -1,8 +1,9 @@
 """Bring a sweep's sinks up to date with its journal: `python tracking/sync.py SWEEP_DIR`.
 
-For a sweep whose MLflow was away, or whose driver was killed. It may run as often as one likes, also several at once:
-they wait for each other, and what is there already stays as it is. Exit codes: 0 everything is there; 1 something could
-not be sent, or the sweep is still running; 2 bad usage, or no sweep in that folder.
+For a sweep whose MLflow was away, or whose driver was killed: then it draws the plots and writes the report as well. It
+may run as often as one likes, also several at once: they wait for each other, and what is there already stays as it is.
+Exit codes: 0 everything is there; 1 something could not be sent, or the sweep is still running; 2 bad usage, or no
+sweep in that folder.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tracking.fanout import Outbox
-from tracking.journal import Journal, JournalError, LockedError, locked
-from tracking.record import Sweep
+from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
+from tracking.record import Result, Sweep
 from tracking.sinks import Settings, SettingsError, make_sinks
 
 SYNC_LOCK = "sync.lock"
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with locked(folder / SYNC_LOCK), Journal(folder) as journal:
             results = journal.read()
+            complete(sweep, results, folder)
             outbox.open(sweep)
             outbox.close(sweep, results)
     except LockedError as error:
@@ -60,6 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{len(results)} results of {len(sweep.trials)} planned trials are in {' and '.join(sorted(done))}\n"
         )
     return 1 if pending else 0
+
+
+def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> None:
+    """Draw the plots and write the report where they are missing or older than the journal.
+
+    Both are complete once the report is there, since it is written last.
+    """
+    report_file, journal_file = folder / "report.html", folder / RESULTS
+    if not results or (report_file.is_file() and report_file.stat().st_mtime_ns >= journal_file.stat().st_mtime_ns):
+        return
+    from tracking import plots, report  # Here, because matplotlib takes a second.
+
+    try:
+        plots.draw(sweep, results, folder)
+        report.write(sweep, results, report_file)
+    except Exception as error:  # The results matter more than their pictures.
+        _fail(1, f"the plots and the report could not be written: {error}")
 
 
 def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:

@@ -21,6 +21,7 @@ from nets import custom, layers, weights
 from sweeps import host, timing
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
+from sweeps.tasks import in_force
 from tracking.record import Layer, Measurement, Pass, Precision, Trial
 
 POLICIES: dict[Precision, str] = {
@@ -37,7 +38,8 @@ def run(trial: Trial, send: Send) -> None:
     """Build the trial's net and time each of its passes, sending host, layers and measurements as they are known."""
     start = time.perf_counter()
     configure(trial)
-    send("host", host.facts() | device_facts(trial))
+    facts = host.facts() | device_facts(trial)
+    send("host", facts)
     keras.utils.set_random_seed(trial.seed)
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
@@ -48,8 +50,13 @@ def run(trial: Trial, send: Send) -> None:
     images = keras.random.normal((trial.batch, *model.input_shape[1:]), stddev=0.1, seed=trial.seed)
     send("layers", rows)
     send("phase", ("build", time.perf_counter() - built_from))
+    facts["in_force"] = {}
     for name in trial.passes:
-        send("pass", (name, time_pass(name, model, images, trial, rows)))
+        step = step_function(name, model, images, trial.compile)
+        measurement = time_pass(name, step, trial, _step_flops(name, model, trial, rows))
+        facts["in_force"][name] = in_force.check(trial, step)
+        send("host", facts)
+        send("pass", (name, measurement))
 
 
 def configure(trial: Trial) -> None:
@@ -109,7 +116,13 @@ def step_function(name: Pass, model: keras.Model, images: tf.Tensor, compiler: s
     return step if compiler == "eager" else tf.function(step, jit_compile=compiler == "xla", autograph=False)
 
 
-def time_pass(name: Pass, model: keras.Model, images: tf.Tensor, trial: Trial, rows: tuple[Layer, ...]) -> Measurement:
+def _step_flops(name: Pass, model: keras.Model, trial: Trial, rows: tuple[Layer, ...]) -> int:
+    if name == "forward":
+        return layers.totals(rows).flops
+    return layers.training_flops(layers.rows(model, trial.batch, training=True))
+
+
+def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, flops: int) -> Measurement:
     """Time one pass by the trial's protocol; the log gets the seeds' lines."""
     gpus = tf.config.get_visible_devices("GPU")
     for index in range(len(gpus)):
@@ -121,17 +134,13 @@ def time_pass(name: Pass, model: keras.Model, images: tf.Tensor, trial: Trial, r
 
     watch = Watch()
     timed = timing.measure(
-        step_function(name, model, images, trial.compile),
+        step,
         trial.protocol,
         sync=tf.test.experimental.sync_devices,
         before_steps=watch.start,
         progress=progress,
     )
     evidence = watch.stop()
-    if name == "forward":
-        flops = layers.totals(rows).flops
-    else:
-        flops = layers.training_flops(layers.rows(model, trial.batch, training=True))
     measurement = Measurement(
         first_call_s=timed.first_call_s,
         warmup_s=timed.warmup_s,

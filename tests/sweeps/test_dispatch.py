@@ -5,25 +5,28 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sweeps import dispatch
+from sweeps import dispatch, plan
 from sweeps.cores import available
 from sweeps.devices import Node
+from sweeps.forkserver import ForkServer
 from tracking.record import Classic, Device, Result, Trial
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=2))
 NODE = Node(cpus=len(available()))
+Run = Callable[[Sequence[Trial], dispatch.Context], Iterator[Result]]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
-    with dispatch.ray_on_this_machine(NODE):
+    with dispatch.ray_on_this_machine(replace(NODE, gpus=2)):
         yield
 
 
@@ -88,8 +91,99 @@ def test_a_trial_whose_worker_dies_is_tried_again_and_then_recorded(context: dis
         (result,) = dispatch.on_ray([replace(TINY, target="tests.models.hanging", timeout_s=120.0)], watched)
     assert result.status == "crashed"
     assert result.error is not None
-    assert "the worker died 2 times" in result.error.message
+    assert "the worker died (tries: 2)" in result.error.message
     assert len(handed_out) == 2
+
+
+def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(
+    context: dispatch.Context, tmp_path: Path
+) -> None:
+    retried: list[Result] = []
+    fatal = replace(TINY, target="tests.models.killing_its_server", timeout_s=60.0)
+    once = replace(fatal, model_args={"once": str(tmp_path / "once")})
+    with dispatch.LastingServer() as server:
+        server.wait_ready()
+        first = server.address()
+        lasting = replace(context, server=server.address, retrying=retried.append)
+        mended, after = dispatch.on_ray([once, *trials(1)], lasting)
+        assert server.address() != first
+        (lost,) = dispatch.inline([fatal], replace(lasting, retries=0))
+    assert {mended.status, after.status} == {"ok"}
+    assert [result.error.kind for result in retried if result.error] == ["ForkServerLost"]
+    assert lost.status == "crashed"
+    assert lost.error is not None
+    assert lost.error.message == "the fork server was lost (tries: 1)"
+
+
+@pytest.mark.parametrize("run", [dispatch.inline, dispatch.on_ray])
+def test_what_need_not_be_run_is_recorded_with_its_reason(context: dispatch.Context, run: Run) -> None:
+    ceiling = plan.Ceiling()
+    handed_out: list[int] = []
+    watched = replace(context, started=lambda trial: handed_out.append(trial.batch), skip=ceiling.skip)
+    greedy = [replace(TINY, batch=batch, target="tests.models.greedy") for batch in (4, 2, 8, 16)]
+    results = []
+    for result in run([*greedy, TINY], watched):
+        ceiling.note(result)
+        results.append(result)
+    assert handed_out == [4, 2, 1]
+    assert {result.trial.batch: result.status for result in results} == dict.fromkeys((4, 2, 8, 16), "oom") | {1: "ok"}
+    messages = {result.trial.batch: result.error.message for result in results if result.error}
+    assert messages[8] == messages[16]
+    assert messages[8].startswith("skipped: ran out at batch ")
+
+
+def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: dispatch.Context) -> None:
+    hanging = replace(TINY, model="unwanted", target="tests.models.hanging", device=Device(cpus=1))
+    both = [*trials(1, device=Device(cpus=1)), hanging] if NODE.cpus > 1 else trials(1)
+    results = dispatch.on_ray(both, context)
+    next(results)
+    results.close()
+    until = time.monotonic() + 20
+    while [child for child in psutil.Process().children(recursive=True) if _title(child).startswith("ray::unwanted")]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_gpus_are_shared_out_each_to_one_trial_at_a_time(
+    context: dispatch.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed: the trial's task only says which one it was shown, and when."""
+    (tmp_path / "sitecustomize.py").write_text(_EXTRA_TASK.format(path=Path(__file__).parent.parent / "shown_gpus.py"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    gpu = Device(name="gpu", kind="gpu", gpus=1, cpus=1)
+    with ForkServer() as server:
+        server.wait_ready()
+        two = replace(context, server=lambda: server.address, node=replace(NODE, gpus=2))
+        results = list(dispatch.on_ray(trials(4, task="shown_gpus", device=gpu), two))
+    assert [result.error for result in results] == [None] * 4
+    shown = [(str(r.host["gpus"]), float(r.host["begin"]), float(r.host["end"])) for r in results]
+    assert {gpus for gpus, _, _ in shown} <= {"0", "1"}
+    for one, other in itertools.combinations(shown, 2):
+        if one[1] < other[2] and other[1] < one[2]:
+            assert one[0] != other[0]
+    at_once = max(sum(begin <= moment < end for _, begin, end in shown) for _, moment, _ in shown)
+    assert at_once == min(2, NODE.cpus)
+
+
+_EXTRA_TASK = """
+import importlib.util, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "sweeps.tasks.shown_gpus":
+            return importlib.util.spec_from_file_location(name, "{path}")
+
+sys.meta_path.append(Finder)
+"""
+"""Makes one more task known to a Python that has it on its path as `sitecustomize`."""
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @contextlib.contextmanager
@@ -101,7 +195,7 @@ def _killed_workers(title: str) -> Iterator[None]:
         while not done.wait(0.2):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if " ".join(process.cmdline()).startswith(title):
+                    if _title(process).startswith(title):
                         process.send_signal(signal.SIGKILL)
 
     hunter = threading.Thread(target=hunt)

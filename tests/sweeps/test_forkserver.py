@@ -21,6 +21,19 @@ def answer(argument: Any, send: Send) -> None:
     send("answer", (argument, sorted(os.sched_getaffinity(0)), os.environ.get("MARK"), tensorflow.__version__))
 
 
+def state(_: Any, send: Send) -> None:
+    import keras
+    from tensorflow.python.eager import context
+
+    from nets import registry
+
+    send("runtime", context.context()._context_handle)
+    parent = Path("/proc") / str(os.getppid()) / "task"
+    send("threads", [name for task in parent.iterdir() if "tf_" in (name := (task / "comm").read_text())])
+    send("name", keras.layers.Dense(1).name)
+    send("known", registry._applications.cache_info().currsize)
+
+
 def wait_for_ever(_: Any, send: Send) -> None:
     send("child", os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "3600"))
     time.sleep(3600)
@@ -60,6 +73,15 @@ def test_a_call_runs_in_a_fresh_process_with_tensorflow_there(server: str, tmp_p
     assert log.read_text() == "to the log\n" * 2
 
 
+def test_the_server_is_warm_and_has_touched_nothing(server: str) -> None:
+    found = dict(messages(server, Call(function="tests.sweeps.test_forkserver:state", argument=None)))
+    assert found["exit"] == 0
+    assert found["known"] == 1
+    assert found["runtime"] is None
+    assert found["threads"] == []
+    assert found["name"] == "dense"
+
+
 def test_an_exception_is_exit_code_1_and_its_traceback_in_the_log(server: str, tmp_path: Path) -> None:
     call = Call(function="no.such.module:name", argument=None, log=str(tmp_path / "log.txt"))
     assert os.waitstatus_to_exitcode(dict(messages(server, call))["exit"]) == 1
@@ -90,6 +112,14 @@ def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     with ForkServer() as server, pytest.raises(DispatchError, match="keras is broken here"):
         server.wait_ready()
+
+
+def test_a_server_that_is_not_needed_after_all_ends_at_once() -> None:
+    server = ForkServer()
+    began = time.monotonic()
+    server.close()
+    assert time.monotonic() - began < 1
+    assert server._process.returncode == -signal.SIGKILL
 
 
 def test_no_server_is_a_clear_error(tmp_path: Path) -> None:

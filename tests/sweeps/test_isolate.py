@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sweeps import isolate
 from sweeps.cores import available
 from sweeps.isolate import run_trial
-from tracking.record import Classic, Result, Trial
+from tracking.record import Classic, Device, Result, Trial
 
 TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
 
@@ -68,6 +75,41 @@ def test_a_trial_ends_at_its_time_limit(server: str, tmp_path: Path) -> None:
     assert result.error is not None
     assert "timeout_s=1" in result.error.message
     assert 1.0 <= result.wall_s < 30
+
+
+def test_a_trial_ends_at_its_memory_limit(server: str, tmp_path: Path) -> None:
+    grown = replace(failing("growing"), timeout_s=60.0, device=Device(memory_mb=1500))
+    started = time.monotonic()
+    result = run(replace(grown, model_args={"mb": 3000}), server, tmp_path)
+    assert result.status == "oom"
+    assert result.error is not None
+    assert re.fullmatch(r"memory limit: \d+ MB resident, device.memory_mb=1500", result.error.message)
+    assert time.monotonic() - started < 30
+    within = run(replace(TINY, device=Device(memory_mb=1500)), server, tmp_path)
+    assert within.status == "ok", within.error
+
+
+def test_the_memory_of_what_a_process_starts_counts() -> None:
+    hungry = "import time; held = bytearray(b'x') * (1500 * 2**20); time.sleep(3600)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {hungry!r}])"],
+        start_new_session=True,
+    ) as parent:
+        try:
+            until = time.monotonic() + 30
+            while isolate._resident_mb(parent.pid) < 1500:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert isolate._resident_mb(parent.pid) == 0
+
+
+def test_a_server_that_is_not_there_is_lost(tmp_path: Path) -> None:
+    result = run(TINY, str(tmp_path / "nothing"), tmp_path)
+    assert result.status == "crashed"
+    assert result.error is not None
+    assert result.error.kind == isolate.LOST
 
 
 def test_a_pass_that_was_measured_survives_the_next_ones_failure(server: str, tmp_path: Path) -> None:

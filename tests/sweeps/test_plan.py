@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sweeps import plan
 from sweeps.devices import Node
-from tracking.record import Device, Trial
+from tracking.record import Device, Failure, Result, Status, Trial
 
 A, B = Trial(model="tiny", batch=1), Trial(model="tiny", batch=2)
 
@@ -47,3 +47,47 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     assert plan.unwritable(tmp_path / "new" / "folder") == []
     (tmp_path / "file").touch()
     assert "expected a results folder" in plan.unwritable(tmp_path / "file" / "folder")[0]
+
+
+def ended(trial: Trial, error: Failure | None, status: Status = "error") -> Result:
+    return Result(trial=trial, sweep_id="s", status=status if error else "ok", error=error)
+
+
+FULL = Failure(kind="ResourceExhaustedError", message="OOM")
+
+
+def test_a_larger_batch_than_one_that_ran_out_of_memory_is_skipped() -> None:
+    batches = {batch: Trial(model="vgg16", batch=batch) for batch in (8, 16, 32)}
+    ceiling = plan.Ceiling([ended(batches[16], FULL, "oom"), ended(batches[8], FULL)])
+    skipped = ceiling.skip(replace(batches[32], repeat=3, seed=4, timeout_s=9.0))
+    assert skipped is not None
+    assert skipped.message == "skipped: ran out at batch 16"
+    assert ceiling.skip(batches[16]) is None
+    assert ceiling.skip(batches[8]) is None
+    for change in (
+        {"precision": "bfloat16"},
+        {"compile": "xla"},
+        {"passes": ("forward",)},
+        {"model": "alexnet"},
+        {"model_args": {"num_classes": 10}},
+        {"device": Device(cpus=1)},
+    ):
+        assert ceiling.skip(replace(batches[32], **change)) is None  # type: ignore[arg-type]
+    ceiling.note(ended(batches[8], FULL, "oom"))
+    assert ceiling.skip(batches[16]) is not None
+
+
+def test_a_sweep_stops_when_the_first_trials_fail_alike() -> None:
+    def noted(count: int | None, *failures: Failure | None) -> list[str | None]:
+        fail_fast = plan.FailFast(count)
+        return [fail_fast.note(ended(A, failure)) for failure in failures]
+
+    other, skipped = replace(FULL, message="other"), Failure(kind=plan.SKIPPED, message="skipped")
+    assert (
+        noted(2, FULL, skipped, FULL)[-1] == "fail_fast=2: the first to end failed alike, ResourceExhaustedError: OOM"
+    )
+    assert noted(1, FULL)[-1] is not None
+    assert not any(noted(None, FULL, FULL, FULL))
+    assert not any(noted(2, FULL, other, FULL, FULL))
+    assert not any(noted(2, None, FULL, FULL))
+    assert not any(noted(3, FULL, None, FULL, FULL))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _belongs(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-def _check_mlflow(folder: Path, lines: list[dict[str, Any]]) -> None:
+def _check_mlflow(folder: Path, lines: list[dict[str, Any]], curve: str = "tiny") -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -77,6 +78,7 @@ def _check_mlflow(folder: Path, lines: list[dict[str, Any]]) -> None:
     (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
     children = {r.data.tags["trial_id"]: r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
     assert set(children) == {line["trial_id"] for line in lines}
+    assert len(children) == len(runs) - 1
     for line in lines:
         child = children[line["trial_id"]]
         assert child.data.tags["status"] == line["status"]
@@ -88,8 +90,8 @@ def _check_mlflow(folder: Path, lines: list[dict[str, Any]]) -> None:
             assert [m.value for m in sorted(steps, key=lambda m: m.step)] == pytest.approx(written["step_s"])
             names = {file.path for file in client.list_artifacts(child.info.run_id)}
             assert {"layers.json", "log.txt", "plots"} <= names
-    curve = client.get_metric_history(parent.info.run_id, "tiny/cpu/forward/images_per_s")
-    assert sorted(m.step for m in curve) == [1, 2]
+    points = client.get_metric_history(parent.info.run_id, f"{curve}/cpu/forward/images_per_s")
+    assert sorted({m.step for m in points}) == [1, 2]
 
 
 def test_inline_needs_no_ray_and_one_trial_goes_to_outputs(tmp_path: Path) -> None:
@@ -119,6 +121,12 @@ def test_inline_needs_no_ray_and_one_trial_goes_to_outputs(tmp_path: Path) -> No
         (["protocol=classic", "protocol.target=0.1"], ["protocol has no key 'target'"]),
         (["tracking.sinks=[mlfow]"], ["did you mean 'mlflow'"]),
         (["resume=latest"], ["expected a sweep's folder"]),
+        (["rerun=failed"], ["rerun=failed: expected resume=latest"]),
+        (
+            ["retries=-1", "fail_fast=0", "device.memory_mb=0"],
+            ["retries=-1: ", "fail_fast=0: ", "device.memory_mb=0: "],
+        ),
+        (["-m", "retries=1,2", "model=tiny"], ["retries is the whole sweep's"]),
         (["-m", "hydra.sweep.dir=/proc/sweep", "batch=0"], ["expected a results folder that can be", "batch=0: "]),
         (["nonsense"], ["nonsense"]),
     ],
@@ -135,28 +143,120 @@ def test_bad_input_is_told_at_once_and_nothing_runs(tmp_path: Path, arguments: l
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:
-    arguments = ["-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.hanging", "timeout_s=5", *QUICK]
-    arguments += ["cluster=inline", "tracking=csv"]
+def interrupted(folder: Path, arguments: list[str], after: str, *signals: int) -> tuple[int, str]:
+    """Run a sweep, and send the signals to its whole process group, as a terminal does, after a line of output."""
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=_environment()
+        [*COMMAND, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
+        said = []
         for line in process.stdout:
-            if line.startswith("1/4"):
-                process.send_signal(signal.SIGINT)
+            said.append(line)
+            if line.startswith(after):
                 break
-        rest = process.stdout.read()
-        assert process.wait(60) == 130, rest
+        for number in signals:
+            os.killpg(process.pid, number)
+            time.sleep(0.2)
+        said.append(process.stdout.read())
+        return process.wait(60), "".join(said)
+
+
+def left_in(folder: Path) -> list[str]:
+    """What of the sweep in this folder, Ray's processes included, still runs after five seconds."""
+    _, alive = psutil.wait_procs([p for p in psutil.process_iter() if _belongs(p, folder)], timeout=5)
+    return [str(process) for process in alive]
+
+
+def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:
+    grid = ["-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.hanging", "order=grid", *QUICK]
+    grid += ["timeout_s=6", "calibrate=false", "tracking=csv"]
+    code, said = interrupted(tmp_path, grid, "1/4", signal.SIGINT)
+    assert code == 130, said
+    assert left_in(tmp_path) == []
     sweep = only_sweep(tmp_path)
     before = journal(sweep)
-    assert len(before) == 1
-    assert f"resume={sweep.relative_to(tmp_path)}" in rest
-    done = run(tmp_path, "resume=latest", "cluster=inline", "tracking=csv")
+    assert [line["status"] for line in before] == ["ok"]
+    assert "3 of 4 trials have no result" in said
+    assert f"resume={sweep.relative_to(tmp_path)}" in said
+    assert "Traceback" not in said
+    for name in ("results.csv", "report.html"):
+        assert (sweep / name).stat().st_size > 0, name
+    resuming = ["resume=latest", "cluster=inline", "calibrate=false", "tracking=csv"]
+    code, said = interrupted(tmp_path, resuming, "1/3", signal.SIGTERM)
+    assert code == 130, said
+    assert len(journal(sweep)) == 2
+    done = run(tmp_path, *resuming)
     assert done.returncode == 1, done.stdout + done.stderr
-    after = journal(only_sweep(tmp_path))
+    after = journal(sweep)
     assert after[0] == before[0]
     assert sorted(line["status"] for line in after) == ["ok", "ok", "timeout", "timeout"]
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_second_interrupt_ends_a_sweep_at_once(tmp_path: Path) -> None:
+    grid = ["-m", "model=tiny", "model._target_=null,tests.models.hanging", "calibrate=false", "tracking=none", *QUICK]
+    code, said = interrupted(tmp_path, [*grid, "order=grid"], "1/2", signal.SIGINT, signal.SIGINT)
+    assert code == 130, said
+    assert left_in(tmp_path) == []
+    assert len(journal(only_sweep(tmp_path))) == 1
+
+
+def test_failed_trials_are_run_again_on_request(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    inline = ["cluster=inline", "calibrate=false"]
+    target = ["model._target_=tests.models.failing_once", f"+model.once={once}"]
+    grid = ["-m", "model=tiny", "batch=1,2", "order=grid", *target, *inline, *QUICK]
+    assert run(tmp_path, *grid).returncode == 1
+    assert run(tmp_path, "resume=latest", *inline).returncode == 1
+    sweep = only_sweep(tmp_path)
+    assert [line["status"] for line in journal(sweep)] == ["error", "ok"]
+    again = run(tmp_path, "resume=latest", "rerun=failed", *inline)
+    assert again.returncode == 0, again.stdout + again.stderr
+    lines = journal(sweep)
+    assert [line["status"] for line in lines] == ["error", "ok", "ok"]
+    assert lines[0]["trial_id"] == lines[2]["trial_id"]
+    _check_mlflow(tmp_path, lines[1:], curve="failing_once")
+
+
+def test_a_sweep_stops_when_all_fail_alike(tmp_path: Path) -> None:
+    grid = ["-m", "model=tiny", "batch=1,2,3,4", "model._target_=tests.models.raising", "fail_fast=2"]
+    done = run(tmp_path, *grid, "cluster=inline", "calibrate=false", "tracking=none", *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "fail_fast=2: the first to end failed alike, ValueError: expected a good day" in done.stderr
+    assert "2 of 4 trials have no result" in done.stdout
+    assert len(journal(only_sweep(tmp_path))) == 2
+
+
+def test_a_full_disk_ends_a_sweep_with_a_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        many = ",".join(str(batch) for batch in range(1, 25))
+        arguments = ["cluster=inline", "calibrate=false", "tracking=csv"]
+        done = run(small, "-m", "model=tiny", f"batch={many}", *arguments, *QUICK)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "trials have no result; run them with" in done.stdout
+        sweep = only_sweep(small)
+        kept = journal(sweep)
+        assert 2 < len(kept) < 24
+        assert subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        done = run(small, "resume=latest", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert journal(sweep)[: len(kept)] == kept
+        assert len({line["trial_id"] for line in journal(sweep)}) == len(journal(sweep)) == 24
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
 def test_help_says_what_can_be_set(tmp_path: Path) -> None:

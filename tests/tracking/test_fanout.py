@@ -88,7 +88,9 @@ def test_one_sink_away_does_not_keep_back_the_other(caplog: pytest.LogCaptureFix
     assert batches(there) == [1, 2, 3, 4, 5]
     assert outbox.pending() == [Pending("memory", 5, "memory is away")]
     assert away.calls == ["open"], "it was asked again within the pause"
-    assert [record.message for record in caplog.records] == ["memory is away; results are kept and sent again"]
+    (said,) = [record.message for record in caplog.records]
+    assert said.startswith("memory is away; the sweep goes on")
+    assert "`python tracking/sync.py " in said
     away.away = False
     clock.now = FIRST_PAUSE_S
     outbox.flush()
@@ -231,3 +233,20 @@ def test_preload_is_for_sinks_that_have_it(tmp_path: Path) -> None:
     assert thread is not None
     thread.join(10)
     assert loaded.exists()
+
+
+def test_a_sink_is_told_how_long_it_may_take() -> None:
+    class Patient(Memory):
+        def limit(self, seconds: float) -> None:
+            self.calls.append(f"limit {seconds:g}")
+
+    clock, sink = Clock(), Patient()
+    outbox = Outbox([sink], clock)
+    outbox.open(SWEEP)
+    outbox.write(RESULTS[0])
+    outbox.flush(2.0)
+    assert sink.calls == ["open", "limit 2", "write", "limit 2"]
+    sink.calls.clear()
+    outbox.close(SWEEP, RESULTS[:2])
+    assert sink.calls[:2] == ["limit inf", "write"]
+    assert sink.calls[-1] == "close"

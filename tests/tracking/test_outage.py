@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import requests
 
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
-from tests.tracking.servers import MlflowServer
+from tests.tracking.servers import MlflowServer, wait_until
 from tracking import sync
 from tracking.fanout import Outbox
 from tracking.journal import Journal
@@ -116,7 +116,12 @@ def test_server_killed_within_a_write(mlflow_server: MlflowServer, tmp_path: Pat
     outbox.open(sweep)
     for result in results:
         outbox.write(result)
-    killer = threading.Timer(0.7, mlflow_server.stop)
+
+    def kill() -> None:
+        wait_until(lambda: outbox.pending()[0].results < 28, "the third trial on the server")
+        mlflow_server.stop()
+
+    killer = threading.Thread(target=kill)
     killer.start()
     outbox.flush()
     killer.join()
@@ -152,13 +157,15 @@ def test_server_that_does_not_answer_costs_one_timeout(
 
 
 @contextmanager
-def counting_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
-    """Passes requests on to `target`; yields its own address and the list of what came by."""
+def counting_proxy(target: str, delay_s: Callable[[], float] = lambda: 0.0) -> Iterator[tuple[str, list[str]]]:
+    """Passes requests on to `target`, each after `delay_s()`; yields its own address and the list of what came by."""
     seen: list[str] = []
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def forward(self) -> None:
             seen.append(f"{self.command} {self.path}")
+            ended.wait(delay_s())
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Transfer-Encoding") == "chunked":
                 while size := int(self.rfile.readline(), 16):
@@ -171,7 +178,8 @@ def counting_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
             self.send_header("Content-Length", str(len(answer.content)))
             self.end_headers()
-            self.wfile.write(answer.content)
+            with suppress(ConnectionError):  # Whoever asked may wait no longer.
+                self.wfile.write(answer.content)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 
@@ -179,9 +187,11 @@ def counting_proxy(target: str) -> Iterator[tuple[str, list[str]]]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = False  # at its end it waits for requests under way
         thread = threading.Thread(target=proxy.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{proxy.server_port}", seen
+        ended.set()
         proxy.shutdown()
         thread.join()
 
@@ -210,3 +220,28 @@ def test_few_requests_a_trial(mlflow_server: MlflowServer, tmp_path: Path) -> No
     runs = Runs(mlflow_server.uri, "counted")
     assert set(runs.artifacts(child)) == {"layers.json", "log.txt"}
     assert len(runs.artifacts(child, "plots")) == 2
+
+
+@pytest.mark.parametrize("slow_s", [0.4, 10.0])
+def test_slow_server_keeps_a_sweep_waiting_no_longer_than_the_budget(
+    slow_s: float, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    name = f"slow {slow_s}"
+    sweep, results = planned(tmp_path, mlflow_server.uri, name, count=3)
+    skipped_s, answer_s = Clock(), Clock()
+    with counting_proxy(mlflow_server.uri, answer_s) as (uri, _):
+        outbox = Outbox([MlflowSink(uri, name)], lambda: time.monotonic() + skipped_s())
+        outbox.open(sweep)
+        answer_s.now = slow_s
+        for result in results:
+            outbox.write(result)
+            skipped_s.now += 3600  # whatever pause it made is over
+            began = time.monotonic()
+            outbox.flush(2.0)
+            assert time.monotonic() - began < 3.5
+        (behind,) = outbox.pending()
+        assert behind.results == 3
+        assert "timed out" in behind.reason or "longer than a sweep waits" in behind.reason
+    # The proxy has sent on even what nobody waited for any more: a run without content may be there.
+    assert sync.main([str(tmp_path)]) == 0
+    assert_complete(mlflow_server.uri, name, results)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from PIL import Image
 
 from tests.records import make_result, make_sweep
 from tracking import plots
-from tracking.charts import COLOURS, draw_curves, draw_distributions, seconds_unit
+from tracking.charts import draw_curves, draw_distributions, seconds_unit
 from tracking.curves import Curve, Point, time_curves
 from tracking.record import PASSES, Result
 
@@ -144,38 +142,6 @@ def test_many_distributions_show_the_noisiest() -> None:
 @pytest.mark.parametrize(("seconds", "unit"), [(3e-6, "µs"), (0.02, "ms"), (0.9999, "ms"), (1.0, "s"), (70.0, "s")])
 def test_unit(seconds: float, unit: str) -> None:
     assert seconds_unit([seconds] * 3)[0] == unit
-
-
-def test_steps_are_drawn_fast_and_each_trial_afresh(tmp_path: Path) -> None:
-    noisy = make_result(noise=0.3, steps=400)
-    for result, name in ((noisy, "a.png"), (make_result(steps=1), "b.png"), (noisy, "new/a.png")):
-        plots.draw_steps(result, "forward", tmp_path / name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "new/a.png").read_bytes()
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        plots.draw_steps(noisy, "forward", tmp_path / "a.png")
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.2
-
-
-def test_steps_mark_outliers_and_cut_a_long_first_warm_up(tmp_path: Path) -> None:
-    result = make_result()
-    measured = result.passes["forward"]
-    steps = [*measured.step_s]
-    steps[7] = 0.3
-    odd = replace(measured, step_s=tuple(steps), warmup_s=(50.0, 0.1))
-    plots.draw_steps(replace(result, passes={"forward": odd}), "forward", tmp_path / "odd.png")
-    circle = [int(COLOURS[1][i : i + 2], 16) for i in (1, 3, 5)]
-    assert any(
-        max(abs(a - b) for a, b in zip(circle, colour, strict=True)) < 60 for colour in colours(tmp_path / "odd.png")
-    )
-
-
-def test_a_pass_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
-        plots.draw_steps(make_result(status="oom"), "forward", tmp_path / "x.png")
 
 
 def test_pyplot_stays_out() -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,28 @@ def test_folder_without_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert sync.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"expected a sweep's folder with a plan.json. Received: {tmp_path}\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_plots_and_report_are_made_where_missing_or_old(uri: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    results = planned(folder, {"mlflow": {"uri": uri}}, count=2)
+    hosts = [replace(r, host={"hostname": f"node{i}"}) for i, r in enumerate(results)]
+    with Journal(folder) as journal:
+        journal.append(hosts[0])
+    assert sync.main([str(folder)]) == 0
+    page = folder / "report.html"
+    first = page.read_text()
+    assert "node0" in first
+    assert (folder / "plots" / "time_per_batch_forward.png").stat().st_size > 5000
+    made = page.stat().st_mtime_ns
+    assert sync.main([str(folder)]) == 0
+    assert page.stat().st_mtime_ns == made, "it was written again for nothing"
+    with Journal(folder) as journal:
+        journal.append(hosts[1])
+    assert sync.main([str(folder)]) == 0
+    assert "node0 and node1" in page.read_text()
+    runs = Runs(uri)
+    assert {"report.html", "results.csv", "plan.json"} <= set(runs.artifacts(runs.parent))
+    assert "plots/time_per_batch_forward.png" in runs.artifacts(runs.parent, "plots")
+    assert "node0 and node1" in runs.text(runs.parent, "report.html", tmp_path / "scratch")
+    assert {run.data.tags["host"] for run in runs.children} == {"node0", "node1"}

@@ -1,0 +1,93 @@
+"""Many trials of next to no cost: wall time a trial of this system and of its neighbours, and where ours goes.
+
+This system runs `tiny` (TensorFlow, both passes, a fresh process each, journal, CSV, MLflow on SQLite); the others log
+one number to MLflow on SQLite and do not even import TensorFlow: Ray Tune with its MLflow callback, Hydra's basic
+launcher and, where `--ray-launcher` names a Python that has it, hydra-ray-launcher. All in counts start-up and end.
+
+usage: python benchmarks/throughput.py [--trials 200] [--only ours tune basic] [--ray-launcher PYTHON]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from side_by_side import peer, sweep
+
+PROTOCOL = ["protocol=classic", "protocol.burn_in=1", "protocol.steps=3"]
+PEERS = {
+    "tune": ("Ray Tune + MLflow callback", "ray_tune.py", ()),
+    "basic": ("Hydra basic launcher + MLflow", "hydra_basic.py", ("basic",)),
+    "ray_launcher": ("hydra-ray-launcher + MLflow", "hydra_basic.py", ("ray",)),
+}
+
+
+def ours(trials: int, *overrides: str) -> tuple[float, list[dict[str, Any]]]:
+    batches = ",".join(str(batch) for batch in range(1, trials + 1))
+    with tempfile.TemporaryDirectory() as folder:
+        total_s, results = sweep(Path(folder), "model=tiny", f"batch={batches}", *PROTOCOL, *overrides)
+    if len(results) != trials or any(result["status"] != "ok" for result in results):
+        raise RuntimeError(f"expected {trials} ok trials. Received: {len(results)} results")
+    return total_s, sorted(results, key=lambda result: float(result["started_at"]))
+
+
+def span_s(results: list[dict[str, Any]]) -> float:
+    """From the first trial's start to the last one's end; what a trial waits for its cores comes before its start."""
+    return float(results[-1]["started_at"] + results[-1]["wall_s"] - results[0]["started_at"])
+
+
+def parts(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Median seconds of each part of a trial and of what lies between two."""
+    each: list[dict[str, float]] = []
+    for result in results:
+        phases = {name: seconds for name, seconds in result["phases"].items() if name != "cores"}
+        passes = result["passes"].items()
+        first = {f"{name}: first call": float(figures["first_call_s"]) for name, figures in passes}
+        steps = {f"{name}: steps": sum(figures["warmup_s"]) + sum(figures["step_s"]) for name, figures in passes}
+        known = phases | first | steps
+        each.append(known | {"rest of the process, its end": result["wall_s"] - sum(known.values())})
+    found = {name: statistics.median(trial[name] for trial in each) for name in each[0]}
+    gaps = [
+        after["started_at"] - before["started_at"] - before["wall_s"] for before, after in itertools.pairwise(results)
+    ]
+    return found | {"between trials: Ray, journal, sinks": statistics.median(gaps)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--only", nargs="+", default=["ours", "tune", "basic"], choices=["ours", "tune", "basic"])
+    parser.add_argument("--ray-launcher", metavar="PYTHON")
+    options = parser.parse_args()
+    trials = options.trials
+    rows: dict[str, tuple[float, float]] = {}
+    where: dict[str, float] = {}
+    if "ours" in options.only:
+        total_s, results = ours(trials)
+        rows["this system, tiny"] = total_s, span_s(results)
+        where = parts(results)
+    for name in [*options.only, *(["ray_launcher"] if options.ray_launcher else [])]:
+        if name in PEERS:
+            label, script, arguments = PEERS[name]
+            with tempfile.TemporaryDirectory() as folder:
+                python = options.ray_launcher if name == "ray_launcher" else None
+                told = peer(Path(folder), script, str(trials), folder, *arguments, python=python)
+            rows[label] = told["total_s"], told["trials_s"]
+    base = next(iter(rows.values()))
+    print(f"\n{trials} trials, seconds a trial (ratio to the first row)")
+    print(f"{'':34}{'all in':>18}{'without start-up':>18}")
+    for label, (total_s, trials_s) in rows.items():
+        cells = [f"{s / trials:.3f} ({s / b:.2f})" for s, b in zip((total_s, trials_s), base, strict=True)]
+        print(f"{label:34}{cells[0]:>18}{cells[1]:>18}")
+    if where:
+        print("\nwhere a trial of ours goes, median seconds")
+        for name, seconds in where.items():
+            print(f"{name:38}{seconds:8.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The number that an optimising sweeper is told of a point: one figure of its results, named as in MLflow."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from sweeps.errors import UsageError, nearest
+from tracking.record import PASSES, Measurement, Result
+
+_OF_A_RESULT = {"memory/peak_rss_mb": "peak_rss_mb", "memory/peak_device_mb": "peak_device_mb"}
+_FIGURES = tuple(Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopped="steps").figures(1))
+
+
+def names(passes: Sequence[str] = PASSES) -> list[str]:
+    """What an objective can be called for trials of these passes."""
+    return [f"{name}/{figure}" for name in passes for figure in _FIGURES] + list(_OF_A_RESULT)
+
+
+def problems(objective: str | None, passes: Sequence[str] = PASSES) -> list[str]:
+    """Why trials of these passes cannot have this objective, in words; nothing if they can."""
+    if objective is None or objective in names(passes):
+        return []
+    if objective in names():
+        wanted = objective.partition("/")[0]
+        return [f"objective={objective}: expected {wanted} among passes. Received: passes=[{','.join(passes)}]."]
+    close = nearest(objective, names(passes)) or f" Valid: {', '.join(names(passes))}."
+    return [f"objective={objective}: expected the name of a figure.{close}"]
+
+
+def value(results: Sequence[Result], objective: str) -> float:
+    """The mean of the figure over a point's repeats; NaN when any of them failed or has no such figure.
+
+    A mean over the repeats that happened to live would praise a point that mostly dies. Raises UsageError for an
+    objective that no result has.
+    """
+    if found := problems(objective):
+        raise UsageError(found)
+    figures = [_figure(result, objective) for result in results]
+    return statistics.fmean(figures) if figures else math.nan
+
+
+def _figure(result: Result, objective: str) -> float:
+    if not result.ok:
+        return math.nan
+    figure: float | None
+    if objective in _OF_A_RESULT:
+        figure = getattr(result, _OF_A_RESULT[objective])
+    else:
+        name, _, key = objective.partition("/")
+        found = {str(pass_name): measurement for pass_name, measurement in result.passes.items()}
+        figure = found[name].figures(result.trial.batch)[key] if name in found else None
+    return math.nan if figure is None else figure

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict
+
+from hydra_plugins.trial_launcher import TrialLauncher
+from sweeps import schema, session
+from sweeps.errors import DispatchError
+from tests.records import make_result
+from tracking.record import Result
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+class Answering:
+    """A session that knows the answers."""
+
+    def __init__(self, answers: list[list[Result]]) -> None:
+        self.answers = answers
+        self.batches: list[int] = []
+
+    def run(self, configs: Iterable[DictConfig], folder: str) -> list[list[Result]]:
+        assert folder.startswith("multirun/")
+        self.batches = [config.batch for config in configs]
+        return self.answers
+
+
+@pytest.fixture
+def loader() -> Iterator[HydraContext]:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base=None):
+        yield HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+
+
+def launch(loader: HydraContext, objective: str | None, answers: list[list[Result]]) -> Sequence[JobReturn]:
+    config = loader.config_loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    with open_dict(config):
+        config.objective = objective
+    launcher = TrialLauncher()
+    launcher.setup(hydra_context=loader, task_function=lambda _: None, config=config)
+    answering = Answering(answers)
+    token = session._current.set(answering)  # type: ignore[arg-type]
+    try:
+        done = launcher.launch([["batch=3"], ["batch=5"]], 0)
+    finally:
+        session._current.reset(token)
+    assert answering.batches == [3, 5]
+    return done
+
+
+def test_a_job_returns_its_results(loader: HydraContext) -> None:
+    answers = [[make_result(batch=3)], [make_result(batch=5, status="oom")]]
+    done = launch(loader, None, answers)
+    assert [job.return_value for job in done] == answers
+
+
+def test_a_job_returns_its_objective_and_has_failed_without_one(loader: HydraContext) -> None:
+    good = make_result(batch=3)
+    first, second = launch(loader, "forward/median_s", [[good], [make_result(batch=5, status="oom")]])
+    assert first.return_value == good.passes["forward"].median_s
+    assert second.status == JobStatus.FAILED
+    with pytest.raises(DispatchError, match="batch=5: no forward/median_s to optimise"):
+        _ = second.return_value
