@@ -2,7 +2,7 @@
 
 Pairs of sweeps of the same trial, one after the other; every pair goes through `tracking/compare.py`'s own verdict.
 
-usage: python benchmarks/verdicts.py [--pairs 20] [--repeats 3] [--delayed 5] [--delay 0.05]
+usage: python benchmarks/verdicts.py [--pairs 20] [--repeats 3] [--delayed 3] [--delays 0.05 0.2]
 """
 
 from __future__ import annotations
@@ -47,23 +47,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--delayed", type=int, default=5)
-    parser.add_argument("--delay", type=float, default=0.05, help="as a share of the undelayed step")
+    parser.add_argument("--delayed", type=int, default=3, help="pairs for each delay")
+    parser.add_argument("--delays", type=float, nargs="+", default=[0.05, 0.2], help="as shares of the undelayed step")
     parser.add_argument("--threshold", type=float, default=0.02)
     options = parser.parse_args()
     same: Counter[str] = Counter()
-    slower: Counter[str] = Counter()
     for index in range(options.pairs):
         pairs = pair_up(run(options.repeats), run(options.repeats)).pairs
         show(f"A/A {index + 1}", compare(pairs, options.threshold), same)
-    for index in range(options.delayed):
-        base = run(options.repeats)
-        forward = min(result.passes["forward"].median_s for result in base)
-        os.environ["DELAY_S"] = str(options.delay * forward)
-        new = run(options.repeats)
-        del os.environ["DELAY_S"]
-        show(f"delayed {index + 1}", compare(pair_up(base, new).pairs, options.threshold), slower)
-    print(f"\nA/A: {dict(same)}\ndelayed by {options.delay:.0%}: {dict(slower)}")
+    print(f"A/A: {dict(same)}")
+    for delay in options.delays:
+        slower: Counter[str] = Counter()
+        for index in range(options.delayed):
+            base = run(options.repeats)
+            forward = min(result.passes["forward"].median_s for result in base)
+            os.environ["DELAY_S"] = str(delay * forward)
+            new = run(options.repeats)
+            del os.environ["DELAY_S"]
+            show(f"+{delay:.0%} {index + 1}", compare(pair_up(base, new).pairs, options.threshold), slower)
+        print(f"slower by {delay:.0%}: {dict(slower)}")
 
 
 if __name__ == "__main__":

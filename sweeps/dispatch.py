@@ -207,11 +207,24 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
             configure_logging=True,
             namespace="sweeps",
         )
-        with guarded(_descendants() - others):
+        daemons = _descendants() - others
+        _let_trials_go_first(daemons)
+        with guarded(daemons):
             try:
                 yield
             finally:
                 ray.shutdown()
+
+
+def _let_trials_go_first(pids: set[int]) -> None:
+    """Let these processes run only where nothing else wants to: Ray's housekeeping otherwise takes 2% of two cores.
+
+    That is felt as 3% in every step, because a parallel step is as slow as its slowest thread. What they start later,
+    workers among it, runs as usual.
+    """
+    for task in (task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")):
+        with contextlib.suppress(OSError):  # it has ended, or the system does not let us
+            os.sched_setscheduler(int(task.name), os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def _descendants() -> set[int]:

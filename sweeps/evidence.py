@@ -20,7 +20,8 @@ class Watch:
     def stop(self) -> dict[str, float]:
         """Shares of the cores' time over the watched seconds, and counts.
 
-        `others_share`: the cores' time that other processes and interrupts had; `steal_share`: time that the hypervisor
+        `others_share`: the cores' time that other processes and interrupts had; `others_cores`: how many cores of the
+        whole machine others kept busy on average; `steal_share`: time that the hypervisor
         gave to another machine; `wait_s`: seconds that threads of this process were ready to run and did not;
         `swapped_pages`, `major_faults`; `mhz_before` and `mhz_after` where the machine tells. Shares come from ticks of
         10 ms: over less than a second they are coarse.
@@ -30,6 +31,7 @@ class Watch:
         core_s = change["wall_s"] * len(self._cores)
         found = {
             "others_share": max(0.0, change["busy_s"] - change["own_s"]) / core_s,
+            "others_cores": max(0.0, change["machine_s"] - change["own_s"]) / change["wall_s"],
             "steal_share": change["steal_s"] / core_s,
             "wait_s": change["wait_s"],
             "wall_s": change["wall_s"],
@@ -44,11 +46,13 @@ class Watch:
 
     def _counters(self) -> dict[str, float]:
         busy_s, steal_s = _cores_time(self._cores)
+        machine_s, _ = _cores_time(range(os.cpu_count() or 1))
         paging = dict(line.split() for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines())
         own = os.times()
         return {
             "wall_s": time.perf_counter(),
             "busy_s": busy_s,
+            "machine_s": machine_s,
             "steal_s": steal_s,
             "own_s": own.user + own.system,
             "wait_s": sum(_waited_ns()) / 1e9,

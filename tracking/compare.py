@@ -29,7 +29,17 @@ from tracking.journal import Journal, JournalError
 from tracking.mlflow_source import SourceError, read_mlflow
 from tracking.record import Result
 from tracking.show import find
-from tracking.verdicts import Comparison, Pairs, Verdict, compare, differing_fields, lost, pair_up, unlike_facts
+from tracking.verdicts import (
+    SWEEP_NOISE,
+    Comparison,
+    Pairs,
+    Verdict,
+    compare,
+    differing_fields,
+    lost,
+    pair_up,
+    unlike_facts,
+)
 
 STYLES: dict[Verdict, str] = {"SLOWER": "bold red", "FASTER": "bold green", "SAME": "", "UNDECIDED": "yellow"}
 
@@ -57,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CompareError, JournalError, SourceError) as error:
         complaints.print(Text(str(error)))
         return 2
-    comparisons = compare(pairs.pairs, options.threshold)
+    comparisons = compare(pairs.pairs, options.threshold, options.sweep_noise)
     _print(console, pairs, comparisons, options.threshold)
     if comparisons:
         # Here, because it imports matplotlib.
@@ -81,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("new", metavar="NEW", help="the same, for what is compared with it")
     parser.add_argument(
         "--threshold", type=_share, default=0.02, help="the smallest difference that matters, as a share (0.02)"
+    )
+    parser.add_argument(
+        "--sweep-noise",
+        type=_share,
+        default=SWEEP_NOISE,
+        help="how much this machine's level varies from sweep to sweep, as a share; benchmarks/noise_floor.py (0.025)",
     )
     parser.add_argument("--fail-on", choices=["slower"], help="exit 3 when a trial is slower or fails in NEW")
     parser.add_argument(

@@ -17,6 +17,8 @@ SHORTEST_S = 0.3
 """Timed seconds below which the kernel's ticks say nothing about shares."""
 WAIT_SHARE = 0.01
 """Share of the timed seconds that the trial's threads may spend ready to run and not running."""
+NEIGHBOURS = 0.25
+"""Busy cores beside the trial's own above which shared caches, memory and clocks are felt."""
 STEAL_SHARE = 0.02
 FREQUENCY_CHANGE = 0.05
 FEWEST_STEPS = 6
@@ -51,6 +53,8 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         # Others on a core that the trial left idle take nothing from it: its threads must have waited, too.
         if evidence["others_share"] > OTHERS_SHARE and evidence["wait_s"] > WAIT_SHARE * evidence["wall_s"]:
             yield f"contention: others had {evidence['others_share']:.0%} of the cores"
+        elif evidence.get("others_cores", 0.0) > NEIGHBOURS:
+            yield f"neighbours: others kept {evidence['others_cores']:.1f} cores of the machine busy"
         if evidence["steal_share"] > STEAL_SHARE:
             yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
     if evidence.get("swapped_pages", 0) > 0:

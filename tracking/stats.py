@@ -213,6 +213,7 @@ def ratio_interval(
     seed: int = 0,
     apart: float = 0.0,
     run_noise: float = RUN_NOISE,
+    sweep_noise: float = 0.0,
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> Ratio:
@@ -224,8 +225,9 @@ def ratio_interval(
     pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks where
     the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). One run a side cannot show how much runs differ: they are then
     assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `run_noise`.
-    `apart` is for sides measured at different times: how much the machine's state differs from one to the other, as a
-    share of the spread between runs.
+    `apart` and `sweep_noise` are for sides measured at different times: how much the machine's state differs from one
+    to the other, as a share of the spread between runs, and at least as a share of the step time itself. The latter is
+    a known deviation, so it takes the normal quantile.
 
     Raises ValueError for an empty side or run, or a time that is not positive.
     """
@@ -249,7 +251,10 @@ def ratio_interval(
         variance += max(between / len(side), steps) if freedom else between + steps
         variance += apart**2 * between
     centre = float(middles[1].mean() - middles[0].mean())
-    reach = math.sqrt(variance) * _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence)
+    reach = math.hypot(
+        math.sqrt(variance) * _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence),
+        math.sqrt(2) * sweep_noise * NormalDist().inv_cdf((1 + confidence) / 2),
+    )
     return Ratio(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach))
 
 

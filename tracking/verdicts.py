@@ -24,6 +24,8 @@ _IGNORED_FACTS = {"hostname", "memory_gb", "numpy", "ray", "mlflow", "hydra_core
 _DRIVER_FACTS = ("git", "tracking", "cluster", "user")
 SWEEPS_APART = 0.5
 """How much a machine's state differs between two sweeps, as a share of the spread between the runs of one."""
+SWEEP_NOISE = 0.025
+"""Relative standard deviation of a machine's level from one sweep to the next, assumed unless it was measured."""
 DOUBTED_RUN_NOISE = 0.2
 """Least spread between runs, as a share, assumed of single runs when one of them has reasons to doubt its figures."""
 
@@ -102,7 +104,9 @@ def unlike_facts(pairs: Iterable[Pair]) -> dict[str, tuple[str, str]]:
     return dict(sorted(unlike.items()))
 
 
-def compare(pairs: Iterable[Pair], threshold: float, seed: int = 0) -> list[Comparison]:
+def compare(
+    pairs: Iterable[Pair], threshold: float, sweep_noise: float = SWEEP_NOISE, seed: int = 0
+) -> list[Comparison]:
     """A verdict on every pass that both sides of a pair measured."""
     found = []
     for pair in pairs:
@@ -112,7 +116,7 @@ def compare(pairs: Iterable[Pair], threshold: float, seed: int = 0) -> list[Comp
             if old and recent:
                 doubted = any(result.quality for result in (*pair.base, *pair.new))
                 noise = DOUBTED_RUN_NOISE if doubted else RUN_NOISE
-                ratio = ratio_interval(old, recent, seed, SWEEPS_APART, noise)
+                ratio = ratio_interval(old, recent, seed, SWEEPS_APART, noise, sweep_noise)
                 found.append(
                     Comparison(
                         pair=pair,

@@ -58,7 +58,7 @@ def test_trials_of_all_cores_run_one_at_a_time(context: dispatch.Context) -> Non
 def test_trials_of_one_core_run_side_by_side_on_cores_of_their_own(context: dispatch.Context) -> None:
     if NODE.cpus < 2:
         pytest.skip("needs two cores")
-    one_core = trials(2, device=Device(cpus=1), protocol=Classic(burn_in=1, steps=4000))
+    one_core = trials(2, device=Device(cpus=1), protocol=Classic(burn_in=1, steps=20_000))
     results = list(dispatch.on_ray(one_core, context))
     spans = [(r.started_at, r.started_at + r.wall_s) for r in results]
     assert max(start for start, _ in spans) < min(end for _, end in spans)

@@ -57,6 +57,7 @@ def test_a_busy_loop_on_the_same_core_is_seen(core: int, busy_loop: None) -> Non
     evidence = watched(core)
     assert evidence["others_share"] > 0.3
     assert evidence["wait_s"] > 0.5
+    assert evidence["others_cores"] > 0.3
 
 
 @pytest.fixture

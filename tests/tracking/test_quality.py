@@ -11,6 +11,7 @@ from tracking.record import Measurement, Result
 QUIET = {
     "wall_s": 3.0,
     "others_share": 0.004,
+    "others_cores": 0.01,
     "wait_s": 0.001,
     "steal_share": 0.0,
     "swapped_pages": 0.0,
@@ -37,6 +38,7 @@ def test_a_quiet_trial_is_good() -> None:
     ("result", "reason"),
     [
         (measured(others_share=0.2, wait_s=0.6), "contention: others had 20% of the cores (forward)"),
+        (measured(others_cores=1.02), "neighbours: others kept 1.0 cores of the machine busy (forward)"),
         (measured(steal_share=0.1), "contention: the hypervisor took 10% of the cores (forward)"),
         (measured(swapped_pages=12.0), "swapping: 12 pages (forward)"),
         (measured(throttles=3.0), "throttling: 3 times (forward)"),
