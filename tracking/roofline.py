@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tracking.charts import COLOURS
 from tracking.names import series_names
@@ -53,7 +53,9 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
     figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
     xs = [dense for points in lines.values() for _, dense, _ in points]
-    left, right = min(xs) / 3, max(max(xs), *(peak / copy for peak, copy in roofs.values())) * 3
+    ridges = [peak / copy for peak, copy in roofs.values()]
+    left, right = min(*xs, *ridges) / 2, max(*xs, *ridges) * 2
+    lowest = min(rate for points in lines.values() for *_, rate in points)
     for name, (peak, copy) in roofs.items():
         ridge = peak / copy
         axes.plot((left, ridge, right), (left * copy, peak, peak), color=_GREY, linewidth=1.4, zorder=1)
@@ -76,7 +78,10 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(left, right)
+    floor = min(lowest, *(left * copy for _, copy in roofs.values()))
+    axes.set_ylim(floor / 1.5, 2 * max(peak for peak, _ in roofs.values()))
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel("operations a byte")
