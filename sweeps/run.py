@@ -43,7 +43,7 @@ def main() -> int:
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
     running = session.Session(terminal, interrupts)
     try:
-        with running:
+        with terminal.telling("tracking"), running:
             command()
     except UsageError as error:
         terminal.problems(error.problems)

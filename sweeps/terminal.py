@@ -30,7 +30,7 @@ _FILE_WIDTH = 140
 
 
 class _Told(logging.Handler):
-    """Shows what the sinks say of themselves as warnings of ours, so that they do not break into the display."""
+    """Hands warnings to the terminal, so that they do not break into its display."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -61,9 +61,6 @@ class Terminal:
             TextColumn("{task.fields[left]}"),
         )
         self._log: Callable[[Trial], Path]
-        log = logging.getLogger("tracking")
-        log.handlers = [_Told(self.warn)]
-        log.propagate = False
 
     def problems(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
@@ -71,6 +68,18 @@ class Terminal:
 
     def warn(self, sentence: str) -> None:
         self._err.print(f"[bold yellow]warning:[/] {escape(redact(sentence))}", soft_wrap=True)
+
+    @contextlib.contextmanager
+    def telling(self, logger: str) -> Iterator[None]:
+        """Show the warnings of a logger as warnings of ours while the body runs."""
+        log, told = logging.getLogger(logger), _Told(self.warn)
+        propagate, log.propagate = log.propagate, False
+        log.addHandler(told)
+        try:
+            yield
+        finally:
+            log.removeHandler(told)
+            log.propagate = propagate
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:

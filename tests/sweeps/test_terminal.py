@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ from sweeps.devices import Node
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tests.records import make_result, make_sweep
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def recorder(tmp_path: Path) -> Recorder:
 def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().plan(recorder, recorder.sweep.trials[2:], Node(cpus=2, gpus=1))
     told = capsys.readouterr().out
-    assert "3 planned, 1 without a result" in told
+    assert "3 planned, 1 to run" in told
     assert "vgg16" in told
     assert "1, 2, 4" in told
     assert "(2 cores, 1 GPU)" in told
@@ -52,6 +58,14 @@ def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, caps
     assert "vgg16 b=1" in told
     assert "1 of 3 trials have no result" in told
     assert f"resume={recorder.sweep.folder}" in told
+
+
+def test_what_the_sinks_say_is_told_while_the_sweep_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("tracking.fanout")
+    with Terminal().telling("tracking"):
+        log.warning("MLflow is away")
+    log.warning("nobody listens")
+    assert capsys.readouterr().err == "warning: MLflow is away\n"
 
 
 def test_problems_and_warnings_go_to_standard_error_without_passwords(capsys: pytest.CaptureFixture[str]) -> None:
