@@ -26,6 +26,8 @@ Precision = Literal["float32", "bfloat16", "float16", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Compile = Literal["graph", "xla", "eager"]
 COMPILES: tuple[Compile, ...] = get_args(Compile)
+Layout = Literal["channels_last", "channels_first"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class FormatError(ValueError):
@@ -47,6 +49,14 @@ class Device:
     """Custom Ray resources, by name."""
     memory_mb: int | None = None
     """Resident memory at which the trial is ended; None: as much as there is."""
+    gpu_memory_mb: int | None = None
+    """Hard limit of TensorFlow's memory on each GPU; None: it grows as needed."""
+    accelerator: str | None = None
+    """Ray accelerator type that the node must have, e.g. `H100`."""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    """Ray node labels that the node must have."""
+    exclusive_node: bool = False
+    """No other trial runs on the node meanwhile."""
 
     @property
     def label(self) -> str:
@@ -60,6 +70,10 @@ class Device:
             words.append(f"{self.gpus} gpus")
         if self.memory_mb is not None:
             words.append(f"{self.memory_mb} mb")
+        if self.gpu_memory_mb is not None:
+            words.append(f"{self.gpu_memory_mb} mb a gpu")
+        if self.exclusive_node:
+            words.append("alone")
         return " ".join(words)
 
 
@@ -91,6 +105,17 @@ Protocol = Classic | Adaptive
 PROTOCOLS: Mapping[str, type[Classic] | type[Adaptive]] = {"classic": Classic, "adaptive": Adaptive}
 
 
+_LATER: Mapping[str, Any] = {"layout": "channels_last"}
+_LATER_DEVICE: Mapping[str, Any] = {
+    "memory_mb": None,
+    "gpu_memory_mb": None,
+    "accelerator": None,
+    "node_labels": {},
+    "exclusive_node": False,
+}
+"""Fields that came later, with the values at which a trial keeps the id from before there were such."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One point of a sweep's grid: everything that affects the number, and `timeout_s`, which only ends it."""
@@ -108,6 +133,8 @@ class Trial:
     protocol: Protocol = field(default_factory=Adaptive)
     task: str = "benchmark"
     task_args: Mapping[str, Any] = field(default_factory=dict)
+    layout: Layout = "channels_last"
+    """Order of the axes inside the net; images are given channels last either way."""
     seed: int = 0
     repeat: int = 0
     timeout_s: float | None = None
@@ -117,8 +144,10 @@ class Trial:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
         identity = self.to_json()
         del identity["timeout_s"]
-        if self.device.memory_mb is None:  # as in the ids from before there was such a limit
-            del identity["device"]["memory_mb"]
+        for part, later in ((identity, _LATER), (identity["device"], _LATER_DEVICE)):
+            for key, default in later.items():
+                if part[key] == default:
+                    del part[key]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
@@ -235,6 +264,10 @@ class Result:
     """Facts about the machine, the cores and GPUs used, and the libraries' versions."""
     passes: Mapping[Pass, Measurement] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the task found beside times, by MLflow key, e.g. `val/accuracy`."""
+    curves: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """Histories of such figures: (step, value) by MLflow key, e.g. `train/loss` over epochs."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the trial outside the passes: fork, setup, build."""
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -279,6 +312,9 @@ class Result:
             Layer(**(row | {"output_shape": tuple(row["output_shape"])})) for row in values["layers"]
         )
         values["quality"] = tuple(values["quality"])
+        values["curves"] = {
+            key: tuple((step, value) for step, value in points) for key, points in values.get("curves", {}).items()
+        }
         values["error"] = values["error"] and Failure(**values["error"])
         return cls(**values)
 

@@ -52,6 +52,12 @@ def test_a_trial_is_frozen() -> None:
         {"task": "classify"},
         {"seed": 1},
         {"repeat": 1},
+        {"layout": "channels_first"},
+        {"device": Device(memory_mb=512)},
+        {"device": Device(gpu_memory_mb=512)},
+        {"device": Device(accelerator="H100")},
+        {"device": Device(node_labels={"rack": "a"})},
+        {"device": Device(exclusive_node=True)},
     ],
 )
 def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> None:
@@ -60,7 +66,7 @@ def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> No
 
 def test_every_field_but_the_time_limit_is_in_the_id() -> None:
     tested = {"model", "batch", "model_args", "target", "weights", "device", "precision", "compile", "passes"}
-    tested |= {"protocol", "task", "task_args", "seed", "repeat"}
+    tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout"}
     assert {field.name for field in fields(Trial)} - tested == {"timeout_s"}
     assert replace(TRIAL, timeout_s=5.0).trial_id == TRIAL.trial_id
 
