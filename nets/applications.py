@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from nets.layout import image_shape
+
 
 def application(name: str, num_classes: int = 1000, image_size: int | None = None, **args: Any) -> keras.Model:
     """keras.applications' model `name` at its own input size or at `image_size`; other arguments are the model's own.
@@ -15,12 +17,14 @@ def application(name: str, num_classes: int = 1000, image_size: int | None = Non
     timed on plain numbers like every other; that of the first EfficientNet is built in and stays.
     """
     make = getattr(keras.applications, name)
-    args |= {"weights": None, "classes": num_classes, "classifier_activation": None, "name": name}
+    args |= {"weights": None, "classes": num_classes, "classifier_activation": None}
+    if not name.startswith("EfficientNetV2"):  # these look their blocks up by it
+        args["name"] = name
     if "include_preprocessing" in inspect.signature(make).parameters:
         args["include_preprocessing"] = False
     if image_size is not None:
-        return make(input_shape=(image_size, image_size, 3), **args)
+        return make(input_shape=image_shape(image_size), **args)
     model = make(**args)
     if None in model.input_shape[1:]:  # MobileNetV3 takes any size; its paper's is 224
-        model = make(input_shape=(224, 224, 3), **args)
+        model = make(input_shape=image_shape(224), **args)
     return model

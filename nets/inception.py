@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from nets.layout import channel_axis, image
+
 MIN_IMAGE_SIZE = 75
 """Smallest image that leaves Mixed_7a one pixel."""
 
@@ -39,7 +41,7 @@ class InceptionV3(keras.Model):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """As a functional model has it: batch (None), height, width, channels."""
+        """As a functional model has it: batch (None), then the image in Keras' order of axes."""
         shape: tuple[int | None, ...] = self.trunk.input_shape
         return shape
 
@@ -55,8 +57,8 @@ class InceptionV3(keras.Model):
 
 def _trunk(num_classes: int, image_size: int, keep_prob: float) -> keras.Model:
     """-> logits `[batch, num_classes]` and Mixed_6e `[batch, 17, 17, 768]` at 299, the auxiliary head's input."""
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = _conv(image, "Conv2d_1a_3x3", 32, 3, strides=2, padding="valid")
+    inputs = image(image_size)
+    x = _conv(inputs, "Conv2d_1a_3x3", 32, 3, strides=2, padding="valid")
     x = _conv(x, "Conv2d_2a_3x3", 32, 3, padding="valid")
     x = _conv(x, "Conv2d_2b_3x3", 64, 3)
     x = layers.MaxPooling2D(3, strides=2, name="MaxPool_3a_3x3")(x)
@@ -75,16 +77,16 @@ def _trunk(num_classes: int, image_size: int, keep_prob: float) -> keras.Model:
     x = layers.GlobalAveragePooling2D(name="AvgPool_1a_8x8")(x)
     x = layers.Dropout(1 - keep_prob, name="Dropout_1b")(x)
     logits = layers.Dense(num_classes, kernel_initializer=_truncated_normal(0.1), name="Logits")(x)
-    return keras.Model(image, [logits, mixed_6e], name="InceptionV3")
+    return keras.Model(inputs, [logits, mixed_6e], name="InceptionV3")
 
 
 def _auxiliary_head(shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Mixed_6e -> logits `[batch, num_classes]`. Kernels shrink with images under 299, where 17x17 is not reached."""
     features = keras.Input(shape, name="Mixed_6e")
-    pool = min(5, shape[0])
+    pool = min(5, shape[1])
     x = layers.AveragePooling2D(pool, strides=3, name="AuxLogits.AvgPool_1a_5x5")(features)
     x = _conv(x, "AuxLogits.Conv2d_1b_1x1", 128, 1)
-    x = _conv(x, "AuxLogits.Conv2d_2a_5x5", 768, min(5, x.shape[1]), padding="valid", stddev=0.01)
+    x = _conv(x, "AuxLogits.Conv2d_2a_5x5", 768, min(5, x.shape[2]), padding="valid", stddev=0.01)
     x = layers.GlobalAveragePooling2D(name="AuxLogits.SpatialSqueeze")(x)
     logits = layers.Dense(num_classes, kernel_initializer=_truncated_normal(0.001), name="AuxLogits.Logits")(x)
     return keras.Model(features, logits, name="AuxLogits")
@@ -99,7 +101,7 @@ def _mixed_5(x: Any, name: str, pooled: int) -> Any:
         _branch(x, f"{name}.Branch_2", ("Conv2d_0a_1x1", 64, 1), ("Conv2d_0b_3x3", 96, 3), ("Conv2d_0c_3x3", 96, 3)),
         _pooled_branch(x, f"{name}.Branch_3", pooled),
     ]
-    return layers.Concatenate(name=name)(branches)
+    return layers.Concatenate(channel_axis(), name=name)(branches)
 
 
 def _mixed_6a(x: Any) -> Any:
@@ -110,7 +112,7 @@ def _mixed_6a(x: Any) -> Any:
         _conv(branch_1, "Mixed_6a.Branch_1.Conv2d_1a_1x1", 96, 3, strides=2, padding="valid"),
         layers.MaxPooling2D(3, strides=2, name="Mixed_6a.Branch_2.MaxPool_1a_3x3")(x),
     ]
-    return layers.Concatenate(name="Mixed_6a")(branches)
+    return layers.Concatenate(channel_axis(), name="Mixed_6a")(branches)
 
 
 def _mixed_6(x: Any, name: str, width: int) -> Any:
@@ -135,7 +137,7 @@ def _mixed_6(x: Any, name: str, width: int) -> Any:
         ),
         _pooled_branch(x, f"{name}.Branch_3", 192),
     ]
-    return layers.Concatenate(name=name)(branches)
+    return layers.Concatenate(channel_axis(), name=name)(branches)
 
 
 def _mixed_7a(x: Any) -> Any:
@@ -153,7 +155,7 @@ def _mixed_7a(x: Any) -> Any:
         _conv(branch_1, "Mixed_7a.Branch_1.Conv2d_1a_3x3", 192, 3, strides=2, padding="valid"),
         layers.MaxPooling2D(3, strides=2, name="Mixed_7a.Branch_2.MaxPool_1a_3x3")(x),
     ]
-    return layers.Concatenate(name="Mixed_7a")(branches)
+    return layers.Concatenate(channel_axis(), name="Mixed_7a")(branches)
 
 
 def _mixed_7(x: Any, name: str) -> Any:
@@ -169,7 +171,7 @@ def _mixed_7(x: Any, name: str) -> Any:
         _branch(branch_2, f"{name}.Branch_2", ("Conv2d_0d_3x1", 384, (3, 1))),
         _pooled_branch(x, f"{name}.Branch_3", 192),
     ]
-    return layers.Concatenate(name=name)(branches)
+    return layers.Concatenate(channel_axis(), name=name)(branches)
 
 
 def _branch(x: Any, name: str, *steps: Step) -> Any:
@@ -202,7 +204,9 @@ def _conv(
         kernel_initializer=_truncated_normal(stddev),
         name=name,
     )
-    x = layers.BatchNormalization(momentum=0.9997, epsilon=0.001, scale=False, name=f"{name}.norm")(conv(x))
+    x = layers.BatchNormalization(channel_axis(), momentum=0.9997, epsilon=0.001, scale=False, name=f"{name}.norm")(
+        conv(x)
+    )
     return layers.ReLU(name=f"{name}.relu")(x)
 
 

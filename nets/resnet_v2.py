@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from nets.layout import channel_axis, image
+
 WIDTHS = (64, 128, 256, 512)
 """Bottleneck filters of the four blocks; a block's output is four times as deep."""
 
@@ -36,8 +38,8 @@ def resnet_v2_200(num_classes: int = 1000, image_size: int = 224) -> keras.Model
 
 def _resnet_v2(name: str, units: tuple[int, ...], num_classes: int, image_size: int) -> keras.Model:
     """`units` are the numbers of units of the four blocks; all but the last block end with a unit of stride 2."""
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = _conv(image, 64, 7, "conv1", strides=2)
+    inputs = image(image_size)
+    x = _conv(inputs, 64, 7, "conv1", strides=2)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
     for block, (count, width) in enumerate(zip(units, WIDTHS, strict=True), start=1):
         for unit in range(1, count + 1):
@@ -46,14 +48,14 @@ def _resnet_v2(name: str, units: tuple[int, ...], num_classes: int, image_size: 
     x = _norm_relu(x, "postnorm")
     x = layers.GlobalAveragePooling2D(name="pool5")(x)
     logits = layers.Dense(num_classes, kernel_initializer=_he_normal(), name="logits")(x)
-    return keras.Model(image, logits, name=name)
+    return keras.Model(inputs, logits, name=name)
 
 
 def _bottleneck(x: Any, width: int, strides: int, name: str) -> Any:
     """1x1, 3x3 and 1x1 convolutions beside a shortcut, which is a projection where the depth changes."""
     depth = 4 * width
     preact = _norm_relu(x, f"{name}.preact")
-    if x.shape[-1] != depth:
+    if x.shape[channel_axis()] != depth:
         shortcut = _conv(preact, depth, 1, f"{name}.shortcut", strides)
     elif strides > 1:
         shortcut = layers.MaxPooling2D(1, strides=strides, name=f"{name}.shortcut")(x)
@@ -90,7 +92,7 @@ def _conv(x: Any, filters: int, size: int, name: str, strides: int = 1, use_bias
 
 
 def _norm_relu(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(momentum=0.997, epsilon=1e-5, name=name)(x)
+    x = layers.BatchNormalization(channel_axis(), momentum=0.997, epsilon=1e-5, name=name)(x)
     return layers.ReLU(name=f"{name}.relu")(x)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from nets.layout import image
+
 
 def tiny(num_classes: int = 10, image_size: int = 8) -> keras.Model:
     """One convolution, one pool, one dense layer: `[batch, image_size, image_size, 3]` -> `[batch, num_classes]`."""
-    image = keras.Input((image_size, image_size, 3), name="image")
-    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv1")(image)
+    inputs = image(image_size)
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv1")(inputs)
     x = layers.GlobalAveragePooling2D(name="pool1")(x)
-    return keras.Model(image, layers.Dense(num_classes, name="logits")(x), name="tiny")
+    return keras.Model(inputs, layers.Dense(num_classes, name="logits")(x), name="tiny")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -22,6 +22,8 @@ from sweeps.devices import Node
 from sweeps.errors import nearest
 
 ComposeError = (HydraException, OmegaConfBaseException)
+_REQUIRED = ("task.images", "task.data")
+"""Keys without which no other key of their group makes sense: they are given along with each."""
 
 
 class Composer:
@@ -74,16 +76,17 @@ def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> lis
                 found.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
         groups = [override for override in parsed if loader.get_group_options(override.key_or_group)]
         values = [override for override in parsed if override not in groups]
+        required = {o.key_or_group: next(_points(o)) for o in values if o.key_or_group in _REQUIRED}
         choices: dict[str, list[str]] = {}
         for override in groups:
             for text in _points(override):
-                if problem := _problem([], text, override, loader, nodes):
+                if problem := _problem([], text, override, loader, nodes, required):
                     found.append(problem)
                 else:
                     choices.setdefault(override.key_or_group, []).append(text)
         for override in values:
             for text in _points(override):
-                tried = (_problem(base, text, override, loader, nodes) for base in _bases(choices, override))
+                tried = (_problem(base, text, override, loader, nodes, required) for base in _bases(choices, override))
                 found += filter(None, tried)
     return list(dict.fromkeys(line for problem in found for line in problem.splitlines()))
 
@@ -104,16 +107,33 @@ def _bases(choices: dict[str, list[str]], override: Override) -> list[list[str]]
     return [[*first, text] for text in choices[own]] if own in choices else [first]
 
 
-def _problem(base: list[str], text: str, override: Override, loader: ConfigLoader, nodes: Sequence[Node]) -> str | None:
+def _problem(
+    base: list[str],
+    text: str,
+    override: Override,
+    loader: ConfigLoader,
+    nodes: Sequence[Node],
+    required: Mapping[str, str],
+) -> str | None:
     try:
         cfg = compose("config", [*base, text])
     except ComposeError as error:
         return _sentence(text, override, error, loader, compose("config", base))
+    lacking = [given for key, given in required.items() if key != override.key_or_group and _takes(cfg, key)]
+    try:
+        cfg = compose("config", [*base, text, *lacking])
+    except ComposeError:
+        return None  # what is lacking is wrong itself, and is told of
     try:
         trial, found = schema.read(cfg)
         return "\n".join([*found, *plan.problems([trial], nodes)]) or None
     except ComposeError as error:
         return f"{text}: {_first_line(error)}"
+
+
+def _takes(cfg: DictConfig, key: str) -> bool:
+    group, _, leaf = key.partition(".")
+    return leaf in cfg[group]
 
 
 def _sentence(text: str, override: Override, error: Exception, loader: ConfigLoader, cfg: DictConfig) -> str:

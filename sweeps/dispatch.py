@@ -61,29 +61,41 @@ def log_of(trial: Trial, folder: Path) -> Path:
 
 
 class LastingServer:
-    """The fork server of this machine; `address` starts another one when it was lost."""
+    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost."""
 
     def __init__(self) -> None:
-        self._server = ForkServer()
+        self._server: ForkServer | None = None
+        self._ready = False
 
-    def wait_ready(self) -> None:
-        self._server.wait_ready()
+    def start(self) -> None:
+        """Start the server unless it has been started; it is ready seconds later."""
+        if self._server is None:
+            self._server, self._ready = ForkServer(), False
 
     def address(self) -> str:
-        """Where a fork server listens now. Raises DispatchError when a new one cannot be started."""
-        try:
-            connect(self._server.address).close()
-        except DispatchError:
-            self._server.close()
-            self._server = ForkServer()
+        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started."""
+        if self._server is not None and self._ready:
+            try:
+                connect(self._server.address).close()
+            except DispatchError:
+                self._close()
+        self.start()
+        assert self._server is not None
+        if not self._ready:
             self._server.wait_ready()
+            self._ready = True
         return self._server.address
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def __enter__(self) -> LastingServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
+        self._close()
 
 
 def inline(trials: Sequence[Trial], context: Context) -> Results:

@@ -116,6 +116,8 @@ def main(address: str) -> None:
     # first graph starts a thread of TensorFlow's, which would be missing in the children.
     importlib.import_module("nets").check("tiny", {})
     importlib.import_module("sweeps.host").facts()
+    # A child ends without clean-up, and TensorFlow leaves a file for every function it converts: here they go with us.
+    tempfile.tempdir = str(Path(address).parent)
     gc.collect()
     gc.freeze()  # the children's collector need not walk, and so copy, what was imported
     listener = socket.socket(socket.AF_UNIX)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sweeps import trial_folder
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
 from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
@@ -38,6 +39,7 @@ def run_trial(
     facts: dict[str, Any] = {}
     failed: tuple[Status, Failure] | None = None
     pid, exit_status = 0, None
+    env = {**env, **trial_folder.environment(log.parent)}
     call = Call(function="sweeps.tasks:run", argument=trial, cores=cores, env=env, log=str(log))
     limits: _Limits | None = _Limits(trial, started)
     try:

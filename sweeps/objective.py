@@ -7,25 +7,28 @@ import statistics
 from collections.abc import Sequence
 
 from sweeps.errors import UsageError, nearest
+from sweeps.tasks import METRICS
 from tracking.record import PASSES, Measurement, Result
 
 _OF_A_RESULT = {"memory/peak_rss_mb": "peak_rss_mb", "memory/peak_device_mb": "peak_device_mb"}
 _FIGURES = tuple(Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopped="steps").figures(1))
 
 
-def names(passes: Sequence[str] = PASSES) -> list[str]:
-    """What an objective can be called for trials of these passes."""
+def names(passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
+    """What an objective can be called for trials of this task and, where it times them, of these passes."""
+    if task in METRICS:
+        return list(METRICS[task])
     return [f"{name}/{figure}" for name in passes for figure in _FIGURES] + list(_OF_A_RESULT)
 
 
-def problems(objective: str | None, passes: Sequence[str] = PASSES) -> list[str]:
-    """Why trials of these passes cannot have this objective, in words; nothing if they can."""
-    if objective is None or objective in names(passes):
+def problems(objective: str | None, passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
+    """Why trials of this task and these passes cannot have this objective, in words; nothing if they can."""
+    if objective is None or objective in names(passes, task):
         return []
-    if objective in names():
+    if task not in METRICS and objective in names():
         wanted = objective.partition("/")[0]
         return [f"objective={objective}: expected {wanted} among passes. Received: passes=[{','.join(passes)}]."]
-    close = nearest(objective, names(passes)) or f" Valid: {', '.join(names(passes))}."
+    close = nearest(objective, names(passes, task)) or f" Valid: {', '.join(names(passes, task))}."
     return [f"objective={objective}: expected the name of a figure.{close}"]
 
 
@@ -35,8 +38,8 @@ def value(results: Sequence[Result], objective: str) -> float:
     A mean over the repeats that happened to live would praise a point that mostly dies. Raises UsageError for an
     objective that no result has.
     """
-    if found := problems(objective):
-        raise UsageError(found)
+    if all(problems(objective, task=task) for task in ("benchmark", *METRICS)):
+        raise UsageError(problems(objective))
     figures = [_figure(result, objective) for result in results]
     return statistics.fmean(figures) if figures else math.nan
 
@@ -45,7 +48,9 @@ def _figure(result: Result, objective: str) -> float:
     if not result.ok:
         return math.nan
     figure: float | None
-    if objective in _OF_A_RESULT:
+    if objective in result.metrics:
+        figure = result.metrics[objective]
+    elif objective in _OF_A_RESULT:
         figure = getattr(result, _OF_A_RESULT[objective])
     else:
         name, _, key = objective.partition("/")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sweeps.devices import Node
+from sweeps.tasks import checks
 from tracking.record import Failure, Result, Trial
 
 SKIPPED = "Skipped"
@@ -46,6 +47,7 @@ def problems(trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
             found += sorted(lacking, key=len)[0]
         if trial.weights is not None and not Path(trial.weights).is_file():
             found.append(f"model.weights={trial.weights}: expected a file. Received: a path where there is none.")
+        found += checks.files(trial)
     return list(dict.fromkeys(found))
 
 

@@ -11,7 +11,6 @@ from sweeps.errors import UsageError
 from tracking.fanout import Outbox
 from tracking.journal import Journal, JournalError
 from tracking.record import Result, Sweep, Trial
-from tracking.sink import Sink
 
 _FLUSH_S = 2.0
 """Longest time between two trials that a slow sink may take of the sweep, seconds."""
@@ -20,7 +19,7 @@ _FLUSH_S = 2.0
 class Recorder:
     """The results of one sweep by trial id, on disk before anybody else hears of them."""
 
-    def __init__(self, sweep: Sweep, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sweep: Sweep, outbox: Outbox) -> None:
         """Take the sweep's folder. Raises UsageError when another process is writing there."""
         self.sweep = sweep
         self.journal = Journal(sweep.folder)
@@ -31,7 +30,7 @@ class Recorder:
         except JournalError as error:
             self.journal.close()
             raise UsageError([str(error)]) from error
-        self.outbox = Outbox(sinks)
+        self.outbox = outbox
 
     def extend(self, trials: Sequence[Trial]) -> None:
         """Add trials that an optimising sweeper has thought of since."""

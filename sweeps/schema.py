@@ -16,7 +16,8 @@ import nets
 from nets import custom
 from sweeps import objective
 from sweeps.errors import UsageError
-from sweeps.tasks import TASKS
+from sweeps.task_conf import TASK_CONFS
+from sweeps.tasks import TASKS, checks
 from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
 
 # OmegaConf knows enumerations, not Literal types.
@@ -59,11 +60,6 @@ class AdaptiveConf:
 
 
 @dataclass
-class TaskConf:
-    name: str = MISSING
-
-
-@dataclass
 class LocalConf:
     name: str = "local"
     cpus: Optional[int] = None  # noqa: UP045
@@ -93,7 +89,7 @@ class Config:
     precision: PrecisionName = PrecisionName["float32"]
     compile: CompileName = CompileName["graph"]
     protocol: Any = MISSING
-    task: TaskConf = field(default_factory=TaskConf)
+    task: Any = MISSING
     cluster: Any = MISSING
     tracking: TrackingConf = field(default_factory=TrackingConf)
     repeats: int = 1
@@ -107,6 +103,8 @@ class Config:
     order: Optional[Order] = None  # noqa: UP045
     calibrate: bool = True
     objective: Optional[str] = None  # noqa: UP045
+    dry_run: bool = False
+    profile: bool = False
 
 
 def register() -> None:
@@ -115,6 +113,8 @@ def register() -> None:
     store.store(name="schema", node=Config)
     store.store(name="schema_classic", node=ClassicConf)
     store.store(name="schema_adaptive", node=AdaptiveConf)
+    for name, node in TASK_CONFS.items():
+        store.store(name=f"schema_{name}", node=node)
     store.store(name="schema_local", node=LocalConf)
     store.store(name="schema_inline", node=InlineConf)
 
@@ -134,22 +134,24 @@ def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
 
 
 def _trial(values: dict[str, Any]) -> Trial:
-    model, protocol = values["model"], dict(values["protocol"])
+    model, protocol, task = values["model"], dict(values["protocol"]), values["task"]
+    timed = task["name"] == "benchmark"
     return Trial(
         model=_label(model),
         target=model["_target_"],
         weights=model["weights"],
-        model_args=_arguments(model),
+        model_args=_arguments(model, task["name"]),
         batch=values["batch"],
         device=Device(**values["device"]),
         precision=values["precision"],
         compile=values["compile"],
-        passes=tuple(values["passes"]),
-        protocol=PROTOCOLS[protocol["name"]](**protocol),
-        task=values["task"]["name"],
-        task_args={key: value for key, value in values["task"].items() if key != "name"},
+        passes=tuple(values["passes"]) if timed else (),
+        protocol=PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
+        task=task["name"],
+        task_args={key: value for key, value in task.items() if key != "name"},
         seed=values["seed"],
         timeout_s=values["timeout_s"],
+        profile=values["profile"],
     )
 
 
@@ -190,9 +192,11 @@ def _problems(values: dict[str, Any]) -> list[str]:
         found.append(f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}.")
     if device["kind"] == "cpu" and values["precision"] == "tf32":
         found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
-    if values["task"]["name"] not in TASKS:
-        found.append(f"task={values['task']['name']}: expected one of {', '.join(TASKS)}.")
-    found += objective.problems(values["objective"], values["passes"])
+    task = values["task"]["name"]
+    if task not in TASKS:
+        found.append(f"task={task}: expected one of {', '.join(TASKS)}.")
+    found += checks.arguments(task, values["task"])
+    found += objective.problems(values["objective"], values["passes"], task)
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     else:
@@ -206,10 +210,12 @@ def _label(model: dict[str, Any]) -> str:
     return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
 
 
-def _arguments(model: dict[str, Any]) -> dict[str, Any]:
+def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:
     """What the net is built with; a callable of the user's own gets what was added for it, not what ours have."""
     given = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None}
     if model["_target_"] is None:
+        if task == "finetune":
+            given.pop("num_classes", None)  # the data says how many
         return given
     ours = {argument for name in nets.names() for argument in nets.arguments(name)}
     return {key: value for key, value in given.items() if key not in ours}

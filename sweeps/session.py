@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import cores, dispatch, host, plan, resume, schema
+from sweeps import cores, dispatch, estimate, host, plan, resume, schema
 from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.errors import StoppedError, UsageError
 from sweeps.interrupts import Interrupts
+from sweeps.preflight import Preflight
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import sinks
-from tracking.journal import JournalError
-from tracking.record import Result, Trial
+from tracking.fanout import Outbox
+from tracking.journal import Journal, JournalError
+from tracking.record import Result, Sweep, Trial
 
 _SHARED = (
-    *("cluster", "tracking", "calibrate", "order", "objective"),
-    *("resume", "rerun", "retries", "oom_ceiling", "fail_fast"),
+    *("cluster", "tracking", "calibrate", "profile", "order", "objective"),
+    *("resume", "rerun", "retries", "oom_ceiling", "fail_fast", "dry_run"),
 )
 """Keys that a sweep has once, not each of its trials."""
 _current: ContextVar[Session] = ContextVar("session")
@@ -48,13 +49,15 @@ def this_node() -> Node:
 class Session:
     """Runs every trial that Hydra asks for, into one sweep folder, one journal and one parent run."""
 
-    def __init__(self, terminal: Terminal, interrupts: Interrupts) -> None:
+    def __init__(self, terminal: Terminal, interrupts: Interrupts, server: dispatch.LastingServer) -> None:
         self.terminal = terminal
         self._interrupts = interrupts
+        self._server = server
+        self._outbox: Outbox | None = None
+        self._preflight = Preflight()
         self.recorder: Recorder | None = None
         self._calibration = Calibration()
         self._machinery = contextlib.ExitStack()
-        self._context: dispatch.Context | None = None
         self._token: Token[Session]
 
     def __enter__(self) -> Session:
@@ -93,16 +96,27 @@ class Session:
             order = None if first.order is None else first.order.name
             trials = plan.ordered(plan.unique(trial for points in grid for trial in points), order, first.seed)
             sweep = resume.new_sweep(trials, home, first.cluster.name, tracking)
+        if self._outbox is None:
+            self._outbox = Outbox(sinks.make_sinks(tracking))
+            with self.terminal.working("Starting"):
+                self._start(first, node, self._outbox)
+        if found := self._preflight.problems(trials, self._server.address, flops=first.dry_run):
+            resume.remove_if_empty(Path(folder).absolute())
+            raise UsageError(found)
+        for warning in self._preflight.warnings(trials):
+            self.terminal.warn(warning)
+        if first.dry_run:
+            self._show(sweep, trials, node, rerun=first.rerun is not None)
+            resume.remove_if_empty(Path(folder).absolute())
+            return [[] for _ in grid]
         if self.recorder is None:
-            self.recorder = Recorder(sweep, sinks.make_sinks(tracking))
+            self.recorder = Recorder(sweep, self._outbox)
+            self._outbox.open(sweep)
         else:
             planned = {trial.trial_id for trial in self.recorder.sweep.trials}
             self.recorder.extend([trial for trial in trials if trial.trial_id not in planned])
-        known = self.recorder.results
-        if first.rerun is not None:
-            known = {trial_id: result for trial_id, result in known.items() if result.ok}
-        todo = [trial for trial in trials if trial.trial_id not in known]
-        self.terminal.plan(self.recorder, todo, node)
+        todo = _without_result(trials, self.recorder.results, rerun=first.rerun is not None)
+        self.terminal.plan(self.recorder.sweep, todo, node)
         if todo:
             self._dispatch(todo, first, node, self.recorder)
         return [[self.recorder.results[trial.trial_id] for trial in points] for points in grid]
@@ -115,47 +129,60 @@ class Session:
         ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
         return 0 if all(ok) else 1
 
-    def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, node: Node, recorder: Recorder) -> None:
-        if self._context is None:
-            with self.terminal.working("Starting"):
-                self._context = self._start(cfg, node, recorder)
-        run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
-        if cfg.calibrate:
-            with self.terminal.working("Calibrating"):
-                for failure in self._calibration.measure(trials, run, replace(self._context, started=_unseen)):
-                    self.terminal.warn(failure)
-        todo = {trial.trial_id for trial in trials}
-        ceiling = plan.Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
-        fail_fast = plan.FailFast(cfg.fail_fast)
-        context = replace(self._context, skip=ceiling.skip) if cfg.oom_ceiling else self._context
-        with self.terminal.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
-            for result in results:
-                judged = self._calibration.judge(result)
-                with self._interrupts.held():
-                    recorder.record(judged)
-                recorder.send()
-                ceiling.note(judged)
-                self.terminal.finished(judged)
-                if reason := fail_fast.note(judged):
-                    raise StoppedError(reason)
+    def _show(self, sweep: Sweep, trials: Sequence[Trial], node: Node, *, rerun: bool) -> None:
+        """Print the plan and how long it will take."""
+        known = {result.trial_id: result for result in Journal(sweep.folder).read()}
+        todo = _without_result(trials, known, rerun=rerun)
+        earlier = estimate.earlier_results(Path.cwd(), host.facts()["hostname"])
+        estimator = estimate.Estimator(self._preflight.nets, earlier)
+        self.terminal.plan(sweep, todo, node)
+        self.terminal.forecast(todo, [estimator(trial) for trial in todo], self._preflight.memory_mb, node)
 
-    def _start(self, cfg: DictConfig, node: Node, recorder: Recorder) -> dispatch.Context:
-        """Fork server, sinks and Ray take seconds each; start them side by side."""
-        server = self._machinery.enter_context(dispatch.LastingServer())
-        with _beside(lambda: recorder.outbox.open(recorder.sweep)):
-            if cfg.cluster.name == "local":
-                self._machinery.enter_context(dispatch.ray_on_this_machine(node))
-            server.wait_ready()
-        self._interrupts.install()  # Ray has a handler of its own
-        return dispatch.Context(
+    def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, node: Node, recorder: Recorder) -> None:
+        shared = dispatch.Context(
             sweep_id=recorder.sweep.sweep_id,
             folder=Path(recorder.sweep.folder),
-            server=server.address,
+            server=self._server.address,
             node=node,
             retries=cfg.retries,
             started=self.terminal.started,
             retrying=self.terminal.retrying,
         )
+        run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
+        if cfg.calibrate:
+            with self.terminal.working("Calibrating"):
+                for failure in self._calibration.measure(trials, run, replace(shared, started=_unseen)):
+                    self.terminal.warn(failure)
+        todo = {trial.trial_id for trial in trials}
+        ceiling = plan.Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
+        fail_fast = plan.FailFast(cfg.fail_fast)
+        context = replace(shared, skip=ceiling.skip) if cfg.oom_ceiling else shared
+        with self.terminal.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
+            for result in results:
+                judged = self._calibration.judge(result)
+                with self._interrupts.held():
+                    recorder.record(judged)
+                self.terminal.finished(judged)
+                recorder.send()
+                ceiling.note(judged)
+                if reason := fail_fast.note(judged):
+                    raise StoppedError(reason)
+
+    def _start(self, cfg: DictConfig, node: Node, outbox: Outbox) -> None:
+        """Fork server, Ray and the sinks' libraries take seconds each; start them side by side."""
+        self._server.start()
+        imports = None if cfg.dry_run else outbox.preload()
+        if cfg.cluster.name == "local" and not cfg.dry_run:
+            self._machinery.enter_context(dispatch.ray_on_this_machine(node))
+            self._interrupts.install()  # Ray has a handler of its own
+        self._server.address()
+        if imports is not None:
+            imports.join()
+
+
+def _without_result(trials: Sequence[Trial], known: Mapping[str, Result], *, rerun: bool) -> list[Trial]:
+    """The trials that have no result yet; with `rerun`, those too that are not ok."""
+    return [trial for trial in trials if (result := known.get(trial.trial_id)) is None or (rerun and not result.ok)]
 
 
 def _unseen(_: Trial) -> None:
@@ -193,12 +220,3 @@ def _grid(first: DictConfig, others: Iterator[DictConfig], node: Node, home: Pat
         resume.remove_if_empty(home)
         raise UsageError(found)
     return grid
-
-
-@contextlib.contextmanager
-def _beside(work: object) -> Iterator[None]:
-    """Run `work` on a thread while the body runs; leave when both are done."""
-    thread = threading.Thread(target=work, daemon=True)  # type: ignore[arg-type]
-    thread.start()
-    yield
-    thread.join()

@@ -6,6 +6,7 @@ On a terminal, a progress bar and a row for each running trial, redrawn once a s
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import time
@@ -19,14 +20,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sweeps.devices import Node
+from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from tracking import console
 from tracking.names import trial_names
-from tracking.record import Result, Trial
+from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 
 _TAIL_BYTES = 400
 _FILE_WIDTH = 140
+_FORECAST_ROWS = 40
 
 
 class _Told(logging.Handler):
@@ -91,9 +94,8 @@ class Terminal:
             self._out.print(f"{what} ...")
             yield
 
-    def plan(self, recorder: Recorder, todo: Sequence[Trial], node: Node) -> None:
+    def plan(self, sweep: Sweep, todo: Sequence[Trial], node: Node) -> None:
         """Say what is about to run, where, and where its results go."""
-        sweep = recorder.sweep
         self._names = trial_names(sweep.trials)
         self._todo, self._done = len(todo), 0
         devices = ", ".join(dict.fromkeys(trial.device.label for trial in sweep.trials))
@@ -116,6 +118,36 @@ class Terminal:
                 "MLflow", escape(f"{tracking['mlflow']['uri']}, experiment {tracking['mlflow']['experiment']}")
             )
         self._out.print(table)
+
+    def forecast(
+        self,
+        trials: Sequence[Trial],
+        estimates: Sequence[Estimate | None],
+        memory_mb: Callable[[Trial], float | None],
+        node: Node,
+    ) -> None:
+        """The trials to run, with the time and the memory that each will about take."""
+        table = Table(box=None, header_style="bold")
+        for heading in ("trial", "about", "at most", "memory"):
+            table.add_column(heading, justify="left" if heading == "trial" else "right")
+        for trial, estimate in itertools.islice(zip(trials, estimates, strict=True), _FORECAST_ROWS):
+            memory = memory_mb(trial)
+            table.add_row(
+                escape(self._names.get(trial.trial_id, trial.model)),
+                "?" if estimate is None else _duration(estimate.likely_s),
+                "?" if estimate is None else _duration(estimate.most_s),
+                "?" if memory is None else f"{memory:.0f} MB",
+            )
+        self._out.print(table)
+        if len(trials) > _FORECAST_ROWS:
+            self._out.print(f"... and {len(trials) - _FORECAST_ROWS} more")
+        known = [(trial, found) for trial, found in zip(trials, estimates, strict=True) if found is not None]
+        likely = total_s([(trial, found.likely_s) for trial, found in known], node)
+        most = total_s([(trial, found.most_s) for trial, found in known], node)
+        words = f"about {_duration(likely)}, at most {_duration(most)}"
+        if unknown := len(trials) - len(known):
+            words += f", and {unknown} trial{'s' * (unknown != 1)} of which nothing is known"
+        self._out.print(f"Time     {words if known else 'nothing is known of these trials'}. Nothing was run.")
 
     @contextlib.contextmanager
     def running(self, trials: Sequence[Trial], log: Callable[[Trial], Path]) -> Iterator[None]:
@@ -186,7 +218,13 @@ class Terminal:
         if self._done == 0:
             return ""
         left = (time.monotonic() - self._began) / self._done * (self._todo - self._done)
-        return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
+        return f"about {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _how_to_look(uri: str) -> str:

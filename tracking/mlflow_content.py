@@ -23,6 +23,7 @@ LONGEST_VALUE = 5_000
 """Characters of a tag or parameter; servers of MLflow 2 refuse more."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+_NOT_PARAMS = ("device.name", "protocol.name", "profile")
 _FIRST_PARAMS = ("model", "batch", "device", "precision", "compile", "passes", "protocol", "task")
 EXPERIMENT_TAGS = {
     NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html."
@@ -55,7 +56,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
     words = {"device": trial.device.label, "passes": ",".join(trial.passes), "protocol": trial.protocol.name}
     params = flatten({key: value for key, value in fields.items() if key not in nested} | nested) | words
     params = {key: params[key] for key in dict.fromkeys([*_FIRST_PARAMS, *params])}
-    return _fitting({key: value for key, value in params.items() if key not in ("device.name", "protocol.name")})
+    return _fitting({key: value for key, value in params.items() if key not in _NOT_PARAMS})
 
 
 def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:

@@ -10,6 +10,7 @@ a parameter or a point of a history. The tag `result` tells the same result from
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import math
@@ -89,7 +90,10 @@ class MlflowSink:
     def __str__(self) -> str:
         return f"MLflow at {redact(self._uri)}"
 
-    preload = staticmethod(preload)
+    def preload(self) -> None:
+        """Import mlflow and connect, which takes seconds: it makes the tables of a new database, but no run."""
+        with contextlib.suppress(SinkError), self._errors():  # `open` will say so
+            self._connect()
 
     def limit(self, seconds: float) -> None:
         """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.

@@ -118,7 +118,7 @@ _LATER_DEVICE: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a sweep's grid: everything that affects the number, and `timeout_s`, which only ends it."""
+    """One point of a sweep's grid: everything that affects the number, and `timeout_s` and `profile`, which do not."""
 
     model: str
     batch: int
@@ -138,12 +138,14 @@ class Trial:
     seed: int = 0
     repeat: int = 0
     timeout_s: float | None = None
+    profile: bool = False
+    """After all timing, one more step of each pass runs under TensorFlow's profiler."""
 
     @cached_property
     def trial_id(self) -> str:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
         identity = self.to_json()
-        del identity["timeout_s"]
+        del identity["timeout_s"], identity["profile"]
         for part, later in ((identity, _LATER), (identity["device"], _LATER_DEVICE)):
             for key, default in later.items():
                 if part[key] == default:

@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from tracking import report_profile
 from tracking.curves import PASS_TITLES
 from tracking.names import flatten, trial_names
 from tracking.quality import doubts_of
@@ -66,6 +67,7 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
         "failures": _failures(results, names),
         "table": _table(results, names),
         "layers": _layers(results),
+        "profile": report_profile.section(sweep, results, names),
         "reproduce": _reproduce(sweep, results),
     }
     page = (assets / "page.html").read_text("utf-8")

@@ -1,19 +1,31 @@
 """What a trial does in its own process: one module a task, each with `run(trial, send)`.
 
 A task sends what it finds as soon as it has it, so that a later failure loses nothing: ("host", facts),
-("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)).
+("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)); beside times, ("metrics", figures by MLflow
+key) and ("curves", their histories). What it writes into `trial_folder.files()` becomes MLflow artifacts, and the text
+of `SUMMARY` there is shown to the user.
 """
 
 from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Mapping
 
 from sweeps.forkserver import Send
 from tracking.record import Failure, Status, Trial
 
-TASKS = ("benchmark",)
+TASKS = ("benchmark", "classify", "finetune")
 """What `task=` takes; `calibrate` is run by the sweep itself."""
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "classify": ("probability/mean", "pictures", "unreadable", "images_per_s", "memory/peak_rss_mb"),
+    "finetune": (
+        *("val/accuracy", "val/loss", "train/accuracy", "train/loss", "best/epoch", "epochs", "train/images_per_s"),
+        *("net/images_per_s", "input/images_per_s", "input/wait_share", "memory/peak_rss_mb"),
+    ),
+}
+"""The figures that a task finds beside times, the most telling first: what `objective=` takes."""
+SUMMARY = "summary.txt"
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
 
 

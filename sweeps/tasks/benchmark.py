@@ -21,7 +21,7 @@ from nets import custom, layers, weights
 from sweeps import host, timing
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
-from sweeps.tasks import in_force
+from sweeps.tasks import in_force, profiling
 from tracking.record import Layer, Measurement, Pass, Precision, Trial
 
 POLICIES: dict[Precision, str] = {
@@ -51,12 +51,15 @@ def run(trial: Trial, send: Send) -> None:
     send("layers", rows)
     send("phase", ("build", time.perf_counter() - built_from))
     facts["in_force"] = {}
+    steps: dict[Pass, Callable[[], Any]] = {}
     for name in trial.passes:
-        step = step_function(name, model, images, trial.compile)
+        step = steps[name] = step_function(name, model, images, trial.compile)
         measurement = time_pass(name, step, trial, _step_flops(name, model, trial, rows))
         facts["in_force"][name] = in_force.check(trial, step)
         send("host", facts)
         send("pass", (name, measurement))
+    if trial.profile:
+        profiling.record(steps)
 
 
 def configure(trial: Trial) -> None:

@@ -102,7 +102,6 @@ def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(
     fatal = replace(TINY, target="tests.models.killing_its_server", timeout_s=60.0)
     once = replace(fatal, model_args={"once": str(tmp_path / "once")})
     with dispatch.LastingServer() as server:
-        server.wait_ready()
         first = server.address()
         lasting = replace(context, server=server.address, retrying=retried.append)
         mended, after = dispatch.on_ray([once, *trials(1)], lasting)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,11 @@ def state(_: Any, send: Send) -> None:
     send("threads", [name for task in parent.iterdir() if "tf_" in (name := (task / "comm").read_text())])
     send("name", keras.layers.Dense(1).name)
     send("known", registry._applications.cache_info().currsize)
+
+
+def leave_a_file(_: Any, send: Send) -> None:
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        send("file", file.name)
 
 
 def wait_for_ever(_: Any, send: Send) -> None:
@@ -125,3 +131,11 @@ def test_a_server_that_is_not_needed_after_all_ends_at_once() -> None:
 def test_no_server_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DispatchError, match="expected a fork server at"):
         connect(str(tmp_path / "nothing"))
+
+
+def test_what_a_child_leaves_in_temporary_files_goes_with_the_server() -> None:
+    with ForkServer() as server:
+        server.wait_ready()
+        left = dict(messages(server.address, Call(function=f"{__name__}:leave_a_file", argument=None)))["file"]
+        assert Path(left).is_file()
+    assert not Path(left).exists()

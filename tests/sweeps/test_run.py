@@ -39,6 +39,24 @@ def journal(sweep: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (sweep / "results.jsonl").read_text().splitlines()]
 
 
+def test_a_dry_run_says_what_would_run_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "model=tiny,vgg16", "batch=1,100000", "cluster=inline", "dry_run=true", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "vgg16 b=100000" in done.stdout
+    assert "Nothing was run." in done.stdout
+    assert "vgg16 at batch 100000 on cpu will take about" in done.stderr
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_nets_that_cannot_be_built_are_told_before_anything_runs(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, "-m", "model=keras", "model.name=Xception,MobileNetV2", "model.image_size=48", "batch=1,2", *QUICK
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "model=Xception model.num_classes=1000 model.image_size=48: the net cannot be built" in done.stderr
+    assert list(tmp_path.glob("multirun/*/*")) == []
+
+
 def test_a_sweep_over_ray_with_a_trial_that_fails(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.raising", *QUICK)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -9,6 +9,7 @@ from sweeps.devices import Node
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tests.records import make_result, make_sweep
+from tracking.fanout import Outbox
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +20,14 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     results = [make_result(batch=1), make_result(batch=2), make_result(batch=4, status="oom")]
-    made = Recorder(make_sweep(results, folder=tmp_path), [])
+    made = Recorder(make_sweep(results, folder=tmp_path), Outbox([]))
     for result in results[:2]:
         made.record(result)
     return made
 
 
 def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
-    Terminal().plan(recorder, recorder.sweep.trials[2:], Node(cpus=2, gpus=1))
+    Terminal().plan(recorder.sweep, recorder.sweep.trials[2:], Node(cpus=2, gpus=1))
     told = capsys.readouterr().out
     assert "3 planned, 1 to run" in told
     assert "vgg16" in told
@@ -39,7 +40,7 @@ def test_each_trial_is_a_line_where_there_is_no_terminal(
     recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal()
-    terminal.plan(recorder, recorder.sweep.trials, Node(cpus=2))
+    terminal.plan(recorder.sweep, recorder.sweep.trials, Node(cpus=2))
     capsys.readouterr()
     with terminal.running(recorder.sweep.trials, lambda _: Path("log")):
         for result in recorder.results.values():

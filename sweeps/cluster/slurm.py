@@ -1,0 +1,167 @@
+"""A sweep as one Slurm job: the text of its batch script, and its submission.
+
+One allocation, no job array: the script starts Ray on every node through srun and runs the sweep on the first node, and
+Ray schedules inside. The sweep's plan is in its folder already, so the job is `resume=FOLDER`, for the first submission
+and for each one after it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from sweeps.errors import SweepError
+from sweeps.forkserver import ROOT
+
+SCRIPT = "job.sh"
+_START_S = 300
+"""Longest time that nodes may take to join Ray, seconds."""
+_TIME = re.compile(r"\d+|(\d+-)?\d+(:\d+){0,2}")
+
+
+@dataclass
+class Options:
+    """What `cluster=slurm` takes; `conf/cluster/slurm.yaml` says what each one means."""
+
+    name: str = "slurm"
+    nodes: int = 1
+    cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    gpus: int = 0
+    gpu_type: Optional[str] = None  # noqa: UP045
+    memory: Optional[str] = None  # noqa: UP045
+    time: Optional[str] = None  # noqa: UP045
+    partition: Optional[str] = None  # noqa: UP045
+    account: Optional[str] = None  # noqa: UP045
+    sbatch: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    venv: Optional[str] = None  # noqa: UP045
+    container: Optional[str] = None  # noqa: UP045
+    interface: Optional[str] = None  # noqa: UP045
+    stop_s: int = 120
+
+
+def problems(options: Options) -> list[str]:
+    """What is wrong with the options, a sentence each."""
+    found = []
+    for key, low in (("nodes", 1), ("cpus", 1), ("gpus", 0), ("stop_s", 0)):
+        value = getattr(options, key)
+        if value is not None and value < low:
+            found.append(f"cluster.{key}={value}: expected at least {low}. Received: {value}.")
+    if options.gpu_type is not None and options.gpus == 0:
+        found.append(f"cluster.gpu_type={options.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0.")
+    if options.time is not None and not _TIME.fullmatch(options.time):
+        found.append(f"cluster.time={options.time}: expected minutes, [DAYS-]HOURS:MINUTES:SECONDS or DAYS-HOURS.")
+    if options.venv is not None and options.container is not None:
+        found.append("cluster.venv, cluster.container: expected one of them. Received: both.")
+    for line in options.sbatch:
+        if not line.startswith("-") or "\n" in line:
+            found.append(f"cluster.sbatch: expected options of sbatch such as --qos=high. Received: {line!r}.")
+    return found
+
+
+def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
+    """The batch script that runs the sweep in `folder` with these further arguments of the command line."""
+    setup = list(options.setup)
+    if options.container is None:
+        setup.append(f'export PATH={shlex.quote(options.venv or sys.prefix)}/bin:"$PATH"')
+    inside = f"{options.container} " if options.container else ""
+    values = {
+        "directives": "\n".join(f"#SBATCH {line}" for line in _directives(options, sweep_id, folder)),
+        "cwd": shlex.quote(str(cwd)),
+        "setup": "\n".join(setup) or ":",
+        "nodes": f"{inside}python -P {shlex.quote(str(ROOT / 'sweeps' / 'cluster' / 'slurm_nodes.py'))}",
+        "interface": shlex.quote(options.interface or ""),
+        "ray": f"{inside}ray",
+        "start_s": _START_S,
+        "cpus": '"$(nproc)"' if options.cpus is None else options.cpus,
+        "gpus": options.gpus,
+        "srun_cpus": "" if options.cpus is None else f" --cpus-per-task={options.cpus}",
+        "sweep": f"{inside}python {shlex.quote(str(ROOT / 'sweeps' / 'run.py'))}",
+        "arguments": " ".join(map(shlex.quote, [f"resume={folder}", "cluster=ray", *arguments])),
+    }
+    return _SCRIPT.format_map(values)
+
+
+def submit(path: Path, environment: Mapping[str, str]) -> str:
+    """Hand the script to sbatch and give the job's id. Raises SweepError with what sbatch says."""
+    done = subprocess.run(
+        ["sbatch", "--parsable", str(path)], env=dict(environment), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SweepError(f"sbatch refused {path}: {done.stderr.strip()}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def installed() -> bool:
+    """Whether this machine can submit."""
+    return shutil.which("sbatch") is not None
+
+
+def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
+    lines = [
+        f"--job-name=sweep-{sweep_id}",
+        "--dependency=singleton",  # a submission that resumes the sweep waits for the one before it
+        f"--output={folder}/slurm-%j.out",
+        f"--nodes={options.nodes}",
+        "--ntasks-per-node=1",
+        "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
+    ]
+    if options.gpus:
+        kind = "" if options.gpu_type is None else f"{options.gpu_type}:"
+        lines.append(f"--gres=gpu:{kind}{options.gpus}")
+    given = {"mem": options.memory, "time": options.time, "partition": options.partition, "account": options.account}
+    lines += [f"--{key}={value}" for key, value in given.items() if value is not None]
+    if options.stop_s:
+        lines.append(f"--signal=B:USR1@{options.stop_s}")
+    return [*lines, *options.sbatch]
+
+
+_SCRIPT = """\
+#!/bin/bash
+{directives}
+
+cd {cwd} || exit 1
+{setup}
+
+# A token for this job alone: nobody else on these nodes can use its Ray.
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+
+# Ports that the system has free right now, so that jobs may share a node.
+read -r RAY_IP RAY_PORT RAY_CLIENT_PORT < <({nodes} address {interface})
+export RAY_IP RAY_PORT RAY_CLIENT_PORT
+
+ray_node() {{  # Ray on one node, for as long as the job step lives
+    local common=(--block --num-cpus={cpus} --num-gpus={gpus} --min-worker-port=0 --max-worker-port=0
+        --dashboard-agent-listen-port=0 --disable-usage-stats)
+    if [ "$SLURM_PROCID" -eq 0 ]; then
+        exec {ray} start --head --node-ip-address="$RAY_IP" --port="$RAY_PORT" \\
+            --ray-client-server-port="$RAY_CLIENT_PORT" --include-dashboard=false "${{common[@]}}"
+    fi
+    read -r ip _ < <({nodes} address {interface})
+    until (: < "/dev/tcp/$RAY_IP/$RAY_PORT") 2> /dev/null; do sleep 1; done
+    exec {ray} start --address="$RAY_IP:$RAY_PORT" --node-ip-address="$ip" "${{common[@]}}"
+}}
+export -f ray_node
+srun --ntasks-per-node=1{srun_cpus} --cpu-bind=none --kill-on-bad-exit=0 bash -c ray_node > "$RAY_LOG" 2>&1 &
+nodes=$!
+{nodes} wait "$RAY_IP:$RAY_PORT" "$SLURM_JOB_NUM_NODES" {start_s} || exit 1
+
+trap 'kill -TERM "$sweep"' USR1  # the time limit is near: the sweep stops in order, the next submission resumes it
+trap : TERM                      # scancel tells the sweep itself
+{sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
+sweep=$!
+code=129
+while [ "$code" -gt 128 ] && kill -0 "$sweep" 2> /dev/null; do wait "$sweep"; code=$?; done
+
+kill "$nodes"
+wait "$nodes"
+exit "$code"
+"""

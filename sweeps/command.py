@@ -1,0 +1,60 @@
+"""The command line after its start: Hydra, the session, and what an error means for the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from sweeps import compose, schema, session
+from sweeps.dispatch import LastingServer
+from sweeps.errors import SweepError, UsageError
+from sweeps.forkserver import ROOT
+from sweeps.interrupts import EXIT_CODE, Interrupts
+from sweeps.terminal import Terminal
+from tracking.journal import JournalError
+
+CONF = ROOT / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def command(cfg: DictConfig) -> None:
+    """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
+    session.current().run([cfg], folder=hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+
+
+def main(server: LastingServer) -> int:
+    """Run the command line in `sys.argv`, its trials through `server`, and give its exit code."""
+    schema.register()
+    terminal = Terminal()
+    # Hydra ends the process on an error unless it is told to let it through.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    interrupts = Interrupts()
+    interrupts.install()
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
+    running = session.Session(terminal, interrupts, server)
+    try:
+        with terminal.telling("tracking"), running:
+            command()
+    except UsageError as error:
+        terminal.problems(error.problems)
+        return 2
+    except compose.ComposeError as error:
+        found = compose.diagnose(overrides, CONF, [session.this_node()])
+        terminal.problems(found or [str(error)])
+        return 2
+    except OSError as error:
+        if running.recorder is not None:
+            raise
+        # Hydra makes the folder before anybody is asked.
+        place = f"expected a results folder that can be written. Received: {error.filename} ({error.strerror})."
+        terminal.problems([place, *compose.diagnose(overrides, CONF, [session.this_node()])])
+        return 2
+    except (SweepError, JournalError) as error:
+        terminal.problems([str(error)])
+        return 1
+    except KeyboardInterrupt:
+        return EXIT_CODE
+    return running.exit_code()

@@ -1,0 +1,124 @@
+"""How long a plan will about take: from earlier results in this folder, else from operations and a measured rate."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sweeps.devices import Node
+from sweeps.preflight import Net, key
+from sweeps.resume import FOLDERS
+from tracking.journal import PLAN, Journal, JournalError
+from tracking.record import Adaptive, Pass, Result, Trial
+
+_PROCESS_S = 0.3
+"""Seconds of a trial outside its passes."""
+_SHARE = 0.4
+"""Share of a matrix product's rate that a net reaches where nothing is known of it."""
+_MATRIX = 1024
+_STEPS_WANTED = 40
+"""Timed steps after which an adaptive protocol has usually seen enough."""
+_WARMUP_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that one trial will take."""
+
+    likely_s: float
+    most_s: float
+    """By the protocol's and the trial's own limits; infinite where there is none."""
+
+
+def earlier_results(cwd: Path, hostname: str) -> list[Result]:
+    """The ok results of all sweeps under `cwd` that were measured on this machine."""
+    found: list[Result] = []
+    for plan in (path for folder in FOLDERS for path in (cwd / folder).glob(f"*/*/{PLAN}")):
+        try:
+            found += Journal(plan.parent).read()
+        except JournalError:
+            continue  # an unreadable old sweep is no reason not to plan a new one
+    return [result for result in found if result.ok and result.host.get("hostname") == hostname]
+
+
+class Estimator:
+    """Estimates by trial, from what was measured before and what is known of the nets."""
+
+    def __init__(self, nets: Mapping[tuple[str, str], Net], earlier: Iterable[Result]) -> None:
+        self._nets = nets
+        self._took: dict[str, float] = {}
+        rates: dict[tuple[Pass, str, str], list[float]] = defaultdict(list)
+        for result in earlier:
+            self._took[result.trial_id] = result.wall_s
+            for name, measured in result.passes.items():
+                if measured.gflops_per_s:
+                    rates[_alike(name, result.trial)].append(measured.gflops_per_s * 1e9)
+        self._rates = {alike: statistics.median(values) for alike, values in rates.items()}
+        self._assumed: float | None = None
+
+    def __call__(self, trial: Trial) -> Estimate | None:
+        """None for a trial of which nothing is known: a GPU without earlier results, a callable of the user's own."""
+        most = self._most_s(trial)
+        if trial.trial_id in self._took:
+            return Estimate(self._took[trial.trial_id], max(most, self._took[trial.trial_id]))
+        steps = [self._step_s(name, trial) for name in trial.passes]
+        if trial.task != "benchmark" or None in steps:
+            return None
+        likely = _PROCESS_S + sum(_pass_s(trial, step) for step in steps if step is not None)
+        return Estimate(min(likely, trial.timeout_s or likely), max(most, likely))
+
+    def _step_s(self, name: Pass, trial: Trial) -> float | None:
+        net = self._nets.get(key(trial))
+        if net is None:
+            return None
+        rate = self._rates.get(_alike(name, trial))
+        if rate is None and trial.device.kind == "cpu":
+            self._assumed = self._assumed or _SHARE * matrix_rate()
+            rate = self._assumed
+        flops = net.forward_flops if name == "forward" else net.training_flops
+        return None if rate is None else flops * trial.batch / rate
+
+    def _most_s(self, trial: Trial) -> float:
+        if trial.timeout_s is not None:
+            return trial.timeout_s
+        if isinstance(trial.protocol, Adaptive):
+            budget = trial.protocol.max_seconds + trial.protocol.max_warmup_seconds
+            return _PROCESS_S + budget * len(trial.passes)
+        return 0.0
+
+
+def total_s(estimates: Sequence[tuple[Trial, float]], node: Node) -> float:
+    """Seconds for all trials on the node, as many at a time as its cores allow."""
+    shares = [seconds * node.cores_for(trial.device) / node.cpus for trial, seconds in estimates]
+    return max([sum(shares), *(seconds for _, seconds in estimates)])
+
+
+def matrix_rate() -> float:
+    """Operations a second of a float32 matrix product on the cores of this process: the best of a few."""
+    left = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        left @ left
+        seconds.append(time.perf_counter() - start)
+    return float(2 * _MATRIX**3 / min(seconds))
+
+
+def _alike(name: Pass, trial: Trial) -> tuple[Pass, str, str]:
+    return name, f"{trial.compile} {trial.precision}", trial.device.label
+
+
+def _pass_s(trial: Trial, step_s: float) -> float:
+    """First call, warm-up and timed steps of one pass."""
+    if not isinstance(trial.protocol, Adaptive):
+        return step_s * (1 + trial.protocol.burn_in + trial.protocol.steps)
+    protocol = trial.protocol
+    warmup = min(protocol.max_warmup_seconds, _WARMUP_STEPS * step_s)
+    timed = max(protocol.min_steps * step_s, min(protocol.max_seconds, _STEPS_WANTED * step_s))
+    return 3 * step_s + warmup + timed

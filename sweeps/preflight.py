@@ -1,0 +1,154 @@
+"""What can be known of a grid's nets before a trial runs: whether they can be built, and what they will take.
+
+Each net is built once, of shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
+It happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is not
+called: its code runs in trials, where a crash, a hang or the memory it takes is a result and not the end of the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from sweeps.forkserver import Call, Send, connect
+from tracking.record import Trial
+
+_PROCESS_MB = 370
+"""Resident memory of a process with TensorFlow imported and a trivial net."""
+_PER_PARAMETER = 2.6
+"""Memory that a net's parameters take, over their own size: initial values, and copies that the runtime packs."""
+_KEPT = 0.45
+"""Share of all activations that a training step has in memory at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """What a net of float32 takes, for one image."""
+
+    parameter_mb: float
+    activation_mb: float
+    """Every layer's output."""
+    largest_mb: float
+    """The largest output of a layer."""
+    forward_flops: int = 0
+    """Operations of one forward pass; 0: not asked for."""
+    training_flops: int = 0
+
+
+Key = tuple[str, str]
+
+
+def key(trial: Trial) -> Key:
+    """What a net depends on: trials of one key share it."""
+    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True)
+
+
+class Preflight:
+    """Nets by key, each looked at once; `problems` says what cannot be built, in words."""
+
+    def __init__(self) -> None:
+        self.nets: dict[Key, Net] = {}
+        self._seen: set[tuple[Key, bool]] = set()
+
+    def problems(self, trials: Iterable[Trial], server: Callable[[], str], *, flops: bool = False) -> list[str]:
+        """Look at the nets not seen yet, through the fork server at `server()`; `flops` counts their operations too."""
+        asked = {
+            key(trial): trial for trial in trials if trial.target is None and (key(trial), flops) not in self._seen
+        }
+        if not asked:
+            return []
+        self._seen |= {(wanted, flops) for wanted in asked}
+        nets = [(trial.model, dict(trial.model_args)) for trial in asked.values()]
+        found = []
+        with connect(server()) as connection:
+            connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops)))
+            while (message := connection.recv())[0] != "exit":
+                if message[0] == "net":
+                    index, net = message[1]
+                    self.nets[list(asked)[index]] = net
+                elif message[0] == "problem":
+                    found.append(message[1])
+        return found
+
+    def memory_mb(self, trial: Trial) -> float | None:
+        """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
+
+        Fitted to measured peaks of this project's nets, within a third of each.
+        """
+        if (net := self.nets.get(key(trial))) is None:
+            return None
+        scale = 0.5 if trial.precision in ("float16", "bfloat16") else 1.0
+        activations = 2 * net.largest_mb
+        if "forward_backward" in trial.passes:
+            activations = max(activations, _KEPT * net.activation_mb)
+        return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
+
+    def warnings(self, trials: Iterable[Trial]) -> list[str]:
+        """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
+        smallest: dict[tuple[Key, str], Trial] = {}
+        for trial in sorted(trials, key=lambda trial: trial.batch):
+            needed, has = self.memory_mb(trial), memory_of(trial)
+            if needed is not None and has is not None and needed > has:
+                smallest.setdefault((key(trial), trial.device.label), trial)
+        return [
+            f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about "
+            f"{self.memory_mb(trial):.0f} MB and has {memory_of(trial):.0f} MB: "
+            "it, and larger batches, may run out of memory"
+            for trial in smallest.values()
+        ]
+
+
+def memory_of(trial: Trial) -> float | None:
+    """Memory that the trial may take, in units of 2**20 bytes; None where it is the GPU's, which its node knows."""
+    if trial.device.kind == "gpu":
+        return trial.device.gpu_memory_mb
+    machine = psutil.virtual_memory().total / 2**20
+    return machine if trial.device.memory_mb is None else min(machine, trial.device.memory_mb)
+
+
+def look(asked: tuple[list[tuple[str, Mapping[str, Any]]], bool], send: Send) -> None:
+    """Build each net of shapes only and send ("net", (index, Net)), or ("problem", sentence) where it cannot be."""
+    import keras
+
+    import nets
+    from nets import layers
+
+    wanted, flops = asked
+    for index, (name, arguments) in enumerate(wanted):
+        words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
+        try:
+            with keras.StatelessScope():  # variables stay descriptions
+                model = nets.build(name, **arguments)
+                rows = layers.rows(model, 1) if flops else ()
+                training = layers.training_flops(layers.rows(model, 1, training=True)) if flops else 0
+        except Exception as error:
+            cause = next(filter(None, str(error).splitlines()), type(error).__name__)
+            send("problem", f"{words}: the net cannot be built: {cause}")
+            continue
+        sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
+        net = Net(
+            parameter_mb=4 * model.count_params() / 2**20,
+            activation_mb=sum(sizes),
+            largest_mb=max(sizes),
+            forward_flops=sum(row.flops for row in rows),
+            training_flops=training,
+        )
+        send("net", (index, net))
+
+
+def _outputs(model: Any) -> list[Any]:
+    """The outputs of every layer of a functional model, nested models taken apart."""
+    import keras
+
+    found: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _outputs(layer)
+        else:
+            found += keras.tree.flatten(layer.output)
+    return found

@@ -1,0 +1,111 @@
+"""What is wrong with a task's arguments and files, told before any trial starts and without TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nets
+from nets import NetError
+from sweeps.errors import nearest
+from sweeps.tasks import dataset
+from sweeps.tasks.dataset import DataError
+from tracking.record import Trial
+
+
+def arguments(task: str, args: Mapping[str, Any]) -> list[str]:
+    """Values out of range, and names that are not there; a sentence each."""
+    return _RANGES[task](args) if task in _RANGES else []
+
+
+def files(trial: Trial) -> list[str]:
+    """What is wrong with the files that a trial reads, and with the net that it gives them to."""
+    if trial.task == "classify" and trial.task_args["images"]:
+        return _classify(trial)
+    return _finetune(trial) if trial.task == "finetune" and trial.task_args["data"] else []
+
+
+def _classify(trial: Trial) -> list[str]:
+    found = _no_logits(trial)
+    try:
+        dataset.matching(trial.task_args["images"])
+    except DataError as error:
+        found += error.problems
+    labels = trial.task_args["labels"]
+    if labels is not None:
+        try:
+            names = dataset.class_names(labels)
+        except DataError as error:
+            return [*found, *error.problems]
+        width = trial.model_args.get("num_classes")
+        if trial.target is None and width is not None and len(names) != width:
+            found.append(wrong_labels(labels, len(names), width))
+    return found
+
+
+def _finetune(trial: Trial) -> list[str]:
+    args = trial.task_args
+    return [
+        *_no_logits(trial),
+        *dataset.problems(args["data"], args["labels"], _validation(args), args["unreadable"] == "skip"),
+    ]
+
+
+def wrong_labels(labels: str, names: int, width: int) -> str:
+    return f"task.labels={labels}: expected the names of the net's {width} classes, a line each. Received: {names}."
+
+
+def _no_logits(trial: Trial) -> list[str]:
+    """A net of ours that has no classes."""
+    try:
+        known = nets.arguments(trial.model)
+    except NetError:
+        return []
+    if trial.target is not None or "num_classes" in known:
+        return []
+    others = [name for name in nets.names() if "num_classes" in nets.arguments(name)]
+    return [f"model={trial.model} task={trial.task}: expected a net with classes.{nearest(trial.model, others)}"]
+
+
+def _validation(args: Mapping[str, Any]) -> float:
+    return float(args["validation"])
+
+
+def _of_classify(args: Mapping[str, Any]) -> list[str]:
+    found = _of_pictures(args)
+    if not isinstance(args["images"], str | list) or not args["images"]:
+        found.append(f"task.images={args['images']}: expected a file, a folder, a pattern, or a list of such.")
+    if args["top"] < 1:
+        found.append(f"task.top={args['top']}: expected at least 1.")
+    return found
+
+
+def _of_finetune(args: Mapping[str, Any]) -> list[str]:
+    found = _of_pictures(args)
+    if not args["data"]:
+        found.append("task.data: expected a folder with a folder a class, or a list file. Received: none.")
+    least = {"epochs": 1, "crop_margin": 0, "momentum": 0, "weight_decay": 0, "decay_epochs": 1, "patience": 1}
+    found += [
+        f"task.{key}={args[key]}: expected at least {low}."
+        for key, low in least.items()
+        if args[key] is not None and args[key] < low
+    ]
+    found += [
+        f"task.{key}={args[key]:g}: expected more than 0." for key in ("learning_rate", "decay") if args[key] <= 0
+    ]
+    if not 0 < args["validation"] < 1:
+        found.append(f"task.validation={args['validation']:g}: expected a share between 0 and 1.")
+    return found
+
+
+def _of_pictures(args: Mapping[str, Any]) -> list[str]:
+    found = []
+    mean: Sequence[float] | None = args["mean"]
+    if mean is not None and len(mean) != 3:
+        found.append(f"task.mean={list(mean)}: expected three values, one a channel in the order of task.channels.")
+    if args["scale"] is not None and args["scale"] <= 0:
+        found.append(f"task.scale={args['scale']:g}: expected more than 0.")
+    return found
+
+
+_RANGES = {"classify": _of_classify, "finetune": _of_finetune}

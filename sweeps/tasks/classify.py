@@ -1,0 +1,159 @@
+"""Say what is in pictures, with a net and its pretrained weights (seed 003's second part)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nets import layers
+from sweeps import host, trial_folder
+from sweeps.forkserver import Send
+from sweeps.picture_classifier import pictures
+from sweeps.tasks import SUMMARY, benchmark, checks, dataset
+from sweeps.tasks.classifier import Classifier, normalisation
+from sweeps.tasks.dataset import DataError
+from tracking import picture_plots
+from tracking.record import Trial
+
+_MOST_SHOWN = 24
+"""Pictures in the grid and in the summary."""
+_WIDTH = 110
+COLUMNS = ("image", "rank", "class_id", "label", "probability")
+
+Row = tuple[str, int, int, str, float]
+
+
+def run(trial: Trial, send: Send) -> None:
+    """Classify the trial's pictures and send figures; the predictions are its files. Raises DataError if none is read."""
+    start = time.perf_counter()
+    args = trial.task_args
+    benchmark.configure(trial)
+    send("host", host.facts() | benchmark.device_facts(trial))
+    keras.utils.set_random_seed(trial.seed)
+    paths = dataset.matching(args["images"])
+    built_from = time.perf_counter()
+    send("phase", ("setup", built_from - start))
+    model = Classifier(benchmark.build(trial), normalisation(trial))
+    names = _names(args["labels"], model.classes)
+    send("layers", layers.rows(model.net, trial.batch))
+    send("phase", ("build", time.perf_counter() - built_from))
+
+    predict = tf.function(
+        model.probabilities, reduce_retracing=True, autograph=False, jit_compile=trial.compile == "xla"
+    )
+    tf.config.run_functions_eagerly(trial.compile == "eager")
+    rows: list[Row] = []
+    shown: list[picture_plots.Sample] = []
+    unreadable: list[str] = []
+    began = time.perf_counter()
+    for group, images, refused in _batches(paths, model.size, args["fit"], trial.batch):
+        unreadable += refused
+        if not group:
+            continue
+        found = predict(tf.constant(images)).numpy()
+        if not np.isfinite(found).all():
+            raise ArithmeticError("the net's probabilities are no numbers: are the weights whole?")
+        for path, image, row in zip(group, images, found, strict=True):
+            best = _top(path, row, names, args["top"])
+            rows += best
+            if len(shown) < _MOST_SHOWN:
+                lines = tuple(f"{label} {share:.1%}" for _, _, _, label, share in best[1:])
+                shown.append(picture_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=path.name))
+    took_s = time.perf_counter() - began
+    for reason in unreadable:
+        print(f"left out: {reason}")
+    if not rows:
+        raise DataError([f"none of {len(paths)} pictures can be read: {unreadable[0]}"])
+    send(
+        "metrics",
+        {
+            "probability/mean": float(np.mean([row[4] for row in rows if row[1] == 1])),
+            "pictures": len(paths) - len(unreadable),
+            "unreadable": len(unreadable),
+            "images_per_s": len(paths) / took_s,
+            "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        },
+    )
+    _write_files(trial_folder.files(), rows, shown, unreadable)
+
+
+def _names(labels: str | None, width: int) -> Sequence[str]:
+    if labels is None:
+        return [f"class {i}" for i in range(width)]
+    names = dataset.class_names(labels)
+    if len(names) != width:
+        raise DataError([checks.wrong_labels(labels, len(names), width)])
+    return names
+
+
+def _batches(
+    paths: Sequence[Path], size: tuple[int, int], fit: pictures.Fit, batch: int
+) -> Iterator[tuple[list[Path], np.ndarray[Any, Any], list[str]]]:
+    """Batches of those pictures that can be read, and why others cannot."""
+
+    def read(path: Path) -> np.ndarray[Any, Any] | pictures.PictureError:
+        try:
+            return pictures.read(path, size, fit)
+        except pictures.PictureError as error:
+            return error
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(0, len(paths), batch):
+            group = paths[start : start + batch]
+            decoded = list(zip(group, pool.map(read, group), strict=True))
+            good = [(path, image) for path, image in decoded if not isinstance(image, pictures.PictureError)]
+            bad = [str(error) for _, error in decoded if isinstance(error, pictures.PictureError)]
+            yield [path for path, _ in good], np.array([image for _, image in good], np.uint8), bad
+
+
+def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], count: int) -> list[Row]:
+    """The most probable classes of a picture, the first of equals being that with the lower number."""
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    return [(str(path), rank, int(i), names[i], float(probabilities[i])) for rank, i in enumerate(best, start=1)]
+
+
+def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots.Sample], bad: Sequence[str]) -> None:
+    """The predictions as CSV, as an MLflow table and as a text for the terminal, and the grid of pictures."""
+    with (files / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+    table = json.dumps({"columns": COLUMNS, "data": rows})
+    (files / "predictions.json").write_text(table, encoding="utf-8")
+    text = _text(rows, bad)
+    print(text)
+    (files / SUMMARY).write_text(text, encoding="utf-8")
+    picture_plots.draw_samples(shown, files / "plots" / "predictions.png")
+
+
+def _text(rows: Sequence[Row], bad: Sequence[str]) -> str:
+    table = Table(box=None, header_style="")
+    for name in ("image", "class", "label", "probability"):
+        table.add_column(name, justify="right" if name in ("class", "probability") else "left", overflow="fold")
+    pictures_ = 0
+    for image, rank, number, label, probability in rows:
+        pictures_ += rank == 1
+        if pictures_ > _MOST_SHOWN:
+            break
+        table.add_row(Text(image if rank == 1 else ""), str(number), Text(label), f"{probability:.2%}")
+    out = io.StringIO()
+    Console(width=_WIDTH, file=out).print(table)
+    total = sum(row[1] == 1 for row in rows)
+    more = f"... and {total - _MOST_SHOWN} more pictures: see predictions.csv\n" if total > _MOST_SHOWN else ""
+    left_out = "".join(f"left out: {reason}\n" for reason in bad[:_MOST_SHOWN])
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" + more + left_out

@@ -1,0 +1,251 @@
+"""Train a net on pictures of one's own, from pretrained weights or from scratch (seed 003's third part).
+
+Deterministic given the seed on the CPU. On a GPU the order of the data and every random choice are the same too, but
+cuDNN's sums are not taken in one order, so that figures differ in their last digits from run to run.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import psutil
+import tensorflow as tf
+
+import nets
+from nets import custom, layers, weights
+from sweeps import host, trial_folder
+from sweeps.errors import nearest
+from sweeps.forkserver import Send
+from sweeps.tasks import SUMMARY, benchmark, dataset, training
+from sweeps.tasks.classifier import Classifier, NotAClassifierError, normalisation
+from sweeps.tasks.dataset import DataError, Dataset
+from sweeps.tasks.pipeline import Pipeline
+from tracking import picture_plots
+from tracking.record import Trial
+
+_MOST_SAMPLES = 24
+_CACHE_SHARE = 0.5
+"""Share of the free memory that decoded pictures may take."""
+
+
+def run(trial: Trial, send: Send) -> None:
+    """Train, and send layers, curves as they grow and the best epoch's figures; files as the trial's artifacts."""
+    start = time.perf_counter()
+    args = trial.task_args
+    benchmark.configure(trial)
+    if trial.device.kind == "cpu":
+        tf.config.experimental.enable_op_determinism()
+    send("host", host.facts() | benchmark.device_facts(trial))
+    keras.utils.set_random_seed(trial.seed)
+    data = dataset.read(args["data"], args["labels"])
+    built_from = time.perf_counter()
+    send("phase", ("setup", built_from - start))
+    model = _build(trial, len(data.classes))
+    send("layers", layers.rows(model.net, trial.batch))
+    send("phase", ("build", time.perf_counter() - built_from))
+
+    place = trial_folder.checkpoints()
+    learning, held_out, decoded_per_s = _pipelines(trial, data, model.size, place)
+    checkpoint = training.Checkpoint(place, model)
+    state = checkpoint.restore(data.fingerprint)
+    if state.history:
+        print(f"resumed after epoch {len(state.history)}")
+    training.train(
+        model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves())
+    )
+    send("curves", state.curves())
+    checkpoint.restore_best()
+    metrics = _metrics(state, decoded_per_s)
+    send("metrics", metrics)
+
+    files = trial_folder.files()
+    labels, probabilities = _predictions(model, held_out)
+    _write_files(files, data.classes, held_out, labels, probabilities)
+    if args["save_model"]:
+        from sweeps.tasks import model_file  # MLflow takes seconds to import
+
+        shutil.rmtree(files / "model", ignore_errors=True)
+        model_file.save(model, data.classes, args["fit"], files / "model")
+    (files / SUMMARY).write_text(_summary(state, metrics, len(learning), held_out, data), encoding="utf-8")
+    shutil.rmtree(place)
+
+
+def _build(trial: Trial, classes: int) -> Classifier:
+    """The trial's net with as many classes as the data has, compiled to be trained. Raises ValueError."""
+    args = trial.task_args
+    if trial.target is not None:
+        net = custom.from_target(trial.target, **trial.model_args)
+    else:
+        net = nets.build(trial.model, **trial.model_args, num_classes=classes)
+    if trial.weights is not None:
+        print(weights.load(net, trial.weights, skip=args["skip_layers"]))
+    model = Classifier(net, normalisation(trial))
+    if model.classes != classes:
+        raise NotAClassifierError(f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}")
+    if args["train_layers"] is not None:
+        _freeze_others(net, args["train_layers"])
+    model.compile(
+        optimizer=training.optimizer(args),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        run_eagerly=trial.compile == "eager",
+        jit_compile=trial.compile == "xla",
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _freeze_others(net: keras.Model, names: Sequence[str]) -> None:
+    known = layers.weighted(net)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"expected task.train_layers to name layers of {net.name} with weights. Received: '{name}'."
+                f"{nearest(name, known)}"
+            )
+    for name, layer in known.items():
+        layer.trainable = name in names
+
+
+def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) -> tuple[Pipeline, Pipeline, float]:
+    """Training's and validation's pictures, all of them decoded once, and how many a second that was."""
+    args = trial.task_args
+    margin = args["crop_margin"]
+    _expect_room(args, len(data.examples) * 3 * (size[0] + margin) * (size[1] + margin))
+    parts = dataset.split(data, args["validation"], trial.seed)
+    pipelines = []
+    for name, examples, flip in (("training", parts[0], args["flip"]), ("validation", parts[1], False)):
+        for old in place.glob(f"{name}.cache*"):
+            old.unlink()
+        pipelines.append(
+            Pipeline(
+                examples,
+                size,
+                fit=args["fit"],
+                batch=trial.batch,
+                parallel=len(os.sched_getaffinity(0)),
+                seed=trial.seed,
+                margin=margin,
+                flip=flip,
+                cache={"memory": True, "disk": place / f"{name}.cache", "off": None}[args["cache"]],
+            )
+        )
+    seconds = sum(pipeline.fill() for pipeline in pipelines)
+    unreadable = [reason for pipeline in pipelines for reason in pipeline.unreadable.values()]
+    for reason in unreadable:
+        print(f"left out: {reason}")
+    if unreadable and args["unreadable"] == "refuse":
+        raise DataError([dataset.unreadable_sentence(args["data"], unreadable)])
+    left = Dataset(tuple(e for pipeline in pipelines for e in pipeline.examples), data.classes)
+    if problems := dataset.split_problems(args["data"], left, args["validation"]):
+        raise DataError(problems)
+    return pipelines[0], pipelines[1], len(data.examples) / seconds
+
+
+def _expect_room(args: Mapping[str, Any], size: int) -> None:
+    free = psutil.virtual_memory().available
+    if args["cache"] == "memory" and size > _CACHE_SHARE * free:
+        raise DataError(
+            [
+                f"task.cache=memory: expected decoded pictures to fit in {_CACHE_SHARE:.0%} of the free memory. "
+                f"Received: {size / 2**20:,.0f} MB, and {free / 2**20:,.0f} MB are free; use task.cache=disk or off."
+            ]
+        )
+
+
+def _metrics(state: training.State, decoded_per_s: float) -> dict[str, float]:
+    best = state.best
+    waited, stepped = (sum(getattr(epoch, name) for epoch in state.history) for name in ("waited_s", "stepped_s"))
+    trained = sum(epoch.images_per_s * (epoch.waited_s + epoch.stepped_s) for epoch in state.history)
+    return {
+        "val/accuracy": best.val_accuracy,
+        "val/loss": best.val_loss,
+        "train/accuracy": best.train_accuracy,
+        "train/loss": best.train_loss,
+        "best/epoch": best.number,
+        "epochs": len(state.history),
+        "train/images_per_s": trained / (waited + stepped),
+        "net/images_per_s": trained / stepped,
+        "input/images_per_s": decoded_per_s,
+        "input/wait_share": waited / (waited + stepped),
+        "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _predictions(model: Classifier, held_out: Pipeline) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """True labels `[n]` and probabilities `[n, classes]` of the validation pictures."""
+    predict = tf.function(model.probabilities, reduce_retracing=True, autograph=False)
+    found = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
+    return np.concatenate([labels for labels, _ in found]), np.concatenate([rows for _, rows in found])
+
+
+def _write_files(
+    files: Path,
+    classes: Sequence[str],
+    held_out: Pipeline,
+    labels: np.ndarray[Any, Any],
+    probabilities: np.ndarray[Any, Any],
+) -> None:
+    """The classes, what was predicted of each validation picture, the confusion matrix and some samples."""
+    (files / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    predicted = probabilities.argmax(axis=1)
+    matrix = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(matrix, (labels, predicted), 1)
+    with (files / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["true class", *classes])
+        writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    with (files / "validation.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "true class", "predicted class", "probability"])
+        for example, label, guess, row in zip(held_out.examples, labels, predicted, probabilities, strict=True):
+            writer.writerow([example.path, classes[label], classes[guess], f"{row[guess]:.6f}"])
+    plots = files / "plots"
+    picture_plots.draw_confusion(matrix.tolist(), classes, plots / "confusion_matrix.png")
+    picture_plots.draw_samples(_samples(held_out, labels, probabilities, classes), plots / "samples.png")
+
+
+def _samples(
+    held_out: Pipeline, labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], classes: Sequence[str]
+) -> list[picture_plots.Sample]:
+    """Validation pictures to look at: the most confident mistakes first, then others, evenly spread over the rest."""
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = [int(i) for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][: _MOST_SAMPLES // 2]
+    right = [i for i in range(len(labels)) if predicted[i] == labels[i]]
+    room = _MOST_SAMPLES - len(wrong)
+    chosen = wrong + [right[k * len(right) // room] for k in range(room)] if len(right) > room else wrong + right
+    images: dict[int, Any] = {}
+    place = 0
+    for batch, _ in held_out.in_order():
+        images |= {place + k: batch[k].numpy() for k in range(len(batch)) if place + k in chosen}
+        place += len(batch)
+    return [
+        picture_plots.Sample(
+            image=images[i],
+            title=f"{classes[predicted[i]]} {sure[i]:.0%}",
+            lines=() if predicted[i] == labels[i] else (f"is {classes[labels[i]]}",),
+            good=bool(predicted[i] == labels[i]),
+        )
+        for i in chosen
+    ]
+
+
+def _summary(state: training.State, metrics: Mapping[str, float], trained: int, held_out: Pipeline, data: Dataset) -> str:
+    best, share = state.best, metrics["input/wait_share"]
+    limit = "The pictures are the limit" if share > 0.5 else "The net is the limit"
+    return (
+        f"{len(data.classes)} classes, {trained} pictures to train on, {len(held_out)} to validate with.\n"
+        f"Best after epoch {best.number} of {len(state.history)}: validation accuracy {best.val_accuracy:.1%}, "
+        f"loss {best.val_loss:.4f}.\n"
+        f"{limit}: it waited for input {share:.0%} of the time; the net alone takes {metrics['net/images_per_s']:.4g} "
+        f"images/s, pictures were first decoded at {metrics['input/images_per_s']:.4g} images/s.\n"
+    )

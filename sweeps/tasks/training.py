@@ -1,0 +1,256 @@
+"""Epochs of training and validation, their history, and the checkpoint from which a killed trial goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from sweeps.tasks.classifier import Classifier
+from sweeps.tasks.pipeline import Pipeline
+
+_LOG_EVERY_S = 5.0
+_CURVES = {
+    "val/accuracy": "val_accuracy",
+    "val/loss": "val_loss",
+    "train/accuracy": "train_accuracy",
+    "train/loss": "train_loss",
+    "train/learning_rate": "learning_rate",
+    "train/images_per_s": "images_per_s",
+}
+
+
+class DivergedError(ArithmeticError):
+    """A loss that is no number any more."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to."""
+
+    number: int
+    """From 1."""
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    images_per_s: float
+    """Training pictures over the wall time of their steps, input included."""
+    waited_s: float
+    """Time that the net waited for pictures."""
+    stepped_s: float
+    """Time in the net."""
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: by validation accuracy, then loss."""
+        return self.val_accuracy, -self.val_loss
+
+
+@dataclass
+class State:
+    """Where training stands: all that a checkpoint holds beside variables."""
+
+    data: str
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def best(self) -> Epoch:
+        """The first of the best epochs."""
+        return max(self.history, key=lambda epoch: epoch.rank)
+
+    def curves(self) -> dict[str, tuple[tuple[int, float], ...]]:
+        """Histories by MLflow key, step = epoch."""
+        return {
+            key: tuple((epoch.number, getattr(epoch, name)) for epoch in self.history)
+            for key, name in _CURVES.items()
+        }
+
+
+def learning_rate(args: Mapping[str, Any], epoch: int) -> float:
+    """The learning rate of an epoch (from 1), by `task.schedule`."""
+    base: float = args["learning_rate"]
+    if args["schedule"] == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / args["epochs"]))
+    if args["schedule"] == "step":
+        return float(base * args["decay"] ** ((epoch - 1) // args["decay_epochs"]))
+    return base
+
+
+def optimizer(args: Mapping[str, Any]) -> keras.optimizers.Optimizer:
+    """As `task.optimizer` and its companions say."""
+    common = {"learning_rate": args["learning_rate"], "weight_decay": args["weight_decay"] or None}
+    kind = args["optimizer"]
+    if kind == "sgd":
+        return keras.optimizers.SGD(momentum=args["momentum"], **common)
+    if kind == "rmsprop":
+        return keras.optimizers.RMSprop(momentum=args["momentum"], **common)
+    return keras.optimizers.Adam(**common) if kind == "adam" else keras.optimizers.AdamW(**common)
+
+
+class Checkpoint:
+    """A folder with the state after the last whole epoch and the variables of the best one.
+
+    Variables that cannot have changed, those of layers that are not trained, are not in it.
+    """
+
+    def __init__(self, folder: Path, model: Classifier) -> None:
+        self._folder, self._model = folder, model
+        frozen = {
+            id(weight)
+            for layer in model.net._flatten_layers()
+            if not layer.trainable
+            for weight in layer.weights
+        }
+        self._variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in frozen]
+
+    def save(self, state: State) -> None:
+        """Keep the state and, where the last epoch is the best, its variables as the best ones."""
+        if state.best is state.history[-1]:
+            self._write("best.npz")
+        name = f"epoch-{len(state.history)}.npz"
+        self._write(name)
+        # The state names the file it belongs to; replacing it is what makes the epoch done.
+        content = {"data": state.data, "variables": name, "history": [asdict(epoch) for epoch in state.history]}
+        partial = self._folder / "state.json.part"
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(self._folder / "state.json")
+        for old in self._folder.glob("epoch-*.npz"):
+            if old.name != name:
+                old.unlink()
+
+    def restore(self, data: str) -> State:
+        """The state that was saved, its variables assigned; a new one where there is none for this data."""
+        try:
+            content = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
+        except OSError:
+            return State(data)
+        if content["data"] != data:
+            print("the pictures are not those of the checkpoint: training begins anew")
+            return State(data)
+        self._read(content["variables"])
+        return State(data, [Epoch(**row) for row in content["history"]])
+
+    def restore_best(self) -> None:
+        """Assign the variables of the best epoch."""
+        self._read("best.npz")
+
+    def _write(self, name: str) -> None:
+        partial = self._folder / f"{name}.part"
+        with partial.open("wb") as file:
+            np.savez(file, **{str(i): np.asarray(variable) for i, variable in enumerate(self._variables)})
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._folder / name)
+
+    def _read(self, name: str) -> None:
+        with np.load(self._folder / name) as saved:
+            for i, variable in enumerate(self._variables):
+                variable.assign(saved[str(i)])
+
+
+def train(
+    model: Classifier,
+    training: Pipeline,
+    validation: Pipeline,
+    args: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    state: State,
+    told: Callable[[State], None],
+) -> State:
+    """Train to the last epoch, from wherever `state` stands; `told` hears of each epoch. Raises DivergedError."""
+    while len(state.history) < args["epochs"] and not _patience_over(state, args["patience"]):
+        number = len(state.history) + 1
+        rate = learning_rate(args, number)
+        # A scaled optimizer, for float16, hands this on.
+        model.optimizer.learning_rate = rate
+        start = time.perf_counter()
+        figures, waited_s, stepped_s = _epoch(model, training, number, rate)
+        took_s = time.perf_counter() - start
+        tested = evaluate(model, validation)
+        if not math.isfinite(tested["loss"]):
+            raise DivergedError(f"the validation loss became {tested['loss']} after epoch {number}, {_at(rate)}")
+        epoch = Epoch(
+            number=number,
+            train_loss=figures["loss"],
+            train_accuracy=figures["accuracy"],
+            val_loss=tested["loss"],
+            val_accuracy=tested["accuracy"],
+            learning_rate=rate,
+            images_per_s=len(training) / took_s,
+            waited_s=waited_s,
+            stepped_s=stepped_s,
+        )
+        state.history.append(epoch)
+        checkpoint.save(state)
+        _log(
+            f"epoch {number}/{args['epochs']}, train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.3f}, "
+            f"val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.3f}, {epoch.images_per_s:.4g} images/s"
+        )
+        told(state)
+    return state
+
+
+def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:
+    """Loss and accuracy over all of the pipeline's pictures, in inference mode."""
+    model.reset_metrics()
+    figures: dict[str, Any] = {}
+    for images, labels in pipeline.in_order():
+        figures = model.test_on_batch(images, labels, return_dict=True)
+    return {key: float(value) for key, value in figures.items()}
+
+
+def _epoch(model: Classifier, training: Pipeline, number: int, rate: float) -> tuple[dict[str, float], float, float]:
+    """The mean figures of an epoch, and the seconds that it waited for input and spent in steps."""
+    model.reset_metrics()
+    figures: dict[str, Any] = {}
+    waited_s = stepped_s = 0.0
+    said = time.perf_counter()
+    steps = math.ceil(len(training) / training.batch)
+    last_finite = math.nan
+    for step, (images, labels, seconds) in enumerate(_timed(training.epoch(number)), start=1):
+        waited_s += seconds
+        start = time.perf_counter()
+        figures = model.train_on_batch(images, labels, return_dict=True)
+        end = time.perf_counter()
+        stepped_s += end - start
+        if not math.isfinite(figures["loss"]):
+            before = "" if math.isnan(last_finite) else f"; its mean before was {last_finite:.4g}"
+            raise DivergedError(
+                f"the training loss became {float(figures['loss'])} in epoch {number}, step {step}, {_at(rate)}{before}"
+            )
+        last_finite = figures["loss"]
+        if end - said > _LOG_EVERY_S:
+            said = end
+            _log(f"epoch {number}, step {step}/{steps}, loss {last_finite:.4f}")
+    return {key: float(value) for key, value in figures.items()}, waited_s, stepped_s
+
+
+def _timed(batches: Any) -> Iterator[tuple[Any, Any, float]]:
+    """Each batch, and the seconds that it was waited for."""
+    start = time.perf_counter()
+    for images, labels in batches:
+        yield images, labels, time.perf_counter() - start
+        start = time.perf_counter()
+
+
+def _patience_over(state: State, patience: int | None) -> bool:
+    return bool(patience and state.history and state.history[-1].number - state.best.number >= patience)
+
+
+def _at(rate: float) -> str:
+    return f"at learning rate {rate:g}"
+
+
+def _log(words: str) -> None:
+    print(f"{datetime.now()}: {words}", flush=True)  # noqa: DTZ005

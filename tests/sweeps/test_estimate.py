@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.devices import Node
+from sweeps.estimate import Estimator, earlier_results, matrix_rate, total_s
+from sweeps.preflight import Net, key
+from tests.records import make_result, make_sweep
+from tracking.journal import Journal
+from tracking.record import Adaptive, Classic, Device, Trial
+
+TRIAL = Trial(model="net", batch=2, protocol=Classic(burn_in=9, steps=90))
+NET = Net(parameter_mb=1, activation_mb=1, largest_mb=1, forward_flops=1_000_000_000, training_flops=3_000_000_000)
+NETS = {key(TRIAL): NET}
+
+
+def test_a_trial_that_was_measured_takes_what_it_took() -> None:
+    earlier = make_result(model="net")
+    found = Estimator({}, [earlier])(earlier.trial)
+    assert found is not None
+    assert found.likely_s == earlier.wall_s
+
+
+def test_another_batch_of_a_net_takes_its_operations_at_the_rate_seen_here() -> None:
+    earlier = make_result(model="other")  # 4 images a step
+    found = Estimator(NETS, [earlier])(TRIAL)
+    forward, training = earlier.passes["forward"], earlier.passes["forward_backward"]
+    assert forward.flops is not None
+    assert training.flops is not None
+    steps = 100 * 2 * (1e9 / forward.flops * forward.median_s + 3e9 / training.flops * training.median_s)
+    assert found is not None
+    assert found.likely_s == pytest.approx(steps, rel=0.05)
+
+
+def test_where_nothing_was_measured_a_matrix_product_is() -> None:
+    found = Estimator(NETS, [])(TRIAL)
+    assert found is not None
+    assert 8e9 * 100 / (5 * matrix_rate()) < found.likely_s < 8e9 * 100 / (0.05 * matrix_rate())
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        replace(TRIAL, model="unknown"),
+        replace(TRIAL, device=Device(name="gpu", kind="gpu", gpus=1)),
+        replace(TRIAL, task="classify"),
+    ],
+)
+def test_of_what_is_not_known_nothing_is_said(trial: Trial) -> None:
+    assert Estimator(NETS, [])(trial) is None
+
+
+def test_the_limits_of_the_protocol_bound_an_adaptive_trial() -> None:
+    slow = Net(parameter_mb=1, activation_mb=1, largest_mb=1, forward_flops=10**10, training_flops=3 * 10**10)
+    adaptive = replace(TRIAL, protocol=Adaptive(max_seconds=2, max_warmup_seconds=1, min_steps=1))
+    found = Estimator({key(TRIAL): slow}, [])(adaptive)
+    assert found is not None
+    assert found.likely_s <= found.most_s < math.inf
+    limited = Estimator({key(TRIAL): slow}, [])(replace(adaptive, timeout_s=0.5))
+    assert limited is not None
+    assert limited.likely_s == 0.5
+
+
+def test_trials_of_one_core_run_side_by_side() -> None:
+    one, whole = replace(TRIAL, device=Device(cpus=1)), TRIAL
+    node = Node(cpus=2)
+    assert total_s([(one, 10.0), (one, 10.0)], node) == 10
+    assert total_s([(whole, 10.0), (whole, 10.0)], node) == 20
+    assert total_s([(one, 10.0)], node) == 10
+
+
+def test_only_ok_results_of_this_machine_count(tmp_path: Path) -> None:
+    folder = tmp_path / "multirun" / "day" / "time"
+    here, elsewhere = make_result(), make_result(batch=8, host={"hostname": "node2"})
+    results = [here, elsewhere, make_result(batch=16, status="oom")]
+    journal = Journal(folder)
+    journal.write_plan(make_sweep(results, folder))
+    for result in results:
+        journal.append(result)
+    journal.close()
+    assert earlier_results(tmp_path, "node1") == [here]

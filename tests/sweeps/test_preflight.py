@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import nets
+from sweeps.preflight import Preflight, key, memory_of
+from tracking.record import Device, Trial
+
+VGG = Trial(model="vgg16", batch=4)
+
+
+@pytest.fixture(scope="module")
+def looked(server: str) -> Preflight:
+    found = Preflight()
+    assert found.problems([VGG], lambda: server, flops=True) == []
+    return found
+
+
+def test_a_net_is_known_without_a_variable_filled(looked: Preflight) -> None:
+    net = looked.nets[key(VGG)]
+    assert net.parameter_mb * 2**20 == 4 * 138_357_544
+    assert net.forward_flops == pytest.approx(30.97e9, rel=0.001)
+    assert 2.9 < net.training_flops / net.forward_flops < 3.0
+    assert net.largest_mb == 224 * 224 * 64 * 4 / 2**20
+
+
+@pytest.mark.parametrize("name", [name for name in nets.names() if name not in ("vgg16", "resnet_v2_200")])
+def test_every_net_of_ours_can_be_built_of_shapes(name: str, server: str) -> None:
+    found = Preflight()
+    trial = Trial(model=name, batch=1)
+    assert found.problems([trial], lambda: server) == []
+    assert found.nets[key(trial)].parameter_mb > 0
+
+
+def test_all_nets_that_cannot_be_built_are_told_at_once(server: str) -> None:
+    small = {"image_size": 8}
+    trials = [
+        replace(VGG, model=name, model_args=small, batch=b) for name in ("alexnet", "inception_v3") for b in (1, 2)
+    ]
+    found = Preflight().problems([*trials, VGG], lambda: server)
+    assert len(found) == 2
+    for sentence, name in zip(found, ("alexnet", "inception_v3"), strict=True):
+        assert sentence.startswith(f"model={name} model.image_size=8: the net cannot be built: ")
+
+
+def test_a_net_is_looked_at_once_and_a_callable_of_the_users_own_never(looked: Preflight) -> None:
+    def no_server() -> str:
+        raise AssertionError("nothing to ask")
+
+    more = [VGG, replace(VGG, batch=512), Trial(model="mine", target="tests.models.raising", batch=1)]
+    assert looked.problems(more, no_server, flops=True) == []
+    assert looked.memory_mb(more[2]) is None
+
+
+def test_the_memory_estimate_is_near_what_was_measured(looked: Preflight) -> None:
+    """Peaks of resident memory that were measured on a machine of two cores."""
+    assert looked.memory_mb(replace(VGG, batch=1)) == pytest.approx(1814, rel=0.33)
+    assert looked.memory_mb(replace(VGG, batch=1, passes=("forward",))) == pytest.approx(1731, rel=0.33)
+
+
+def test_what_will_hardly_fit_is_a_warning_at_its_smallest_batch(looked: Preflight) -> None:
+    tight = Device(memory_mb=4000)
+    trials = [replace(VGG, batch=batch, device=tight) for batch in (512, 256, 1)]
+    (warning,) = looked.warnings(trials)
+    assert warning.startswith("vgg16 at batch 256 on cpu 4000 mb will take about ")
+    assert "has 4000 MB" in warning
+    assert looked.warnings([replace(VGG, batch=1)]) == []
+
+
+def test_the_memory_of_a_gpu_is_not_the_machines() -> None:
+    gpu = Device(name="gpu", kind="gpu", gpus=1)
+    assert memory_of(replace(VGG, device=gpu)) is None
+    assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048))) == 2048

@@ -1,0 +1,59 @@
+"""The report's tables of what profiled steps spent their time on, from the files that the trials left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tracking.curves import PASS_TITLES
+from tracking.record import Result, Sweep
+
+_MOST = 100
+"""Tables in one report."""
+
+
+def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
+    """A collapsible table a profiled pass; nothing where nothing was profiled."""
+    tables = [
+        _table(f"{names[result.trial_id]}, {PASS_TITLES[name]}", rows)
+        for result in results
+        if result.trial.profile
+        for name in result.passes
+        for rows in _rows(Path(sweep.folder, "trials", result.trial_id, "files", "profile", name, "top_ops.json"))
+    ]
+    if not tables:
+        return ""
+    more = f"<p>{len(tables) - _MOST} more are in the trials' folders.</p>" if len(tables) > _MOST else ""
+    return (
+        '<section id="profile"><h2>Where a step goes</h2><p class="hint">One more step of each pass, after all timing, '
+        "under TensorFlow's profiler, which slows it. Operations may run side by side, so their times may add up to "
+        "more than the step. Each trial's <code>files/profile/</code> has the whole trace, for Perfetto "
+        f"(<code>trace.json.gz</code>) and TensorBoard.</p>{''.join(tables[:_MOST])}{more}</section>"
+    )
+
+
+def _rows(path: Path) -> Iterator[list[list[Any]]]:
+    """The rows of the table at `path`, if it is there and whole."""
+    try:
+        rows = json.loads(path.read_text("utf-8"))["data"]
+    except (OSError, ValueError, KeyError):
+        return
+    if rows:
+        yield rows
+
+
+def _table(title: str, rows: Sequence[Sequence[Any]]) -> str:
+    lines = "".join(
+        f'<tr><th scope="row">{escape(str(op))}</th><td>{calls:,}</td><td>{total_ms:,.3f}</td>'
+        f'<td class="share" style="--share:{100 * share:.1f}%">{100 * share:.1f}%</td></tr>'
+        for op, calls, total_ms, share in rows
+    )
+    first = ", ".join(f"{op} {100 * share:.0f}%" for op, _, _, share in rows[:3])
+    return (
+        f'<details><summary><b>{escape(title)}</b>: {escape(first)}</summary><div class="scroll"><table class="plain">'
+        "<thead><tr><th>operation</th><th>calls</th><th>total, ms</th><th>share</th></tr></thead>"
+        f"<tbody>{lines}</tbody></table></div></details>"
+    )
