@@ -1,4 +1,6 @@
-"""The articles' own way of measuring beside this system's, for each compiler: same net, same machine, interleaved.
+"""The articles' own way of measuring beside this system's, for each mode: same net, same machine, interleaved.
+
+A mode is a compiler, and `graph` at mixed bfloat16 too: other arithmetic, for processors that have it in hardware.
 
 usage: python benchmarks/seeds_way.py [--rounds 3] [--steps 6] [--cases alexnet_conv:32 vgg16:4]
 """
@@ -13,7 +15,12 @@ from pathlib import Path
 
 from side_by_side import peer, sweep
 
-COMPILERS = ("graph", "xla", "eager")
+MODES = {
+    "graph": ("compile=graph", "precision=float32"),
+    "xla": ("compile=xla", "precision=float32"),
+    "eager": ("compile=eager", "precision=float32"),
+    "graph bfloat16": ("compile=graph", "precision=bfloat16"),
+}
 
 
 def compare(model: str, batch: int, steps: int, rounds: int) -> None:
@@ -22,20 +29,21 @@ def compare(model: str, batch: int, steps: int, rounds: int) -> None:
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             seeds = peer(Path(folder), "seed_graph.py", model, str(batch), "2", str(steps))
-            grid = [f"model={model}", f"batch={batch}", f"compile={','.join(COMPILERS)}"]
-            _, results = sweep(Path(folder), *grid, *protocol, "cluster=inline")
         for name, seconds in seeds.items():
             medians[name, "seeds"].append(statistics.median(seconds))
-        for result in results:
+        for mode, overrides in MODES.items():
+            with tempfile.TemporaryDirectory() as folder:
+                grid = [f"model={model}", f"batch={batch}", *overrides]
+                _, (result,) = sweep(Path(folder), *grid, *protocol, "cluster=inline")
             for name, figures in result["passes"].items():
-                medians[name, result["trial"]["compile"]].append(figures["median_s"])
+                medians[name, mode].append(figures["median_s"])
     print(f"\n{model}, batch {batch}: median seconds a step of {rounds} interleaved rounds (ratio to the seeds' way)")
     for name in ("forward", "forward_backward"):
         base = statistics.median(medians[name, "seeds"])
         row = f"{name:18} seeds {base:.4f}"
-        for compiler in COMPILERS:
-            median = statistics.median(medians[name, compiler])
-            row += f"   {compiler} {median:.4f} ({median / base:.2f})"
+        for mode in MODES:
+            median = statistics.median(medians[name, mode])
+            row += f"   {mode} {median:.4f} ({median / base:.2f})"
         print(row)
 
 

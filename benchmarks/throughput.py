@@ -1,8 +1,10 @@
 """Many trials of next to no cost: wall time a trial of this system and of its neighbours, and where ours goes.
 
-This system runs `tiny` (TensorFlow, both passes, a fresh process each, journal, CSV, MLflow on SQLite); the others log
-one number to MLflow on SQLite and do not even import TensorFlow: Ray Tune with its MLflow callback, Hydra's basic
-launcher and, where `--ray-launcher` names a Python that has it, hydra-ray-launcher. All in counts start-up and end.
+This system runs `task=probe` (a fresh process from the warm fork server each, that does nothing but report; journal,
+CSV, MLflow on SQLite) and `tiny` (the same, and both passes of a net timed), each with every core for a trial and with
+one core a trial. The others log one number to MLflow on SQLite and do not even import TensorFlow: Ray Tune with its
+MLflow callback, Hydra's basic launcher and, where `--ray-launcher` names a Python that has it, hydra-ray-launcher. All
+in counts start-up and end.
 
 usage: python benchmarks/throughput.py [--trials 200] [--only ours tune basic] [--ray-launcher PYTHON]
 """
@@ -18,6 +20,12 @@ from typing import Any
 
 from side_by_side import peer, sweep
 
+OURS = {
+    "this system, no-op": ("task=probe",),
+    "this system, no-op, one core each": ("task=probe", "device.cpus=1"),
+    "this system, tiny": (),
+    "this system, tiny, one core each": ("device.cpus=1",),
+}
 PROTOCOL = ["protocol=classic", "protocol.burn_in=1", "protocol.steps=3"]
 PEERS = {
     "tune": ("Ray Tune + MLflow callback", "ray_tune.py", ()),
@@ -29,7 +37,9 @@ PEERS = {
 def ours(trials: int, *overrides: str) -> tuple[float, list[dict[str, Any]]]:
     batches = ",".join(str(batch) for batch in range(1, trials + 1))
     with tempfile.TemporaryDirectory() as folder:
-        total_s, results = sweep(Path(folder), "model=tiny", f"batch={batches}", *PROTOCOL, *overrides)
+        total_s, results = sweep(
+            Path(folder), "model=tiny", f"batch={batches}", *PROTOCOL, *overrides
+        )
     if len(results) != trials or any(result["status"] != "ok" for result in results):
         raise RuntimeError(f"expected {trials} ok trials. Received: {len(results)} results")
     return total_s, sorted(results, key=lambda result: float(result["started_at"]))
@@ -65,11 +75,12 @@ def main() -> None:
     options = parser.parse_args()
     trials = options.trials
     rows: dict[str, tuple[float, float]] = {}
-    where: dict[str, float] = {}
-    if "ours" in options.only:
-        total_s, results = ours(trials)
-        rows["this system, tiny"] = total_s, span_s(results)
-        where = parts(results)
+    where: dict[str, dict[str, float]] = {}
+    for label, overrides in OURS.items() if "ours" in options.only else ():
+        total_s, results = ours(trials, *overrides)
+        rows[label] = total_s, span_s(results)
+        if "device.cpus=1" not in overrides:
+            where[label] = parts(results)
     for name in [*options.only, *(["ray_launcher"] if options.ray_launcher else [])]:
         if name in PEERS:
             label, script, arguments = PEERS[name]
@@ -79,13 +90,13 @@ def main() -> None:
             rows[label] = told["total_s"], told["trials_s"]
     base = next(iter(rows.values()))
     print(f"\n{trials} trials, seconds a trial (ratio to the first row)")
-    print(f"{'':34}{'all in':>18}{'without start-up':>18}")
+    print(f"{'':36}{'all in':>18}{'without start-up':>18}")
     for label, (total_s, trials_s) in rows.items():
         cells = [f"{s / trials:.3f} ({s / b:.2f})" for s, b in zip((total_s, trials_s), base, strict=True)]
-        print(f"{label:34}{cells[0]:>18}{cells[1]:>18}")
-    if where:
-        print("\nwhere a trial of ours goes, median seconds")
-        for name, seconds in where.items():
+        print(f"{label:36}{cells[0]:>18}{cells[1]:>18}")
+    for label, seconds_by_part in where.items():
+        print(f"\nwhere a trial of {label} goes, median seconds")
+        for name, seconds in seconds_by_part.items():
             print(f"{name:38}{seconds:8.4f}")
 
 

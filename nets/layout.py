@@ -43,16 +43,15 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
 
     Raises BadLayout for a net that does not follow the setting: it would compute something else.
     """
+    model = make()
     if layout == "channels_last":
-        return make()
+        return model
+    first = _shapes(model)
     keras.config.set_image_data_format("channels_last")
     try:
         last = _shapes(make())
     finally:
         keras.config.set_image_data_format(layout)
-    keras.utils.clear_session()  # so that layers without a name of their own have the same names again
-    model = make()
-    first = _shapes(model)
     if (expected := [_channels_first(last[0]), *last[1:]]) != first:
         wanted, got = next((a, b) for a, b in itertools.zip_longest(expected, first) if a != b)
         setting = "keras.config.image_data_format()"

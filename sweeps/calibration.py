@@ -1,45 +1,47 @@
-"""The limits of each device at each precision of a sweep, measured once, before its trials."""
+"""The limits of each device at each precision, measured once on every node, before its first trial there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from sweeps.dispatch import Context
 from tracking.quality import judged
 from tracking.record import Result, Trial
 
-Run = Callable[[Sequence[Trial], Context], Iterator[Result]]
-
 
 class Calibration:
-    """What the devices can do, by the calibration that a trial's device and precision ask for."""
+    """What the devices of each node can do, by the calibration that a trial's device and precision ask for."""
 
     def __init__(self) -> None:
-        self._limits: dict[str, Mapping[str, float]] = {}
+        self._limits: dict[tuple[str, str], Mapping[str, float]] = {}
 
-    def measure(self, trials: Sequence[Trial], run: Run, context: Context) -> list[str]:
-        """Measure what is not known yet; gives a sentence for each device that could not be calibrated."""
-        wanted = {(calibration := _calibration(trial)).trial_id: calibration for trial in trials}
-        missing = [calibration for trial_id, calibration in wanted.items() if trial_id not in self._limits]
-        failures = []
-        for result in run(missing, context):
-            self._limits[result.trial_id] = result.limits
-            if result.error is not None:
-                what = f"{result.trial.device.label} at {result.trial.precision}"
-                failures.append(f"{what} could not be calibrated: {result.error.kind}: {result.error.message}")
-        return failures
+    def first(self, trial: Trial, node_id: str) -> Trial | None:
+        """What has to be measured on that node before the trial; None: nothing."""
+        if trial.task != "benchmark" or (node_id, (asked := _calibration(trial)).trial_id) in self._limits:
+            return None
+        return asked
+
+    def note(self, result: Result, node_id: str) -> str | None:
+        """Take what a calibration found; a sentence if it found nothing."""
+        self._limits[node_id, result.trial_id] = result.limits
+        if result.error is None:
+            return None
+        what = f"{result.trial.device.label} at {result.trial.precision}"
+        return f"{what} could not be calibrated: {result.error.kind}: {result.error.message}"
 
     def judge(self, result: Result) -> Result:
-        """The result with its device's limits and the verdict on its figures."""
-        return judged(replace(result, limits=self._limits.get(_calibration(result.trial).trial_id, {})))
+        """The result with the limits of its device where it ran, and the verdict on its figures."""
+        where = result.host.get("node_id", "")
+        return judged(replace(result, limits=self._limits.get((where, _calibration(result.trial).trial_id), {})))
 
 
 def _calibration(trial: Trial) -> Trial:
+    # The trial's own limits are none of the device's, and who runs beside it changes nothing of what it can do.
+    device = replace(trial.device, memory_mb=None, gpu_memory_mb=None, exclusive_node=False)
     return Trial(
         model="calibration",
         batch=1,
-        device=replace(trial.device, memory_mb=None),  # a limit of the trial's, not of the device's
+        device=device,
         precision=trial.precision,
         passes=(),
         task="calibrate",

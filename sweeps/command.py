@@ -9,9 +9,8 @@ import hydra
 from omegaconf import DictConfig
 
 from sweeps import compose, schema, session
-from sweeps.dispatch import LastingServer
 from sweeps.errors import SweepError, UsageError
-from sweeps.forkserver import ROOT
+from sweeps.forkserver import ROOT, LastingServer
 from sweeps.interrupts import EXIT_CODE, Interrupts
 from sweeps.terminal import Terminal
 from tracking.journal import JournalError

@@ -76,14 +76,24 @@ def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> lis
                 found.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
         groups = [override for override in parsed if loader.get_group_options(override.key_or_group)]
         values = [override for override in parsed if override not in groups]
-        required = {o.key_or_group: next(_points(o)) for o in values if o.key_or_group in _REQUIRED}
+        # Whether a cluster's values are good can only be said of all of them together.
+        needed = [o for o in values if o.key_or_group in _REQUIRED or o.key_or_group.startswith("cluster.")]
+        required = {o.key_or_group: next(_points(o)) for o in needed}
         choices: dict[str, list[str]] = {}
         for override in groups:
             for text in _points(override):
-                if problem := _problem([], text, override, loader, nodes, required):
-                    found.append(problem)
+                try:
+                    compose("config", [text])
+                except ComposeError as error:
+                    found.append(_sentence(text, override, error, loader, compose("config", [])))
                 else:
                     choices.setdefault(override.key_or_group, []).append(text)
+        # What a choice is good for depends on the others: a task on its net.
+        for override in groups:
+            others = [texts[0] for group, texts in choices.items() if group != override.key_or_group]
+            mine = choices.get(override.key_or_group, [])
+            tried = (_problem(others, text, override, loader, nodes, required) for text in mine)
+            found += filter(None, tried)
         for override in values:
             for text in _points(override):
                 tried = (_problem(base, text, override, loader, nodes, required) for base in _bases(choices, override))
@@ -126,7 +136,9 @@ def _problem(
         return None  # what is lacking is wrong itself, and is told of
     try:
         trial, found = schema.read(cfg)
-        return "\n".join([*found, *plan.problems([trial], nodes)]) or None
+        if cfg.cluster.name in ("local", "inline"):  # of other clusters' nodes nothing is known here
+            found += plan.problems([trial], nodes)
+        return "\n".join(found) or None
     except ComposeError as error:
         return f"{text}: {_first_line(error)}"
 

@@ -16,23 +16,55 @@ class Node:
     cpus: int
     gpus: int = 0
     resources: Mapping[str, float] = field(default_factory=dict)
+    accelerator: str | None = None
+    """Ray's name of its GPUs' type, e.g. `H100`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
     name: str = "this machine"
+    node_id: str = ""
+    """Ray's id of it; empty: the trials of this Ray have no other machine."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What a result says of where it ran, even if the trial could say nothing."""
+
+    @property
+    def kind(self) -> str:
+        """What it offers, in words; alike for nodes that take the same trials."""
+        gpus = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" + (f" ({self.accelerator})" if self.accelerator else "")
+        return ", ".join(
+            [
+                f"{self.cpus} core{'s' * (self.cpus != 1)}",
+                *([gpus] if self.gpus else []),
+                *(f"{name}={amount:g}" for name, amount in sorted(self.resources.items())),
+                *(f"{name}={value}" for name, value in sorted(self.labels.items())),
+            ]
+        )
 
     def misses(self, device: Device) -> list[str]:
         """What `device` asks for and this node has not, in words; empty if the device fits."""
         lacking = []
         if (device.cpus or 1) > self.cpus:
-            lacking.append(f"device.cpus={device.cpus} asks for {device.cpus} cores and {self.name} has {self.cpus}")
+            if device.cpus is None:
+                lacking.append(f"device={device.name} asks for a core and {self.name} has none")
+            else:
+                lacking.append(
+                    f"device.cpus={device.cpus} asks for {device.cpus} cores and {self.name} has {self.cpus}"
+                )
         if device.gpus > self.gpus:
             has = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "none"
             lacking.append(
                 f"device={device.name} asks for {device.gpus} GPU{'s' * (device.gpus != 1)} and {self.name} has {has}"
             )
+        if device.accelerator not in (None, self.accelerator):
+            has = self.accelerator or "none that Ray knows"
+            lacking.append(f"device.accelerator={device.accelerator} and {self.name} has {has}")
         for name, amount in device.resources.items():
             if amount > self.resources.get(name, 0):
                 lacking.append(
                     f"device.resources.{name}={amount:g} and {self.name} has {self.resources.get(name, 0):g}"
                 )
+        for name, value in device.node_labels.items():
+            if value != self.labels.get(name):
+                has = repr(self.labels[name]) if name in self.labels else "no such label"
+                lacking.append(f"device.node_labels.{name}={value} and {self.name} has {has}")
         return lacking
 
     def cores_for(self, device: Device) -> int:
@@ -41,8 +73,12 @@ class Node:
 
 
 def ray_options(device: Device, node: Node) -> dict[str, Any]:
-    """Ray's resource arguments for one trial on `device`."""
-    options: dict[str, Any] = {"num_cpus": node.cores_for(device), "num_gpus": device.gpus}
+    """Ray's resource arguments for one trial on `device`, on this node and no other.
+
+    Accelerator and labels are met by the choice of the node. A trial that wants its node to itself takes all its cores.
+    """
+    cpus = node.cpus if device.exclusive_node else node.cores_for(device)
+    options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": device.gpus}
     if device.resources:
         options["resources"] = dict(device.resources)
     return options
@@ -50,4 +86,7 @@ def ray_options(device: Device, node: Node) -> dict[str, Any]:
 
 def environment(device: Device, gpu_ids: tuple[str, ...]) -> dict[str, str]:
     """The environment that shows a trial's process the GPUs it was given and hides all others."""
-    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu_ids) if device.kind == "gpu" else "-1"}
+    if device.kind == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": "-1"}
+    # Ray counts GPUs as NVML does, by bus; CUDA by speed, unless it is told.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu_ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

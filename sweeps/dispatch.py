@@ -1,36 +1,33 @@
 """Trials to workers: `inline` runs them one after another here, `on_ray` as Ray tasks with each trial's own resources.
 
 Both are generators of results in order of completion, and both let the consumer finish with a result before they start
-the next trial: what the driver writes then runs on the cores that the trial has just given back.
+the next trial: what the driver writes then runs on the cores that the trial has just given back or, after a trial on
+another machine, on a core that the driver keeps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
-import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from sweeps import cores, devices
+from sweeps import cores, devices, worker
+from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
-from sweeps.forkserver import ROOT, ForkServer, connect
-from sweeps.guardian import guarded
-from sweeps.isolate import LOST, run_trial
+from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
+from sweeps.isolate import LOST
+from sweeps.worker import Place
 from tracking.record import Failure, Result, Trial
 
 Results = Generator[Result, None, None]
-_ROOM_TO_WRITE = 2**16
-"""Free bytes below which a trial that fails may have failed for want of them, when it wrote its log."""
+_LOOK_AGAIN_S = 0.5
+"""How often to look for a node while none is left that a trial fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +39,10 @@ class Context:
     server: Callable[[], str]
     """Gives the address of a fork server that is there now, on this machine."""
     node: Node
+    fleet: Fleet | None = None
+    """The nodes that trials run on; None: this machine alone, as `node` says."""
+    calibration: Calibration | None = None
+    """What devices can do is measured for it, before a trial on a node where that is not known."""
     retries: int = 1
     """How often a trial is tried again that has lost its worker, its node or its fork server."""
     started: Callable[[Trial], None] = field(default=lambda _: None)
@@ -50,52 +51,21 @@ class Context:
     """Called by the driver with what became of a trial that is about to be tried again."""
     skip: Callable[[Trial], Failure | None] = field(default=lambda _: None)
     """Why a trial that is next need not be run; it then is `oom` for that reason."""
+    warn: Callable[[str], None] = field(default=lambda _: None)
+    """Called by the driver with what the user should know."""
 
     def log(self, trial: Trial) -> Path:
-        return log_of(trial, self.folder)
+        """Where the trial's own words are found."""
+        return worker.folder_of(trial, self.folder) / "log.txt"
 
 
-def log_of(trial: Trial, folder: Path) -> Path:
-    """Where a trial of the sweep in `folder` writes what it has to say."""
-    return folder / "trials" / trial.trial_id / "log.txt"
+@dataclass(frozen=True)
+class _Job:
+    """What runs on a node: a trial in its turn or, without one, a calibration."""
 
-
-class LastingServer:
-    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost."""
-
-    def __init__(self) -> None:
-        self._server: ForkServer | None = None
-        self._ready = False
-
-    def start(self) -> None:
-        """Start the server unless it has been started; it is ready seconds later."""
-        if self._server is None:
-            self._server, self._ready = ForkServer(), False
-
-    def address(self) -> str:
-        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started."""
-        if self._server is not None and self._ready:
-            try:
-                connect(self._server.address).close()
-            except DispatchError:
-                self._close()
-        self.start()
-        assert self._server is not None
-        if not self._ready:
-            self._server.wait_ready()
-            self._ready = True
-        return self._server.address
-
-    def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    def __enter__(self) -> LastingServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
+    trial: Trial
+    slot: Slot
+    turn: Turn | None
 
 
 def inline(trials: Sequence[Trial], context: Context) -> Results:
@@ -104,12 +74,12 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
         if reason := context.skip(trial):
             yield _skipped(trial, context, reason)
             continue
-        gpu_ids = tuple(str(index) for index in range(trial.device.gpus))
+        if context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
+            _note(_run_here(first, context), context, context.node)
         for attempt in itertools.count():
-            server = context.server()
             context.started(trial)
-            result = _run(trial, context.sweep_id, context.folder, server, context.node, gpu_ids)
-            if (final := _final(result, _server_lost(result), attempt, context)) is not None:
+            result = _run_here(trial, context)
+            if (final := _final(result, _server_lost(result), attempt, (), context)) is not None:
                 yield final
                 break
 
@@ -117,175 +87,206 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
 def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     """Run the trials as Ray tasks; as many at a time as their resources allow. Ray must have been started.
 
-    What still runs when the generator is closed is ended.
+    What still runs when the generator is closed is ended. Raises DispatchError when the cluster is lost, and when for
+    `fleet.wait_s` there is no node that the remaining trials fit.
     """
     import ray
 
     task = ray.remote(_ray_task)
-    shared = ray.put((context.sweep_id, context.folder, context.node))
-    waiting = deque((trial, 0) for trial in trials)
-    running: dict[Any, tuple[Trial, int]] = {}
-    free = _Free(context.node)
+    fleet = context.fleet or Fleet([Slot(context.node, context.server)])
+    waiting = Waiting(trials)
+    running: dict[Any, _Job] = {}
     freed: Sequence[int] = ()
     look_for_skips = True
+    looked = time.monotonic()
+    idle_since: float | None = None
+
+    def usable(trial: Trial, slot: Slot) -> bool:
+        """Whether the trial, or its calibration, can be started on a node with room for it."""
+        if context.calibration is None or (first := context.calibration.first(trial, slot.node.node_id)) is None:
+            return True
+        calibrating = [(job.slot, job.trial.trial_id) for job in running.values() if job.turn is None]
+        return (slot, first.trial_id) not in calibrating and len(calibrating) < len(waiting)
+
+    def start(turn: Turn, slot: Slot) -> None:
+        first = context.calibration and context.calibration.first(turn.trial, slot.node.node_id)
+        job = _Job(first or turn.trial, slot, None if first else turn)
+        device = job.trial.device
+        place = Place(
+            server=slot.server(),
+            node=slot.node,
+            folder=context.folder if slot.local else None,
+            spared=0 if slot.needs_all(device) else fleet.keeps(slot),
+        )
+        slot.take(device)
+        if not first:
+            waiting.remove(turn)
+            context.started(turn.trial)
+        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
+        running[task.options(**options).remote(job.trial, context.sweep_id, place)] = job
+
     try:
-        while waiting or running:
+        while waiting or any(job.turn for job in running.values()):
             if look_for_skips:
-                reasons = [(trial, attempt, context.skip(trial)) for trial, attempt in waiting]
-                waiting = deque((trial, attempt) for trial, attempt, reason in reasons if reason is None)
-                for trial, _, reason in reasons:
-                    if reason is not None:
-                        with _on_cores(freed if running else ()):
-                            yield _skipped(trial, context, reason)
+                for trial, reason in waiting.drop(context.skip):
+                    with _on_cores(freed if running else ()):
+                        yield _skipped(trial, context, reason)
                 look_for_skips = False
                 continue
-            while waiting and free.take(waiting[0][0]):
-                trial, attempt = waiting.popleft()
-                options = devices.ray_options(trial.device, context.node)
-                server = context.server()
-                context.started(trial)
-                ref = task.options(max_retries=0, name=trial.model, **options).remote(trial, server, shared)
-                running[ref] = trial, attempt
-            (done, *_), _ = ray.wait(list(running), num_returns=1)
-            trial, attempt = running.pop(done)
-            free.give_back(trial)
-            result, lost = _fetch(done, trial, context.sweep_id)
-            if (final := _final(result, lost, attempt, context)) is None:
-                waiting.append((trial, attempt + 1))
-                continue
-            freed = final.host.get("cores", ())
-            with _on_cores(freed if running else ()):
-                yield final
-            look_for_skips = final.status == "oom"
+            while (chosen := choose(waiting, fleet, usable)) is not None:
+                start(*chosen)
+            asked = fleet.pending()
+            if running or asked:
+                idle_since = None
+                done, _ = ray.wait([*running, *asked], num_returns=1, timeout=fleet.look_every_s)
+            else:
+                idle_since = _wait_for_a_node(idle_since, waiting, fleet, context)
+                done = []
+            if fleet.look_every_s is not None and time.monotonic() - looked >= fleet.look_every_s:
+                fleet.look()
+                looked = time.monotonic()
+            for ref in done:
+                if ref not in running:
+                    fleet.heard(ref)
+                    continue
+                job = running.pop(ref)
+                result, lost = _fetch(ref, job, fleet, context)
+                job.slot.give_back(job.trial.device)
+                if lost:
+                    fleet.suspect(job.slot)
+                if job.turn is None:
+                    _note(result, context, job.slot.node)
+                    continue
+                final = _final(result, lost, len(job.turn.lost), job.turn.lost, context)
+                if final is None:
+                    where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
+                    avoid = job.turn.avoid | {job.slot.node.node_id}
+                    waiting.add(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
+                    continue
+                freed = _free_for_the_driver(final, job.slot, fleet, [other.slot for other in running.values()])
+                with _on_cores(freed):
+                    yield final
+                look_for_skips = final.status == "oom"
+    except ConnectionError as error:
+        raise DispatchError(f"the connection to the Ray cluster is lost: {error}") from error
     finally:
         if ray.is_initialized():
             for ref in running:
-                ray.cancel(ref, force=True)
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    ray.cancel(ref, force=True)
 
 
-def _fetch(ref: Any, trial: Trial, sweep_id: str) -> tuple[Result, bool]:
+def _on(slot: Slot) -> dict[str, Any]:
+    """Ray's argument that puts a task on a node and no other."""
+    if not slot.node.node_id:
+        return {}
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node.node_id, soft=False)}
+
+
+def _wait_for_a_node(since: float | None, waiting: Waiting, fleet: Fleet, context: Context) -> float:
+    """Sleep a moment; since when nothing could be done. Raises DispatchError when that is too long ago."""
+    now = time.monotonic()
+    devices_left = ", ".join(dict.fromkeys(turn.trial.device.label for turn in waiting.heads()))
+    what = f"{len(waiting)} trial{'s' * (len(waiting) != 1)} ({devices_left})"
+    if since is None:
+        since = now
+        if fleet.wait_s:
+            context.warn(f"no node is left for {what}; waiting {fleet.wait_s:g} s for one")
+    if now - since >= fleet.wait_s:
+        raise DispatchError(f"no node came in {fleet.wait_s:g} s for {what}. resume=latest runs them when there is one")
+    time.sleep(min(_LOOK_AGAIN_S, fleet.wait_s))
+    return since
+
+
+def _fetch(ref: Any, job: _Job, fleet: Fleet, context: Context) -> tuple[Result, bool]:
     """What a Ray task has come to, and whether it was lost through no fault of its own."""
     import ray
 
+    facts = job.slot.node.facts
+
+    def ended(status: Any, kind: str, message: str, error: Exception) -> Result:
+        failure = Failure(kind=kind, message=message, detail=str(error))
+        return Result(trial=job.trial, sweep_id=context.sweep_id, status=status, error=failure, host=facts)
+
     try:
-        result: Result = ray.get(ref)
+        result, parcel = _get(ref, fleet)
     except ray.exceptions.RayTaskError as error:
-        raise DispatchError(f"a worker failed outside its trial: {error.cause or error}") from error
+        if job.slot.local:
+            raise DispatchError(f"a worker failed outside its trial: {error.cause or error}") from error
+        return ended("crashed", "WorkerFailed", f"the worker failed: {error.cause}", error), True
     except ray.exceptions.OutOfMemoryError as error:
-        failure = Failure(kind="OutOfMemoryError", message="Ray ended the worker: out of memory", detail=str(error))
-        return Result(trial=trial, sweep_id=sweep_id, status="oom", error=failure), False
+        return ended("oom", "OutOfMemoryError", "Ray ended the worker: out of memory", error), False
+    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError) as error:
+        return ended("crashed", type(error).__name__, f"{job.slot.node.name} died", error), True
     except ray.exceptions.RayError as error:
-        failure = Failure(kind=type(error).__name__, message="the worker died", detail=str(error))
-        return Result(trial=trial, sweep_id=sweep_id, status="crashed", error=failure), True
-    return result, _server_lost(result)
+        return ended("crashed", type(error).__name__, "the worker died", error), True
+    if parcel:
+        worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
+    host = {**facts, **result.host}
+    if job.turn is not None and job.turn.lost:
+        host["lost_before"] = "; ".join(job.turn.lost)
+    return replace(result, host=host), _server_lost(result)
+
+
+def _get(ref: Any, fleet: Fleet) -> Any:
+    """What a task has returned. It may still have to come from its node, and the cluster may be lost meanwhile."""
+    import ray
+
+    while True:
+        try:
+            return ray.get(ref, timeout=fleet.look_every_s)
+        except ray.exceptions.GetTimeoutError:
+            fleet.look()
 
 
 def _server_lost(result: Result) -> bool:
     return result.status == "crashed" and result.error is not None and result.error.kind == LOST
 
 
-def _final(result: Result, lost: bool, attempt: int, context: Context) -> Result | None:
+def _final(result: Result, lost: bool, attempt: int, before: Sequence[str], context: Context) -> Result | None:
     """The result to be recorded; None: the trial is to be tried again."""
     if not lost or result.error is None:
         return result
     if attempt < context.retries:
         context.retrying(result)
         return None
-    return replace(result, error=replace(result.error, message=f"{result.error.message} (tries: {attempt + 1})"))
+    message = f"{result.error.message} (tries: {attempt + 1})"
+    detail = "\n".join([result.error.detail, *(f"before: {where}" for where in before)])
+    return replace(result, error=replace(result.error, message=message, detail=detail))
 
 
 def _skipped(trial: Trial, context: Context, reason: Failure) -> Result:
     return Result(trial=trial, sweep_id=context.sweep_id, status="oom", started_at=time.time(), error=reason)
 
 
-@contextlib.contextmanager
-def ray_on_this_machine(node: Node) -> Iterator[None]:
-    """A Ray of our own, without dashboard and without a word, stopped on leaving."""
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))  # workers import this package
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+def _note(result: Result, context: Context, node: Node) -> None:
+    """Take what a calibration has found."""
+    if context.calibration and (sentence := context.calibration.note(result, node.node_id)):
+        context.warn(f"{node.name}: {sentence}" if node.node_id else sentence)
+
+
+def _run_here(trial: Trial, context: Context) -> Result:
+    place = Place(server=context.server(), node=context.node, folder=context.folder)
+    gpu_ids = tuple(str(index) for index in range(trial.device.gpus))
+    return worker.run(trial, context.sweep_id, place, gpu_ids)[0]
+
+
+def _ray_task(trial: Trial, sweep_id: str, place: Place) -> tuple[Result, bytes]:
     import ray
 
-    others = _descendants()
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path))
-        stack.callback(ray.shutdown)
-        ray.init(
-            num_cpus=node.cpus,
-            num_gpus=node.gpus,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            configure_logging=True,
-            namespace="sweeps",
-        )
-        daemons = _descendants() - others
-        _let_trials_go_first(daemons)
-        with guarded(daemons):
-            try:
-                yield
-            finally:
-                ray.shutdown()
+    return worker.run(trial, sweep_id, place, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
 
 
-def _let_trials_go_first(pids: set[int]) -> None:
-    """Let these processes run only where nothing else wants to: Ray's housekeeping otherwise takes 2% of two cores.
-
-    That is felt as 3% in every step, because a parallel step is as slow as its slowest thread. What they start later,
-    workers among it, runs as usual.
-    """
-    for task in (task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")):
-        with contextlib.suppress(OSError):  # it has ended, or the system does not let us
-            os.sched_setscheduler(int(task.name), os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-
-
-def _descendants() -> set[int]:
-    return {process.pid for process in psutil.Process().children(recursive=True)}
-
-
-class _Free:
-    """What the node has left to give, so that the driver never queues a trial that would have to wait inside Ray."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._cpus, self._gpus = node.cpus, node.gpus
-
-    def take(self, trial: Trial) -> bool:
-        cpus = self._node.cores_for(trial.device)
-        if cpus > self._cpus or trial.device.gpus > self._gpus:
-            return False
-        self._cpus -= cpus
-        self._gpus -= trial.device.gpus
-        return True
-
-    def give_back(self, trial: Trial) -> None:
-        self._cpus += self._node.cores_for(trial.device)
-        self._gpus += trial.device.gpus
-
-
-def _ray_task(trial: Trial, server: str, shared: tuple[str, Path, Node]) -> Result:
-    import ray
-
-    sweep_id, folder, node = shared
-    return _run(trial, sweep_id, folder, server, node, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
-
-
-def _run(trial: Trial, sweep_id: str, folder: Path, server: str, node: Node, gpu_ids: tuple[str, ...]) -> Result:
-    log = log_of(trial, folder)
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DispatchError(
-            f"expected a folder that can be written. Received: {error.filename} ({error.strerror})"
-        ) from error
-    asked = time.perf_counter()
-    with cores.claim(node.cores_for(trial.device)) as held:
-        waited_s = time.perf_counter() - asked
-        env = devices.environment(trial.device, gpu_ids)
-        result = run_trial(trial, sweep_id=sweep_id, server=server, cores=held, env=env, log=log)
-    if not result.ok and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
-        raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
-    return replace(result, phases={"cores": waited_s, **result.phases})
+def _free_for_the_driver(result: Result, slot: Slot, fleet: Fleet, running: Sequence[Slot]) -> Sequence[int]:
+    """Cores on which the driver may write this result without being timed; none: on any."""
+    if not any(other.local for other in running):
+        return ()
+    if slot.local:
+        return tuple(result.host.get("cores", ()))
+    kept = max(fleet.keeps(other) for other in running if other.local)
+    return cores.available()[-kept:] if kept else ()
 
 
 @contextlib.contextmanager

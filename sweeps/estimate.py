@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sweeps.devices import Node
-from sweeps.preflight import Net, key
+from sweeps.preflight import Key, Net, key
 from sweeps.resume import FOLDERS
 from tracking.journal import PLAN, Journal, JournalError
 from tracking.record import Adaptive, Pass, Result, Trial
@@ -50,7 +50,7 @@ def earlier_results(cwd: Path, hostname: str) -> list[Result]:
 class Estimator:
     """Estimates by trial, from what was measured before and what is known of the nets."""
 
-    def __init__(self, nets: Mapping[tuple[str, str], Net], earlier: Iterable[Result]) -> None:
+    def __init__(self, nets: Mapping[Key, Net], earlier: Iterable[Result]) -> None:
         self._nets = nets
         self._took: dict[str, float] = {}
         rates: dict[tuple[Pass, str, str], list[float]] = defaultdict(list)
@@ -93,9 +93,12 @@ class Estimator:
         return 0.0
 
 
-def total_s(estimates: Sequence[tuple[Trial, float]], node: Node) -> float:
-    """Seconds for all trials on the node, as many at a time as its cores allow."""
-    shares = [seconds * node.cores_for(trial.device) / node.cpus for trial, seconds in estimates]
+def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node]) -> float:
+    """Seconds for all trials on the nodes, as many at a time as their cores allow."""
+    shares = []
+    for trial, seconds in estimates:
+        at_once = [node.cpus / node.cores_for(trial.device) for node in nodes if not node.misses(trial.device)]
+        shares.append(seconds / sum(at_once))
     return max([sum(shares), *(seconds for _, seconds in estimates)])
 
 

@@ -1,21 +1,34 @@
-"""What the kernel says of the timed steps: who else had the trial's cores, what was swapped, how fast they ran."""
+"""What the kernel says of the timed steps: who else had the trial's cores, what was swapped, how fast they ran.
+
+And what NVIDIA's library says of the trial's GPUs, if it has any (`sweeps/nvml.py`).
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from sweeps.nvml import Card, CardWatch
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Watch:
-    """Reads the counters at `start` and gives the differences at `stop`; nothing runs in between."""
+    """Reads the counters at `start` and gives the differences at `stop`; in between, only `between_steps` looks."""
+
+    def __init__(self, cards: Sequence[Card] = ()) -> None:
+        self._gpus = CardWatch(cards)
 
     def start(self) -> None:
+        self._gpus.start()
         self._cores = os.sched_getaffinity(0)
         self._before = self._counters()
+
+    def between_steps(self) -> None:
+        """Look at the GPUs again, at most once a second. Call it when no step is running."""
+        self._gpus.between_steps()
 
     def stop(self) -> dict[str, float]:
         """Shares of the cores' time over the watched seconds, and counts.
@@ -42,7 +55,7 @@ class Watch:
             found |= {"mhz_before": before["mhz"], "mhz_after": after["mhz"]}
         if "throttles" in change:
             found["throttles"] = change["throttles"]
-        return found
+        return found | self._gpus.stop()
 
     def _counters(self) -> dict[str, float]:
         busy_s, steal_s = _cores_time(self._cores)

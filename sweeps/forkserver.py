@@ -101,6 +101,44 @@ class ForkServer:
         self.close()
 
 
+class LastingServer:
+    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+        self._ready = False
+
+    def start(self) -> None:
+        """Start the server unless it has been started; it is ready seconds later."""
+        if self._server is None:
+            self._server, self._ready = ForkServer(), False
+
+    def address(self) -> str:
+        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started."""
+        if self._server is not None and self._ready:
+            try:
+                connect(self._server.address).close()
+            except DispatchError:
+                self._close()
+        self.start()
+        assert self._server is not None
+        if not self._ready:
+            self._server.wait_ready()
+            self._ready = True
+        return self._server.address
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def __enter__(self) -> LastingServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
 def connect(address: str) -> Connection[Any, Any]:
     """Open a connection for one call. Raises DispatchError when no server listens there."""
     try:

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from sweeps import nvml
+
 PACKAGES = ("tensorflow", "keras", "numpy", "ray", "mlflow", "hydra-core")
 
 
@@ -31,7 +33,7 @@ def _lasting() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    found |= {package.replace("-", "_"): version for package in PACKAGES if (version := _version(package))}
+    found |= {package.replace("-", "_"): version for package in PACKAGES if (version := version_of(package))}
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.exists():
         found["cpu_governor"] = governor.read_text().strip()
@@ -43,8 +45,10 @@ def gpu_count() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    cards = Path("/proc/driver/nvidia/gpus")
-    return len(list(cards.iterdir())) if cards.is_dir() else 0
+    if cards := nvml.visible_cards():
+        return len(cards)
+    listed = Path("/proc/driver/nvidia/gpus")  # a container may have no NVML
+    return len(list(listed.iterdir())) if listed.is_dir() else 0
 
 
 def _cpu_model() -> str:
@@ -55,7 +59,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

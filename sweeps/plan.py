@@ -38,17 +38,31 @@ def ordered(trials: Sequence[Trial], order: str | None, seed: int) -> list[Trial
     return interleaved
 
 
-def problems(trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
-    """What stands in the way of running the trials on these nodes, in words."""
+def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = True) -> list[str]:
+    """What stands in the way of running the trials on these nodes, in words; `files`: which they read from here."""
     found = []
     for trial in trials:
         lacking = [node.misses(trial.device) for node in nodes]
         if all(lacking):
-            found += sorted(lacking, key=len)[0]
+            found += lacking[0] if len(nodes) == 1 else [_shortfalls(trial, nodes)]
+        if not files:
+            continue
         if trial.weights is not None and not Path(trial.weights).is_file():
             found.append(f"model.weights={trial.weights}: expected a file. Received: a path where there is none.")
         found += checks.files(trial)
     return list(dict.fromkeys(found))
+
+
+def _shortfalls(trial: Trial, nodes: Sequence[Node]) -> str:
+    """What each node lacks for the trial; nodes that offer the same are told once."""
+    kinds: dict[str, list[Node]] = {}
+    for node in nodes:
+        kinds.setdefault(node.kind, []).append(node)
+    told = []
+    for alike in kinds.values():
+        more = f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else ""
+        told.append(" and ".join(alike[0].misses(trial.device)) + more)
+    return f"device={trial.device.name}: no node of the cluster can give it: {'; '.join(told)}"
 
 
 def unwritable(folder: Path) -> list[str]:

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
 
 from sweeps.forkserver import Call, Send, connect
-from tracking.record import Trial
+from tracking.record import Layout, Trial
 
 _PROCESS_MB = 370
 """Resident memory of a process with TensorFlow imported and a trivial net."""
@@ -40,12 +41,12 @@ class Net:
     training_flops: int = 0
 
 
-Key = tuple[str, str]
+Key = tuple[str, str, Layout]
 
 
 def key(trial: Trial) -> Key:
     """What a net depends on: trials of one key share it."""
-    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True)
+    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
 
 
 class Preflight:
@@ -63,7 +64,7 @@ class Preflight:
         if not asked:
             return []
         self._seen |= {(wanted, flops) for wanted in asked}
-        nets = [(trial.model, dict(trial.model_args)) for trial in asked.values()]
+        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in asked.values()]
         found = []
         with connect(server()) as connection:
             connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops)))
@@ -111,19 +112,21 @@ def memory_of(trial: Trial) -> float | None:
     return machine if trial.device.memory_mb is None else min(machine, trial.device.memory_mb)
 
 
-def look(asked: tuple[list[tuple[str, Mapping[str, Any]]], bool], send: Send) -> None:
+def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
     """Build each net of shapes only and send ("net", (index, Net)), or ("problem", sentence) where it cannot be."""
     import keras
 
     import nets
     from nets import layers
+    from nets.layout import build_in
 
     wanted, flops = asked
-    for index, (name, arguments) in enumerate(wanted):
+    for index, (name, arguments, layout) in enumerate(wanted):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
             with keras.StatelessScope():  # variables stay descriptions
-                model = nets.build(name, **arguments)
+                keras.config.set_image_data_format(layout)
+                model = build_in(layout, partial(nets.build, name, **arguments))
                 rows = layers.rows(model, 1) if flops else ()
                 training = layers.training_flops(layers.rows(model, 1, training=True)) if flops else 0
         except Exception as error:

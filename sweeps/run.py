@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(Path.cwd()))  # a user's own nets lie here
 
-from sweeps.dispatch import LastingServer
+from sweeps.forkserver import LastingServer
 
 
 def main() -> int:

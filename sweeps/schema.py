@@ -15,15 +15,17 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import nets
 from nets import custom
 from sweeps import objective
+from sweeps.cluster import batch
 from sweeps.errors import UsageError
 from sweeps.task_conf import TASK_CONFS
 from sweeps.tasks import TASKS, checks
-from tracking.record import COMPILES, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
+from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
 
 # OmegaConf knows enumerations, not Literal types.
 PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
 PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # type: ignore[misc]
 CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
+LayoutName = Enum("LayoutName", {name: name for name in LAYOUTS})  # type: ignore[misc]
 DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
 Rerun = Enum("Rerun", {"failed": "failed"})
@@ -40,6 +42,10 @@ class DeviceConf:
     threads: Optional[int] = None  # noqa: UP045
     resources: dict[str, float] = field(default_factory=dict)
     memory_mb: Optional[int] = None  # noqa: UP045
+    gpu_memory_mb: Optional[int] = None  # noqa: UP045
+    accelerator: Optional[str] = None  # noqa: UP045
+    node_labels: dict[str, str] = field(default_factory=dict)
+    exclusive_node: bool = False
 
 
 @dataclass
@@ -72,6 +78,14 @@ class InlineConf:
 
 
 @dataclass
+class RayConf:
+    name: str = "ray"
+    address: str = "auto"
+    wait_s: float = 120.0
+    driver_core: bool = True
+
+
+@dataclass
 class TrackingConf:
     sinks: list[str] = field(default_factory=list)
     uri: str = "sqlite:///mlflow.db"
@@ -88,6 +102,7 @@ class Config:
     passes: list[PassName] = field(default_factory=lambda: list(PassName))
     precision: PrecisionName = PrecisionName["float32"]
     compile: CompileName = CompileName["graph"]
+    layout: LayoutName = LayoutName["channels_last"]
     protocol: Any = MISSING
     task: Any = MISSING
     cluster: Any = MISSING
@@ -117,6 +132,9 @@ def register() -> None:
         store.store(name=f"schema_{name}", node=node)
     store.store(name="schema_local", node=LocalConf)
     store.store(name="schema_inline", node=InlineConf)
+    store.store(name="schema_ray", node=RayConf)
+    for name, kind in batch.KINDS.items():
+        store.store(name=f"schema_{name}", node=kind.Options)
 
 
 def to_trial(cfg: DictConfig) -> Trial:
@@ -145,6 +163,7 @@ def _trial(values: dict[str, Any]) -> Trial:
         device=Device(**values["device"]),
         precision=values["precision"],
         compile=values["compile"],
+        layout=values["layout"],
         passes=tuple(values["passes"]) if timed else (),
         protocol=PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
         task=task["name"],
@@ -174,9 +193,12 @@ def _problems(values: dict[str, Any]) -> list[str]:
     at_least(1, "device.threads", device["threads"])
     at_least(1 if device["kind"] == "gpu" else 0, "device.gpus", device["gpus"])
     at_least(1, "device.memory_mb", device["memory_mb"])
+    at_least(1, "device.gpu_memory_mb", device["gpu_memory_mb"])
     above(0, "timeout_s", values["timeout_s"])
     at_least(0, "retries", values["retries"])
     at_least(1, "fail_fast", values["fail_fast"])
+    if values["cluster"]["name"] == "ray":
+        above(0, "cluster.wait_s", values["cluster"]["wait_s"])
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
@@ -193,14 +215,42 @@ def _problems(values: dict[str, Any]) -> list[str]:
     if device["kind"] == "cpu" and values["precision"] == "tf32":
         found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
     task = values["task"]["name"]
+    found += _impossible(values, task)
     if task not in TASKS:
         found.append(f"task={task}: expected one of {', '.join(TASKS)}.")
     found += checks.arguments(task, values["task"])
     found += objective.problems(values["objective"], values["passes"], task)
+    found += batch.problems(values)
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     else:
         found += custom.check(model["_target_"], _arguments(model))
+    return found
+
+
+def _impossible(values: dict[str, Any], task: str) -> list[str]:
+    """Combinations that TensorFlow, or the task, does not have."""
+    device, found = values["device"], []
+    if values["layout"] == "channels_first":
+        if task != "benchmark":
+            found.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
+        if device["kind"] == "cpu" and values["precision"] == "float16" and values["compile"] != "xla":
+            words = "expected compile=xla for float16 convolutions channels first on the CPU"
+            found.append(f"layout=channels_first: {words}. Received: compile={values['compile']}.")
+    if device["kind"] == "cpu":
+        found += [
+            f"device.{key}={device[key]}: expected device.kind=gpu with it. Received: device.kind=cpu."
+            for key in ("gpus", "gpu_memory_mb")
+            if device[key]
+        ]
+    elif (gpus := device["gpus"]) > 1:
+        if task != "benchmark":
+            found.append(f"device.gpus={gpus}: expected task=benchmark with several GPUs. Received: task={task}.")
+        if values["compile"] == "eager":
+            found.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
+        if values["batch"] % gpus:
+            words = f"expected a batch, which is that of all GPUs together, in {gpus} equal parts"
+            found.append(f"device.gpus={gpus}: {words}. Received: batch={values['batch']}.")
     return found
 
 

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import logging
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from rich.table import Table
 from sweeps.devices import Node
 from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
+from sweeps.tasks import SUMMARY
 from tracking import console
+from tracking.fanout import Pending
 from tracking.names import trial_names
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
@@ -53,6 +56,7 @@ class Terminal:
         self._err = Console(stderr=True, highlight=False)
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}
+        self._behind: dict[str, int] = {}
         self._spent_s = 0.0
         self._began = 0.0
         self._done = self._todo = 0
@@ -71,6 +75,13 @@ class Terminal:
 
     def warn(self, sentence: str) -> None:
         self._err.print(f"[bold yellow]warning:[/] {escape(redact(sentence))}", soft_wrap=True)
+
+    def say(self, sentence: str) -> None:
+        self._out.print(escape(redact(sentence)), soft_wrap=True)
+
+    def text(self, text: str) -> None:
+        """Write a text as it is, for another program to read."""
+        self._out.file.write(text)
 
     @contextlib.contextmanager
     def telling(self, logger: str) -> Iterator[None]:
@@ -94,7 +105,7 @@ class Terminal:
             self._out.print(f"{what} ...")
             yield
 
-    def plan(self, sweep: Sweep, todo: Sequence[Trial], node: Node) -> None:
+    def plan(self, sweep: Sweep, todo: Sequence[Trial], nodes: Sequence[Node]) -> None:
         """Say what is about to run, where, and where its results go."""
         self._names = trial_names(sweep.trials)
         self._todo, self._done = len(todo), 0
@@ -109,8 +120,12 @@ class Terminal:
         table.add_row("Trials", trials)
         table.add_row("Models", escape(models))
         table.add_row("Batches", batches)
-        gpus = f", {node.gpus} GPU{'s' * (node.gpus != 1)}" if node.gpus else ""
-        table.add_row("Devices", f"{escape(devices)} ({node.cpus} core{'s' * (node.cpus != 1)}{gpus})")
+        if len(nodes) == 1:
+            table.add_row("Devices", escape(f"{devices} ({nodes[0].kind})"))
+        else:
+            table.add_row("Devices", escape(devices))
+            for place, told in enumerate(_node_kinds(nodes, sweep.trials)):
+                table.add_row("" if place else "Nodes", escape(told))
         table.add_row("Results", escape(_short(sweep.folder)))
         tracking = sweep.facts.get("tracking", {})
         if "mlflow" in tracking:
@@ -124,7 +139,7 @@ class Terminal:
         trials: Sequence[Trial],
         estimates: Sequence[Estimate | None],
         memory_mb: Callable[[Trial], float | None],
-        node: Node,
+        nodes: Sequence[Node],
     ) -> None:
         """The trials to run, with the time and the memory that each will about take."""
         table = Table(box=None, header_style="bold")
@@ -142,8 +157,8 @@ class Terminal:
         if len(trials) > _FORECAST_ROWS:
             self._out.print(f"... and {len(trials) - _FORECAST_ROWS} more")
         known = [(trial, found) for trial, found in zip(trials, estimates, strict=True) if found is not None]
-        likely = total_s([(trial, found.likely_s) for trial, found in known], node)
-        most = total_s([(trial, found.most_s) for trial, found in known], node)
+        likely = total_s([(trial, found.likely_s) for trial, found in known], nodes)
+        most = total_s([(trial, found.most_s) for trial, found in known], nodes)
         words = f"about {_duration(likely)}, at most {_duration(most)}"
         if unknown := len(trials) - len(known):
             words += f", and {unknown} trial{'s' * (unknown != 1)} of which nothing is known"
@@ -176,12 +191,33 @@ class Terminal:
         self._spent_s += result.wall_s
         style = console.STYLES.get(result.status, "red")
         figures = "   ".join(f"{name} {console.spread(m)}" for name, m in result.passes.items())
+        for key, value in itertools.islice(result.metrics.items(), 2):
+            figures += f"   {key} {console.metric_text(key, value)}"
         cause = f"{result.error.kind}: {result.error.message}" if result.error else ""
         name = self._names.get(result.trial_id, result.trial.model)
         line = f"{self._done:>{len(str(self._todo))}}/{self._todo}  {escape(name)}  [{style}]{result.status}[/]  "
-        self._out.print(line + escape("   ".join(filter(None, [figures, cause]))), soft_wrap=True)
+        self._out.print(line + escape("   ".join(filter(None, [figures.strip(), cause]))), soft_wrap=True)
+        self._summary(result)
         for task in self._bar.task_ids:
             self._bar.update(task, advance=1, left=self._left())
+
+    def _summary(self, result: Result) -> None:
+        """What the trial's task has to say for itself."""
+        with contextlib.suppress(OSError):
+            text = (self._log(result.trial).parent / "files" / SUMMARY).read_text(encoding="utf-8")
+            self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
+
+    def waiting(self, pending: Sequence[Pending]) -> None:
+        """Say that a sink is behind, and when it no longer is. Why one that failed is behind has been told by then."""
+        behind = {sink: count for sink, count, _ in pending if count}
+        for sink, count, reason in pending:
+            if count and not reason and sink not in self._behind:
+                self._out.print(
+                    f"{escape(_waits(sink, count))}: its answers are slow; what waits is sent later", soft_wrap=True
+                )
+        for sink in self._behind.keys() - {sink for sink, _, _ in pending}:
+            self._out.print(escape(f"{sink} has every result so far"), soft_wrap=True)
+        self._behind = behind
 
     def end(self, recorder: Recorder) -> None:
         """The table of all results, and how to look further."""
@@ -201,7 +237,8 @@ class Terminal:
             complete = f"python tracking/sync.py {_short(sweep.folder)}"
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
-            self._out.print(f"Compare  {_how_to_look(settings['uri'])}", soft_wrap=True)
+            page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
+            self._out.print(f"Compare  {_how_to_look(settings['uri'], page)}", soft_wrap=True)
 
     def _view(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -211,6 +248,8 @@ class Terminal:
                 f"{time.monotonic() - since:.0f} s",
                 escape(_last_words(self._log(trial))),
             )
+        for sink, count in self._behind.items():
+            table.add_row(f"  [yellow]{escape(_waits(sink, count))}[/]", "", "")
         return Group(table, self._bar)
 
     def _left(self) -> str:
@@ -227,11 +266,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _how_to_look(uri: str) -> str:
+def _node_kinds(nodes: Sequence[Node], trials: Sequence[Trial]) -> list[str]:
+    """Nodes that offer the same, with the devices that they can be and the share of the trials."""
+    kinds: dict[str, list[Node]] = {}
+    for node in nodes:
+        kinds.setdefault(node.kind, []).append(node)
+    told = []
+    for kind, alike in kinds.items():
+        able = [trial for trial in trials if not alike[0].misses(trial.device)]
+        devices = ", ".join(dict.fromkeys(trial.device.label for trial in able))
+        names = ", ".join(node.name for node in alike[:3]) + (", ..." if len(alike) > 3 else "")
+        takes = f"{len(able)} of {len(trials)} trials ({devices})" if able else "none of the trials"
+        told.append(f"{len(alike)} of {kind}: {takes}; {names}")
+    return told
+
+
+def _waits(sink: str, count: int) -> str:
+    return f"{count} result{'s wait' if count != 1 else ' waits'} for {sink}"
+
+
+def _how_to_look(uri: str, page: str) -> str:
     if uri.startswith("http"):
-        return f"open {uri}"
+        return f"open {uri.rstrip('/')}/{page}"
     here = f"sqlite:///{Path.cwd()}/mlflow.db"
-    return "mlflow ui" if uri == here else f"mlflow ui --backend-store-uri {uri}"
+    command = "mlflow ui" if uri == here else f"mlflow ui --backend-store-uri {uri}"
+    return f"{command}, then http://127.0.0.1:5000/{page}"
 
 
 def _last_words(log: Path) -> str:
@@ -242,7 +301,7 @@ def _last_words(log: Path) -> str:
             lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return "starting"
-    words = [line for line in lines if ": step " in line or " across " in line]
+    words = [line for line in lines if ": step " in line or " across " in line or ": epoch " in line]
     return words[-1].partition(": ")[2] if words else "building"
 
 

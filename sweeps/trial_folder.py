@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 _VARIABLE = "SWEEPS_TRIAL_FOLDER"
@@ -24,6 +25,11 @@ def files() -> Path:
     place = Path(folder) / "files"
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def clear_files() -> None:
+    """Remove what an earlier try of the trial has left in `files/`."""
+    shutil.rmtree(files())
 
 
 def checkpoints() -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import psutil
+import tensorflow as tf
 
 import nets
 
@@ -117,3 +118,8 @@ def pruned() -> keras.Model:
     inputs = keras.Input((64, 64, 3))
     hidden = keras.layers.Flatten()(inputs)
     return keras.Model(inputs, Idle(8192)(hidden))
+
+
+def out_of_gpu_memory() -> keras.Model:
+    """A net that says what XLA says when a GPU's memory has run out."""
+    raise tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")

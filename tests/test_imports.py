@@ -20,6 +20,7 @@ HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
         ("import tracking", ()),
         ("import tracking.record, tracking.journal, tracking.sinks, tracking.fanout", ()),
         ("import sweeps, sweeps.timing, sweeps.isolate, sweeps.devices, sweeps.plan, sweeps.dispatch", ()),
+        ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.dataset", ()),
         ("import sweeps.schema", ("hydra",)),
     ],
 )
@@ -62,11 +63,18 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
         assert not _within(names, "tracking")
 
 
-def test_ray_and_hydra_stay_in_their_rooms() -> None:
+def test_what_travels_with_a_model_needs_nothing_of_ours() -> None:
+    for path in ROOT.glob("sweeps/picture_classifier/*.py"):
+        assert not {name.split(".")[0] for name in _imported(path)} & {"sweeps", "nets", "tracking", "keras", "mlflow"}
+
+
+def test_ray_hydra_and_mlflow_stay_in_their_rooms() -> None:
     for path in ROOT.glob("sweeps/**/*.py"):
         names = _imported(path)
         room = path.relative_to(ROOT / "sweeps").parts
-        if room[0] not in ("dispatch.py", "cluster"):
+        if room != ("tasks", "model_file.py"):
+            assert not _within(names, "mlflow"), path
+        if room[0] not in ("dispatch.py", "ray_local.py", "ray_connection.py", "ray_cluster.py", "cluster"):
             assert not _within(names, "ray"), path
-        if room[0] not in ("run.py", "schema.py", "compose.py"):
+        if room[0] not in ("command.py", "schema.py", "compose.py"):
             assert not _within(names, "hydra"), path

@@ -104,7 +104,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
         return None
     if len(rows) > _MOST_BOXES:
         title += f" (the {_MOST_BOXES} widest boxes of {len(rows)} trials)"
-        rows = sorted(rows, key=lambda row: quantiles(row[1], (0.25,))[0] - quantiles(row[1], (0.75,))[0])[:_MOST_BOXES]
+        rows = sorted(rows, key=lambda row: _box_width(row[1]), reverse=True)[:_MOST_BOXES]
     figure = Figure(figsize=(8, 1.5 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for place, (_, steps) in enumerate(rows):
@@ -129,6 +129,11 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
     axes.set_title(title, fontsize=12, loc="left")
     _frame(axes, "x")
     return figure
+
+
+def _box_width(steps: Sequence[float]) -> float:
+    first, third = quantiles(steps, (0.25, 0.75))
+    return third - first
 
 
 def _bars(

@@ -12,6 +12,7 @@ from rich.text import Text
 from tracking.names import trial_names
 from tracking.quality import verdict
 from tracking.record import PASSES, Measurement, Result, Trial
+from tracking.table import MOST_METRICS
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
@@ -25,12 +26,15 @@ def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = No
     """
     names = trial_names([result.trial for result in results] if trials is None else trials)
     passes = [name for name in PASSES if any(name in result.passes for result in results)]
+    found = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", overflow="fold", ratio=2)
     table.add_column("status")
     for name in passes:
         table.add_column(name.replace("_", "+"), justify="right", no_wrap=True)
         table.add_column("images/s", justify="right", no_wrap=True)
+    for key in found:
+        table.add_column(key, justify="right", no_wrap=True)
     if any(_remark(result) for result in results):
         table.add_column("remarks", overflow="fold", ratio=1)
     for result in results:
@@ -42,6 +46,7 @@ def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = No
                 if measurement
                 else [Text(""), Text("")]
             )
+        cells += [Text(metric_text(key, result.metrics.get(key))) for key in found]
         table.add_row(*cells, Text(_remark(result)))
     return table
 
@@ -54,6 +59,13 @@ def spread(measurement: Measurement) -> str:
     digits = 1 - math.floor(math.log10(sd / scale)) if sd else 2
     digits = min(max(digits, 0), 3)
     return f"{mean / scale:.{digits}f} ± {sd / scale:.{digits}f} {unit}"
+
+
+def metric_text(key: str, value: float | None) -> str:
+    """A task's figure as people read it: shares in percent, four digits."""
+    if value is None:
+        return ""
+    return f"{value:.1%}" if key.endswith(("accuracy", "share")) else f"{value:.4g}"
 
 
 def _rate(images_per_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,20 @@ from tracking.sink import SinkError
 from tracking.table import Row, csv_text, rows, table
 
 FILE = "results.csv"
+_SMALL = 500
+"""Trials up to which the table is written with every result. It is written as a whole, each time a longer one."""
+_PAUSE = 20.0
+"""How many times as long as writing a larger table took it is left alone after it."""
 
 
 class CsvSink:
-    """Keeps the table of `tracking.table`; the file is whole after every result."""
+    """Keeps the table of `tracking.table`; the file is whole at any time, and complete at the end."""
 
     def __init__(self) -> None:
         self._path = Path(FILE)
         self._names: dict[str, str] = {}
         self._rows: dict[str, list[Row]] = {}
+        self._due = 0.0
 
     def __str__(self) -> str:
         return FILE
@@ -33,11 +39,14 @@ class CsvSink:
         self._names = trial_names(sweep.trials)
 
     def write(self, result: Result) -> None:
-        """Write the table with this result in it. Raises SinkError."""
+        """Write the table with this result in it; a large table only now and then. Raises SinkError."""
         self._rows[result.trial_id] = rows(
             result, self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id]
         )
-        self._save([row for trial in self._rows.values() for row in trial])
+        began = time.monotonic()
+        if len(self._rows) <= _SMALL or began >= self._due:
+            self._save([row for trial in self._rows.values() for row in trial])
+            self._due = began + _PAUSE * (time.monotonic() - began)
 
     def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
         """Write the table of all results. Raises SinkError."""

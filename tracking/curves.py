@@ -79,14 +79,11 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     The first variant's name comes along where it is the same for every model, else the curves' labels say it.
     """
     groups: dict[str, dict[str, dict[int, list[Sequence[float]]]]] = {}
-    lines: dict[str, Trial] = {}
-    for result in results:
-        if pass_name in result.passes:
-            line = _line(result.trial)
-            lines.setdefault(line.trial_id, line)
-            variants = groups.setdefault(_without_variant(line).trial_id, {})
-            runs = variants.setdefault(line.trial_id, {}).setdefault(result.trial.batch, [])
-            runs.append(result.passes[pass_name].step_s)
+    lines, members = _lines([result for result in results if pass_name in result.passes])
+    for line_id, line in lines.items():
+        runs = groups.setdefault(_without_variant(line).trial_id, {}).setdefault(line_id, {})
+        for result in members[line_id]:
+            runs.setdefault(result.trial.batch, []).append(result.passes[pass_name].step_s)
     labels = _labels(lines)
     pairs = [(next(iter(variants)), new) for variants in groups.values() for new in list(variants)[1:]]
     bases = {labels[base][2] for base, _ in pairs}
@@ -113,12 +110,7 @@ def interval(samples: tuple[float, ...]) -> Interval:
 
 
 def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, float, float] | None]) -> list[Curve]:
-    lines: dict[str, Trial] = {}
-    members: dict[str, list[Result]] = {}
-    for result in results:
-        line = _line(result.trial)
-        lines.setdefault(line.trial_id, line)
-        members.setdefault(line.trial_id, []).append(result)
+    lines, members = _lines(results)
     labels = _labels(lines)
     found = []
     for line_id, (label, model, variant) in labels.items():
@@ -154,9 +146,19 @@ def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, f
     return found
 
 
-def _line(trial: Trial) -> Trial:
-    """What all points of one line share."""
-    return replace(trial, batch=1, repeat=0, timeout_s=None)
+def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
+    """What all points of a line share, and the results on it, each by the line's id, in order of appearance."""
+    by_text: dict[str, tuple[Trial, list[Result]]] = {}
+    for result in results:
+        line = replace(result.trial, batch=1, repeat=0, timeout_s=None, profile=False)
+        # Its text tells one line from another as its id does, at a sixth of the cost; a thousand trials ask often.
+        by_text.setdefault(repr(line), (line, []))[1].append(result)
+    lines: dict[str, Trial] = {}
+    members: dict[str, list[Result]] = {}
+    for line, found in by_text.values():
+        lines.setdefault(line.trial_id, line)
+        members.setdefault(line.trial_id, []).extend(found)
+    return lines, members
 
 
 def _without_variant(line: Trial) -> Trial:

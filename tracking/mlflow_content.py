@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tracking import mlflow_view
 from tracking.names import flatten, metric_word, series_names, trial_names
 from tracking.quality import verdict
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
-from tracking.table import host_name
+from tracking.table import MOST_METRICS, host_name
 
 HISTORY = 1_000
 """Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""
@@ -26,7 +27,8 @@ NOTE = "mlflow.note.content"
 _NOT_PARAMS = ("device.name", "protocol.name", "profile")
 _FIRST_PARAMS = ("model", "batch", "device", "precision", "compile", "passes", "protocol", "task")
 EXPERIMENT_TAGS = {
-    NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html."
+    NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html.",
+    mlflow_view.TAG: mlflow_view.VIEW,
 }
 
 
@@ -56,13 +58,19 @@ def trial_params(trial: Trial) -> dict[str, str]:
     words = {"device": trial.device.label, "passes": ",".join(trial.passes), "protocol": trial.protocol.name}
     params = flatten({key: value for key, value in fields.items() if key not in nested} | nested) | words
     params = {key: params[key] for key in dict.fromkeys([*_FIRST_PARAMS, *params])}
+    if not trial.passes:
+        params = {key: text for key, text in params.items() if key != "passes" and not key.startswith("protocol")}
     return _fitting({key: value for key, value in params.items() if key not in _NOT_PARAMS})
 
 
 def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:
     """Identity, outcome, and what the trial's host was where that differs from the driver's."""
     driver = flatten(sweep.facts)
-    host = {f"host.{key}": text for key, text in flatten(result.host).items() if driver.get(key) != text}
+    facts = {key: value for key, value in result.host.items() if key != "in_force"}
+    host = {f"host.{key}": text for key, text in flatten(facts).items() if driver.get(key) != text}
+    # A tag a pass, not one for each setting that was found in force.
+    for name, found in result.host.get("in_force", {}).items():
+        host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(found).items())
     tags = host | {
         "sweep_id": sweep.sweep_id,
         "trial_id": result.trial_id,
@@ -96,11 +104,24 @@ def trial_metrics(result: Result) -> list[Point]:
             Point(f"{name}/step_s", measurement.step_s[i], start + milliseconds(elapsed[i + 1]), i)
             for i in _spread(len(measurement.step_s))
         ]
+    for key, history in result.curves.items():
+        points += _history(key, history, start, end)
     single |= {"memory/peak_rss_mb": result.peak_rss_mb, "memory/peak_device_mb": result.peak_device_mb}
+    # MLflow's value of a metric is the last of its history; the kept epoch's is another.
+    single |= {f"best/{key}" if key in result.curves else key: value for key, value in result.metrics.items()}
     single |= {f"phases/{name}_s": value for name, value in result.phases.items()}
     single |= {f"limits/{name}": value for name, value in result.limits.items()} | {"wall_s": result.wall_s}
     # The figures come before the histories, because MLflow's page keeps the order.
     return [Point(_key(key), float(value), end, 0) for key, value in single.items() if value is not None] + points
+
+
+def _history(key: str, history: Sequence[tuple[int, float]], start: int, end: int) -> list[Point]:
+    """The points of a curve, their times spread evenly over the trial's."""
+    kept = [history[i] for i in _spread(len(history))]
+    return [
+        Point(_key(key), value, start + (end - start) * place // len(kept), step)
+        for place, (step, value) in enumerate(kept, start=1)
+    ]
 
 
 def layer_table(result: Result) -> str:
@@ -142,6 +163,7 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
     if hosts:
         text += f" Measured on {', '.join(hosts[:10])}{' and others' if len(hosts) > 10 else ''}."
     lines = []
+    lines += metric_lines(results, names)
     if any(result.passes for result in results):
         lines += ["", "| trial | pass | mean ± sd, s | images/s |", "| --- | --- | --- | --- |"]
     lines += [
@@ -160,6 +182,21 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
         f"- {names.get(result.trial_id, result.trial_id)}: {doubt}" for result in results for doubt in result.quality
     ]
     return _cut(text, lines, ["", *remarks] if remarks else [])
+
+
+def metric_lines(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
+    """A Markdown table of what tasks found beside times; nothing where they found nothing."""
+    keys = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
+    if not keys:
+        return []
+    rows = [
+        f"| {names.get(result.trial_id, result.trial_id)} | "
+        + " | ".join(f"{result.metrics[key]:.4g}" if key in result.metrics else "" for key in keys)
+        + " |"
+        for result in results
+        if result.metrics
+    ]
+    return ["", f"| trial | {' | '.join(keys)} |", "| --- " * (len(keys) + 1) + "|", *rows]
 
 
 def curves(sweep: Sweep, results: Sequence[Result]) -> list[Point]:

@@ -11,12 +11,9 @@ a parameter or a point of a history. The tag `result` tells the same result from
 from __future__ import annotations
 
 import contextlib
-import importlib
-import logging
 import math
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,39 +23,22 @@ from pathlib import Path
 from typing import Any
 
 from tracking import mlflow_content as content
+from tracking import mlflow_view
+from tracking.mlflow_client import (
+    DEFAULT_EXPERIMENT,
+    DEFAULT_URI,
+    FOREIGN,
+    TIMEOUT,
+    absolute_uri,
+    preload,
+    reason,
+    sqlite_file,
+)
 from tracking.names import metric_word, sweep_name, trial_names
 from tracking.record import Result, Sweep
 from tracking.redact import redact
 from tracking.sink import SinkError
 from tracking.table import csv_text, table
-
-DEFAULT_URI = "sqlite:///mlflow.db"
-DEFAULT_EXPERIMENT = "sweeps"
-_SQLITE = "sqlite:///"
-_FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
-_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    # A retried POST may make a run twice. What a dead server did not take is sent again by the outbox, or by sync.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    _TIMEOUT: "10",
-}
-
-
-def preload() -> None:
-    """Import mlflow, quietly; a driver may do it on a thread of its own before the first trial."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for name in ("mlflow.tracking", "tracking.step_plot"):
-        importlib.import_module(name)
-    for name in ("mlflow", "alembic"):
-        # Making the tables of a new database is told in forty lines otherwise.
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @dataclass
@@ -94,6 +74,11 @@ class MlflowSink:
         """Import mlflow and connect, which takes seconds: it makes the tables of a new database, but no run."""
         with contextlib.suppress(SinkError), self._errors():  # `open` will say so
             self._connect()
+
+    @property
+    def page(self) -> str:
+        """Where in the server's pages the sweeps are, below its address."""
+        return mlflow_view.page(self._experiment_id)
 
     def limit(self, seconds: float) -> None:
         """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.
@@ -162,7 +147,7 @@ class MlflowSink:
             if left <= 0:
                 raise SinkError(f"{self}: its answers take longer than a sweep waits between two trials")
             # MLflow reads it anew for each request, and has no other way to bound one.
-            os.environ[_TIMEOUT] = str(max(1, min(int(left), int(os.environ[_TIMEOUT]))))
+            os.environ[TIMEOUT] = str(max(1, min(int(left), int(os.environ[TIMEOUT]))))
         return self._connection
 
     def _connect(self) -> None:
@@ -171,7 +156,7 @@ class MlflowSink:
         preload()
         from mlflow import MlflowClient
 
-        if (database := _sqlite_file(self._uri)) is not None:
+        if (database := sqlite_file(self._uri)) is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
         self._connection = MlflowClient(tracking_uri=self._uri)
 
@@ -196,13 +181,15 @@ class MlflowSink:
                 f"{self}: the experiment {self._experiment!r} was deleted; "
                 f"restore it (mlflow experiments restore -x {experiment.experiment_id}) or choose another name"
             )
+        if mlflow_view.TAG not in experiment.tags:
+            self._client.set_experiment_tag(experiment.experiment_id, mlflow_view.TAG, mlflow_view.VIEW)
         return str(experiment.experiment_id)
 
     def _artifact_location(self) -> str | None:
         """Beside the database, wherever the sweep was started; a server knows its own place."""
         if self._uri.startswith(("http://", "https://", "databricks")):
             return None
-        database = _sqlite_file(self._uri)
+        database = sqlite_file(self._uri)
         folder = database.parent if database else Path.cwd()
         return (folder / "mlartifacts" / metric_word(self._experiment)).as_uri()
 
@@ -257,16 +244,23 @@ class MlflowSink:
             for file in sorted(path for path in staged.rglob("*") if path.is_file()):
                 folder = file.parent.relative_to(staged)
                 self._client.log_artifact(run_id, str(file), None if folder == Path() else str(folder))
+        own = Path(sweep.folder, "trials", result.trial_id, "files")
+        if own.is_dir() and any(own.iterdir()):
+            self._client.log_artifacts(run_id, str(own))
         end = content.milliseconds(result.started_at + result.wall_s)
         self._client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)
         return _Child(run_id, tags["result"], whole=True)
 
     def _draw(self, result: Result, folder: Path) -> None:
+        if result.curves:
+            from tracking.task_plots import draw_training
+
+            draw_training(result, folder / "training.png")
         if not result.passes:
             return
         from tracking.step_plot import draw_steps
 
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for name in result.passes:
             draw_steps(result, name, folder / f"steps_{name}.png")
 
@@ -315,45 +309,23 @@ class MlflowSink:
     def _errors(self) -> Iterator[None]:
         """Turn what MLflow, HTTP and the database raise into a SinkError; after any exception the sink is closed."""
         sweep, self._sweep = self._sweep, None
-        patience = os.environ.get(_TIMEOUT)
+        patience = os.environ.get(TIMEOUT)
         try:
             yield
         except SinkError:
             raise
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in _FOREIGN and not isinstance(error, OSError | ImportError):
+            if type(error).__module__.split(".")[0] not in FOREIGN and not isinstance(error, OSError | ImportError):
                 raise
             # Not `from error`: a traceback would print the address with its password.
-            raise SinkError(f"{self}: {_reason(error)}") from None
+            raise SinkError(f"{self}: {reason(error)}") from None
         finally:
             if patience is not None:
-                os.environ[_TIMEOUT] = patience
+                os.environ[TIMEOUT] = patience
         self._sweep = self._sweep or sweep
-
-
-def absolute_uri(uri: str) -> str:
-    """A SQLite address whose relative path is made absolute, so that it names one file from everywhere."""
-    database = _sqlite_file(uri)
-    return uri if database is None else f"{_SQLITE}{database}"
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
 
 
 def _stage(source: Path, target: Path) -> None:
     if source.is_file():
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
-
-
-def _reason(error: BaseException) -> str:
-    """One short sentence without passwords: the network's own words where it was the network."""
-    links: list[BaseException] = [error]
-    for link in links:
-        # What requests and MLflow wrap around it says where the request went, at great length.
-        if isinstance(link, ConnectionError | TimeoutError | socket.gaierror):
-            return f"no answer ({link.strerror or str(link) or type(link).__name__})"
-        links += filter(None, (link.__cause__, link.__context__))
-    hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
-    return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}{hint}"

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tracking.mlflow_client import DEFAULT_URI, absolute_uri, preload
 from tracking.mlflow_content import PARENT
-from tracking.mlflow_sink import DEFAULT_URI, absolute_uri, preload
 from tracking.names import flatten
 from tracking.record import Measurement, Pass, Result, Sweep
 from tracking.redact import redact

@@ -9,7 +9,7 @@ from pathlib import Path
 from tracking.journal import write_atomically
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
-from tracking.table import COLUMNS, table
+from tracking.table import COLUMNS, columns, table
 
 FILE = "results.parquet"
 _INTEGERS = ("batch", "repeat", "steps")
@@ -37,7 +37,10 @@ class ParquetSink:
         types = (
             dict.fromkeys(COLUMNS, "string") | dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_NUMBERS, "Float64")
         )
-        frame = pandas.DataFrame(table(results, sweep.trials), columns=COLUMNS).astype(types)
+        rows = table(results, sweep.trials)
+        found = {key for result in results for key in result.metrics}
+        own = {column: "Float64" if column in found else "string" for column in columns(rows) if column not in COLUMNS}
+        frame = pandas.DataFrame(rows, columns=[*COLUMNS, *own]).astype(types | own)
         content = io.BytesIO()
         path = Path(sweep.folder) / FILE
         try:

@@ -98,7 +98,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}")
     bar.set_label("share of the true class", fontsize=9)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=0)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

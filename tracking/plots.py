@@ -18,6 +18,7 @@ from tracking.charts import draw_curves, draw_distributions, seconds_unit
 from tracking.curves import PASS_TITLES
 from tracking.record import PASSES, Pass, Result, Sweep
 from tracking.roofline import draw_roofline
+from tracking.task_plots import draw_objective
 
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:
@@ -32,6 +33,7 @@ def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Pa
     for figure, owner in (("peak_rss_mb", "the trial's process"), ("peak_device_mb", "the device")):
         lines = curves.figure_curves(results, partial(_attribute, figure))
         pictures[figure.removesuffix("_mb")] = draw_curves(lines, f"Peak memory of {owner}", "peak memory (MB)")
+    pictures |= draw_objective(results)
     written = []
     for name, picture in pictures.items():
         if picture is not None:

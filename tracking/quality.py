@@ -26,6 +26,14 @@ FEWEST_STEPS = 6
 WIDEST = 0.05
 """Half width of the median's interval, as a share of the median, above which it is not known."""
 ABOVE_PEAK = 1.05
+THROTTLES = {
+    "power_limit": "by its power limit",
+    "hardware": "by the hardware",
+    "temperature": "by temperature",
+    "hardware_temperature": "by the hardware's temperature",
+    "power_brake": "by the power brake",
+}
+"""Why a GPU's clock was lower than asked for, by the names that evidence has."""
 
 
 def judged(result: Result) -> Result:
@@ -34,6 +42,35 @@ def judged(result: Result) -> Result:
         f"{reason} ({name})" for name, measured in result.passes.items() for reason in _reasons(measured, result.limits)
     )
     return replace(result, quality=reasons)
+
+
+class Hosts:
+    """Where the repeats of each trial have run: a spread between machines is none of the trial's."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def judge(self, result: Result) -> Result:
+        """The result, doubted where an earlier repeat of its trial was measured on another host."""
+        if not result.passes or not result.host:
+            return result
+        here = host_name(result)
+        first = self._first.setdefault(_any_repeat(result), here)
+        if first == here:
+            return result
+        reasons = (f"hosts: an earlier repeat ran on {first}, this one on {here} ({name})" for name in result.passes)
+        return replace(result, quality=(*result.quality, *reasons))
+
+
+def host_name(result: Result) -> str:
+    """What tells the machine of a result from others: its name, and in a cluster its address."""
+    name = str(result.host.get("hostname", ""))
+    address = result.host.get("node_ip")
+    return f"{name} ({address})" if address else name
+
+
+def _any_repeat(result: Result) -> str:
+    return replace(result.trial, repeat=0).trial_id
 
 
 def verdict(result: Result) -> str:
@@ -45,6 +82,19 @@ def doubts_of(result: Result, pass_name: Pass) -> list[str]:
     """The reasons that concern one pass, without its name."""
     ending = f" ({pass_name})"
     return [reason.removesuffix(ending) for reason in result.quality if reason.endswith(ending)]
+
+
+def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
+    """What the GPUs' own library said of them between steps."""
+    for reason, words in THROTTLES.items():
+        if share := evidence.get(f"gpu_throttled_{reason}"):
+            yield f"throttled: {words} in {share:.0%} of looks"
+    if others := evidence.get("gpu_foreign_processes"):
+        yield f"foreign: {others:.0f} other process{'es' * (others != 1)} on the GPU"
+    if "gpu_sm_mhz_before" in evidence:
+        before, lowest = evidence["gpu_sm_mhz_before"], evidence["gpu_sm_mhz_min"]
+        if lowest < (1 - FREQUENCY_CHANGE) * before:
+            yield f"clock: the GPU fell from {before:.0f} to {lowest:.0f} MHz"
 
 
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
@@ -65,6 +115,7 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         change = evidence["mhz_after"] / evidence["mhz_before"] - 1
         if abs(change) > FREQUENCY_CHANGE:
             yield f"frequency: {change:+.0%} over the run"
+    yield from _gpu_reasons(evidence)
     trend = stats.drift(steps)
     if trend.matters:
         yield f"drift: {trend.change:+.0%} over the run"

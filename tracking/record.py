@@ -134,7 +134,7 @@ class Trial:
     task: str = "benchmark"
     task_args: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout = "channels_last"
-    """Order of the axes inside the net; images are given channels last either way."""
+    """Order of the axes of images and inside the net; kernels have the same shapes in either."""
     seed: int = 0
     repeat: int = 0
     timeout_s: float | None = None

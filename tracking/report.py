@@ -18,9 +18,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tracking import report_profile
+from tracking import report_profile, report_tasks
 from tracking.curves import PASS_TITLES
-from tracking.names import flatten, trial_names
+from tracking.names import flatten, sweep_name, trial_names
 from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
@@ -62,10 +62,11 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
         "style": (assets / "style.css").read_text("utf-8"),
         "script": (assets / "page.js").read_text("utf-8"),
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        "title": escape(f"Sweep {sweep.sweep_id}"),
+        "title": escape(sweep_name(sweep.trials) if sweep.trials else f"Sweep {sweep.sweep_id}"),
         "summary": _summary(sweep, results, names),
         "failures": _failures(results, names),
-        "table": _table(results, names),
+        "tasks": report_tasks.section(sweep, results, names),
+        "table": report_tasks.table(results, names) or _table(results, names),
         "layers": _layers(results),
         "profile": report_profile.section(sweep, results, names),
         "reproduce": _reproduce(sweep, results),
@@ -101,7 +102,7 @@ def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) 
     if started:
         ended = max(result.started_at + result.wall_s for result in results if result.started_at)
         took = f" in {_duration(ended - min(started))}"
-    sentences = [f"{len(good)} of {total} trials measured{where}{took}."]
+    sentences = [f"{len(good):,} of {total:,} trials measured{where}{took}."]
     bad = Counter(result.status for result in results if not result.ok)
     if bad:
         sentences.append(_listed([f"{count} {_STATUS_WORDS[status]}" for status, count in bad.items()]) + ".")
@@ -115,6 +116,7 @@ def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) 
             sentences.append(
                 f"Highest throughput {PASS_TITLES[name]}: {names[best.trial_id]} with {_digits(rate)} images/s."
             )
+    sentences += report_tasks.best(results, names)
     doubtful = sum(bool(result.quality) for result in good)
     if doubtful:
         sentences.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} figures to doubt: see the verdicts.")

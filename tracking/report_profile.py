@@ -13,6 +13,7 @@ from tracking.record import Result, Sweep
 
 _MOST = 100
 """Tables in one report."""
+_AT_FIRST = 6
 
 
 def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
@@ -26,12 +27,15 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
     ]
     if not tables:
         return ""
-    more = f"<p>{len(tables) - _MOST} more are in the trials' folders.</p>" if len(tables) > _MOST else ""
+    first, rest = "".join(tables[:_AT_FIRST]), "".join(tables[_AT_FIRST:_MOST])
+    if len(tables) > _MOST:
+        rest += f"<p>{len(tables) - _MOST} more are in the trials' folders.</p>"
+    more = f"<details><summary>{len(tables) - _AT_FIRST} more</summary>{rest}</details>" if rest else ""
     return (
         '<section id="profile"><h2>Where a step goes</h2><p class="hint">One more step of each pass, after all timing, '
         "under TensorFlow's profiler, which slows it. Operations may run side by side, so their times may add up to "
         "more than the step. Each trial's <code>files/profile/</code> has the whole trace, for Perfetto "
-        f"(<code>trace.json.gz</code>) and TensorBoard.</p>{''.join(tables[:_MOST])}{more}</section>"
+        f"(<code>trace.json.gz</code>) and TensorBoard.</p>{first}{more}</section>"
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tracking.csv_sink import CsvSink
-from tracking.mlflow_sink import DEFAULT_EXPERIMENT, DEFAULT_URI, MlflowSink, absolute_uri
+from tracking.mlflow_client import DEFAULT_EXPERIMENT, DEFAULT_URI, absolute_uri
+from tracking.mlflow_sink import MlflowSink
 from tracking.parquet_sink import ParquetSink
 from tracking.redact import is_redacted, redact
 from tracking.sink import Sink

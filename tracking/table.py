@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from tracking.names import trial_names
+from tracking.names import flatten, trial_names
 from tracking.quality import verdict
 from tracking.record import Measurement, Result, Trial
 
@@ -21,6 +21,7 @@ COLUMNS = [
     "device",
     "precision",
     "compile",
+    "layout",
     "protocol",
     "repeat",
     "status",
@@ -42,8 +43,16 @@ COLUMNS = [
 ]
 
 
+MOST_METRICS = 5
+"""Figures of a task that a table for people shows; the files and MLflow have all of them."""
+_OF_PASSES = ["protocol", *COLUMNS[COLUMNS.index("pass") : COLUMNS.index("gflops_per_s") + 1]]
+
+
 def rows(result: Result, name: str) -> list[Row]:
-    """The result's rows, one a pass; a trial without figures has one row, whose pass is None."""
+    """The result's rows, one a pass; a trial without passes has one row, whose pass is None.
+
+    What another task than the benchmark was asked and what it found are columns of their own, after the others.
+    """
     trial = result.trial
     common: Row = {
         "trial_id": result.trial_id,
@@ -53,7 +62,8 @@ def rows(result: Result, name: str) -> list[Row]:
         "device": trial.device.label,
         "precision": trial.precision,
         "compile": trial.compile,
-        "protocol": trial.protocol.name,
+        "layout": trial.layout,
+        "protocol": trial.protocol.name if trial.passes else None,
         "repeat": trial.repeat,
         "status": result.status,
         "quality": verdict(result) or None,
@@ -61,7 +71,10 @@ def rows(result: Result, name: str) -> list[Row]:
         "host": host_name(result),
     }
     passes = [common | _figures(pass_name, m, trial.batch) for pass_name, m in result.passes.items()]
-    return [{column: row.get(column) for column in COLUMNS} for row in passes or [common]]
+    own: Row = dict(result.metrics)
+    if trial.task != "benchmark":
+        own = {"task": trial.task, **own, **flatten(trial.task_args, "task.")}
+    return [{column: row.get(column) for column in COLUMNS} | own for row in passes or [common]]
 
 
 def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
@@ -71,10 +84,18 @@ def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
     return [row for result in results for row in rows(result, names[result.trial_id])]
 
 
-def csv_text(table_rows: Iterable[Mapping[str, Cell]]) -> str:
+def columns(table_rows: Iterable[Mapping[str, Cell]]) -> list[str]:
+    """The columns of these rows: those of every table, and what their tasks found; without passes, none of theirs."""
+    table_rows = list(table_rows)
+    own = dict.fromkeys(column for row in table_rows for column in row if column not in COLUMNS)
+    timed = not own or any(row.get("pass") for row in table_rows)
+    return [column for column in COLUMNS if timed or column not in _OF_PASSES] + list(own)
+
+
+def csv_text(table_rows: Sequence[Mapping[str, Cell]]) -> str:
     """The rows as CSV with a header; floats in their shortest exact form, None as nothing."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns(table_rows), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table_rows)
     return out.getvalue()

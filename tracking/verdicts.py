@@ -14,12 +14,25 @@ from statistics import fmean, median
 from typing import Literal
 
 from tracking.names import flatten, trial_names
+from tracking.quality import host_name
 from tracking.record import PASSES, Device, Pass, Result, Trial
 from tracking.stats import RUN_NOISE, Ratio, ratio_interval
 
 Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED"]
 
-_IGNORED_FACTS = {"hostname", "memory_gb", "numpy", "ray", "mlflow", "hydra_core", "cuda_visible_devices"}
+_IGNORED_FACTS = {
+    "hostname",
+    "node_id",
+    "node_ip",
+    "lost_before",
+    "memory_gb",
+    "numpy",
+    "ray",
+    "mlflow",
+    "hydra_core",
+    "cuda_visible_devices",
+    "gpu_uuid",
+}
 """What may differ between hosts, or between a sweep's driver and its workers, without changing the time of a step."""
 _DRIVER_FACTS = ("git", "tracking", "cluster", "user")
 SWEEPS_APART = 0.5
@@ -66,7 +79,8 @@ class Comparison:
 def pair_up(base: Sequence[Result], new: Sequence[Result], *, across_hosts: bool = False) -> Pairs:
     """Put together the results of trials that ask for the same, whichever repeat they are.
 
-    With `across_hosts`, trials that differ in nothing but the device are a pair too, where neither side has several.
+    Where a side ran on several hosts, those of one host are a pair, for each host that both sides ran on. With
+    `across_hosts`, trials that differ in nothing but the device are a pair too, where neither side has several.
     """
     old, recent = _by_point(base), _by_point(new)
     partner = {point: point for point in old if point in recent}
@@ -80,13 +94,18 @@ def pair_up(base: Sequence[Result], new: Sequence[Result], *, across_hosts: bool
     met = set(partner.values())
     return Pairs(
         pairs=tuple(
-            Pair(
-                name=names[point] if partner[point] == point else f"{names[point]} > {_device(recent[partner[point]])}",
-                base=tuple(results),
-                new=tuple(recent[partner[point]]),
-            )
+            pair
             for point, results in old.items()
             if point in partner
+            for pair in _by_host(
+                Pair(
+                    name=names[point]
+                    if partner[point] == point
+                    else f"{names[point]} > {_device(recent[partner[point]])}",
+                    base=tuple(results),
+                    new=tuple(recent[partner[point]]),
+                )
+            )
         ),
         only_base=tuple(names[point] for point in old if point not in partner),
         only_new=tuple(names[point] for point in recent if point not in met),
@@ -162,6 +181,21 @@ def differing_fields(base: Sequence[Result], new: Sequence[Result]) -> list[str]
         if not {json.dumps(trial[key], sort_keys=True) for trial in old}
         & {json.dumps(trial[key], sort_keys=True) for trial in recent}
     ]
+
+
+def _by_host(pair: Pair) -> list[Pair]:
+    """The pair itself, or one for each host that both sides ran on, where a side ran on several."""
+    old, recent = ({host_name(result) for result in side if result.host} for side in (pair.base, pair.new))
+    if len(old) < 2 and len(recent) < 2:
+        return [pair]
+    return [
+        Pair(
+            name=f"{pair.name} on {name}",
+            base=tuple(result for result in pair.base if host_name(result) == name),
+            new=tuple(result for result in pair.new if host_name(result) == name),
+        )
+        for name in sorted(old & recent)
+    ] or [pair]
 
 
 def _point(trial: Trial) -> Trial:

@@ -8,28 +8,23 @@ its folder where it runs.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from sweeps.cluster import kubernetes, ray_job, slurm
+from sweeps.cluster import command_line, kubernetes, ray_job, slurm
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from tracking.journal import PLAN, Journal, JournalError
+from tracking.mlflow_client import DEFAULT_URI
 from tracking.record import Device, Sweep
 from tracking.redact import redact
 
 KINDS: Mapping[str, ModuleType] = {"slurm": slurm, "ray_job": ray_job, "kubernetes": kubernetes}
-"""Modules by `cluster.name`; each has `Options` and `problems(options)`."""
-_PER_COMMAND = ("tracking", "calibrate", "rerun", "retries", "oom_ceiling", "fail_fast")
-"""Keys that `resume=` takes from its own command line and not from the plan."""
-_OURS = re.compile(r"[+~]*(cluster|dry_run|resume|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
-"""Arguments of this command that the job gets with values of its own."""
-_PLAIN = re.compile(r"[\w:/.@%+-]+")
+"""Modules by `cluster.name`: each has `Options`, `problems(options)` and `COMMAND`, what it submits with, or None."""
 
 
 class Terminal(Protocol):
@@ -40,7 +35,7 @@ class Terminal(Protocol):
 
 
 class _Unknown(Node):
-    """A cluster of which nothing is known before the job asks it."""
+    """A node of a cluster that is asked only when the job runs."""
 
     def misses(self, device: Device) -> list[str]:  # noqa: ARG002
         return []
@@ -52,90 +47,70 @@ def problems(values: Mapping[str, Any]) -> list[str]:
     if (kind := KINDS.get(cluster["name"])) is None:
         return []
     found: list[str] = kind.problems(kind.Options(**cluster))
-    if values["objective"] is not None:
-        found.append(f"objective={values['objective']}: expected a cluster that the sweeper can wait for, as cluster=ray.")
-    secret = any(redact(argument) != argument for argument in sys.argv[1:])
-    if secret and cluster["name"] != "slurm":
-        found.append("a password in the command line would be readable on the cluster: expected it in its environment.")
+    if kind.COMMAND is not None and shutil.which(kind.COMMAND) is None and not values["dry_run"]:
+        without = "dry_run=true shows the job without it"
+        found.append(f"cluster={cluster['name']}: expected the command {kind.COMMAND} here. Received: none; {without}.")
+    if (objective := values["objective"]) is not None:
+        found.append(f"objective={objective}: expected a cluster that a sweeper can wait for, as cluster=ray.")
+    if not shares_files(cluster["name"]) and redact(uri := values["tracking"]["uri"]) != uri:
+        found.append("tracking.uri: expected an address without a password, which the cluster would show to others.")
     return found
 
 
+def shares_files(cluster: str) -> bool:
+    """Whether the job sees this machine's files, so that a sweep's folder is the same there as here."""
+    return cluster not in KINDS or cluster == "slurm"
+
+
 def node(options: Any) -> Node:
-    """What each node of the job will offer, as far as the options say."""
+    """What each node of the job will offer, as far as its options say."""
     name = f"a node of cluster={options.name}"
     if options.name == "ray_job":
         return _Unknown(cpus=sys.maxsize, name=name)
     return Node(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
 
 
-def slurm_job(options: Any, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> int:
-    """Write the sweep's plan and batch script and submit it; with `dry_run`, only show the script. Gives the exit code.
+def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, terminal: Terminal) -> int:
+    """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
 
-    Raises UsageError where there is no Slurm or the folder cannot be written, SweepError when sbatch refuses.
+    Gives the exit code: the sweep's where the job was waited for, else 0. Raises UsageError, SweepError.
     """
-    folder = Path(sweep.folder)
-    arguments, environment = _per_command(values)
-    text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
-    if values["dry_run"]:
-        terminal.text(text)
-        return 0
-    if shutil.which("sbatch") is None:
-        raise UsageError(["cluster=slurm: expected the command sbatch here. Received: none; dry_run=true needs none."])
-    _keep_plan(sweep)
-    path = folder / slurm.SCRIPT
-    path.write_text(text, encoding="utf-8")
-    job = slurm.submit(path, {**os.environ, **environment})
-    terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
-    terminal.say(f"Output   {folder}/slurm-{job}.out")
-    terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
-    return 0
-
-
-def remote_job(options: Any, values: Mapping[str, Any], name: str, terminal: Terminal) -> int:
-    """Submit the command line to a cluster that shares nothing with this machine; with `dry_run`, only show the job.
-
-    Gives the exit code: the sweep's where the job was followed, else 0. Raises UsageError, SweepError.
-    """
-    given = [argument for argument in sys.argv[1:] if not _OURS.match(argument)]
-    if values["tracking"]["uri"] and not any("tracking.uri=" in argument for argument in given):
-        given.append(f"tracking.uri={_override(values['tracking']['uri'])}")
-    job = KINDS[options.name].job(options, name=f"sweep-{name}", arguments=given, resume=values["resume"])
+    if options.name == "slurm":
+        assert sweep is not None
+        return _slurm(options, values, sweep, terminal)
+    uri = values["tracking"]["uri"]
+    name = values["resume"] if sweep is None else sweep.sweep_id
+    request = command_line.Request(
+        name=f"sweep-{name.rpartition('/')[2].removeprefix('sweep-')}",
+        arguments=command_line.given(sys.argv[1:]),
+        resume=values["resume"],
+        uri=None if uri == DEFAULT_URI else uri,
+        targets=[trial.target for trial in (sweep.trials if sweep else ()) if trial.target],
+    )
+    job = KINDS[options.name].job(options, request)
     if values["dry_run"]:
         terminal.text(job.text)
         return 0
     return int(job.submit(terminal.say))
 
 
-def _keep_plan(sweep: Sweep) -> None:
-    """Write the plan where there is none yet."""
+def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> int:
     folder = Path(sweep.folder)
-    if not (folder / PLAN).is_file():
-        try:
+    arguments, environment = command_line.as_composed(values)
+    text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
+    if values["dry_run"]:
+        terminal.text(text)
+        return 0
+    try:
+        if not (folder / PLAN).is_file():
             with Journal(folder) as journal:
                 journal.write_plan(sweep)
-        except JournalError as error:
-            raise UsageError([str(error)]) from error
-
-
-def _per_command(values: Mapping[str, Any]) -> tuple[list[str], Mapping[str, str]]:
-    """Settings that the job is to have as this command has them: arguments, and environment for what is secret."""
-    flat: dict[str, Any] = {}
-    for key in _PER_COMMAND:
-        value = values[key]
-        flat |= {f"{key}.{leaf}": value[leaf] for leaf in value} if isinstance(value, Mapping) else {key: value}
-    environment = {}
-    if redact(flat["tracking.uri"]) != flat["tracking.uri"]:
-        environment["MLFLOW_TRACKING_URI"] = flat.pop("tracking.uri")
-    return [f"{key}={_override(value)}" for key, value in flat.items() if value is not None], environment
-
-
-def _override(value: Any) -> str:
-    """A value as Hydra's command line takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{','.join(map(_override, value))}]"
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        quoted = value.replace("'", "\\'")
-        return f"'{quoted}'"
-    return str(value)
+        path = folder / slurm.SCRIPT
+        path.write_text(text, encoding="utf-8")
+    except (JournalError, OSError) as error:
+        raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
+    job = slurm.submit(path, {**os.environ, **environment})
+    terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
+    terminal.say(f"Output   {folder}/slurm-{job}.out")
+    terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
+    return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Optional
 from sweeps.errors import SweepError
 from sweeps.forkserver import ROOT
 
+COMMAND = "sbatch"
 SCRIPT = "job.sh"
 _START_S = 300
 """Longest time that nodes may take to join Ray, seconds."""
@@ -60,10 +60,10 @@ def problems(options: Options) -> list[str]:
         found.append(f"cluster.time={options.time}: expected minutes, [DAYS-]HOURS:MINUTES:SECONDS or DAYS-HOURS.")
     if options.venv is not None and options.container is not None:
         found.append("cluster.venv, cluster.container: expected one of them. Received: both.")
-    for line in options.sbatch:
-        if not line.startswith("-") or "\n" in line:
-            found.append(f"cluster.sbatch: expected options of sbatch such as --qos=high. Received: {line!r}.")
-    return found
+    lines = {key: value for key, value in vars(options).items() if isinstance(value, str) and "\n" in value}
+    found += [f"cluster.{key}: expected one line. Received: {value!r}." for key, value in lines.items()]
+    wrong = [line for line in options.sbatch if not line.startswith("-") or "\n" in line]
+    return found + [f"cluster.sbatch: expected options such as --qos=high. Received: {line!r}." for line in wrong]
 
 
 def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
@@ -79,8 +79,9 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
         "nodes": f"{inside}python -P {shlex.quote(str(ROOT / 'sweeps' / 'cluster' / 'slurm_nodes.py'))}",
         "interface": shlex.quote(options.interface or ""),
         "ray": f"{inside}ray",
+        "log": shlex.quote(str(folder / "ray-%j.log")),
         "start_s": _START_S,
-        "cpus": '"$(nproc)"' if options.cpus is None else options.cpus,
+        "cpus": '"$(env -u OMP_NUM_THREADS nproc)"' if options.cpus is None else options.cpus,
         "gpus": options.gpus,
         "srun_cpus": "" if options.cpus is None else f" --cpus-per-task={options.cpus}",
         "sweep": f"{inside}python {shlex.quote(str(ROOT / 'sweeps' / 'run.py'))}",
@@ -92,23 +93,18 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
 def submit(path: Path, environment: Mapping[str, str]) -> str:
     """Hand the script to sbatch and give the job's id. Raises SweepError with what sbatch says."""
     done = subprocess.run(
-        ["sbatch", "--parsable", str(path)], env=dict(environment), capture_output=True, text=True, check=False
+        [COMMAND, "--parsable", str(path)], env=dict(environment), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise SweepError(f"sbatch refused {path}: {done.stderr.strip()}")
     return done.stdout.strip().partition(";")[0]
 
 
-def installed() -> bool:
-    """Whether this machine can submit."""
-    return shutil.which("sbatch") is not None
-
-
 def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
     lines = [
         f"--job-name=sweep-{sweep_id}",
         "--dependency=singleton",  # a submission that resumes the sweep waits for the one before it
-        f"--output={folder}/slurm-%j.out",
+        f'--output="{folder}/slurm-%j.out"',
         f"--nodes={options.nodes}",
         "--ntasks-per-node=1",
         "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
@@ -135,22 +131,29 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 
 # Ports that the system has free right now, so that jobs may share a node.
-read -r RAY_IP RAY_PORT RAY_CLIENT_PORT < <({nodes} address {interface})
+read -r RAY_IP RAY_PORT RAY_CLIENT_PORT < <({nodes} address {interface}) || exit 1
 export RAY_IP RAY_PORT RAY_CLIENT_PORT
 
 ray_node() {{  # Ray on one node, for as long as the job step lives
-    local common=(--block --num-cpus={cpus} --num-gpus={gpus} --min-worker-port=0 --max-worker-port=0
-        --dashboard-agent-listen-port=0 --disable-usage-stats)
+    local temporary="/tmp/ray-$SLURM_JOB_ID-$SLURM_PROCID"
+    local common=(--block --temp-dir="$temporary" --num-cpus={cpus} --num-gpus={gpus}
+        --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
     if [ "$SLURM_PROCID" -eq 0 ]; then
-        exec {ray} start --head --node-ip-address="$RAY_IP" --port="$RAY_PORT" \\
-            --ray-client-server-port="$RAY_CLIENT_PORT" --include-dashboard=false "${{common[@]}}"
+        {ray} start --head --node-ip-address="$RAY_IP" --port="$RAY_PORT" \\
+            --ray-client-server-port="$RAY_CLIENT_PORT" --include-dashboard=false "${{common[@]}}" &
+    else
+        local ip
+        read -r ip _ < <({nodes} address {interface})
+        until (: < "/dev/tcp/$RAY_IP/$RAY_PORT") 2> /dev/null; do sleep 1; done
+        {ray} start --address="$RAY_IP:$RAY_PORT" --node-ip-address="$ip" "${{common[@]}}" &
     fi
-    read -r ip _ < <({nodes} address {interface})
-    until (: < "/dev/tcp/$RAY_IP/$RAY_PORT") 2> /dev/null; do sleep 1; done
-    exec {ray} start --address="$RAY_IP:$RAY_PORT" --node-ip-address="$ip" "${{common[@]}}"
+    trap "sleep $((SLURM_PROCID == 0 ? 2 : 0)); kill $!" URG  # the end of the job: the head goes last
+    trap "kill -KILL $!" TERM                                 # scancel: all go at once
+    while kill -0 "$!" 2> /dev/null; do wait "$!"; done
+    rm -rf "$temporary"
 }}
 export -f ray_node
-srun --ntasks-per-node=1{srun_cpus} --cpu-bind=none --kill-on-bad-exit=0 bash -c ray_node > "$RAY_LOG" 2>&1 &
+srun --ntasks-per-node=1{srun_cpus} --cpu-bind=none --output={log} bash -c ray_node &
 nodes=$!
 {nodes} wait "$RAY_IP:$RAY_PORT" "$SLURM_JOB_NUM_NODES" {start_s} || exit 1
 
@@ -158,10 +161,11 @@ trap 'kill -TERM "$sweep"' USR1  # the time limit is near: the sweep stops in or
 trap : TERM                      # scancel tells the sweep itself
 {sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
 sweep=$!
-code=129
-while [ "$code" -gt 128 ] && kill -0 "$sweep" 2> /dev/null; do wait "$sweep"; code=$?; done
+while kill -0 "$sweep" 2> /dev/null; do wait "$sweep"; done  # a signal ends a wait early
+wait "$sweep"
+code=$?
 
-kill "$nodes"
-wait "$nodes"
+scancel --signal=URG "$SLURM_JOB_ID"  # to ray_node; whatever else runs there ignores it
+for _ in {{1..20}}; do kill -0 "$nodes" 2> /dev/null || break; sleep 1; done
 exit "$code"
 """

@@ -51,7 +51,7 @@ def wait(ray_address: str, count: int, seconds: float) -> int:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)
-    while (alive := sum(node["Alive"] for node in ray.nodes())) < count and time.monotonic() < deadline:
+    while (alive := sum(1 for node in ray.nodes() if node["Alive"])) < count and time.monotonic() < deadline:
         time.sleep(0.5)
     ray.shutdown()
     return alive

@@ -34,7 +34,9 @@ def check(source: str | Path) -> str | None:
     return None
 
 
-def read(source: str | Path | bytes, size: tuple[int, int], fit: Fit = "stretch") -> np.ndarray[Any, np.dtype[np.uint8]]:
+def read(
+    source: str | Path | bytes, size: tuple[int, int], fit: Fit = "stretch"
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The picture as RGB bytes `[height, width, 3]` of `size` (height, width). Raises PictureError.
 
     `stretch` scales both sides, as seed 003 does; `crop` keeps the proportions and cuts the longer side off evenly.

@@ -15,18 +15,21 @@ from collections.abc import Mapping
 from sweeps.forkserver import Send
 from tracking.record import Failure, Status, Trial
 
-TASKS = ("benchmark", "classify", "finetune")
+TASKS = ("benchmark", "classify", "finetune", "probe")
 """What `task=` takes; `calibrate` is run by the sweep itself."""
 METRICS: Mapping[str, tuple[str, ...]] = {
     "classify": ("probability/mean", "pictures", "unreadable", "images_per_s", "memory/peak_rss_mb"),
     "finetune": (
-        *("val/accuracy", "val/loss", "train/accuracy", "train/loss", "best/epoch", "epochs", "train/images_per_s"),
+        *("val/accuracy", "val/loss", "train/accuracy", "best/epoch", "images_per_s", "train/loss", "epochs"),
         *("net/images_per_s", "input/images_per_s", "input/wait_share", "memory/peak_rss_mb"),
     ),
+    "probe": ("memory/free_mb",),
 }
 """The figures that a task finds beside times, the most telling first: what `objective=` takes."""
 SUMMARY = "summary.txt"
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
+_OUT_OF_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
+"""How the libraries below TensorFlow say so, in an error of another class."""
 
 
 def run(trial: Trial, send: Send) -> None:
@@ -36,7 +39,8 @@ def run(trial: Trial, send: Send) -> None:
     except Exception as error:
         traceback.print_exc()
         kind = type(error).__name__
-        status: Status = "oom" if kind in _OUT_OF_MEMORY else "error"
+        out_of_memory = kind in _OUT_OF_MEMORY or any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+        status: Status = "oom" if out_of_memory else "error"
         # TensorFlow appends the whole graph's story to its message; the first line says what happened.
         message = next(filter(None, str(error).splitlines()), kind)
         send("failed", (status, Failure(kind=kind, message=message, detail=traceback.format_exc())))

@@ -21,16 +21,23 @@ DTYPES: dict[Precision, tf.DType] = {
     "bfloat16": tf.bfloat16,
     "float16": tf.float16,
 }
-_COPY_BYTES = 2**28
+_COPY_BYTES = (2**28, 2**30, 2**32)
 _SIDES = (512, 1024, 2048, 4096, 8192, 16384)
 _LONG_ENOUGH_S = 0.08
+_COPY_LONG_ENOUGH_S = 0.002
+"""Twenty times what it takes to start a copy and wait for it."""
 _RUNS = 5
 
 
 def run(trial: Trial, send: Send) -> None:
     """Send ("limits", {...}): `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written."""
     configure(trial)
-    send("limits", {"peak_gflops_per_s": peak_gflops_per_s(DTYPES[trial.precision]), "copy_gb_per_s": copy_gb_per_s()})
+    peak = copied = 0.0
+    for index in range(max(1, trial.device.gpus)):  # several GPUs one after another, and added up
+        with tf.device(f"{trial.device.kind.upper()}:{index}"):
+            peak += peak_gflops_per_s(DTYPES[trial.precision])
+            copied += copy_gb_per_s()
+    send("limits", {"peak_gflops_per_s": peak, "copy_gb_per_s": copied})
 
 
 def peak_gflops_per_s(dtype: tf.DType) -> float:
@@ -47,9 +54,15 @@ def peak_gflops_per_s(dtype: tf.DType) -> float:
 
 
 def copy_gb_per_s() -> float:
-    """The best of several passes over 256 MiB that read and write every byte."""
-    source = tf.zeros(_COPY_BYTES // 4)
-    return 2 * _COPY_BYTES / _best_s(tf.function(lambda: source + 1.0)) / 1e9
+    """The best of several passes that read and write every byte of 256 MiB, or of as many as take 2 ms."""
+    rate = 0.0
+    for size in _COPY_BYTES:
+        source = tf.zeros(size // 4)
+        seconds = _best_s(tf.function(lambda source=source: source + 1.0))
+        rate = max(rate, 2 * size / seconds / 1e9)
+        if seconds > _COPY_LONG_ENOUGH_S:
+            break
+    return rate
 
 
 def _best_s(step: Callable[[], Any]) -> float:

@@ -26,7 +26,7 @@ def files(trial: Trial) -> list[str]:
 
 
 def _classify(trial: Trial) -> list[str]:
-    found = _no_logits(trial)
+    found = _unfit(trial)
     try:
         dataset.matching(trial.task_args["images"])
     except DataError as error:
@@ -46,7 +46,7 @@ def _classify(trial: Trial) -> list[str]:
 def _finetune(trial: Trial) -> list[str]:
     args = trial.task_args
     return [
-        *_no_logits(trial),
+        *_unfit(trial),
         *dataset.problems(args["data"], args["labels"], _validation(args), args["unreadable"] == "skip"),
     ]
 
@@ -55,8 +55,10 @@ def wrong_labels(labels: str, names: int, width: int) -> str:
     return f"task.labels={labels}: expected the names of the net's {width} classes, a line each. Received: {names}."
 
 
-def _no_logits(trial: Trial) -> list[str]:
-    """A net of ours that has no classes."""
+def _unfit(trial: Trial) -> list[str]:
+    """A net of ours that has no classes, and GPUs that would have nothing to do."""
+    if trial.device.gpus > 1:
+        return [f"task={trial.task}: expected one GPU. Received: device.gpus={trial.device.gpus}."]
     try:
         known = nets.arguments(trial.model)
     except NetError:

@@ -93,4 +93,3 @@ def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
             f"Received: [batch, {height}, {width}, {channels}] and {list(output)}"
         )
     return (height, width), output[1]
-

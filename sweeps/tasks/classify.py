@@ -39,8 +39,9 @@ Row = tuple[str, int, int, str, float]
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Classify the trial's pictures and send figures; the predictions are its files. Raises DataError if none is read."""
+    """Classify the trial's pictures; predictions are its files. Raises DataError when no picture can be read."""
     start = time.perf_counter()
+    trial_folder.clear_files()
     args = trial.task_args
     benchmark.configure(trial)
     send("host", host.facts() | benchmark.device_facts(trial))

@@ -75,7 +75,9 @@ def class_names(path: str) -> tuple[str, ...]:
         lines.pop()
     names = tuple(line.strip() for line in lines)
     if blank := [number for number, name in enumerate(names, start=1) if not name]:
-        raise DataError([f"task.labels={path}: expected a class name in every line. Received: none in line {blank[0]}."])
+        raise DataError(
+            [f"task.labels={path}: expected a class name in every line. Received: none in line {blank[0]}."]
+        )
     return names
 
 
@@ -148,7 +150,8 @@ def matching(images: str | Sequence[str]) -> list[Path]:
         elif path.is_file():
             matched = [path]
         else:
-            matched = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
+            names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - a Path knows no absolute patterns
+            matched = sorted(Path(name) for name in names if Path(name).is_file())
         if not matched:
             what = "pictures in this folder" if path.is_dir() else "a file, a folder or a pattern that matches files"
             missing.append(f"task.images={pattern}: expected {what}. Received: nothing there.")
@@ -230,4 +233,6 @@ def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )

@@ -11,7 +11,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ _CACHE_SHARE = 0.5
 def run(trial: Trial, send: Send) -> None:
     """Train, and send layers, curves as they grow and the best epoch's figures; files as the trial's artifacts."""
     start = time.perf_counter()
+    trial_folder.clear_files()
     args = trial.task_args
     benchmark.configure(trial)
     if trial.device.kind == "cpu":
@@ -59,9 +60,7 @@ def run(trial: Trial, send: Send) -> None:
     state = checkpoint.restore(data.fingerprint)
     if state.history:
         print(f"resumed after epoch {len(state.history)}")
-    training.train(
-        model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves())
-    )
+    training.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
     send("curves", state.curves())
     checkpoint.restore_best()
     metrics = _metrics(state, decoded_per_s)
@@ -73,7 +72,6 @@ def run(trial: Trial, send: Send) -> None:
     if args["save_model"]:
         from sweeps.tasks import model_file  # MLflow takes seconds to import
 
-        shutil.rmtree(files / "model", ignore_errors=True)
         model_file.save(model, data.classes, args["fit"], files / "model")
     (files / SUMMARY).write_text(_summary(state, metrics, len(learning), held_out, data), encoding="utf-8")
     shutil.rmtree(place)
@@ -90,7 +88,9 @@ def _build(trial: Trial, classes: int) -> Classifier:
         print(weights.load(net, trial.weights, skip=args["skip_layers"]))
     model = Classifier(net, normalisation(trial))
     if model.classes != classes:
-        raise NotAClassifierError(f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}")
+        raise NotAClassifierError(
+            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}"
+        )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])
     model.compile(
@@ -123,6 +123,11 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
     _expect_room(args, len(data.examples) * 3 * (size[0] + margin) * (size[1] + margin))
     parts = dataset.split(data, args["validation"], trial.seed)
     pipelines = []
+    caches: dict[str, Callable[[str], Path | bool]] = {
+        "memory": lambda _: True,
+        "disk": lambda name: place / f"{name}.cache",
+        "off": lambda _: False,
+    }
     for name, examples, flip in (("training", parts[0], args["flip"]), ("validation", parts[1], False)):
         for old in place.glob(f"{name}.cache*"):
             old.unlink()
@@ -136,7 +141,7 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
                 seed=trial.seed,
                 margin=margin,
                 flip=flip,
-                cache={"memory": True, "disk": place / f"{name}.cache", "off": None}[args["cache"]],
+                cache=caches[args["cache"]](name),
             )
         )
     seconds = sum(pipeline.fill() for pipeline in pipelines)
@@ -170,10 +175,10 @@ def _metrics(state: training.State, decoded_per_s: float) -> dict[str, float]:
         "val/accuracy": best.val_accuracy,
         "val/loss": best.val_loss,
         "train/accuracy": best.train_accuracy,
-        "train/loss": best.train_loss,
         "best/epoch": best.number,
+        "images_per_s": trained / (waited + stepped),
+        "train/loss": best.train_loss,
         "epochs": len(state.history),
-        "train/images_per_s": trained / (waited + stepped),
         "net/images_per_s": trained / stepped,
         "input/images_per_s": decoded_per_s,
         "input/wait_share": waited / (waited + stepped),
@@ -239,7 +244,9 @@ def _samples(
     ]
 
 
-def _summary(state: training.State, metrics: Mapping[str, float], trained: int, held_out: Pipeline, data: Dataset) -> str:
+def _summary(
+    state: training.State, metrics: Mapping[str, float], trained: int, held_out: Pipeline, data: Dataset
+) -> str:
     best, share = state.best, metrics["input/wait_share"]
     limit = "The pictures are the limit" if share > 0.5 else "The net is the limit"
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,19 +19,20 @@ import tensorflow as tf
 from sweeps import picture_classifier
 from sweeps.picture_classifier import pictures
 from sweeps.tasks.classifier import Classifier
-from tracking import mlflow_sink
+from tracking import mlflow_client
 
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
 
 
 def save(model: Classifier, classes: Sequence[str], fit: pictures.Fit, folder: Path) -> None:
     """Write the model to `folder`, which must not exist: bytes of picture files in, labels and probabilities out."""
-    mlflow_sink.preload()
+    mlflow_client.preload()
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
+    warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "image")]),
         outputs=Schema(

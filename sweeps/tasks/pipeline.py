@@ -36,9 +36,9 @@ class Pipeline:
         seed: int,
         margin: int = 0,
         flip: bool = False,
-        cache: Path | None | bool = None,
+        cache: Path | bool = False,
     ) -> None:
-        """`margin`: pixels a side that are decoded beyond `size` and cut off; `cache`: True in memory, a file, or not."""
+        """`margin`: pixels a side that are decoded beyond `size` and cut off; `cache`: in memory, a file, or none."""
         self._examples, self._size, self._fit = examples, size, fit
         self.batch, self._parallel, self._seed = batch, parallel, seed
         self._margin, self._flip = margin, flip
@@ -60,7 +60,7 @@ class Pipeline:
         return [example for example, usable in zip(self._examples, self._usable, strict=True) if usable]
 
     def fill(self) -> float:
-        """Decode every picture once, into the cache if there is one; leave out what is unreadable. Gives the seconds."""
+        """Decode every picture once, into the cache if there is one; leave out what is unreadable. -> seconds."""
         start = time.perf_counter()
         decoded = self._decoded
         if decoded is None:
@@ -113,7 +113,7 @@ class Pipeline:
 
         def read(number: np.int64) -> np.ndarray[Any, Any]:
             try:
-                return pictures.read(self._examples[number].path, size, self._fit)
+                return pictures.read(self._examples[int(number)].path, size, self._fit)
             except pictures.PictureError as error:
                 if self._filled:
                     raise

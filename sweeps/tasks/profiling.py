@@ -151,7 +151,8 @@ def _op(plane: Any, event: Any) -> str | None:
     """The kind of operation that an event is; None: it is something else, such as the runtime's own housekeeping.
 
     XLA's operations carry `hlo_op` and differ in a number at the end; those of a graph are called `<name>:<kind>`, as
-    is what a GPU's kernel belongs to; without a graph, each is an event of the runtime.
+    is what a GPU's kernel belongs to; without a graph, each is an event of the runtime. The mark in front of what
+    oneDNN computes is left out.
     """
     metadata = plane.event_metadata[event.metadata_id]
     stats = _stats(plane, event)
@@ -164,7 +165,7 @@ def _op(plane: Any, event: Any) -> str | None:
         kind = metadata.name.removeprefix(_EAGER)
     elif not name or kind != metadata.display_name:
         return None
-    return None if kind.startswith("__") or kind == _SYNC else kind
+    return None if kind.startswith("__") or kind == _SYNC else re.sub("^_Mkl(Native)?", "", kind)
 
 
 def _stats(plane: Any, event: Any) -> dict[str, Any]:

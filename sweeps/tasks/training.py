@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -72,8 +73,7 @@ class State:
     def curves(self) -> dict[str, tuple[tuple[int, float], ...]]:
         """Histories by MLflow key, step = epoch."""
         return {
-            key: tuple((epoch.number, getattr(epoch, name)) for epoch in self.history)
-            for key, name in _CURVES.items()
+            key: tuple((epoch.number, getattr(epoch, name)) for epoch in self.history) for key, name in _CURVES.items()
         }
 
 
@@ -107,10 +107,7 @@ class Checkpoint:
     def __init__(self, folder: Path, model: Classifier) -> None:
         self._folder, self._model = folder, model
         frozen = {
-            id(weight)
-            for layer in model.net._flatten_layers()
-            if not layer.trainable
-            for weight in layer.weights
+            id(weight) for layer in model.net._flatten_layers() if not layer.trainable for weight in layer.weights
         }
         self._variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in frozen]
 
@@ -148,7 +145,7 @@ class Checkpoint:
     def _write(self, name: str) -> None:
         partial = self._folder / f"{name}.part"
         with partial.open("wb") as file:
-            np.savez(file, **{str(i): np.asarray(variable) for i, variable in enumerate(self._variables)})
+            np.savez(file, *[np.asarray(variable) for variable in self._variables])
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._folder / name)
@@ -156,7 +153,7 @@ class Checkpoint:
     def _read(self, name: str) -> None:
         with np.load(self._folder / name) as saved:
             for i, variable in enumerate(self._variables):
-                variable.assign(saved[str(i)])
+                variable.assign(saved[f"arr_{i}"])
 
 
 def train(
@@ -203,37 +200,52 @@ def train(
 
 def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:
     """Loss and accuracy over all of the pipeline's pictures, in inference mode."""
-    model.reset_metrics()
-    figures: dict[str, Any] = {}
+    mean = _Mean()
     for images, labels in pipeline.in_order():
-        figures = model.test_on_batch(images, labels, return_dict=True)
-    return {key: float(value) for key, value in figures.items()}
+        model.reset_metrics()
+        mean.add(model.test_on_batch(images, labels, return_dict=True), len(labels))
+    return mean.figures()
 
 
 def _epoch(model: Classifier, training: Pipeline, number: int, rate: float) -> tuple[dict[str, float], float, float]:
     """The mean figures of an epoch, and the seconds that it waited for input and spent in steps."""
-    model.reset_metrics()
-    figures: dict[str, Any] = {}
+    mean = _Mean()
     waited_s = stepped_s = 0.0
     said = time.perf_counter()
     steps = math.ceil(len(training) / training.batch)
-    last_finite = math.nan
+    loss = math.nan
     for step, (images, labels, seconds) in enumerate(_timed(training.epoch(number)), start=1):
         waited_s += seconds
         start = time.perf_counter()
+        model.reset_metrics()
         figures = model.train_on_batch(images, labels, return_dict=True)
         end = time.perf_counter()
         stepped_s += end - start
-        if not math.isfinite(figures["loss"]):
-            before = "" if math.isnan(last_finite) else f"; its mean before was {last_finite:.4g}"
-            raise DivergedError(
-                f"the training loss became {float(figures['loss'])} in epoch {number}, step {step}, {_at(rate)}{before}"
-            )
-        last_finite = figures["loss"]
+        before, loss = loss, float(figures["loss"])
+        if not math.isfinite(loss):
+            known = "" if math.isnan(before) else f"; a step before it was {before:.4g}"
+            raise DivergedError(f"the training loss became {loss} in epoch {number}, step {step}, {_at(rate)}{known}")
+        mean.add(figures, len(labels))
         if end - said > _LOG_EVERY_S:
             said = end
-            _log(f"epoch {number}, step {step}/{steps}, loss {last_finite:.4f}")
-    return {key: float(value) for key, value in figures.items()}, waited_s, stepped_s
+            _log(f"epoch {number}, step {step}/{steps}, loss {loss:.4f}")
+    return mean.figures(), waited_s, stepped_s
+
+
+class _Mean:
+    """The mean of figures over batches, each counted by its pictures."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._count = 0
+
+    def add(self, figures: Mapping[str, Any], count: int) -> None:
+        for key, value in figures.items():
+            self._sums[key] += float(value) * count
+        self._count += count
+
+    def figures(self) -> dict[str, float]:
+        return {key: total / self._count for key, total in self._sums.items()}
 
 
 def _timed(batches: Any) -> Iterator[tuple[Any, Any, float]]:

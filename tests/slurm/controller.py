@@ -88,7 +88,11 @@ def slurm(folder: Path, nodes: int = 3) -> Iterator[Mapping[str, str]]:
             (own / f"n{number}").mkdir()
             stack.enter_context(_daemon(["slurmd", "-D", "-N", f"n{number}"], environment, own))
         _until(lambda: _idle(environment) == nodes, "its nodes")
-        yield environment
+        try:
+            yield environment
+        finally:
+            subprocess.run(["scancel", "--user=root"], env=environment, check=False)
+            _until(lambda: _idle(environment) == nodes, "the end of its jobs")
 
 
 def _idle(environment: Mapping[str, str]) -> int:
@@ -132,7 +136,7 @@ def _until(condition: object, what: str) -> None:
     deadline = time.monotonic() + START_S
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"Slurm: {what} did not come up within {START_S:g} s")
+            raise RuntimeError(f"Slurm: {what} did not come within {START_S:g} s")
         time.sleep(0.1)
 
 

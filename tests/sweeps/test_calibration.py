@@ -9,48 +9,76 @@ from sweeps import dispatch
 from sweeps.calibration import Calibration
 from sweeps.cores import available
 from sweeps.devices import Node
-from tracking.record import Classic, Measurement, Result, Trial
+from tracking.record import Classic, Device, Failure, Measurement, Result, Trial
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=6))
 
 
 @pytest.fixture
 def context(server: str, tmp_path: Path) -> dispatch.Context:
-    return dispatch.Context(sweep_id="s", folder=tmp_path, server=lambda: server, node=Node(cpus=len(available())))
+    node = Node(cpus=len(available()))
+    return dispatch.Context(
+        sweep_id="s", folder=tmp_path, server=lambda: server, node=node, calibration=Calibration(), warn=pytest.fail
+    )
 
 
-def test_each_device_and_precision_is_measured_once(context: dispatch.Context) -> None:
-    asked: list[Trial] = []
+def result(trial: Trial, node_id: str = "", limits: dict[str, float] | None = None) -> Result:
+    measurement = Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,) * 9, stopped="steps")
+    return Result(
+        trial=trial,
+        sweep_id="s",
+        status="ok",
+        host={"node_id": node_id} if node_id else {},
+        passes={"forward": measurement},
+        limits=limits or {},
+    )
 
-    def run(trials: list[Trial], context: dispatch.Context) -> list[Result]:
-        asked.extend(trials)
-        return list(dispatch.inline(trials, context))
 
-    calibration = Calibration()
+def test_each_device_and_precision_is_measured_once_before_its_first_trial(context: dispatch.Context) -> None:
     trials = [TINY, replace(TINY, batch=2), replace(TINY, precision="bfloat16")]
-    assert calibration.measure(trials, run, context) == []  # type: ignore[arg-type]
-    assert [trial.precision for trial in asked] == ["float32", "bfloat16"]
-    assert calibration.measure(trials, run, context) == []  # type: ignore[arg-type]
-    assert len(asked) == 2
-    (result,) = dispatch.inline([TINY], context)
-    limits = calibration.judge(result).limits
-    assert 1 < limits["peak_gflops_per_s"] < 1e6
-    assert 0.1 < limits["copy_gb_per_s"] < 1e5
+    calibration = context.calibration
+    assert calibration is not None
+    results = list(dispatch.inline(trials, context))
+    assert [r.trial for r in results] == trials
+    assert all(calibration.first(trial, "") is None for trial in trials)
+    found = [calibration.judge(r).limits for r in results]
+    assert found[0] == found[1] != found[2]
+    for limits in found:
+        assert 1 < limits["peak_gflops_per_s"] < 1e6
+        assert 0.1 < limits["copy_gb_per_s"] < 1e5
+
+
+def test_what_a_device_can_do_is_known_of_each_node_by_itself() -> None:
+    calibration = Calibration()
+    asked = calibration.first(TINY, "a")
+    assert asked is not None
+    assert calibration.note(result(asked, "a", {"peak_gflops_per_s": 1.0}), "a") is None
+    assert calibration.first(TINY, "a") is None
+    assert calibration.first(TINY, "b") == asked
+    assert calibration.judge(result(TINY, "a")).limits == {"peak_gflops_per_s": 1.0}
+    assert calibration.judge(result(TINY, "b")).limits == {}
+
+
+def test_the_trials_own_limits_are_none_of_the_devices() -> None:
+    calibration = Calibration()
+    limited = replace(TINY, device=Device(memory_mb=99, exclusive_node=True))
+    assert calibration.first(limited, "") == calibration.first(TINY, "")
+    assert calibration.first(replace(TINY, task="finetune"), "") is None
 
 
 def test_work_that_was_not_done_is_caught(context: dispatch.Context) -> None:
     """A pass whose output TensorFlow prunes takes no time: its rate is above anything the device can do."""
-    calibration = Calibration()
-    calibration.measure([TINY], dispatch.inline, context)
-    (result,) = dispatch.inline([replace(TINY, model="pruned", target="tests.models.pruned")], context)
-    assert result.status == "ok", result.error
-    assert any(doubt.startswith("above peak") for doubt in calibration.judge(result).quality)
+    (found,) = dispatch.inline([replace(TINY, model="pruned", target="tests.models.pruned")], context)
+    assert found.status == "ok", found.error
+    assert context.calibration is not None
+    assert any(doubt.startswith("above peak") for doubt in context.calibration.judge(found).quality)
 
 
-def test_a_device_that_cannot_be_calibrated_is_told_and_its_trials_run(context: dispatch.Context) -> None:
+def test_a_device_that_cannot_be_calibrated_is_told_and_its_trials_run() -> None:
     calibration = Calibration()
-    (sentence,) = calibration.measure([replace(TINY, timeout_s=0.001)], dispatch.inline, context)
-    assert "could not be calibrated: Timeout" in sentence
-    measurement = Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,) * 9, stopped="steps")
-    result = Result(trial=TINY, sweep_id="s", status="ok", passes={"forward": measurement})
-    assert calibration.judge(result).quality == ()
+    asked = calibration.first(TINY, "")
+    assert asked is not None
+    failed = replace(result(asked), status="timeout", passes={}, error=Failure(kind="Timeout", message="not done"))
+    assert calibration.note(failed, "") == "cpu at float32 could not be calibrated: Timeout: not done"
+    assert calibration.first(TINY, "") is None
+    assert calibration.judge(result(TINY)).quality == ()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -61,3 +61,58 @@ def test_a_killed_holder_gives_its_cores_back(
     os.kill(process.pid or 0, signal.SIGKILL)
     with cores.claim(1) as held:  # waits until the kernel has dropped the locks
         assert len(held) == 1
+
+
+TWO_SOCKETS = cores.Topology(
+    numa={core: core // 4 % 2 for core in range(16)},  # 0-3 and 8-11 on node 0, 4-7 and 12-15 on node 1
+    physical={core: core % 8 for core in range(16)},  # 8 is the second thread of 0
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "free", "chosen"),
+    [
+        (2, range(16), (0, 1)),
+        (4, range(16), (0, 1, 2, 3)),
+        (6, range(16), (0, 1, 2, 3, 8, 9)),
+        (12, range(16), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
+        (2, [0, 8, 4, 5], (4, 5)),
+        (2, [0, 1, 8, 4, 5, 6], (0, 1)),
+        (2, [3, 4, 5, 6], (4, 5)),
+        (2, [3, 11], (3, 11)),
+        (2, [3, 7], (3, 7)),
+    ],
+)
+def test_a_trials_cores_lie_together(count: int, free: Sequence[int], chosen: tuple[int, ...]) -> None:
+    assert TWO_SOCKETS.choose(count, free) == chosen
+
+
+def test_what_the_kernel_says_of_the_machine(tmp_path: Path) -> None:
+    for node, listed in ((0, "0-1,4"), (1, "2-3,5")):
+        (tmp_path / f"node/node{node}").mkdir(parents=True)
+        (tmp_path / f"node/node{node}/cpulist").write_text(f"{listed}\n")
+    for core, siblings in ((0, "0,4"), (4, "0,4"), (1, "1")):
+        (tmp_path / f"cpu/cpu{core}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu/cpu{core}/topology/thread_siblings_list").write_text(f"{siblings}\n")
+    found = cores.topology(tmp_path)
+    assert found.numa == {0: 0, 1: 0, 4: 0, 2: 1, 3: 1, 5: 1}
+    assert found.physical == {0: 0, 4: 0, 1: 1}
+    assert cores.topology(tmp_path / "nothing") == cores.Topology()
+
+
+def test_this_machine_says_something() -> None:
+    assert set(cores.available()) <= set(cores.topology().numa) or not cores.topology().numa
+
+
+def test_a_claim_alone_keeps_all_cores_from_others_and_gives_what_was_asked_for(tmp_path: Path) -> None:
+    with cores.claim(1, alone=True) as held:
+        assert len(held) == 1
+        assert all(cores._try_lock(lock) is None for lock in tmp_path.glob("sweeps-cores-*/[0-9]*"))
+        assert len(list(tmp_path.glob("sweeps-cores-*/[0-9]*"))) == len(cores.available())
+
+
+def test_the_drivers_core_is_left_to_it() -> None:
+    if len(cores.available()) < 2:
+        pytest.skip("needs two cores")
+    with cores.claim(len(cores.available()) - 1, spared=1) as held:
+        assert held == cores.available()[:-1]

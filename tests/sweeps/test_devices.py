@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sweeps.devices import Node, environment, ray_options
 from tracking.record import Device
 
@@ -14,7 +16,8 @@ def test_a_trial_asks_ray_for_its_own_resources() -> None:
 
 
 def test_a_trial_sees_the_gpus_it_was_given_and_no_others() -> None:
-    assert environment(GPU, ("1",)) == {"CUDA_VISIBLE_DEVICES": "1"}
+    shown = environment(replace(GPU, gpus=2), ("0", "3"))
+    assert shown == {"CUDA_VISIBLE_DEVICES": "0,3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert environment(Device(), ()) == {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
@@ -27,3 +30,19 @@ def test_a_node_names_what_it_lacks() -> None:
         "device.cpus=3 asks for 3 cores and n7 has 1",
         "device.resources.fast=1 and n7 has 0",
     ]
+
+
+def test_a_node_is_what_it_offers() -> None:
+    node = Node(cpus=16, gpus=1, accelerator="H100", labels={"zone": "a"}, resources={"fast": 2}, name="n7")
+    assert node.kind == "16 cores, 1 GPU (H100), fast=2, zone=a"
+    assert node.misses(Device(accelerator="H100", node_labels={"zone": "a"}, resources={"fast": 2})) == []
+    assert node.misses(Device(accelerator="A100", node_labels={"zone": "b", "disk": "ssd"})) == [
+        "device.accelerator=A100 and n7 has H100",
+        "device.node_labels.zone=b and n7 has 'a'",
+        "device.node_labels.disk=ssd and n7 has no such label",
+    ]
+    assert Node(cpus=0, name="head").misses(Device()) == ["device=cpu asks for a core and head has none"]
+
+
+def test_a_trial_that_wants_its_node_alone_takes_its_cores_in_ray() -> None:
+    assert ray_options(Device(cpus=2, exclusive_node=True), Node(cpus=16))["num_cpus"] == 16

@@ -16,7 +16,10 @@ import pytest
 from sweeps import dispatch, plan
 from sweeps.cores import available
 from sweeps.devices import Node
-from sweeps.forkserver import ForkServer
+from sweeps.errors import DispatchError
+from sweeps.fleet import Fleet
+from sweeps.forkserver import ForkServer, LastingServer
+from sweeps.ray_local import ray_on_this_machine
 from tracking.record import Classic, Device, Result, Trial
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=2))
@@ -26,7 +29,7 @@ Run = Callable[[Sequence[Trial], dispatch.Context], Iterator[Result]]
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[None]:
-    with dispatch.ray_on_this_machine(replace(NODE, gpus=2)):
+    with ray_on_this_machine(replace(NODE, gpus=2)):
         yield
 
 
@@ -92,6 +95,7 @@ def test_a_trial_whose_worker_dies_is_tried_again_and_then_recorded(context: dis
     assert result.status == "crashed"
     assert result.error is not None
     assert "the worker died (tries: 2)" in result.error.message
+    assert "before: this machine: the worker died" in result.error.detail
     assert len(handed_out) == 2
 
 
@@ -101,7 +105,7 @@ def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(
     retried: list[Result] = []
     fatal = replace(TINY, target="tests.models.killing_its_server", timeout_s=60.0)
     once = replace(fatal, model_args={"once": str(tmp_path / "once")})
-    with dispatch.LastingServer() as server:
+    with LastingServer() as server:
         first = server.address()
         lasting = replace(context, server=server.address, retrying=retried.append)
         mended, after = dispatch.on_ray([once, *trials(1)], lasting)
@@ -129,6 +133,14 @@ def test_what_need_not_be_run_is_recorded_with_its_reason(context: dispatch.Cont
     messages = {result.trial.batch: result.error.message for result in results if result.error}
     assert messages[8] == messages[16]
     assert messages[8].startswith("skipped: ran out at batch ")
+
+
+def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: dispatch.Context) -> None:
+    fleet, warned = Fleet([]), list[str]()
+    fleet.wait_s = 0.3
+    with pytest.raises(DispatchError, match=r"no node came in 0\.3 s for 2 trials \(cpu\)"):
+        list(dispatch.on_ray(trials(2), replace(context, fleet=fleet, warn=warned.append)))
+    assert warned == ["no node is left for 2 trials (cpu); waiting 0.3 s for one"]
 
 
 def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: dispatch.Context) -> None:

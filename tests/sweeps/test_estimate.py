@@ -68,9 +68,9 @@ def test_the_limits_of_the_protocol_bound_an_adaptive_trial() -> None:
 def test_trials_of_one_core_run_side_by_side() -> None:
     one, whole = replace(TRIAL, device=Device(cpus=1)), TRIAL
     node = Node(cpus=2)
-    assert total_s([(one, 10.0), (one, 10.0)], node) == 10
-    assert total_s([(whole, 10.0), (whole, 10.0)], node) == 20
-    assert total_s([(one, 10.0)], node) == 10
+    assert total_s([(one, 10.0), (one, 10.0)], [node]) == 10
+    assert total_s([(whole, 10.0), (whole, 10.0)], [node]) == 20
+    assert total_s([(one, 10.0)], [node]) == 10
 
 
 def test_only_ok_results_of_this_machine_count(tmp_path: Path) -> None:

@@ -16,18 +16,16 @@ TINY = Trial(model="tiny", batch=1)
 
 def probe(argument: tuple[Trial, Trial], send: Send) -> None:
     """Set a process up for one trial and check it against another."""
-    import keras
-
     from sweeps.tasks import benchmark, in_force
 
     real, claimed = argument
     benchmark.configure(real)
     model = benchmark.build(real)
-    images = keras.random.normal((real.batch, *model.input_shape[1:]))
+    images = benchmark.fixed_batch(real, model)
     step = benchmark.step_function("forward_backward", model, images, real.compile)
     step()
     try:
-        send("facts", in_force.check(claimed, step))
+        send("facts", in_force.check(claimed, step, model))
     except in_force.NotInForceError as error:
         send("refused", str(error))
 
@@ -54,11 +52,23 @@ def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) ->
         assert set(facts["dtypes"]) == {precision}
 
 
+@pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
+def test_the_layout_is_told(server: str, compiler: str) -> None:
+    trial = replace(TINY, compile=compiler, layout="channels_first")  # type: ignore[arg-type]
+    facts = outcome(server, trial, trial)["facts"]
+    assert facts["layout"] == "channels_first"
+    if compiler == "eager":
+        assert facts["layouts"] == {"channels_first": 2}
+    else:
+        assert facts["data_formats"] == {"NCHW": 3}
+
+
 @pytest.mark.parametrize(
     ("claimed", "words"),
     [
         (replace(TINY, precision="bfloat16"), "expected convolutions and products in bfloat16. Received: 6 in float32"),
         (replace(TINY, compile="xla"), "expected compile=xla. Received: XLA off"),
+        (replace(TINY, layout="channels_first"), "layout=channels_first, convolutions of NCHW. Received: 3 in NHWC"),
         (replace(TINY, compile="eager"), "expected compile=eager. Received: a compiled function"),
         (replace(TINY, precision="tf32"), "expected precision=tf32. Received: TF32 off"),
         (replace(TINY, device=Device(threads=64)), "expected device.threads=64"),

@@ -57,6 +57,7 @@ def test_a_trial_comes_back_whole(server: str, tmp_path: Path) -> None:
         ("killed", "crashed", "SIGKILL", "died of SIGKILL"),
         ("exiting", "crashed", "Exit7", "code 7"),
         ("exhausting", "oom", "ResourceExhaustedError", "OOM"),
+        ("out_of_gpu_memory", "oom", "InternalError", "Out of memory while trying to allocate"),
     ],
 )
 def test_a_failure_is_a_status_with_its_cause(

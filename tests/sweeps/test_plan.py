@@ -91,3 +91,13 @@ def test_a_sweep_stops_when_the_first_trials_fail_alike() -> None:
     assert not any(noted(2, FULL, other, FULL, FULL))
     assert not any(noted(2, None, FULL, FULL))
     assert not any(noted(3, FULL, None, FULL, FULL))
+
+
+def test_of_a_cluster_each_kind_of_nodes_says_what_it_lacks() -> None:
+    nodes = [Node(cpus=2, name="a"), Node(cpus=2, name="b"), Node(cpus=4, gpus=1, name="c")]
+    trial = replace(A, device=Device(name="big", kind="gpu", cpus=8, gpus=2))
+    assert plan.problems([trial, B], nodes) == [
+        "device=big: no node of the cluster can give it: device.cpus=8 asks for 8 cores and a has 2 and "
+        "device=big asks for 2 GPUs and a has none (and 1 more like it); "
+        "device.cpus=8 asks for 8 cores and c has 4 and device=big asks for 2 GPUs and c has 1 GPU"
+    ]

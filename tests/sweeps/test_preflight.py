@@ -45,6 +45,16 @@ def test_all_nets_that_cannot_be_built_are_told_at_once(server: str) -> None:
         assert sentence.startswith(f"model={name} model.image_size=8: the net cannot be built: ")
 
 
+def test_a_net_that_has_no_such_layout_is_told(server: str) -> None:
+    asked = [replace(VGG, layout="channels_first"), Trial(model="DenseNet121", batch=1, layout="channels_first")]
+    found = Preflight()
+    (problem,) = found.problems(asked, lambda: server)
+    assert problem.startswith(
+        "model=DenseNet121: the net cannot be built: DenseNet does not support the `channels_first`"
+    )
+    assert found.nets[key(asked[0])].parameter_mb == pytest.approx(528, rel=0.01)
+
+
 def test_a_net_is_looked_at_once_and_a_callable_of_the_users_own_never(looked: Preflight) -> None:
     def no_server() -> str:
         raise AssertionError("nothing to ask")

@@ -90,7 +90,8 @@ def space(*planes: tuple[str, dict[str, list[tuple[str, int, int, dict[str, Any]
             for name, begin, duration, stats in events:
                 number = len(plane.event_metadata) + 1
                 plane.event_metadata[number].name = name
-                plane.event_metadata[number].display_name = name.rpartition(":")[2] if "::" not in name else ""
+                if (kind := name.rpartition(":")[2]).isalnum() and "::" not in name:
+                    plane.event_metadata[number].display_name = kind
                 event = line.events.add(metadata_id=number, offset_ps=begin, duration_ps=duration)
                 for key, value in stats.items():
                     kept = len(plane.stat_metadata) + 1
@@ -115,14 +116,14 @@ def test_an_operation_of_xlas_lasts_until_its_end_is_marked() -> None:
     ]
     ended = [("end: convolution.3", 9_000, 10, {"_c": 7})]
     ops = profiling.top_ops(space(("/host:CPU", {"one": started, "other": ended})))
-    assert [(op.name, op.total_ms) for op in ops] == [("convolution", 9e-6), ("add", 3e-7)]
+    assert {op.name: op.total_ms for op in ops} == pytest.approx({"convolution": 9e-6, "add": 3e-7})
 
 
 def test_the_kernels_of_a_gpu_count_by_what_they_belong_to() -> None:
     kernels = [("sgemm_128x64", 0, 3_000, {"tf_op": "net/fc:MatMul"}), ("MemcpyD2D", 5_000, 1_000, {})]
     host = {"worker": [("net/fc:MatMul", 0, 90_000, {})]}
     ops = profiling.top_ops(space(("/host:CPU", host), ("/device:GPU:0", {"Stream #13": kernels})))
-    assert [(op.name, op.total_ms) for op in ops] == [("MatMul", 3e-6), ("MemcpyD2D", 1e-6)]
+    assert {op.name: op.total_ms for op in ops} == pytest.approx({"MatMul": 3e-6, "MemcpyD2D": 1e-6})
 
 
 def test_a_long_tail_is_one_row() -> None:

@@ -34,13 +34,43 @@ def test_the_defaults_are_the_records() -> None:
 
 
 def test_every_override_reaches_the_trial() -> None:
-    made = trial("model=tiny", "model.num_classes=7", "batch=3", "device=gpu", "device.gpus=2", "precision=tf32",
-                 "compile=xla", "passes=[forward]", "protocol=classic", "protocol.steps=5", "seed=9",
+    made = trial("model=tiny", "model.num_classes=7", "batch=4", "device=gpu", "device.gpus=2", "precision=tf32",
+                 "compile=xla", "passes=[forward]", "layout=channels_first", "device.gpu_memory_mb=900",
+                 "protocol=classic", "protocol.steps=5", "seed=9",
                  "timeout_s=1.5")  # fmt: skip
     assert made.model_args["num_classes"] == 7
-    assert (made.batch, made.precision, made.compile, made.passes) == (3, "tf32", "xla", ("forward",))
+    assert (made.batch, made.precision, made.compile, made.passes) == (4, "tf32", "xla", ("forward",))
+    assert (made.layout, made.device.gpu_memory_mb) == ("channels_first", 900)
     assert (made.device.name, made.device.kind, made.device.gpus) == ("gpu", "gpu", 2)
     assert (made.protocol, made.seed, made.timeout_s) == (Classic(steps=5), 9, 1.5)
+
+
+def test_a_named_gpu_is_one_of_its_kind() -> None:
+    made = trial("device=h100").device
+    assert (made.name, made.kind, made.gpus, made.accelerator) == ("h100", "gpu", 1, "H100")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["device=gpu", "device.gpus=2", "batch=3"], "device.gpus=2: expected a batch, which is that of all GPUs"),
+        (
+            ["device=gpu", "device.gpus=2", "batch=2", "compile=eager"],
+            "compile=graph or xla with several GPUs",
+        ),
+        (["device=gpu", "device.gpu_memory_mb=0"], "device.gpu_memory_mb=0: expected at least 1"),
+        (["device.gpus=1"], "device.gpus=1: expected device.kind=gpu with it"),
+        (
+            ["layout=channels_first", "precision=float16"],
+            "compile=xla for float16 convolutions channels first",
+        ),
+    ],
+)
+def test_what_tensorflow_does_not_have_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        trial(*overrides)
+    (problem,) = raised.value.problems
+    assert words in problem
 
 
 def test_a_keras_model_is_called_by_its_name() -> None:

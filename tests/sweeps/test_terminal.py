@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from sweeps.devices import Node
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tests.records import make_result, make_sweep
-from tracking.fanout import Outbox
+from tracking.fanout import Outbox, Pending
+from tracking.record import Result, Sweep
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
-    Terminal().plan(recorder.sweep, recorder.sweep.trials[2:], Node(cpus=2, gpus=1))
+    Terminal().plan(recorder.sweep, recorder.sweep.trials[2:], [Node(cpus=2, gpus=1)])
     told = capsys.readouterr().out
     assert "3 planned, 1 to run" in told
     assert "vgg16" in told
@@ -40,7 +42,7 @@ def test_each_trial_is_a_line_where_there_is_no_terminal(
     recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal()
-    terminal.plan(recorder.sweep, recorder.sweep.trials, Node(cpus=2))
+    terminal.plan(recorder.sweep, recorder.sweep.trials, [Node(cpus=2)])
     capsys.readouterr()
     with terminal.running(recorder.sweep.trials, lambda _: Path("log")):
         for result in recorder.results.values():
@@ -77,3 +79,44 @@ def test_problems_and_warnings_go_to_standard_error_without_passwords(capsys: py
     assert out == ""
     assert "error: batch=0: no [good]" in err
     assert "secret" not in err
+
+
+def test_a_slow_sink_is_told_once_and_again_when_it_is_back(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.waiting([])
+    for count in (1, 2, 3):
+        terminal.waiting([Pending("MLflow at http://host", count, "")])
+    assert (
+        capsys.readouterr().out
+        == "1 result waits for MLflow at http://host: its answers are slow; what waits is sent later\n"
+    )
+    terminal.waiting([])
+    terminal.waiting([])
+    assert capsys.readouterr().out == "MLflow at http://host has every result so far\n"
+
+
+def test_a_sink_that_failed_is_not_called_slow(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().waiting([Pending("MLflow at http://host", 1, "no answer (Connection refused)")])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_end_leads_to_the_page_with_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Opened:
+        page = "#/experiments/7/runs"
+
+        def open(self, sweep: Sweep) -> None: ...
+
+        def write(self, result: Result) -> None: ...
+
+        def close(self, sweep: Sweep, results: Sequence[Result]) -> None: ...
+
+    results = [make_result()]
+    for uri, words in (
+        ("http://host:5000/", "Compare  open http://host:5000/#/experiments/7/runs\n"),
+        ("sqlite:///elsewhere/mlflow.db", "elsewhere/mlflow.db, then http://127.0.0.1:5000/#/experiments/7/runs\n"),
+    ):
+        sweep = make_sweep(results, tmp_path, facts={"tracking": {"mlflow": {"uri": uri, "experiment": "sweeps"}}})
+        recorder = Recorder(sweep, Outbox([Opened()]))
+        Terminal().end(recorder)
+        recorder.journal.close()
+        assert words in capsys.readouterr().out

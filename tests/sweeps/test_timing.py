@@ -49,6 +49,20 @@ def test_classic_keeps_the_first_call_the_warm_up_and_the_steps_apart() -> None:
     assert machine.events == ["step"] * 3 + ["before"] + ["step"] * 3
 
 
+def test_the_first_call_can_be_another_one() -> None:
+    machine = Machine(iter([9.0, 1.0]))
+
+    def first() -> str:
+        machine.events.append("first")
+        return machine.step()
+
+    timed = measure(
+        machine.step, Classic(burn_in=0, steps=1), sync=machine.sync, clock=lambda: machine.now, first=first
+    )
+    assert (timed.first_call_s, timed.step_s) == (9.0, (1.0,))
+    assert machine.events == ["first", "step", "step"]
+
+
 def test_a_step_is_as_long_as_the_device_needs() -> None:
     timed = Machine(forever(then=0.5)).time(Classic(burn_in=0, steps=2))
     assert timed.step_s == (0.5, 0.5)

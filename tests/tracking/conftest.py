@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tracking.servers import MlflowServer
-from tracking.mlflow_sink import preload
+from tracking.mlflow_client import preload
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,28 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium under Selenium that keeps what its pages asked for and complained about."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("chromium and chromedriver are not both on PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --window-size=1900,1600 "
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    ).split():
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(60)
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture(autouse=True)

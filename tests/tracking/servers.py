@@ -31,6 +31,14 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> N
         time.sleep(0.05)
 
 
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # For its jobs it keeps a folder in /dev/shm, which a server that is killed leaves behind.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
 class MlflowServer:
     """`mlflow server` over a SQLite file in `folder`, which outlives stops and starts.
 
@@ -57,7 +65,7 @@ class MlflowServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                env=os.environ | _QUIET,
             )
         wait_until(self._healthy, f"the MLflow server ({self.folder / 'server.log'})", 90)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer
-from tracking import mlflow_content
+from tracking import mlflow_content, mlflow_view
 from tracking.mlflow_sink import MlflowSink
 from tracking.names import series_names
 from tracking.record import Classic, Device, Result, Sweep
@@ -303,6 +303,37 @@ def test_bare_mlflow_ui_shows_runs_and_files(tmp_path: Path, monkeypatch: pytest
                 assert len(answer.read()) > 100
     finally:
         user_interface.stop()
+
+
+def test_an_experiment_that_was_there_gets_the_view_and_keeps_its_own_words(uri: str, tmp_path: Path) -> None:
+    client = Runs(uri).client
+    client.create_experiment("sweeps", tags={"mlflow.note.content": "mine"})
+    sink = MlflowSink(uri)
+    assert sink.page == mlflow_view.page()
+    sink.open(make_sweep([make_result()], tmp_path))
+    experiment = Runs(uri).experiment
+    assert experiment.tags == {"mlflow.note.content": "mine", mlflow_view.TAG: mlflow_view.VIEW}
+    assert sink.page == mlflow_view.page(experiment.experiment_id)
+
+
+def test_a_trials_own_files_are_its_artifacts(uri: str, tmp_path: Path) -> None:
+    result = make_result(profile=True)
+    place = tmp_path / "trials" / result.trial_id / "files" / "profile" / "forward"
+    place.mkdir(parents=True)
+    (place / "top_ops.json").write_text("{}")
+    record(uri, make_sweep([result], tmp_path), [result])
+    runs = Runs(uri)
+    (child,) = runs.children
+    assert runs.artifacts(child, "profile/forward") == ["profile/forward/top_ops.json"]
+    assert "profile" not in child.data.params
+
+
+def test_what_was_in_force_is_one_tag_a_pass(tmp_path: Path) -> None:
+    found = {"threads": 2, "tf32": False, "compiler": "graph", "dtypes": {"float32": 16}}
+    result = make_result(host={"hostname": "node1", "in_force": {"forward": found}})
+    tags = mlflow_content.trial_tags(make_sweep([result], tmp_path), result)
+    assert tags["in_force.forward"] == "threads 2, tf32 false, compiler graph, dtypes.float32 16"
+    assert [key for key in tags if "in_force" in key] == ["in_force.forward"]
 
 
 def test_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:

@@ -15,12 +15,8 @@ import pytest
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer
-from tracking import report
+from tracking import mlflow_view, report
 from tracking.mlflow_sink import MlflowSink
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on PATH")
 
 RESULTS = [make_result(model, batch, mean=0.1 * batch) for model in ("vgg16", "tiny") for batch in (1, 2)]
 RESULTS.append(make_result("vgg16", 64, status="oom"))
@@ -31,6 +27,7 @@ class Page:
 
     def __init__(self, driver: Any, server: MlflowServer) -> None:
         self.driver = driver
+        self.server = server.uri
         self.runs = Runs(server.uri)
         self.address = f"{server.uri}/#/experiments/{self.runs.experiment.experiment_id}/runs"
 
@@ -65,7 +62,7 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Page]:
+def page(tmp_path_factory: pytest.TempPathFactory, empty_database: Path, chromium: Any) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("ui")
     shutil.copyfile(empty_database, folder / "mlflow.db")
     sweep = make_sweep(RESULTS, folder)
@@ -77,19 +74,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iter
     sink.close(sweep, RESULTS)
     server = MlflowServer(folder, bare=True)
     server.start()
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --window-size=1900,1300 "
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    ).split():
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60)
-    yield Page(driver, server)
-    driver.quit()
+    yield Page(chromium, server)
     server.stop()
 
 
@@ -99,6 +84,19 @@ def test_trials_are_listed_under_their_sweep(page: Page) -> None:
     assert "tiny b=2" not in page.text()
     page.wait(lambda: page.find(".ag-cell button, .ag-cell [role=button]"), "the sign that unfolds a sweep")[0].click()
     page.shows("vgg16 b=1", "vgg16 b=2", "tiny b=1", "tiny b=2", "vgg16 b=64")
+
+
+def test_the_address_that_a_sweep_ends_with_opens_a_list_with_its_figures(page: Page) -> None:
+    page.driver.get("about:blank")
+    page.driver.get(f"{page.server}/{mlflow_view.page(page.runs.experiment.experiment_id)}")
+    page.shows("forward/images_per_s", "forward_backward/mean_s", "batch", "device", "viewing a shared view")
+    assert "Prompts" not in page.text(), "this is the view for language models"
+    page.wait(lambda: page.find(".ag-cell button, .ag-cell [role=button]"), "the sign that unfolds a sweep")[0].click()
+    (trial,) = (run for run in page.runs.children if run.info.run_name == "tiny b=2")
+    page.shows(f"{trial.data.metrics['forward/images_per_s']:.4f}"[:6])
+    page.driver.get("about:blank")
+    page.driver.get(f"{page.server}/{mlflow_view.page()}")
+    page.shows("Experiments", "sweeps")
 
 
 def test_a_sweep_has_its_story_and_its_curves(page: Page) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.records import make_result
-from tracking.quality import judged, verdict
+from tracking.quality import Hosts, judged, verdict
 from tracking.record import Measurement, Result
 
 QUIET = {
@@ -65,3 +65,17 @@ def test_shares_of_a_moment_are_not_judged() -> None:
 
 def test_a_trial_without_figures_has_no_verdict() -> None:
     assert verdict(judged(make_result(status="crashed"))) == ""
+
+
+def test_a_repeat_on_another_host_is_doubted() -> None:
+    hosts = Hosts()
+    here, there = {"hostname": "a", "node_ip": "10.0.0.1"}, {"hostname": "b", "node_ip": "10.0.0.2"}
+    first, other = make_result(host=here), make_result(host=there, repeat=1)
+    assert hosts.judge(first).quality == ()
+    assert hosts.judge(make_result(host=here, repeat=2)).quality == ()
+    assert hosts.judge(other).quality == (
+        "hosts: an earlier repeat ran on a (10.0.0.1), this one on b (10.0.0.2) (forward)",
+        "hosts: an earlier repeat ran on a (10.0.0.1), this one on b (10.0.0.2) (forward_backward)",
+    )
+    assert hosts.judge(make_result(host=there, batch=64)).quality == ()
+    assert hosts.judge(make_result(host=there, status="crashed", repeat=3)).quality == ()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,6 @@ from tests.records import make_result, make_sweep
 from tracking import report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not both on PATH")
-
 RESULTS = [
     make_result(model, batch, device, mean=cost * batch)
     for model, cost in (("vgg16", 0.1), ("alexnet", 0.01))
@@ -26,24 +22,12 @@ RESULTS = [
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Any:
     folder = tmp_path_factory.mktemp("report")
     report.write(make_sweep(RESULTS), RESULTS, folder / "report.html")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --window-size=1300,1600 "
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    ).split():
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60)
-    driver.page = (folder / "report.html").as_uri()
-    driver.get(driver.page)
-    yield driver
-    driver.quit()
+    chromium.page = (folder / "report.html").as_uri()
+    chromium.set_window_size(1300, 1600)
+    return chromium
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +124,16 @@ def test_every_figure_and_pass_draws_and_a_line_can_be_hidden(browser: Any) -> N
     assert len(find(browser, "#chart circle.point")) == 12
     find(browser, ".legend button")[0].click()
     assert len(find(browser, "#chart circle.point")) == 9
+
+
+def test_labels_of_many_batch_sizes_do_not_touch(browser: Any, tmp_path: Path) -> None:
+    results = [make_result(batch=batch) for batch in range(990, 1090)]
+    report.write(make_sweep(results), results, tmp_path / "many.html")
+    browser.get((tmp_path / "many.html").as_uri())
+    boxes = [text.rect for text in find(browser, "#chart .plot svg text") if text.text.isdigit()]
+    labels = sorted((box["x"], box["x"] + box["width"]) for box in boxes if box["y"] == max(b["y"] for b in boxes))
+    assert len(labels) > 10
+    assert all(right + 3 < left for (_, right), (left, _) in itertools.pairwise(labels))
 
 
 def test_it_works_in_a_sandboxed_frame_as_in_mlflows_artifact_view(browser: Any, tmp_path: Path) -> None:

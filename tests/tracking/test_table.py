@@ -9,6 +9,7 @@ import pandas
 import pytest
 
 from tests.records import make_result, make_sweep
+from tracking import csv_sink
 from tracking.csv_sink import CsvSink
 from tracking.parquet_sink import ParquetSink
 from tracking.record import Result
@@ -66,6 +67,22 @@ def test_csv_is_whole_after_every_result_and_the_same_twice(tmp_path: Path) -> N
     sink.close(sweep, results)
     assert path.read_text() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_a_large_csv_is_left_alone_for_a_while_and_complete_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_sink, "_SMALL", 1)
+    monkeypatch.setattr(csv_sink, "_PAUSE", 1e9)
+    results = some_results()
+    sweep, path = make_sweep(results, tmp_path), tmp_path / "results.csv"
+    sink = CsvSink()
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+        assert path.read_text() == csv_text(table(results[:1], sweep.trials))
+    sink.close(sweep, results)
+    assert path.read_text() == csv_text(table(results, sweep.trials))
 
 
 def test_csv_of_a_continued_sweep_holds_all_in_the_end(tmp_path: Path) -> None:

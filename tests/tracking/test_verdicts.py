@@ -183,3 +183,14 @@ def test_real_differences_are_found(
 ) -> None:
     found = count(runs, between, factor, rounds=2)
     assert expected(found), found
+
+
+def test_repeats_from_several_hosts_are_compared_host_by_host() -> None:
+    def side(*hosts: str) -> list[Result]:
+        return [make_result(host={"hostname": host}, repeat=repeat) for repeat, host in enumerate(hosts)]
+
+    pairs = verdicts.pair_up(side("a", "b", "a"), side("b", "a", "c")).pairs
+    assert [pair.name.rpartition(" on ")[2] for pair in pairs] == ["a", "b"]
+    assert [(len(pair.base), len(pair.new)) for pair in pairs] == [(2, 1), (1, 1)]
+    (pair,) = verdicts.pair_up(side("a", "a"), side("b")).pairs  # another machine altogether: the facts decide
+    assert (len(pair.base), len(pair.new)) == (2, 1)

@@ -127,7 +127,7 @@
     let last = -Infinity;
     for (const batch of [...new Set(chart.lines.flatMap((line) => [...line.points.map((p) => p.x), ...line.failed.map(([b]) => b)]))].sort((a, b) => a - b)) {
       const at = x(batch);
-      if (at < edge.left || at > width - edge.right || at - last < 22) continue;
+      if (at < edge.left || at > width - edge.right || at - last < Math.max(22, 10 + 8 * String(batch).length)) continue;
       last = at;
       picture.append(svg("line", { class: "axis", x1: at, x2: at, y1: height - edge.bottom, y2: height - edge.bottom + 5 }));
       picture.append(svg("text", { x: at, y: height - edge.bottom + 19, "text-anchor": "middle" }, batch));

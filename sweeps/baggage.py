@@ -1,0 +1,51 @@
+"""What travels to the nodes of a cluster: this project's packages and conf, and the user's own modules.
+
+The sources are copied into a folder of their own, so that nothing else goes along: no results, data, secrets, `.git`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sweeps.errors import UsageError
+from sweeps.forkserver import ROOT
+
+OURS = ("conf", "hydra_plugins", "nets", "sweeps", "tracking")
+_NEVER = {"build", "dist", "mlartifacts", "mlruns", "multirun", "node_modules", "outputs", "tests"}
+"""Folders that are not taken for packages of the user's, even if they look like one."""
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "*.so", "mlflow.db*", *_NEVER)
+LARGEST_MB = 100
+"""Ray keeps what travels in its head's memory."""
+
+
+def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
+    """Copy what travels into `folder`, and give it.
+
+    Of `cwd` these are its modules, its packages, and folders without `__init__.py` that `targets`, dotted names of the
+    user's callables, begin with. Raises UsageError for more than 100 MB.
+    """
+    for name in OURS:
+        shutil.copytree(ROOT / name, folder / name, ignore=_LEFT_OUT)
+    if cwd.resolve() != ROOT:
+        for path in _users(cwd, {target.partition(".")[0] for target in targets}):
+            if path.name not in (*OURS, *(f"{name}.py" for name in OURS)):  # ours come first on the path here, too
+                copy = shutil.copy2 if path.is_file() else _copy_tree
+                copy(path, folder / path.name)
+    size_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    if size_mb > LARGEST_MB:
+        words = f"expected at most {LARGEST_MB} MB of modules and packages in {cwd} to send to the cluster's nodes"
+        raise UsageError([f"{words}. Received: {size_mb:.0f} MB. Start the sweep in a folder with less."])
+    return folder
+
+
+def _users(cwd: Path, wanted: set[str]) -> Iterator[Path]:
+    for path in sorted(cwd.iterdir()):
+        package = path.is_dir() and path.name not in _NEVER and (path / "__init__.py").is_file()
+        if package or (path.is_file() and path.suffix == ".py") or (path.is_dir() and path.name in wanted):
+            yield path
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=_LEFT_OUT)

@@ -1,0 +1,65 @@
+"""From this command line to the one that a batch job runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracking.redact import redact
+
+_PER_COMMAND = ("tracking", "calibrate", "rerun", "retries", "oom_ceiling", "fail_fast")
+"""Keys that `resume=` takes from its own command line and not from the plan."""
+_REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
+"""Arguments that the job gets with values of its own."""
+_PLAIN = re.compile(r"[\w:/.@%+-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a job is to run that sees none of this machine's files."""
+
+    name: str
+    arguments: Sequence[str]
+    """This command's, as `given` leaves them."""
+    resume: str | None = None
+    """The folder, or its name, of a sweep that is on the cluster already."""
+    uri: str | None = None
+    """MLflow's address; None: a database beside the sweeps on the cluster."""
+    targets: Sequence[str] = ()
+    """Dotted names of the user's own callables."""
+
+
+def given(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments a job takes over as it is."""
+    return [argument for argument in arguments if not _REPLACED.match(argument)]
+
+
+def resuming(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments a job takes over that resumes the sweep they belong to."""
+    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in _PER_COMMAND]
+
+
+def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Arguments that give a resumed sweep the settings of this composed config, and environment for what is secret."""
+    flat: dict[str, Any] = {}
+    for key in _PER_COMMAND:
+        value = values[key]
+        flat |= {f"{key}.{leaf}": value[leaf] for leaf in value} if isinstance(value, Mapping) else {key: value}
+    environment = {}
+    if redact(flat["tracking.uri"]) != flat["tracking.uri"]:
+        environment["MLFLOW_TRACKING_URI"] = flat.pop("tracking.uri")
+    return [f"{key}={text(value)}" for key, value in flat.items() if value is not None], environment
+
+
+def text(value: Any) -> str:
+    """A value as Hydra's command line takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        quoted = value.replace("'", "\\'")
+        return f"'{quoted}'"
+    return str(value)

@@ -1,0 +1,153 @@
+"""A sweep as a job of a Ray cluster's job server, `ray job submit`'s way.
+
+The cluster shares nothing with this machine: the project and the modules beside the command travel, the job runs on the
+cluster's head, and its folder is there. Ray's own settings say who may submit (`RAY_AUTH_TOKEN`, `~/.ray/auth_token`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from sweeps import baggage
+from sweeps.cluster.command_line import Request
+from sweeps.errors import SweepError
+from sweeps.interrupts import EXIT_CODE
+
+COMMAND = None
+_STOP_S = 60
+"""Time that a job which is stopped has to keep what it found, seconds; Ray's own default is 3."""
+
+
+@dataclass
+class Options:
+    """What `cluster=ray_job` takes; `conf/cluster/ray_job.yaml` says what each one means."""
+
+    name: str = "ray_job"
+    address: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    folder: str = "~/sweeps"
+    follow: bool = False
+    env: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job to be: its command line on the cluster and its environment there."""
+
+    address: str
+    name: str
+    folder: str
+    entrypoint: str
+    env: Mapping[str, str]
+    follow: bool
+    targets: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """The entry point, as the head's shell will read it."""
+        return f"{self.entrypoint}\n"
+
+    def submit(self, say: Callable[[str], None]) -> int:
+        """Submit, and with `follow` wait and give the sweep's exit code, else 0. Raises SweepError."""
+        for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            os.environ.pop(variable, None)  # they would win over what was asked for
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            client = JobSubmissionClient(self.address)
+            with tempfile.TemporaryDirectory() as staged:
+                baggage.pack(Path(staged), Path.cwd(), self.targets)
+                client.submit_job(
+                    entrypoint=self.entrypoint,
+                    submission_id=self.name,
+                    runtime_env={"working_dir": staged, "env_vars": dict(self.env)},
+                    metadata={"sweep": self.name},
+                )
+        except AuthenticationError as error:
+            token = "expected its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and RAY_AUTH_MODE=token"
+            raise SweepError(f"{self.address} refused: {str(error).splitlines()[0]}; {token}") from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SweepError(f"the job server at {self.address} did not take the job: {error}") from error
+        commands = f"ray job status|logs|stop {self.name} --address {self.address}"
+        say(f"Job      {self.name}; `{commands}`")
+        say(f"Results  {self.folder} on the cluster's head")
+        if not self.follow:
+            return 0
+        try:
+            return asyncio.run(_follow(client, self.name))
+        except KeyboardInterrupt:
+            say(f"The job goes on; `ray job stop {self.name} --address {self.address}` stops it.")
+            raise
+
+
+def problems(options: Options) -> list[str]:
+    """What is wrong with the options, a sentence each."""
+    found = []
+    if options.address is None or not options.address.startswith(("http://", "https://")):
+        received = f"Received: {options.address}."
+        found.append(f"cluster.address: expected the cluster's dashboard, as http://head.example:8265. {received}")
+    if not options.folder.startswith(("/", "~/")):
+        found.append(f"cluster.folder={options.folder}: expected an absolute path on the cluster's head.")
+    unset = [name for name in options.env if name not in os.environ]
+    return found + [f"cluster.env: expected a variable that is set here. Received: {name}." for name in unset]
+
+
+def job(options: Options, request: Request) -> Job:
+    """The job that runs the request in a folder of its name, or resumes one that is there."""
+    assert options.address is not None
+    if request.resume is not None:
+        folder = request.resume if request.resume.startswith(("/", "~/")) else f"{options.folder}/{request.resume}"
+        own = [f"resume={folder}"]
+    else:
+        folder = f"{options.folder}/{request.name}"
+        own = [f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}"]
+    uri = request.uri or f"sqlite:///{options.folder}/mlflow.db"
+    own += [f"tracking.uri={uri}", "cluster=ray", "cluster.address=auto"]
+    env = {variable: os.environ[variable] for variable in options.env}
+    return Job(
+        address=options.address,
+        name=request.name if request.resume is None else f"{request.name}-{uuid.uuid4().hex[:6]}",
+        folder=folder,
+        entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
+        env=env | {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"},
+        follow=options.follow,
+        targets=request.targets,
+    )
+
+
+def _quoted(argument: str) -> str:
+    """An argument for the head's shell, a home folder in it left to that shell."""
+    before, tilde, after = argument.partition("~/")
+    if not tilde:
+        return shlex.quote(argument)
+    return f'{shlex.quote(before)}"$HOME"/{shlex.quote(after)}'
+
+
+async def _follow(client: Any, name: str) -> int:
+    """Write the job's log as it comes, and give its exit code."""
+    from ray.job_submission import JobStatus
+
+    async for lines in client.tail_job_logs(name):
+        sys.stdout.write(lines)
+        sys.stdout.flush()
+    info = client.get_job_info(name)
+    while not info.status.is_terminal():
+        await asyncio.sleep(0.2)
+        info = client.get_job_info(name)
+    if info.status == JobStatus.STOPPED:
+        return EXIT_CODE
+    if info.driver_exit_code is None:
+        raise SweepError(f"the job {name} ended without its sweep: {info.message}")
+    return int(info.driver_exit_code)

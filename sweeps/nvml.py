@@ -1,0 +1,172 @@
+"""What NVIDIA's own library says of the GPUs a trial was given: facts, and how they fared while steps were timed.
+
+NVML is asked before, after and at most once a second between steps, never within one, and by no thread of its own.
+Where there is no driver, there are no cards; what an older driver or card does not tell is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+
+THROTTLES = {
+    "power_limit": pynvml.nvmlClocksThrottleReasonSwPowerCap,
+    "hardware": pynvml.nvmlClocksThrottleReasonHwSlowdown,
+    "temperature": pynvml.nvmlClocksThrottleReasonSwThermalSlowdown,
+    "hardware_temperature": pynvml.nvmlClocksThrottleReasonHwThermalSlowdown,
+    "power_brake": pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown,
+}
+"""Reasons for a clock below what was asked for, by the name that evidence has them under: `gpu_throttled_<name>`."""
+_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One look at one card; None: it does not tell."""
+
+    sm_mhz: float | None
+    power_w: float | None
+    temperature_c: float | None
+    energy_j: float | None
+    """Since the driver was loaded; Volta and later."""
+    throttles: int | None
+    """Bits of NVML's reasons."""
+    processes: int | None
+    """How many compute on it, this one included."""
+
+
+class Card:
+    """One GPU, by NVML's handle."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def facts(self) -> dict[str, Any]:
+        """Name, driver, the newest CUDA it knows, memory (2**20 bytes), highest SM clock, power limit in force."""
+        cuda = _told(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        memory = _told(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        limit_mw = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
+        told = {
+            "name": _told(pynvml.nvmlDeviceGetName, self._handle),
+            "uuid": _told(pynvml.nvmlDeviceGetUUID, self._handle),
+            "driver": _told(pynvml.nvmlSystemGetDriverVersion),
+            "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}",
+            "memory_mb": memory and memory.total // 2**20,
+            "max_sm_mhz": _told(pynvml.nvmlDeviceGetMaxClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
+            "power_limit_w": limit_mw and limit_mw / 1000,
+        }
+        return {key: value for key, value in told.items() if value is not None}
+
+    def free_mb(self) -> float | None:
+        """Memory that nobody has taken, in units of 2**20 bytes."""
+        memory = _told(pynvml.nvmlDeviceGetMemoryInfo, self._handle)
+        return None if memory is None else memory.free / 2**20
+
+    def sample(self) -> Sample:
+        power_mw = _told(pynvml.nvmlDeviceGetPowerUsage, self._handle)
+        energy_mj = _told(pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)
+        throttles = _told(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
+        if throttles is None:  # what drivers before 535 call it
+            throttles = _told(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
+        processes = _told(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        return Sample(
+            sm_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
+            power_w=None if power_mw is None else power_mw / 1000,
+            temperature_c=_told(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
+            energy_j=None if energy_mj is None else energy_mj / 1000,
+            throttles=throttles,
+            processes=None if processes is None else len(processes),
+        )
+
+
+def visible_cards() -> list[Card]:
+    """The cards that CUDA_VISIBLE_DEVICES shows this process, by index or UUID; all of them where it is not set.
+
+    Indices are those of NVML, by PCI bus: CUDA counts alike with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        handles = [_told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)]
+    else:
+        handles = [_handle(part.strip()) for part in visible.split(",") if part.strip() not in ("", "-1")]
+    return [Card(handle) for handle in handles if handle is not None]
+
+
+class CardWatch:
+    """Looks at the cards at `start`, at `stop` and, when a second has passed, `between_steps`."""
+
+    def __init__(self, cards: Sequence[Card], clock: Callable[[], float] = time.monotonic) -> None:
+        self._cards, self._clock = cards, clock
+        self._samples: list[list[Sample]] = []
+
+    def start(self) -> None:
+        self._samples = []
+        self._look()
+
+    def between_steps(self) -> None:
+        if self._cards and self._clock() - self._looked_at >= _EVERY_S:
+            self._look()
+
+    def stop(self) -> dict[str, float]:
+        """How the cards fared since `start`; nothing where there are none.
+
+        `gpu_sm_mhz_before`, `_after` and `_min` of the slowest card, `gpu_temperature_c` of the warmest, `gpu_power_w`
+        (mean of the looks) and `gpu_energy_j` (by the cards' own counters) of all together; `gpu_foreign_processes`,
+        the most at one look; `gpu_throttled_<reason>`, the share of looks that found it; `gpu_looks`.
+        """
+        if not self._cards:
+            return {}
+        self._look()
+        rounds = self._samples
+        everything = [sample for samples in rounds for sample in samples]
+        found: dict[str, float] = {"gpu_looks": len(rounds)}
+        clocks = [_numbers(sample.sm_mhz for sample in samples) for samples in rounds]
+        if all(clocks):
+            slowest = [min(each) for each in clocks]
+            found |= {"gpu_sm_mhz_before": slowest[0], "gpu_sm_mhz_after": slowest[-1], "gpu_sm_mhz_min": min(slowest)}
+        if warm := _numbers(sample.temperature_c for sample in everything):
+            found["gpu_temperature_c"] = max(warm)
+        if power := _numbers(sample.power_w for sample in everything):
+            found["gpu_power_w"] = sum(power) / len(rounds)
+        first, last = (_numbers(sample.energy_j for sample in samples) for samples in (rounds[0], rounds[-1]))
+        if first and len(first) == len(last):
+            found["gpu_energy_j"] = sum(last) - sum(first)
+        # A container may list its own process under another number, or none at all: one of those listed is ours.
+        others = [sum(max(0, count - 1) for count in _numbers(s.processes for s in samples)) for samples in rounds]
+        found["gpu_foreign_processes"] = max(others)
+        for name, bit in THROTTLES.items():
+            if share := sum(any((s.throttles or 0) & bit for s in samples) for samples in rounds) / len(rounds):
+                found[f"gpu_throttled_{name}"] = share
+        return found
+
+    def _look(self) -> None:
+        if self._cards:
+            self._samples.append([card.sample() for card in self._cards])
+            self._looked_at = self._clock()
+
+
+def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """The library's answer, or None where it has none."""
+    try:
+        return ask(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def _handle(name: str) -> Any:
+    if name.isdigit():
+        return _told(pynvml.nvmlDeviceGetHandleByIndex, int(name))
+    return _told(pynvml.nvmlDeviceGetHandleByUUID, name)
+
+
+def _numbers(values: Any) -> list[float]:
+    return [value for value in values if value is not None]

@@ -1,0 +1,278 @@
+"""The nodes of an existing Ray cluster: what they are, a warm fork server on each, and when they come and go."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps import cores, host, versions
+from sweeps.devices import Node
+from sweeps.errors import DispatchError
+from sweeps.fleet import Fleet, Slot
+from sweeps.forkserver import LastingServer
+
+Warn = Callable[[str], None]
+_LOOK_EVERY_S = 2.0
+_PROBE_S = 5.0
+"""How long a head may take to accept a connection, seconds."""
+_ANSWER_S = 120.0
+"""How long a node may take to unpack the sweep's code and say what it is, before the first trial, seconds."""
+_MOST_FAILURES = 3
+"""A node that has failed so often in a row gets no trials any more."""
+_ACCELERATOR = "accelerator_type:"
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+
+
+class Agent:
+    """Lives on one node as a Ray actor: says what is there, and keeps its fork server, which ends with it."""
+
+    def __init__(self) -> None:
+        self._server = LastingServer()
+
+    def about(self, files: list[str]) -> dict[str, Any]:
+        """The node's versions and cores, and which of the files it has not."""
+        missing = [path for path in files if not Path(path).is_file()]
+        facts = host.facts()
+        return {"versions": versions.here(), "cores": len(cores.available()), "missing": missing, "facts": facts}
+
+    def address(self) -> str:
+        """Where a fork server listens on this node, after waiting for it."""
+        # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
+        for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+            os.environ.pop(name, None)
+        return self._server.address()
+
+
+@dataclass(eq=False)
+class _Member:
+    """A node of the cluster, from the moment that Ray tells of it."""
+
+    entry: Mapping[str, Any]
+    agent: Any = None
+    about: Mapping[str, Any] | None = None
+    slot: Slot | None = None
+    address: str = ""
+    failures: int = 0
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        ip, hostname = self.entry["NodeManagerAddress"], self.entry["NodeManagerHostname"]
+        self.name = ip if hostname in ("", ip) else f"{ip} ({hostname})"
+
+
+def no_answer(host_name: str, port: int) -> OSError | None:
+    """Why nobody accepts a connection there; None: somebody does."""
+    try:
+        socket.create_connection((host_name, port), timeout=_PROBE_S).close()
+    except OSError as error:
+        return error
+    return None
+
+
+class RayFleet(Fleet):
+    """The nodes of the cluster that Ray is connected to; late joiners get trials as soon as they are warm."""
+
+    look_every_s = _LOOK_EVERY_S
+
+    def __init__(
+        self,
+        home: str | None,
+        head: tuple[str, int],
+        files: Iterable[str],
+        *,
+        wait_s: float,
+        driver_core: bool,
+        warn: Warn,
+    ) -> None:
+        """`home` is the id of the node that the driver runs on, `head` where the cluster accepts connections."""
+        super().__init__([])
+        self.wait_s = wait_s
+        self._home, self._head, self._files = home, head, sorted(set(files))
+        self._keeps = 1 if driver_core else 0
+        self._warn = warn
+        self._versions = versions.here()
+        self._members: dict[str, _Member] = {}
+        self._asked: dict[Any, _Member] = {}
+        self._begun = False
+
+    def meet(self) -> list[str]:
+        """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
+        self._find()
+        self._await(_ANSWER_S)
+        silent = [member.name for member in self._asked.values()]
+        for ref in list(self._asked):
+            self._give_up(self._asked.pop(ref), "it does not answer")
+        known = {member.name: member.about for member in self._members.values() if member.about}
+        errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
+        for warning in warnings:
+            self._warn(warning)
+        for name, about in known.items():
+            errors += [f"{path}: expected a file on every node. {name} has none there." for path in about["missing"]]
+        if not known:
+            told = f": {', '.join(silent)} did not answer" if silent else ""
+            errors.append(f"expected a cluster with a node that runs tasks{told}.")
+        return errors
+
+    def warm(self) -> None:
+        """Start a fork server on every node."""
+        self._begun = True
+        for member in self._members.values():
+            if member.about is not None and member.slot is None:
+                self._warm(member)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes that can be used, as they are known now."""
+        return [self._node(member) for member in self._members.values() if member.about is not None]
+
+    def pending(self) -> list[Any]:
+        return list(self._asked)
+
+    def heard(self, ref: Any) -> None:
+        import ray
+
+        member = self._asked.pop(ref)
+        try:
+            answer = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            self._failed(member, error)
+            return
+        if isinstance(answer, str):
+            self._ready(member, answer)
+        else:
+            self._met(member, answer)
+
+    def look(self) -> None:
+        import ray
+
+        self._probe()
+        alive = {entry["NodeID"] for entry in ray.nodes() if entry["Alive"]}
+        for node_id in self._members.keys() - alive:
+            member = self._members.pop(node_id)
+            self._asked = {ref: other for ref, other in self._asked.items() if other is not member}
+            self._drop(member)
+            self._warn(f"{member.name} has left the cluster")
+        self._find()
+
+    def suspect(self, slot: Slot) -> None:
+        for member in self._members.values():
+            if member.slot is slot and member not in self._asked.values():
+                self._warm(member)
+
+    def _probe(self) -> None:
+        """Wait for the head, since everything else asks it and would hang. Raises DispatchError after `wait_s`."""
+        seen = time.monotonic()
+        while (error := no_answer(*self._head)) is not None:
+            if time.monotonic() - seen >= self.wait_s:
+                where = f"{self._head[0]}:{self._head[1]}"
+                words = f"the head of the Ray cluster at {where} is lost ({error}), for {self.wait_s:g} s"
+                raise DispatchError(f"{words}. resume=latest runs the rest on a new cluster")
+            time.sleep(min(1.0, self.wait_s))
+
+    def _find(self) -> None:
+        """Ask the nodes not known yet what they are."""
+        import ray
+
+        for entry in ray.nodes():
+            if entry["Alive"] and entry["NodeID"] not in self._members:
+                member = self._members[entry["NodeID"]] = _Member(entry)
+                if entry["Resources"].get("CPU", 0) >= 1:
+                    self._ask(member)
+
+    def _ask(self, member: _Member) -> None:
+        self._asked[self._agent(member).about.remote(self._files)] = member
+
+    def _warm(self, member: _Member) -> None:
+        """Have a fork server started; only then the node gets trials."""
+        if member.slot is None:
+            node = self._node(member)
+            local = node.node_id == self._home
+            member.slot = Slot(node, lambda: member.address, local=local, keeps=self._keeps if local else 0)
+            self.slots.append(member.slot)
+        member.slot.ready = False
+        self._asked[self._agent(member).address.remote()] = member
+
+    def _agent(self, member: _Member) -> Any:
+        if member.agent is None:
+            import ray
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            here = NodeAffinitySchedulingStrategy(member.entry["NodeID"], soft=False)
+            member.agent = ray.remote(Agent).options(num_cpus=0, scheduling_strategy=here).remote()
+        return member.agent
+
+    def _await(self, seconds: float) -> None:
+        import ray
+
+        until = time.monotonic() + seconds
+        while self._asked and time.monotonic() < until:
+            done, _ = ray.wait(list(self._asked), num_returns=1, timeout=max(0.0, until - time.monotonic()))
+            for ref in done:
+                self.heard(ref)
+
+    def _met(self, member: _Member, about: Mapping[str, Any]) -> None:
+        member.about = about
+        if not self._begun:
+            return
+        errors, warnings = versions.compare(self._versions, {member.name: about["versions"]})
+        errors += [f"{path} is not there" for path in about["missing"]]
+        for warning in warnings:
+            self._warn(warning)
+        if errors:
+            self._give_up(member, "; ".join(errors))
+        else:
+            self._warm(member)
+
+    def _ready(self, member: _Member, address: str) -> None:
+        member.address, member.failures = address, 0
+        if member.slot is not None:
+            member.slot.ready = True
+
+    def _failed(self, member: _Member, error: Exception) -> None:
+        member.agent = None
+        words = next(filter(None, str(error).splitlines()), type(error).__name__)
+        member.failures += 1
+        if member.failures == _MOST_FAILURES:
+            self._give_up(member, words)
+        else:
+            (self._ask if member.about is None else self._warm)(member)
+
+    def _give_up(self, member: _Member, why: str) -> None:
+        self._drop(member)
+        member.about = None
+        self._warn(f"{member.name} gets no trials: {why}")
+
+    def _drop(self, member: _Member) -> None:
+        if member.slot is not None:
+            self.slots.remove(member.slot)
+            member.slot.ready = False
+            member.slot = None
+
+    def _node(self, member: _Member) -> Node:
+        entry, about = member.entry, member.about or {}
+        resources = dict(entry["Resources"])
+        accelerators = [name.removeprefix(_ACCELERATOR) for name in resources if name.startswith(_ACCELERATOR)]
+        labels = {name: value for name, value in entry["Labels"].items() if not name.startswith("ray.io/node-id")}
+        return Node(
+            cpus=min(int(resources.get("CPU", 0)), about.get("cores", 0)),
+            gpus=int(resources.get("GPU", 0)),
+            resources={
+                name: amount
+                for name, amount in resources.items()
+                if name not in _RAYS_OWN and not name.startswith((_ACCELERATOR, "node:"))
+            },
+            accelerator=accelerators[0] if accelerators else None,
+            labels=labels,
+            name=member.name,
+            node_id=entry["NodeID"],
+            facts={
+                "hostname": entry["NodeManagerHostname"],
+                "node_id": entry["NodeID"],
+                "node_ip": entry["NodeManagerAddress"],
+            },
+        )

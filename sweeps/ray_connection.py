@@ -1,0 +1,92 @@
+"""The way to an existing Ray cluster, and what travels there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sweeps import baggage
+from sweeps.errors import UsageError
+from sweeps.ray_cluster import RayFleet, Warn, no_answer
+from tracking.record import Trial
+
+NAMESPACE = "sweeps"
+
+
+@contextlib.contextmanager
+def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Iterator[RayFleet]:
+    """Be connected to the cluster that `options` (conf/cluster/ray.yaml) name, with the trials' code on its way there.
+
+    Raises UsageError when there is no such cluster, or it does not let us in.
+    """
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # of asking a head that refuses us, a second each
+    import ray
+
+    address, wait_s = options.address, float(options.wait_s)
+    targets = [trial.target for trial in trials if trial.target is not None]
+    files = [trial.weights for trial in trials if trial.weights is not None]
+
+    head = _endpoint(address)
+    if (refused := no_answer(*head)) is not None:
+        raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
+    # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
+    client = address.startswith("ray://")
+    with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
+        travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), Path.cwd(), targets))}
+        try:
+            ray.init(
+                address if client else f"{head[0]}:{head[1]}",
+                namespace=NAMESPACE,
+                runtime_env=travels,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except Exception as error:  # Ray has no class of its own for what keeps one from connecting
+            raise UsageError([f"cluster.address={address}: {_reason(error)}"]) from error
+    try:
+        home = None if client else ray.get_runtime_context().get_node_id()
+        yield RayFleet(home, head, files, wait_s=wait_s, driver_core=options.driver_core, warn=warn)
+    finally:
+        # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
+        if no_answer(*head) is None:
+            ray.shutdown()
+
+
+def _endpoint(address: str) -> tuple[str, int]:
+    """Host and port that the cluster listens on. Raises UsageError for what is no address, or no cluster's."""
+    where = address.removeprefix("ray://")
+    if address == "auto":
+        from ray._private.services import canonicalize_bootstrap_address_or_die
+
+        try:
+            where = canonicalize_bootstrap_address_or_die("auto")
+        except ConnectionError as error:
+            words = "expected a Ray cluster that runs on this machine, or RAY_ADDRESS"
+            raise UsageError([f"cluster.address=auto: {words}. Received: none."]) from error
+    host_name, _, port = where.rpartition(":")
+    if not host_name or not port.isdigit():
+        raise UsageError([f"cluster.address={address}: expected auto, HOST:PORT or ray://HOST:PORT."])
+    return host_name, int(port)
+
+
+def _code_is_there() -> bool:
+    """Whether this is a Ray job that was submitted with its code; Ray takes no second one."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return "working_dir" in (job.get("runtime_env") or {})
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [str(error), *(str(cause) for cause in (error.__cause__, error.__context__) if cause)]
+    if any("uthenticat" in words for words in told):
+        return "the cluster wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what its nodes have"
+    return " ".join(lines[:3]) or type(error).__name__

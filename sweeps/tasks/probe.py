@@ -1,0 +1,25 @@
+"""What a trial is given, without a net and without a device touched: a look at a cluster before the real sweep.
+
+It costs what the system itself costs, and so measures that too.
+"""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from sweeps import host
+from sweeps.forkserver import Send
+from tracking.record import Trial
+
+
+def run(trial: Trial, send: Send) -> None:
+    """Send the facts of the host, the GPUs that this process is shown, and the memory that is free on its node."""
+    facts = host.facts()
+    if trial.device.kind == "gpu":
+        facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    send("host", facts)
+    free_mb = psutil.virtual_memory().available / 2**20
+    send("metrics", {"memory/free_mb": free_mb})
+    print(f"{facts['hostname']}: cores {facts['cores']}, {free_mb:.0f} MB free")

@@ -1,0 +1,113 @@
+"""A trial on its node: its folder, its cores, its environment, and how what it leaves gets to the driver.
+
+On the driver's machine a trial writes into the sweep's folder. Elsewhere it writes below the folder of that node's fork
+server, which goes with the server whatever happens, and `log.txt` and `files/` travel with the result as a parcel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tarfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweeps import cores, devices
+from sweeps.devices import Node
+from sweeps.errors import DispatchError
+from sweeps.isolate import run_trial
+from tracking.record import Result, Trial
+
+LARGEST_PARCEL = 2**28
+"""Bytes of a trial's files that travel; larger ones stay behind, and the log says so."""
+_LONGEST_LOG = 2**24
+"""Bytes of a log's end that travel."""
+_ROOM_TO_WRITE = 2**16
+"""Free bytes below which a trial that fails may have failed for want of them, when it wrote its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and with what a trial runs."""
+
+    server: str
+    """Address of the fork server."""
+    node: Node
+    folder: Path | None
+    """The sweep's folder; None: it is on another machine."""
+    spared: int = 0
+    """Cores that are the driver's."""
+
+
+def folder_of(trial: Trial, sweep: Path) -> Path:
+    """The trial's own folder within that of its sweep."""
+    return sweep / "trials" / trial.trial_id
+
+
+def run(trial: Trial, sweep_id: str, place: Place, gpu_ids: tuple[str, ...]) -> tuple[Result, bytes]:
+    """Run the trial here; its result, and the parcel for `unpack` (empty where it wrote in place).
+
+    Raises DispatchError where nothing can be written.
+    """
+    folder = folder_of(trial, place.folder or Path(place.server).parent)
+    device, node = trial.device, place.node
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DispatchError(
+            f"expected a folder that can be written. Received: {error.filename} ({error.strerror})"
+        ) from error
+    asked = time.perf_counter()
+    with cores.claim(node.cores_for(device), alone=device.exclusive_node, spared=place.spared) as held:
+        waited_s = time.perf_counter() - asked
+        env = devices.environment(device, gpu_ids)
+        log = folder / "log.txt"
+        result = run_trial(trial, sweep_id=sweep_id, server=place.server, cores=held, env=env, log=log)
+    if not result.ok and folder.exists() and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
+        raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
+    result = replace(result, phases={"cores": waited_s, **result.phases})
+    return result, b"" if place.folder else pack(folder)
+
+
+def pack(folder: Path, largest: int = LARGEST_PARCEL) -> bytes:
+    """What a trial has left in `folder` for others, and remove it; `checkpoints/` stays for another try."""
+    told = []
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as parcel:
+        for path in sorted((folder / "files").rglob("*")):
+            size = path.lstat().st_size
+            if path.is_file() and size > largest:
+                told.append(f"{path.relative_to(folder)} did not travel: {size} bytes, {largest} were left")
+            elif path.is_file():
+                largest -= size
+                parcel.add(path, str(path.relative_to(folder)), recursive=False)
+        log = (_end(folder / "log.txt") + "".join(f"{line}\n" for line in told).encode()) or b"\n"
+        entry = tarfile.TarInfo("log.txt")
+        entry.size, entry.mtime = len(log), int(time.time())
+        parcel.addfile(entry, io.BytesIO(log))
+    shutil.rmtree(folder / "files", ignore_errors=True)
+    (folder / "log.txt").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return buffer.getvalue()
+
+
+def unpack(parcel: bytes, folder: Path) -> None:
+    """Put what a trial has left elsewhere into its folder here. Raises DispatchError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fileobj=io.BytesIO(parcel), mode="r:gz") as opened:
+            opened.extractall(folder, filter="data")
+    except OSError as error:
+        raise DispatchError(f"expected room for results. Received: {folder} ({error.strerror})") from error
+
+
+def _end(log: Path) -> bytes:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LONGEST_LOG))
+            return file.read()
+    except OSError:  # the trial never came to write one
+        return b""

@@ -1,0 +1,209 @@
+"""Sweeps as Slurm jobs, on a real Slurm of three nodes on this machine.
+
+As root, on Debian: `apt-get install --no-install-recommends slurm-wlm munge`, then `python -m pytest tests/slurm`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.slurm import controller
+
+RUN = [sys.executable, str(Path(__file__).resolve().parents[2] / "sweeps" / "run.py")]
+QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1", "calibrate=false"]
+LONGEST_S = 240.0
+OVER = {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY"}
+NETS = """
+import pathlib, time
+import keras, nets
+
+def failing() -> keras.Model:
+    raise ValueError("expected a good day. Received: a bad one")
+
+def waiting(go: str) -> keras.Model:
+    while not pathlib.Path(go).exists():
+        time.sleep(0.1)
+    return nets.build("tiny")
+"""
+
+pytestmark = [
+    pytest.mark.skipif(controller.missing() is not None, reason=f"no Slurm here: {controller.missing()}"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    with controller.slurm(tmp_path_factory.mktemp("slurm")) as environment:
+        kept = {key: value for key, value in environment.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+        yield kept | {"COLUMNS": "160"}
+
+
+class Site:
+    """A user's folder on a machine with Slurm."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder, self.environment = folder, dict(environment)
+        (folder / "my_nets.py").write_text(NETS)
+
+    def waiting(self, batches: str) -> list[str]:
+        """A grid whose first half runs, and whose second half waits for the file `late`."""
+        (self.folder / "early").touch()
+        files = f"+model.go={self.folder}/early,{self.folder}/late"
+        return ["-m", "model=tiny", "model._target_=my_nets.waiting", files, batches, "order=grid"]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RUN, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def submit(self, *arguments: str) -> str:
+        done = self.run(*arguments, "cluster=slurm", "cluster.cpus=1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = re.search(r"^Job +(\d+);", done.stdout, re.MULTILINE)
+        assert found, done.stdout
+        return found[1]
+
+    def job(self, number: str) -> dict[str, str]:
+        command = ["scontrol", "--oneliner", "show", "job", number]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        return dict(field.split("=", 1) for field in done.stdout.split() if "=" in field)
+
+    def wait(self, number: str, until: Callable[[dict[str, str]], bool] | None = None) -> dict[str, str]:
+        """The job as scontrol shows it when it is over, or as `until` wants it."""
+        deadline = time.monotonic() + LONGEST_S
+        while not (until or (lambda job: job["JobState"] in OVER))(job := self.job(number)):
+            assert time.monotonic() < deadline, job
+            time.sleep(0.5)
+        return job
+
+    def words(self, number: str) -> str:
+        """What the job has written."""
+        return "\n".join(path.read_text() for path in self.folder.glob(f"multirun/*/*/*-{number}.*"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, slurm: Mapping[str, str]) -> Site:
+    return Site(tmp_path, slurm)
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def left_of(number: str) -> list[str]:
+    """What of a job's Ray is still on this machine."""
+    place = f"/tmp/ray-{number}-"
+    found = [str(process) for process in psutil.process_iter() if place in " ".join(_command_line(process))]
+    return found + [str(path) for path in Path("/tmp").glob(f"ray-{number}-*")]
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_a_good_and_a_failing_sweep_side_by_side_on_one_host(site: Site) -> None:
+    tracking = "tracking.experiment={}"
+    good = site.submit("-m", "model=tiny", "batch=1,2,4", "cluster.nodes=2", tracking.format("good"), *QUICK)
+    failing = ["-m", "model=tiny", "model._target_=null,my_nets.failing", "order=grid", tracking.format("failing")]
+    bad = site.submit(*failing, "cluster.nodes=1", "cluster.time=5", *QUICK)
+    assert site.job(good)["JobState"] in ("PENDING", "RUNNING")  # the command did not wait
+    over = site.wait(good)
+    assert (over["JobState"], over["ExitCode"], over["NumNodes"]) == ("COMPLETED", "0:0", "2"), site.words(good)
+    over = site.wait(bad)
+    assert (over["JobState"], over["ExitCode"]) == ("FAILED", "1:0"), site.words(bad)
+    for number, statuses in ((good, ["ok", "ok", "ok"]), (bad, ["error", "ok"])):
+        (folder,) = {path.parent for path in site.folder.glob(f"multirun/*/*/slurm-{number}.out")}
+        lines = journal(folder)
+        assert sorted(line["status"] for line in lines) == statuses
+        assert (folder / "report.html").is_file()
+        assert left_of(number) == []
+        check_mlflow(site.folder, "good" if number == good else "failing", lines)
+
+
+def check_mlflow(folder: Path, experiment: str, lines: list[dict[str, Any]]) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    children = [run for run in client.search_runs([found.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
+    told = {run.data.tags["trial_id"]: run.data.tags["status"] for run in children}
+    assert told == {line["trial_id"]: line["status"] for line in lines}
+
+
+def test_a_job_at_its_time_limit_stops_in_order_and_the_next_one_finishes_the_sweep(site: Site) -> None:
+    grid = site.waiting("batch=1,2")
+    # Slurm counts in minutes, and may signal up to a minute early.
+    first = site.submit(*grid, "cluster.time=2", "cluster.stop_s=30", *QUICK)
+    over = site.wait(first)
+    assert (over["JobState"], over["ExitCode"]) == ("FAILED", "130:0"), site.words(first)
+    (folder,) = {path.parent for path in site.folder.glob("multirun/*/*/plan.json")}
+    before = journal(folder)
+    assert {line["status"] for line in before} == {"ok"}
+    assert len(before) == 2, site.words(first)
+    assert (folder / "report.html").is_file()
+    assert left_of(first) == []
+    (site.folder / "late").touch()
+    second = site.submit("resume=latest", "cluster.nodes=3", "cluster.time=5", "calibrate=false")
+    over = site.wait(second)
+    assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(second)
+    after = journal(folder)
+    assert after[: len(before)] == before
+    assert len({line["trial_id"] for line in after}) == len(after) == 4
+    check_mlflow(site.folder, "sweeps", after)
+    third = site.run("resume=latest", "cluster=slurm", "cluster.cpus=1")
+    assert (third.returncode, "nothing was submitted" in third.stdout) == (0, True), third.stdout + third.stderr
+
+
+def test_a_cancelled_job_leaves_nothing_running(site: Site) -> None:
+    number = site.submit(*site.waiting("batch=1"), "cluster.nodes=2", *QUICK)
+    site.wait(number, until=lambda _: "1/2 " in site.words(number))
+    subprocess.run(["scancel", number], env=site.environment, check=True)
+    over = site.wait(number)
+    assert over["JobState"] == "CANCELLED", site.words(number)
+    deadline = time.monotonic() + 30
+    while [found for found in left_of(number) if not found.startswith("/tmp/")]:
+        assert time.monotonic() < deadline, left_of(number)
+        time.sleep(0.5)
+    (folder,) = {path.parent for path in site.folder.glob("multirun/*/*/plan.json")}
+    assert [line["status"] for line in journal(folder)] == ["ok"]
+
+
+def test_what_slurm_was_not_asked_for_is_told_and_nothing_is_submitted(site: Site) -> None:
+    asked = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=1", "cluster.nodes=0"]
+    done = site.run("-m", "model=tiny", "batch=0,1", "device.cpus=1,2", *asked)
+    assert done.returncode == 2
+    assert "device.cpus=2 asks for 2 cores and a node of cluster=slurm has 1" in done.stderr
+    assert "batch=0: " in done.stderr
+    assert "cluster.nodes=0: " in done.stderr
+    assert not list(site.folder.glob("multirun"))
+    jobs = subprocess.run(["squeue", "--noheader"], env=site.environment, capture_output=True, text=True, check=True)
+    assert jobs.stdout == ""
+
+
+def test_a_job_that_slurm_refuses_is_one_sentence(site: Site) -> None:
+    done = site.run("-m", "model=tiny", "cluster=slurm", "cluster.cpus=1", "cluster.partition=nowhere")
+    assert done.returncode == 1
+    assert "sbatch refused" in done.stderr
+    assert "nowhere" in done.stderr or "partition" in done.stderr
+    assert "Traceback" not in done.stderr

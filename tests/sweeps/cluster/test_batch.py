@@ -1,0 +1,104 @@
+"""Batch jobs from the command line, as far as no cluster is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+KUBERNETES = ["cluster=kubernetes", "cluster.image=registry.example/sweeps:1", "cluster.claim=results"]
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    command = [sys.executable, str(ROOT / "sweeps" / "run.py"), *arguments]
+    env = {**kept, **environment}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", "cluster=slurm", "cluster.cpus=4", "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=sweep-")
+    assert f"resume={tmp_path}/multirun/" in done.stdout
+    assert (
+        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db" in done.stdout
+        or "tracking.uri=sqlite:///mlflow.db" in done.stdout
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    scripts, manifest = yaml.safe_load_all(done.stdout)
+    assert (scripts["kind"], manifest["kind"]) == ("ConfigMap", "RayJob")
+    assert "-m model=tiny batch=1,2 tracking.uri=" in scripts["data"]["run.sh"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:
+    asked = ["device.cpus=4096", "model.weights=there.npy", "cluster.cpus=4096"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=two", *asked, *KUBERNETES, "dry_run=true")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
+    done = run(tmp_path, "-m", "model=tiny", "batch=0", *asked, *KUBERNETES, "dry_run=true")
+    assert done.stderr.splitlines() == ["error: batch=0: expected at least 1. Received: 0."]
+
+
+def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
+    kubectl = tmp_path / "bin" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\ncat > {tmp_path}/taken\n')
+    kubectl.chmod(0o755)
+    path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
+    done = run(tmp_path, "model=tiny", "batch=4", *KUBERNETES, PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "said").read_text() == "apply --filename -\n"
+    _, manifest = yaml.safe_load_all((tmp_path / "taken").read_text())
+    assert f"kubectl get rayjob {manifest['metadata']['name']}" in done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (
+            ["-m", "batch=0,1", "cluster=kubernetes", "cluster.cpus=2", "device.cpus=4"],
+            ["batch=0: ", "cluster.image: expected", "device.cpus=4 asks for 4 cores and a node of cluster=kubernetes"],
+        ),
+        (["cluster=ray_job", "fail_fast=0"], ["cluster.address: expected the cluster's dashboard", "fail_fast=0: "]),
+        (["cluster=ray_job", "cluster.addres=x"], ["cluster has no key 'addres'. Did you mean address?"]),
+        (["resume=sweep-1", "cluster=ray_job"], ["cluster.address: expected the cluster's dashboard"]),
+        (["cluster=slurm", "objective=forward/images_per_s"], ["expected a cluster that a sweeper can wait for"]),
+        (
+            [*KUBERNETES, "tracking.uri=postgresql://me:secret@host/db"],
+            ["tracking.uri: expected an address without a password"],
+        ),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_submitted(
+    tmp_path: Path, arguments: list[str], sentences: list[str]
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for sentence in sentences:
+        assert sentence in done.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"), [(["cluster=slurm"], "sbatch"), (KUBERNETES, "kubectl")], ids=["slurm", "kubernetes"]
+)
+def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str], command: str) -> None:
+    (tmp_path / "bin").mkdir()
+    done = run(tmp_path, "model=tiny", *arguments, PATH=str(tmp_path / "bin"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"expected the command {command} here" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]

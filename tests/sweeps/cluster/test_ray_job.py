@@ -1,0 +1,177 @@
+"""Sweeps as jobs of a real job server: a head of one machine, with dashboard and token authentication."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweeps.cluster import ray_job
+from sweeps.cluster.command_line import Request
+
+BIN = Path(sys.executable).parent
+RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "sweeps" / "run.py")]
+QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1", "calibrate=false"]
+OPTIONS = ray_job.Options(address="http://127.0.0.1:8265")
+
+
+def entrypoint(request: Request, options: ray_job.Options = OPTIONS) -> str:
+    """The arguments that the head's shell makes of the job's command line, one a line."""
+    command = ray_job.job(options, request).entrypoint.replace("python sweeps/run.py", "printf '%s\\n'", 1)
+    done = subprocess.run(command, shell=True, env={"HOME": "/home/me"}, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
+    given = ["-m", "model=tiny", "batch=1,2", "passes=[forward]", "+model.note=it's $HOME"]
+    assert entrypoint(Request(name="sweep-1", arguments=given)).splitlines() == [
+        *given,
+        "hydra.sweep.dir=/home/me/sweeps/sweep-1",
+        "hydra.run.dir=/home/me/sweeps/sweep-1",
+        "tracking.uri=sqlite:////home/me/sweeps/mlflow.db",
+        "cluster=ray",
+        "cluster.address=auto",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("sweep-1", "/data/sweep-1"), ("/other/sweep-1", "/other/sweep-1"), ("~/sweep-1", "/home/me/sweep-1")],
+)
+def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str) -> None:
+    options = ray_job.Options(address="http://127.0.0.1:8265", folder="/data")
+    request = Request(name="sweep-1", arguments=["rerun=failed"], resume=name, uri="http://mlflow")
+    lines = entrypoint(request, options).splitlines()
+    assert lines == ["rerun=failed", f"resume={folder}", "tracking.uri=http://mlflow", *lines[-2:]]
+    assert ray_job.job(options, request).name != "sweep-1"  # the job server knows that one already
+
+
+def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert ray_job.problems(OPTIONS) == []
+    found = ray_job.problems(ray_job.Options(address="head:8265", folder="sweeps", env=["NOWHERE"]))
+    assert [sentence.partition(":")[0] for sentence in found] == [
+        "cluster.address",
+        "cluster.folder=sweeps",
+        "cluster.env",
+    ]
+
+
+@dataclass
+class Head:
+    """A head, the home folder of its jobs, and the environment of those who may use it."""
+
+    address: str
+    home: Path
+    environment: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="head-", ignore_cleanup_errors=True)))
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = kept | token | {"HOME": str(home), "COLUMNS": "160"}
+        port, client, dashboard = _free_ports(3)
+        ports = [f"--port={port}", f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}"]
+        ports += ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+        command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={home}", *ports]
+        # Jobs take their python from the path.
+        path = {"PATH": f"{BIN}{os.pathsep}{environment['PATH']}"}
+        with (home / "ray.log").open("w") as log:
+            process = psutil.Popen(command, env=environment | path, stdout=log, stderr=log, start_new_session=True)
+        stack.callback(_end, process)
+        address = f"http://127.0.0.1:{dashboard}"
+        deadline = time.monotonic() + 60
+        while not _asks_for_a_token(address):
+            assert process.poll() is None, (home / "ray.log").read_text()
+            assert time.monotonic() < deadline, (home / "ray.log").read_text()
+            time.sleep(0.2)
+        yield Head(address, home, environment)
+
+
+def _asks_for_a_token(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{address}/api/jobs/", timeout=5).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code == 401
+    except OSError:
+        return False
+    raise AssertionError("expected the job server to ask for a token")
+
+
+def _end(process: psutil.Process) -> None:
+    everything = [process, *process.children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(everything, timeout=10)
+    for each in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(alive, timeout=10)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def submit(head: Head, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    where = ["cluster=ray_job", f"cluster.address={head.address}", "cluster.follow=true"]
+    env = {**head.environment, **environment}
+    return subprocess.run(
+        [*RUN, *arguments, *where], cwd=folder, env=env, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def test_a_followed_job_ends_as_its_sweep_and_is_resumed(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "import pathlib, keras, nets\n"
+        "def once(path: str) -> keras.Model:\n"
+        "    if not pathlib.Path(path).exists():\n"
+        "        pathlib.Path(path).touch()\n"
+        "        raise ValueError('expected a good day. Received: a bad one')\n"
+        "    return nets.build('tiny')\n"
+    )
+    grid = ["-m", "model=tiny", "batch=1,2", "model._target_=my_nets.once", f"+model.path={tmp_path}/once"]
+    done = submit(head, tmp_path, *grid, "order=grid", "device.cpus=2", *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "expected a good day" in done.stdout
+    assert not list(tmp_path.glob("multirun"))
+    (folder,) = (head.home / "sweeps").glob("sweep-*")
+    assert f"~/sweeps/{folder.name} on the cluster's head" in done.stdout
+    assert sorted(line["status"] for line in journal(folder)) == ["error", "ok"]
+    assert (head.home / "sweeps" / "mlflow.db").is_file()
+    again = submit(head, tmp_path, f"resume={folder.name}", "rerun=failed", "calibrate=false")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [line["status"] for line in journal(folder)][-1] == "ok"
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:
+    done = submit(head, tmp_path, "-m", "model=tiny", "batch=1,2", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "expected its token in RAY_AUTH_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeps import baggage
+from sweeps.errors import UsageError
+from sweeps.forkserver import ROOT
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x = 1\n")
+
+
+def packed(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_ours_and_the_users_code_travels_and_nothing_else(tmp_path: Path) -> None:
+    cwd, folder = tmp_path / "cwd", tmp_path / "out"
+    make(cwd, "my_nets.py", "package/__init__.py", "package/sub/net.py", "package/table.json", "plain/net.py")
+    make(cwd, ".env", "notes.txt", "mlflow.db", "data/images.bin", "multirun/x/__init__.py", "tests/__init__.py")
+    make(cwd, ".git/config", "package/__pycache__/net.pyc", "package/.secret", "sweeps.py", "other/net.py")
+    baggage.pack(folder, cwd, ["plain.net.big", "my_nets.small"])
+    users = {name for name in packed(folder) if name.partition("/")[0] not in baggage.OURS}
+    assert users == {"my_nets.py", "package/__init__.py", "package/sub/net.py", "package/table.json", "plain/net.py"}
+    assert {"sweeps/dispatch.py", "nets/__init__.py", "tracking/record.py", "conf/config.yaml"} <= packed(folder)
+
+
+def test_in_the_project_itself_only_its_packages_travel(tmp_path: Path) -> None:
+    baggage.pack(tmp_path / "out", ROOT)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(baggage.OURS)
+    assert not [name for name in packed(tmp_path / "out") if "__pycache__" in name]
+
+
+def test_a_folder_with_too_much_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baggage, "LARGEST_MB", 0.001)
+    with pytest.raises(UsageError, match="Start the sweep in a folder with less"):
+        baggage.pack(tmp_path / "out", tmp_path)

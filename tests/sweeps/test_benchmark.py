@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweeps.forkserver import Call, Send, connect
+from sweeps.isolate import run_trial
+from tracking.record import Classic, Result, Trial
+
+TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Classic(burn_in=1, steps=5))
+
+
+def run(trial: Trial, server: str, folder: Path) -> Result:
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    result = run_trial(trial, sweep_id="s", server=server, cores=(), env=cpu, log=folder / "log.txt")
+    assert result.error is None
+    return result
+
+
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+def test_the_first_call_is_taken_apart(server: str, tmp_path: Path, compiler: str) -> None:
+    result = run(replace(TINY, compile=compiler), server, tmp_path)  # type: ignore[arg-type]
+    measured = result.passes["forward_backward"]
+    trace_s, compile_s = measured.evidence["trace_s"], measured.evidence["compile_s"]
+    assert trace_s > 0
+    assert compile_s > 0
+    assert trace_s + compile_s == pytest.approx(measured.first_call_s - measured.median_s)
+
+
+def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path: Path) -> None:
+    result = run(replace(TINY, compile="eager"), server, tmp_path)
+    assert "trace_s" not in result.passes["forward_backward"].evidence
+
+
+def batch(trial: Trial, send: Send) -> None:
+    from sweeps.tasks import benchmark
+
+    benchmark.configure(trial)
+    model = benchmark.build(trial)
+    send("batch", benchmark.fixed_batch(trial, model).numpy())
+    send("weights", model.get_weights())
+
+
+def test_both_layouts_get_the_same_images_and_weights(server: str) -> None:
+    found: dict[str, dict[str, list[np.ndarray]]] = {}  # type: ignore[type-arg]
+    for layout in ("channels_last", "channels_first"):
+        found[layout] = {}
+        with connect(server) as connection:
+            trial = replace(TINY, layout=layout)
+            connection.send(Call(function="tests.sweeps.test_benchmark:batch", argument=trial))
+            while (message := connection.recv())[0] != "exit":
+                found[layout][message[0]] = message[1]
+    last, first = found["channels_last"], found["channels_first"]
+    np.testing.assert_array_equal(np.moveaxis(first["batch"], 1, -1), last["batch"])
+    for one, other in zip(first["weights"], last["weights"], strict=True):
+        np.testing.assert_array_equal(one, other)

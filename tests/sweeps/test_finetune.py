@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+
+from sweeps.cores import available
+from sweeps.isolate import run_trial
+from tests.picture_data import CLASSES, make_shapes, picture, size_of, task_args
+from tracking.record import Result, Trial
+
+TINY = Trial(model="tiny", model_args={"image_size": 32}, batch=16, passes=(), task="finetune")
+QUICK = {"epochs": 1, "learning_rate": 0.1, "save_model": False}
+
+
+def run(folder: Path, server: str, data: Path, base: Trial = TINY, **args: Any) -> Result:
+    folder.mkdir(exist_ok=True)
+    trial = replace(base, task_args=task_args("finetune", data=str(data), **args))
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=folder / "log.txt")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", 40)
+
+
+@pytest.fixture(scope="module")
+def learned(server: str, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """A small net that was trained in full, and its trial's folder."""
+    folder = tmp_path_factory.mktemp("learned")
+    result = run(folder, server, shapes, epochs=12, learning_rate=0.03, optimizer="adam", schedule="cosine")
+    assert result.ok, result.error
+    return result, folder
+
+
+def test_a_small_net_learns_and_leaves_what_is_needed_to_judge_it(learned: tuple[Result, Path]) -> None:
+    result, folder = learned
+    assert result.metrics["val/accuracy"] > 0.9
+    assert [epoch for epoch, _ in result.curves["val/accuracy"]] == list(range(1, 13))
+    assert result.metrics["val/accuracy"] == max(value for _, value in result.curves["val/accuracy"])
+    assert dict(result.curves["val/loss"])[int(result.metrics["best/epoch"])] == result.metrics["val/loss"]
+    assert 0 < result.metrics["input/wait_share"] < 1
+    assert result.metrics["net/images_per_s"] > result.metrics["images_per_s"] > 0
+    assert [row.name for row in result.layers] == ["conv1", "pool1", "logits"]
+    assert result.layers[-1].output_shape == (16, 4)
+    files = folder / "files"
+    assert (files / "labels.txt").read_text().split() == list(CLASSES)
+    with (files / "confusion_matrix.csv").open(newline="") as file:
+        matrix = np.array([[int(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:]])
+    assert matrix.sum(axis=1).tolist() == [8, 8, 8, 8]
+    assert matrix.trace() / 32 == pytest.approx(result.metrics["val/accuracy"])
+    with (files / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["true class"] == row["predicted class"] for row in rows) == matrix.trace()
+    assert all(row["true class"] == Path(row["image"]).parent.name for row in rows)
+    for name in ("confusion_matrix.png", "samples.png"):
+        assert size_of(files / "plots" / name)[0] > 300
+    assert "4 classes, 128 pictures to train on, 32 to validate with." in (files / "summary.txt").read_text()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_same_seed_gives_the_same_history(
+    server: str, shapes: Path, learned: tuple[Result, Path], tmp_path: Path
+) -> None:
+    args = {"epochs": 12, "learning_rate": 0.03, "optimizer": "adam", "schedule": "cosine", "save_model": False}
+    again = run(tmp_path / "again", server, shapes, cache="off", **args)
+    expect_same_history(again, learned[0])
+    other = run(tmp_path / "other", server, shapes, replace(TINY, seed=1), **args)
+    assert dict(other.curves["train/loss"]) != pytest.approx(dict(again.curves["train/loss"]), rel=1e-3)
+
+
+def expect_same_history(found: Result, expected: Result) -> None:
+    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "train/learning_rate"):
+        assert dict(found.curves[key]) == pytest.approx(dict(expected.curves[key]), rel=1e-5), key
+
+
+def test_a_killed_trial_goes_on_where_it_was(
+    server: str, shapes: Path, learned: tuple[Result, Path], tmp_path: Path
+) -> None:
+    args = {"epochs": 12, "learning_rate": 0.03, "optimizer": "adam", "schedule": "cosine", "save_model": False}
+    folder = tmp_path / "trial"
+    killer = threading.Thread(target=_kill_after_epochs, args=(folder, 3))
+    killer.start()
+    killed = run(folder, server, shapes, **args)
+    killer.join()
+    assert (killed.status, killed.error and killed.error.kind) == ("crashed", "SIGKILL")
+    assert 3 <= len(killed.curves["val/loss"]) < 12
+    resumed = run(folder, server, shapes, **args)
+    assert resumed.ok, resumed.error
+    assert re.search(r"resumed after epoch \d+", (folder / "log.txt").read_text())
+    expect_same_history(resumed, learned[0])
+    assert resumed.metrics["best/epoch"] == learned[0].metrics["best/epoch"]
+
+
+def _kill_after_epochs(folder: Path, count: int) -> None:
+    """Kill the trial's process, the one that has its log open, when so many epochs are in its checkpoint."""
+    deadline = time.monotonic() + 60
+    state = folder / "checkpoints" / "state.json"
+    while time.monotonic() < deadline:
+        if state.exists() and len(json.loads(state.read_text())["history"]) >= count:
+            for process in psutil.Process().children(recursive=True):
+                log = Path(f"/proc/{process.pid}/fd/1")
+                if log.exists() and log.resolve() == folder / "log.txt":
+                    process.send_signal(signal.SIGKILL)
+            return
+        time.sleep(0.005)
+
+
+def test_divergence_is_an_error_with_its_cause(server: str, shapes: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "trial", server, shapes, **QUICK | {"learning_rate": 1e20, "epochs": 3})
+    assert result.status == "error"
+    assert result.error is not None
+    assert result.error.kind == "DivergedError"
+    assert re.search(r"loss became (nan|inf) in epoch \d, step \d+, at learning rate 1e\+20", result.error.message)
+
+
+def test_a_picture_damaged_in_its_middle(server: str, shapes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "shapes"
+    shutil.copytree(shapes, data)
+    bad = data / "disc" / "003.jpg"
+    bad.write_bytes(bad.read_bytes()[:900])
+    refused = run(tmp_path / "a", server, data, **QUICK)
+    assert refused.error is not None
+    assert refused.error.kind == "DataError"
+    assert "1 picture cannot be used; task.unreadable=skip leaves such out: " in refused.error.message
+    assert "epoch 1" not in (tmp_path / "a" / "log.txt").read_text()
+    skipped = run(tmp_path / "b", server, data, unreadable="skip", **QUICK)
+    assert skipped.ok, skipped.error
+    assert "left out: " in (tmp_path / "b" / "log.txt").read_text()
+    with (tmp_path / "b" / "files" / "validation.csv").open() as file:
+        assert str(bad) not in file.read()
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16", "compile": "xla"}, {"compile": "eager"}])
+def test_sizes_colours_precisions_and_compilers(server: str, tmp_path: Path, change: dict[str, Any]) -> None:
+    data = make_shapes(tmp_path / "shapes", 6, ("disc", "ring"))
+    for i, (mode, suffix) in enumerate([("L", "png"), ("RGBA", "png"), ("CMYK", "jpg"), ("1", "bmp"), ("RGB", "webp")]):
+        picture("disc", i).resize((20 + 30 * i, 50)).convert(mode).save(data / "disc" / f"mixed{i}.{suffix}")
+    result = run(
+        tmp_path / "trial", server, data, replace(TINY, **change), crop_margin=4, fit="crop", cache="disk", **QUICK
+    )
+    assert result.ok, result.error
+    assert np.isfinite(result.metrics["val/loss"])
+
+
+@pytest.mark.parametrize(
+    ("args", "kind", "words"),
+    [
+        ({"train_layers": ["logit"]}, "ValueError", "Received: 'logit'. Did you mean logits?"),
+        ({"labels": None, "cache": "memory", "crop_margin": 400_000}, "DataError", "use task.cache=disk or off"),
+    ],
+)
+def test_what_only_the_net_can_tell(
+    server: str, shapes: Path, tmp_path: Path, args: dict[str, Any], kind: str, words: str
+) -> None:
+    result = run(tmp_path / "trial", server, shapes, **QUICK | args)
+    assert result.error is not None
+    assert (result.error.kind, words in result.error.message) == (kind, True), result.error
+    assert "epoch 1" not in (tmp_path / "trial" / "log.txt").read_text()
+
+
+def test_pretrained_layers_are_loaded_and_kept(server: str, shapes: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"conv1": [rng.normal(size=(3, 3, 3, 4)), np.zeros(4)], "logits": [np.zeros((4, 1000)), np.zeros(1000)]}
+    np.save(tmp_path / "w.npy", np.array(weights, dtype=object), allow_pickle=True)
+    base = replace(TINY, weights=str(tmp_path / "w.npy"))
+    unfit = run(tmp_path / "a", server, shapes, base, **QUICK)
+    assert unfit.error is not None
+    assert unfit.error.kind == "UnfitWeights"
+    args = QUICK | {"skip_layers": ["logits"], "train_layers": ["logits"], "save_model": True, "scale": 0.01}
+    result = run(tmp_path / "b", server, shapes, base, **args)
+    assert result.ok, result.error
+    net = tf.saved_model.load(str(tmp_path / "b" / "files" / "model" / "data" / "classifier" / "net"))
+    (conv1,) = [variable.numpy() for variable in net.variables if variable.shape == (3, 3, 3, 4)]
+    np.testing.assert_allclose(conv1, weights["conv1"][0], rtol=1e-6)
+
+
+LOAD = """
+import json, sys
+import mlflow.pyfunc, pandas
+files = [line.strip() for line in sys.stdin]
+model = mlflow.pyfunc.load_model(sys.argv[1])
+found = model.predict(pandas.DataFrame({"image": [open(file, "rb").read() for file in files]}))
+print(json.dumps(found.to_dict(orient="list")))
+assert not {"sweeps", "nets"} & set(sys.modules)
+"""
+
+
+def test_the_logged_model_predicts_in_a_fresh_process_and_is_served(
+    learned: tuple[Result, Path], tmp_path: Path
+) -> None:
+    _, folder = learned
+    model = folder / "files" / "model"
+    with (folder / "files" / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH",)}
+    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"  # as in an activated environment
+    clean |= {"CUDA_VISIBLE_DEVICES": "-1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(model)],
+        input="\n".join(row["image"] for row in rows), cwd=tmp_path, env=clean, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["label"] == [row["predicted class"] for row in rows]
+    assert found["probability"] == pytest.approx([float(row["probability"]) for row in rows], abs=1e-5)
+    assert [CLASSES[i] for i in found["class_id"]] == found["label"]
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "server.txt").open("w") as log:
+        serving = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"),
+                *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            ],
+            cwd=tmp_path, env=clean, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        image = b64encode(Path(rows[0]["image"]).read_bytes()).decode()
+        answer = _ask(port, {"dataframe_records": [{"image": image}]}, serving)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(serving.pid, signal.SIGTERM)
+        serving.wait(30)
+    assert answer["predictions"][0]["label"] == rows[0]["predicted class"]
+    assert answer["predictions"][0]["probability"] == pytest.approx(float(rows[0]["probability"]), abs=1e-5)
+
+
+def _ask(port: int, payload: dict[str, Any], serving: subprocess.Popen[bytes]) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError) as error:
+            if isinstance(error, urllib.error.HTTPError) or serving.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

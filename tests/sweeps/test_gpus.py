@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import create_autospec
+
+import pytest
+import tensorflow as tf
+
+from sweeps.isolate import run_trial
+from sweeps.tasks import gpus
+from tracking.record import Device, Trial
+
+GPU = Device(name="gpu", kind="gpu", cpus=1, gpus=1)
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has an NVIDIA driver")
+def test_a_trial_without_its_gpu_says_what_is_missing(server: str, tmp_path: Path) -> None:
+    env = {"CUDA_VISIBLE_DEVICES": "0"}
+    trial = Trial(model="tiny", batch=1, device=GPU)
+    result = run_trial(trial, sweep_id="s", server=server, cores=(0,), env=env, log=tmp_path / "log.txt")
+    assert result.status == "error"
+    assert result.error is not None
+    assert result.error.message == (
+        "expected TensorFlow to see 1 GPU. Received: none. There is no NVIDIA driver: libcuda.so.1 cannot be opened."
+    )
+
+
+def test_the_library_that_tensorflow_misses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    (version,) = gpus.LIBRARIES
+    build = {"is_cuda_build": True, "cuda_version": f"{version}.5.1"}
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: build)
+    there = {gpus.DRIVER, *gpus.LIBRARIES[version]}
+    monkeypatch.setattr(gpus, "_opens", lambda name: name in there)
+    assert gpus.why_none().startswith("The driver and the libraries of CUDA 12 are there")
+    there -= {"libcudnn.so.9", "libcufft.so.11"}
+    assert "misses libcufft.so.11, libcudnn.so.9; pip install" in gpus.why_none()
+    build["is_cuda_build"] = False
+    assert gpus.why_none() == "This TensorFlow was built without CUDA."
+
+
+def test_this_tensorflow_was_built_for_a_cuda_whose_libraries_are_known() -> None:
+    build = tf.sysconfig.get_build_info()
+    if not build["is_cuda_build"]:
+        pytest.skip("this TensorFlow was built without CUDA")
+    assert build["cuda_version"].split(".")[0] in gpus.LIBRARIES
+
+
+def test_a_library_is_found_among_nvidias_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    folder = tmp_path / "nvidia" / "cudnn" / "lib"
+    folder.mkdir(parents=True)
+    (tmp_path / "empty.c").touch()
+    command = [compiler, "-shared", "-o", folder / "libcudnn_of_a_test.so.9", tmp_path / "empty.c"]
+    subprocess.run(command, check=True)
+    assert not gpus._opens("libcudnn_of_a_test.so.9")
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path)])
+    assert gpus._opens("libcudnn_of_a_test.so.9")
+    (folder / "libdamaged.so.1").write_bytes(b"no library")
+    assert not gpus._opens("libdamaged.so.1")
+
+
+def test_memory_grows_or_ends_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow takes no such limit for a processor, so that its own functions are stood in for."""
+    grow = create_autospec(tf.config.experimental.set_memory_growth)
+    end = create_autospec(tf.config.set_logical_device_configuration)
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)
+    monkeypatch.setattr(tf.config, "set_logical_device_configuration", end)
+    gpus.limit(["one", "other"], None)
+    assert [call.args for call in grow.call_args_list] == [("one", True), ("other", True)]
+    end.assert_not_called()
+    gpus.limit(["one"], 900)
+    ((gpu, (configuration,)),) = [call.args for call in end.call_args_list]
+    assert (gpu, configuration.memory_limit) == ("one", 900)
+
+
+def test_a_gpu_whose_memory_others_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(free_mb=lambda: 2000.0, facts=lambda: {"name": "Fake H100"})
+    monkeypatch.setattr(gpus, "visible_cards", lambda: [card])
+    gpus.expect_free(GPU)
+    with pytest.raises(gpus.GpuError, match=r"expected 4000 MB free on Fake H100\. Received: 2000 MB"):
+        gpus.expect_free(Device(name="gpu", kind="gpu", gpus=1, gpu_memory_mb=4000))

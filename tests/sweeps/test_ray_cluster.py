@@ -1,0 +1,177 @@
+"""Sweeps on Ray clusters of several nodes, each with an address, files and environment of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ray_nodes import Machines
+
+QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
+NETS = """
+import os, pathlib, time
+import psutil
+import nets
+from sweeps import trial_folder
+
+def late(seconds=0):
+    # waits for the late machine to have a trial
+    (address,) = [a.address for a in psutil.net_if_addrs()["eth0"] if a.address.count(".") == 3]
+    (trial_folder.files() / "note.txt").write_text(address)
+    print("built on", address)
+    pathlib.Path(os.environ["MARKS"], f"on-{address}").touch()
+    while not pathlib.Path(os.environ["MARKS"], "on-" + os.environ["LATE"]).exists():
+        time.sleep(0.05)
+    time.sleep(seconds)
+    return nets.build("tiny")
+"""
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with Machines(tmp_path_factory.mktemp("m")) as found:
+        found.env["LATE"] = found.address(4)
+        (found.driver / "my_nets.py").write_text(NETS)
+        (found.driver / "secret.env").write_text("not for others")
+        yield found
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "results.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def until(true: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(200)
+def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
+    machines.start(1, "--num-cpus=1")
+    machines.wait(1)
+    machines.start(2, "--num-cpus=1", "--labels=zone=a")
+    machines.start(3, "--num-cpus=1", "--labels=zone=b", '--resources={"fast": 1}')
+    machines.wait(3)
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.late", "batch=1,2,3,4,5", "device.cpus=1", *QUICK),
+        "hydra.sweep.dir=multirun/day/come_and_go",
+        f"cluster.address={machines.cluster}",
+    )
+    until((machines.claims / f"on-{machines.address(2)}").exists)
+    machines.start(4, "--num-cpus=1")
+    machines.kill(2)
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    folder = machines.driver / "multirun" / "day" / "come_and_go"
+    lines = journal(folder)
+    assert sorted(line["trial"]["batch"] for line in lines) == [1, 2, 3, 4, 5]
+    ran = {line["trial_id"]: line["host"]["node_ip"] for line in lines}
+    assert {machines.address(3), machines.address(4)} <= set(ran.values())
+    assert machines.address(1) not in ran.values()  # its only core is the driver's while there are others
+    retried = [line for line in lines if "lost_before" in line["host"]]
+    assert retried
+    for line in retried:
+        assert machines.address(2) in line["host"]["lost_before"]
+        assert line["host"]["node_ip"] != machines.address(2)
+    assert "is tried again: " in said
+    for trial_id, address in ran.items():
+        place = folder / "trials" / trial_id
+        assert (place / "files" / "note.txt").read_text() == address
+        assert f"built on {address}" in (place / "log.txt").read_text()
+        assert "Forward across 2 steps" in (place / "log.txt").read_text()
+    until(lambda: not machines.running(3, "sweeps.forkserver"), 10)
+    assert not [path.name for path in machines.claims.glob("sweeps-fork-*") if machines.address(2) in ran.values()]
+
+
+def test_what_no_node_can_give_is_told_of_every_node(machines: Machines) -> None:
+    driver = machines.sweep(
+        *("model=tiny", "device.cpus=3", "batch=0", "device.accelerator=H100", "+device.node_labels.zone=c"),
+        f"cluster.address={machines.cluster}",
+    )
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 2, said
+    told = said.replace("\n", " ")
+    assert "batch=0: expected" in told
+    assert "no node of the cluster can give it" in told
+    assert f"{machines.address(3)} (" in told
+    assert "asks for 3 cores and " in told
+    assert "device.accelerator=H100 and " in told
+    assert "device.node_labels.zone=c and " in told
+    assert "has 'b'" in told
+    assert not list(machines.driver.glob("outputs/*/*"))
+
+
+@pytest.mark.timeout(200)
+def test_a_killed_head_ends_the_sweep_and_a_new_cluster_completes_it(machines: Machines) -> None:
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.late", "batch=1,2,3,4,5,6", "device.cpus=1", *QUICK, "+model.seconds=1"),
+        "cluster.wait_s=3",
+        "hydra.sweep.dir=multirun/day/killed",
+        f"cluster.address={machines.cluster}",
+    )
+    folder = machines.driver / "multirun" / "day" / "killed"
+    until(lambda: journal(folder))
+    machines.kill(1, "gcs_server", "raylet/raylet")
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 1, said
+    assert f"the head of the Ray cluster at {machines.cluster} is lost" in said
+    assert "Traceback" not in said
+    before = journal(folder)
+    assert 1 <= len(before) < 6
+    assert (folder / "report.html").is_file()
+    for number in (1, 3, 4):
+        machines.kill(number)
+    machines.start(1, "--num-cpus=1")
+    machines.wait(1)
+    driver = machines.sweep("resume=latest", f"cluster.address={machines.cluster}", "calibrate=false", "tracking=csv")
+    said, _ = driver.communicate(timeout=100)
+    assert driver.returncode == 0, said
+    after = journal(folder)
+    assert after[: len(before)] == before
+    assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3, 4, 5, 6]
+    assert {line["host"]["node_ip"] for line in after[len(before) :]} == {machines.address(1)}
+
+
+def test_a_killed_driver_leaves_nothing_on_the_nodes(machines: Machines) -> None:
+    mark = machines.claims / f"on-{machines.address(1)}"
+    mark.unlink()
+    driver = machines.sweep(
+        *("model._target_=my_nets.late", "device.cpus=1", *QUICK, "+model.seconds=100"),
+        f"cluster.address={machines.cluster}",
+    )
+    until(mark.exists)
+    driver.kill()
+    driver.communicate()
+    until(lambda: not machines.running(1, "sweeps.forkserver"), 20)
+    until(lambda: not list(machines.claims.glob("sweeps-fork-*/socket")), 20)
+
+
+def test_a_node_with_another_tensorflow_is_one_error_before_the_first_trial(machines: Machines, tmp_path: Path) -> None:
+    faked = tmp_path / "tensorflow-2.19.0.dist-info"
+    faked.mkdir()
+    (faked / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.19.0\n")
+    machines.start(5, "--num-cpus=1", PYTHONPATH=str(tmp_path))
+    machines.wait(2)
+    driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}")
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 2, said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "tensorflow: the driver has " in line
+    assert f"{machines.address(5)} (" in line
+    assert line.endswith("has 2.19.0")
+    assert "mlflow.db" not in [path.name for path in machines.driver.iterdir()]
+
+
+def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
+    driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}", RAY_AUTH_TOKEN="wrong" * 8)
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 2, said
+    assert "the cluster wants a token: set RAY_AUTH_TOKEN" in said

@@ -1,0 +1,77 @@
+"""One trial over several devices, on logical devices of the processor: what a machine with GPUs only confirms."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeps.forkserver import Call, Send, connect
+from tracking.record import Device, Trial
+
+DEEP = Trial(model="alexnet_conv", batch=8, model_args={"image_size": 67, "lrn": True})
+TINY = Trial(model="tiny", batch=6)
+PAIR = Device(name="pair", cpus=2, gpus=2)
+
+
+def probe(trial: Trial, send: Send) -> None:
+    """Both passes on two logical devices and on one, from the same weights and the same batch."""
+    import tensorflow as tf
+
+    from sweeps.tasks import benchmark, in_force, replicas
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    benchmark.configure(replace(trial, device=Device(cpus=2)))
+    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
+    with mirrored.scope():
+        model = benchmark.build(trial)
+    single = benchmark.build(trial)
+    images = benchmark.fixed_batch(trial, model)
+    for name in trial.passes:
+        step = benchmark.step_function(name, model, images, trial.compile, mirrored)
+        outputs = tf.nest.flatten(step())
+        parts = [[part.numpy() for part in mirrored.experimental_local_results(output)] for output in outputs]
+        expected = tf.nest.flatten(benchmark.step_function(name, single, images, trial.compile)())
+        send(name, (parts, [tensor.numpy() for tensor in expected]))
+        if trial.device.gpus > 1:
+            send(f"{name} in force", in_force.check(trial, step, model))
+
+
+def found_by(server: str, trial: Trial) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with connect(server) as connection:
+        connection.send(Call(function="tests.sweeps.test_replicas:probe", argument=trial))
+        while "exit" not in found:
+            kind, value = connection.recv()
+            found[kind] = value
+    assert os.waitstatus_to_exitcode(found["exit"]) == 0
+    return found
+
+
+@pytest.mark.parametrize("trial", [DEEP, replace(TINY, compile="xla")], ids=["graph", "xla"])
+def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
+    found = found_by(server, replace(trial, device=PAIR))
+    ((logits, (expected,)), (gradients, expected_gradients)) = found["forward"], found["forward_backward"]
+    close(np.concatenate(logits[0]), expected)
+    assert len(gradients) == len(expected_gradients) > 0
+    for (one, other), whole in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(one, other)  # summed over both, so the same on both
+        close(one, whole)
+    for name in ("forward", "forward_backward"):
+        facts = found[f"{name} in force"]
+        assert facts["compiler"] == trial.compile
+        assert facts["devices"] == ["CPU:0", "CPU:1"]
+        assert facts["dtypes"] == {"float32": facts["dtypes"]["float32"]}
+
+
+def test_the_batch_is_in_equal_parts(server: str) -> None:
+    parts, _ = found_by(server, replace(TINY, passes=("forward",)))["forward"]
+    assert [part.shape for part in parts[0]] == [(3, 10), (3, 10)]
+
+
+def close(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

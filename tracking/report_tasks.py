@@ -1,0 +1,77 @@
+"""What the report shows of tasks that find more than times: their figures, the objective's picture, their own words."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from tracking.console import metric_text
+from tracking.record import Result, Sweep
+from tracking.task_plots import headline
+
+_MOST_PICTURES = 6
+_MOST_SUMMARIES = 100
+_SUMMARY = "summary.txt"
+
+
+def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
+    """The table of trials with a column a figure; None where some trial was timed, or none has figures."""
+    keys = list(dict.fromkeys(key for result in results for key in result.metrics))
+    if not keys or any(result.passes for result in results):
+        return None
+    kinds = [("trial", "text"), *((key, "number") for key in keys), ("status", "text")]
+    head = "".join(
+        f'<th scope="col" data-kind="{kind}"><button type="button">{escape(name)}</button></th>' for name, kind in kinds
+    )
+    rows = []
+    for result in results:
+        cells = "".join(
+            f'<td data-v="{result.metrics[key]:.6g}">{metric_text(key, result.metrics[key])}</td>'
+            if key in result.metrics
+            else "<td></td>"
+            for key in keys
+        )
+        kind = "" if result.ok else ' class="failed"'
+        name = escape(names[result.trial_id])
+        rows.append(f'<tr{kind}><th scope="row">{name}</th>{cells}<td>{escape(result.status)}</td></tr>')
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+
+
+def best(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
+    """A sentence on the trial with the highest headline figure, where there are several."""
+    key = headline(results)
+    good = [result for result in results if result.ok and key in result.metrics]
+    if key is None or len(good) < 2:
+        return []
+    top = max(good, key=lambda result: result.metrics[key])
+    return [f"Highest {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
+
+
+def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
+    """The picture of the headline figure over what was varied, and what each trial has to say; nothing without."""
+    key = headline(results)
+    if key is None:
+        return ""
+    pictures = sorted(Path(sweep.folder, "plots").glob(f"{key.replace('/', '_')}*.png"))[:_MOST_PICTURES]
+    images = "".join(
+        f'<p><img alt="{escape(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"'
+        ' style="max-width:100%"></p>'
+        for path in pictures
+    )
+    words = [
+        f"<details><summary>{escape(names[result.trial_id])}</summary><pre>{escape(text)}</pre></details>"
+        for result in results[:_MOST_SUMMARIES]
+        if (text := _summary(Path(sweep.folder, "trials", result.trial_id, "files", _SUMMARY)))
+    ]
+    if not images and not words:
+        return ""
+    return f'<section id="tasks"><h2>{escape(key)}</h2>{images}{"".join(words)}</section>'
+
+
+def _summary(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
