@@ -119,7 +119,7 @@ def torch(python: str, grid: Grid, seconds: float, folder: Path) -> list[dict[st
     if not gpu:
         command += ["--image-size", "96", "--modes", "channels_last"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + TRIAL_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds, check=False)
     except subprocess.TimeoutExpired as expired:
         lines, why = (expired.stdout or b"").decode().splitlines(), "not done in time"
     else:

@@ -37,9 +37,7 @@ PEERS = {
 def ours(trials: int, *overrides: str) -> tuple[float, list[dict[str, Any]]]:
     batches = ",".join(str(batch) for batch in range(1, trials + 1))
     with tempfile.TemporaryDirectory() as folder:
-        total_s, results = sweep(
-            Path(folder), "model=tiny", f"batch={batches}", *PROTOCOL, *overrides
-        )
+        total_s, results = sweep(Path(folder), "model=tiny", f"batch={batches}", *PROTOCOL, *overrides)
     if len(results) != trials or any(result["status"] != "ok" for result in results):
         raise RuntimeError(f"expected {trials} ok trials. Received: {len(results)} results")
     return total_s, sorted(results, key=lambda result: float(result["started_at"]))

@@ -21,7 +21,22 @@ CONF = ROOT / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
-    session.current().run([cfg], folder=hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+    try:
+        session.current().run([cfg], folder=hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+    except Exception as error:
+        raise _Passing from error  # Hydra has a word of its own for what it catches
+
+
+class _Passing(BaseException):
+    """Carries an exception past Hydra."""
+
+
+def _run() -> None:
+    try:
+        command()
+    except _Passing as passing:
+        if passing.__cause__ is not None:
+            raise passing.__cause__ from None
 
 
 def main(server: LastingServer) -> int:
@@ -36,7 +51,7 @@ def main(server: LastingServer) -> int:
     running = session.Session(terminal, interrupts, server)
     try:
         with terminal.telling("tracking"), running:
-            command()
+            _run()
     except UsageError as error:
         terminal.problems(error.problems)
         return 2

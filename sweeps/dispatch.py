@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps import cores, devices, worker
+from sweeps import devices, worker
 from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
@@ -163,7 +163,7 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
                     avoid = job.turn.avoid | {job.slot.node.node_id}
                     waiting.add(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
                     continue
-                freed = _free_for_the_driver(final, job.slot, fleet, [other.slot for other in running.values()])
+                freed = fleet.writing_cores(final, job.slot, [other.slot for other in running.values()])
                 with _on_cores(freed):
                     yield final
                 look_for_skips = final.status == "oom"
@@ -277,16 +277,6 @@ def _ray_task(trial: Trial, sweep_id: str, place: Place) -> tuple[Result, bytes]
     import ray
 
     return worker.run(trial, sweep_id, place, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
-
-
-def _free_for_the_driver(result: Result, slot: Slot, fleet: Fleet, running: Sequence[Slot]) -> Sequence[int]:
-    """Cores on which the driver may write this result without being timed; none: on any."""
-    if not any(other.local for other in running):
-        return ()
-    if slot.local:
-        return tuple(result.host.get("cores", ()))
-    kept = max(fleet.keeps(other) for other in running if other.local)
-    return cores.available()[-kept:] if kept else ()
 
 
 @contextlib.contextmanager

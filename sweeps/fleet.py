@@ -8,12 +8,13 @@ never hands out a trial that would have to wait within Ray. Pure bookkeeping: ho
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeps import cores
 from sweeps.devices import Node
-from tracking.record import Device, Trial
+from tracking.record import Device, Result, Trial
 
 
 class Slot:
@@ -95,6 +96,15 @@ class Fleet:
     def keeps(self, slot: Slot) -> int:
         """Cores of that node that no trial gets: the driver's, where there are other nodes."""
         return slot.keeps if len(self.slots) > 1 else 0
+
+    def writing_cores(self, result: Result, slot: Slot, running: Iterable[Slot]) -> Sequence[int]:
+        """Cores on which the driver may write the result of a trial on `slot` without being timed; none: on any."""
+        kept = [self.keeps(other) for other in running if other.local]
+        if not kept:
+            return ()
+        if slot.local:
+            return tuple(result.host.get("cores", ()))
+        return cores.available()[-kept[0] :] if kept[0] else ()
 
     def pending(self) -> list[Any]:
         """Ray's references to what nodes have been asked and have not answered yet."""

@@ -34,6 +34,7 @@ from sweeps.errors import DispatchError
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = ("tensorflow", "keras", "nets", "nets.layers", "sweeps.tasks.benchmark")
 _PR_SET_PDEATHSIG = 1
+_PREFIX = "sweeps-fork-"
 Send = Callable[[str, Any], None]
 
 
@@ -54,7 +55,8 @@ class ForkServer:
     """Starts a fork server as a child process and ends it; `address` is what `connect` takes."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="sweeps-fork-"))
+        remove_stale()
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.address = str(self._folder / "socket")
         self.log = self._folder / "log.txt"
         self._ready = False
@@ -137,6 +139,16 @@ class LastingServer:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+
+
+def remove_stale() -> None:
+    """Remove what servers of this user's have left that were killed, as Ray does on a node whose driver has died."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if (folder / "socket").exists() and folder.stat().st_uid == os.getuid():
+            try:
+                connect(str(folder / "socket")).close()
+            except DispatchError:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def connect(address: str) -> Connection[Any, Any]:

@@ -136,7 +136,9 @@ class RayFleet(Fleet):
     def heard(self, ref: Any) -> None:
         import ray
 
-        member = self._asked.pop(ref)
+        member = self._asked.pop(ref, None)
+        if member is None:  # it has left the cluster meanwhile
+            return
         try:
             answer = ray.get(ref)
         except ray.exceptions.RayError as error:

@@ -91,6 +91,8 @@ while sum(node["Alive"] for node in ray.nodes()) < {count}: time.sleep(0.2)
 
     def sweep(self, *arguments: str, number: int = 1, **env: str) -> subprocess.Popen[str]:
         """Start a sweep on that machine, in the folder `driver`."""
+        if number not in self._made:
+            self._make(number)
         command = ["ip", "netns", "exec", f"{self._name}n{number}", sys.executable, str(ROOT / "sweeps" / "run.py")]
         return subprocess.Popen(
             [*command, *arguments, "cluster=ray"],

@@ -20,6 +20,9 @@ from tracking.table import MOST_METRICS, host_name
 
 HISTORY = 1_000
 """Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""
+_LEAST_HISTORY = 60
+_ALL_STEPS = 100_000
+"""Points of a whole sweep's step times: each costs MLflow a seventh of a millisecond on SQLite."""
 LONGEST_VALUE = 5_000
 """Characters of a tag or parameter; servers of MLflow 2 refuse more."""
 PARENT = "mlflow.parentRunId"
@@ -87,8 +90,17 @@ def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:
     return _fitting(_source(sweep) | {key: text for key, text in tags.items() if text})
 
 
-def trial_metrics(result: Result) -> list[Point]:
-    """The figures of each pass, the history of its steps, memory, and the seconds spent around the passes."""
+def steps_kept(sweep: Sweep) -> int:
+    """How many points a pass's history of steps may have, so that a sweep of thousands of trials is written in time."""
+    passes = sum(len(trial.passes) for trial in sweep.trials)
+    return min(HISTORY, max(_LEAST_HISTORY, _ALL_STEPS // max(1, passes)))
+
+
+def trial_metrics(result: Result, most: int = HISTORY) -> list[Point]:
+    """The figures of each pass, the history of its steps, memory, and the seconds spent around the passes.
+
+    A history of steps has at most `most` points.
+    """
     start, batch = milliseconds(result.started_at), result.trial.batch
     end = milliseconds(result.started_at + result.wall_s)
     points: list[Point] = []
@@ -102,7 +114,7 @@ def trial_metrics(result: Result) -> list[Point]:
             elapsed.append(elapsed[-1] + seconds)
         points += [
             Point(f"{name}/step_s", measurement.step_s[i], start + milliseconds(elapsed[i + 1]), i)
-            for i in _spread(len(measurement.step_s))
+            for i in _spread(len(measurement.step_s), most)
         ]
     for key, history in result.curves.items():
         points += _history(key, history, start, end)
@@ -261,12 +273,12 @@ def _words(command: str) -> list[str]:
         return command.split()
 
 
-def _spread(count: int) -> Iterator[int]:
-    """All indices, or HISTORY of them from the first to the last."""
-    if count <= HISTORY:
+def _spread(count: int, most: int = HISTORY) -> Iterator[int]:
+    """All indices, or `most` of them from the first to the last."""
+    if count <= most:
         yield from range(count)
     else:
-        yield from (i * (count - 1) // (HISTORY - 1) for i in range(HISTORY))
+        yield from (i * (count - 1) // (most - 1) for i in range(most))
 
 
 def _fitting(values: Mapping[str, str]) -> dict[str, str]:

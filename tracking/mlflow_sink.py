@@ -65,6 +65,7 @@ class MlflowSink:
         self._children: dict[str, _Child] = {}
         self._extra: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
+        self._steps_kept = content.HISTORY
         self._sweep: Sweep | None = None
 
     def __str__(self) -> str:
@@ -103,7 +104,7 @@ class MlflowSink:
             self._children, self._extra = {}, {}
             for run in runs:
                 self._adopt(run)
-            self._names = trial_names(sweep.trials)
+            self._names, self._steps_kept = trial_names(sweep.trials), content.steps_kept(sweep)
             self._sweep = sweep
 
     def write(self, result: Result) -> None:
@@ -234,7 +235,7 @@ class MlflowSink:
             tags=tags | {content.PARENT: self._parent},
             run_name=self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id],
         ).info.run_id
-        self._log(run_id, content.trial_metrics(result), content.trial_params(result.trial))
+        self._log(run_id, content.trial_metrics(result, self._steps_kept), content.trial_params(result.trial))
         with tempfile.TemporaryDirectory() as scratch:
             staged = Path(scratch)
             if result.layers:

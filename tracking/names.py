@@ -50,8 +50,10 @@ def sweep_name(trials: Sequence[Trial]) -> str:
     batches = sorted({trial.batch for trial in trials})
     devices = list(dict.fromkeys(trial.device.label for trial in trials))
     spread = ",".join(map(str, batches)) if len(batches) <= 8 else f"{batches[0]}..{batches[-1]}"
+    tasks = dict.fromkeys(trial.task for trial in trials if trial.task != "benchmark")
     return " ".join(
         [
+            *tasks,
             ", ".join(models) if len(models) <= 4 else f"{len(models)} models",
             f"b={spread}",
             ", ".join(devices) if len(devices) <= 3 else f"{len(devices)} devices",

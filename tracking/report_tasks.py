@@ -23,7 +23,9 @@ def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
         return None
     kinds = [("trial", "text"), *((key, "number") for key in keys), ("status", "text")]
     head = "".join(
-        f'<th scope="col" data-kind="{kind}"><button type="button">{escape(name)}</button></th>' for name, kind in kinds
+        f'<th scope="col" data-kind="{kind}" style="white-space:normal;overflow:visible"><button type="button" '
+        f'style="white-space:normal;overflow:visible;text-align:inherit">{_breakable(name)}</button></th>'
+        for name, kind in kinds
     )
     rows = []
     for result in results:
@@ -68,6 +70,11 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
     if not images and not words:
         return ""
     return f'<section id="tasks"><h2>{escape(key)}</h2>{images}{"".join(words)}</section>'
+
+
+def _breakable(key: str) -> str:
+    """The key as HTML that may be broken after each of its words."""
+    return escape(key).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def _summary(path: Path) -> str:

@@ -35,7 +35,16 @@ def draw_training(result: Result, path: str | Path) -> None:
             axes.plot(*zip(*points, strict=True), dash, color=colour, marker=marker, markersize=4, label=name)
         if best is not None and f"val/{kind}" in result.metrics:
             value = result.metrics[f"val/{kind}"]
-            axes.plot(best, value, "o", color="none", markeredgecolor=COLOURS[1], markersize=11, markeredgewidth=1.6)
+            axes.plot(
+                best,
+                value,
+                "o",
+                color="none",
+                markeredgecolor=COLOURS[1],
+                markersize=11,
+                markeredgewidth=1.6,
+                clip_on=False,
+            )
             words = f"{value:.1%}" if kind == "accuracy" else f"{value:.3g}"
             axes.set_title(f"kept: epoch {best:.0f}, {words}", fontsize=10, loc="right", color=COLOURS[1])
         if kind == "accuracy":
@@ -49,9 +58,9 @@ def draw_training(result: Result, path: str | Path) -> None:
         _frame(axes, "y")
         axes.legend(frameon=False, fontsize=9)
     rate = result.trial.task_args.get("learning_rate")
-    words = [result.trial.model, f"batch {result.trial.batch}", "" if rate is None else f"learning rate {rate:g}"]
-    words += [_cause(result)] if result.error else []
-    figure.suptitle(_short(", ".join(filter(None, words))), fontsize=11, x=0.01, ha="left")
+    title = [result.trial.model, f"batch {result.trial.batch}", "" if rate is None else f"learning rate {rate:g}"]
+    title += [_cause(result)] if result.error else []
+    figure.suptitle(_short(", ".join(filter(None, title))), fontsize=11, x=0.01, ha="left")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -34,11 +36,11 @@ class Terminal(Protocol):
     def text(self, text: str) -> None: ...
 
 
-class _Unknown(Node):
-    """A node of a cluster that is asked only when the job runs."""
+class _Asked(Node):
+    """A node that the job will get: only its cores and GPUs are known before."""
 
-    def misses(self, device: Device) -> list[str]:  # noqa: ARG002
-        return []
+    def misses(self, device: Device) -> list[str]:
+        return super().misses(replace(device, accelerator=None, node_labels={}, resources={}))
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
@@ -66,8 +68,8 @@ def node(options: Any) -> Node:
     """What each node of the job will offer, as far as its options say."""
     name = f"a node of cluster={options.name}"
     if options.name == "ray_job":
-        return _Unknown(cpus=sys.maxsize, name=name)
-    return Node(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
+        return _Asked(cpus=sys.maxsize, gpus=sys.maxsize, name=name)
+    return _Asked(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
 
 
 def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, terminal: Terminal) -> int:
@@ -79,9 +81,10 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
-    name = values["resume"] if sweep is None else sweep.sweep_id
+    # A job that resumes has a name of its own: the one before it may still be known to the cluster.
+    name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
     request = command_line.Request(
-        name=f"sweep-{name.rpartition('/')[2].removeprefix('sweep-')}",
+        name=name,
         arguments=command_line.given(sys.argv[1:]),
         resume=values["resume"],
         uri=None if uri == DEFAULT_URI else uri,

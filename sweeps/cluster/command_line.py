@@ -21,6 +21,7 @@ class Request:
     """What a job is to run that sees none of this machine's files."""
 
     name: str
+    """The job's; of a new sweep, also its folder's."""
     arguments: Sequence[str]
     """This command's, as `given` leaves them."""
     resume: str | None = None

@@ -98,7 +98,10 @@ def job(options: Options, request: Request) -> Job:
     name = request.name
     folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
     arguments = [*request.arguments, f"tracking.uri={request.uri or f'sqlite:///{_RESULTS}/mlflow.db'}"]
-    documents = [_config_map(options, name, _script(options, folder, arguments)), manifest(options, name)]
+    documents = [
+        _config_map(options, name, _script(options, folder, arguments, new=request.resume is None)),
+        manifest(options, name),
+    ]
     text = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
     place = f"claim {options.claim}, {folder.removeprefix(_RESULTS)}" if options.claim else _stored(options, folder)
     return Job(name=name, text=text, results=place)
@@ -145,22 +148,23 @@ def manifest(options: Options, name: str) -> dict[str, Any]:
     }
 
 
-def _script(options: Options, folder: str, arguments: Sequence[str]) -> str:
+def _script(options: Options, folder: str, arguments: Sequence[str], *, new: bool) -> str:
     """What the head runs: the sweep, or what is left of it when the job is started again."""
-    quoted, again = shlex.join(arguments), shlex.join(resuming(arguments))
-    own = [f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}"]
+    stored, folder = shlex.quote(_stored(options, folder)), shlex.quote(folder)
+    resume = f"set -- resume={folder} {shlex.join(resuming(arguments))}"
     lines = ["cd /sweeps || exit 1"]
     if options.store is not None:
         copy = "python -m sweeps.cluster.store"
-        lines.append(f"{copy} {shlex.quote(_stored(options, folder))} {folder} || exit 1")
+        lines.append(f"{copy} {stored} {folder} || exit 1")
+    if new:
+        lines.append(f"set -- {shlex.join(arguments)} hydra.sweep.dir={folder} hydra.run.dir={folder}")
     lines += [
-        f"set -- {quoted} {' '.join(own)}",
-        f"[ -f {folder}/plan.json ] && set -- resume={folder} {again}",
+        f"[ -f {folder}/plan.json ] && {resume}" if new else resume,
         'python sweeps/run.py "$@" cluster=ray cluster.address=auto',
         "code=$?",
     ]
     if options.store is not None:
-        lines.append(f"{copy} {folder} {shlex.quote(_stored(options, folder))} || exit 1")
+        lines.append(f"{copy} {folder} {stored} || exit 1")
     return "\n".join([*lines, 'exit "$code"', ""])
 
 

@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +117,7 @@ def job(options: Options, request: Request) -> Job:
     env = {variable: os.environ[variable] for variable in options.env}
     return Job(
         address=options.address,
-        name=request.name if request.resume is None else f"{request.name}-{uuid.uuid4().hex[:6]}",
+        name=request.name,
         folder=folder,
         entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
         env=env | {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"},

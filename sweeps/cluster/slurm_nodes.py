@@ -39,18 +39,21 @@ def free_ports(count: int) -> list[int]:
 
 def wait(ray_address: str, count: int, seconds: float) -> int:
     """Wait for the nodes and give how many have come. Raises ConnectionError where not even the first has."""
+    deadline = time.monotonic() + seconds
+    host, _, port = ray_address.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            break
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ConnectionError(f"Ray did not start at {ray_address} within {seconds:g} s: {error}") from error
+        time.sleep(0.5)
     import logging
 
     import ray
 
-    deadline = time.monotonic() + seconds
-    while not ray.is_initialized():
-        try:
-            ray.init(ray_address, logging_level=logging.ERROR, log_to_driver=False)
-        except ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    ray.init(ray_address, logging_level=logging.ERROR, log_to_driver=False)
     while (alive := sum(1 for node in ray.nodes() if node["Alive"])) < count and time.monotonic() < deadline:
         time.sleep(0.5)
     ray.shutdown()
@@ -70,4 +73,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, ConnectionError) as error:
+        sys.exit(f"error: {error}")

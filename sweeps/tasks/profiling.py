@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -54,12 +55,13 @@ def record(steps: Mapping[Pass, Callable[[], Any]]) -> None:
 
 
 def _record(step: Callable[[], Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier try's
+    folder.mkdir(parents=True)
     tf.test.experimental.sync_devices()
     with tf.profiler.experimental.Profile(str(folder)):
         step()
         tf.test.experimental.sync_devices()
-    space = read(max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime))
+    space = read(next(folder.rglob("*.xplane.pb")))
     (folder / "trace.json.gz").write_bytes(gzip.compress(json.dumps(chrome_trace(space)).encode(), mtime=0))
     rows = [[op.name, op.calls, round(op.total_ms, 4), round(op.share, 4)] for op in top_ops(space)]
     table = {"columns": ["op", "calls", "total ms", "share"], "data": rows}

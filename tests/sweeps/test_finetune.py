@@ -104,7 +104,7 @@ def test_a_killed_trial_goes_on_where_it_was(
     killed = run(folder, server, shapes, **args)
     killer.join()
     assert (killed.status, killed.error and killed.error.kind) == ("crashed", "SIGKILL")
-    assert 3 <= len(killed.curves["val/loss"]) < 12
+    assert 2 <= len(killed.curves["val/loss"]) < 12
     resumed = run(folder, server, shapes, **args)
     assert resumed.ok, resumed.error
     assert re.search(r"resumed after epoch \d+", (folder / "log.txt").read_text())

@@ -5,9 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweeps.cores import available
 from sweeps.devices import Node
 from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
-from tracking.record import Device, Trial
+from tracking.record import Device, Result, Trial
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 ALL = Trial(model="tiny", batch=1)
@@ -87,6 +88,15 @@ def test_the_driver_keeps_a_core_of_its_node_while_there_are_others() -> None:
 def test_who_fits_nowhere_else_has_the_drivers_node_in_full() -> None:
     fleet = Fleet([slot("home", 4, keeps=1), slot("other", 2)])
     assert placed(Waiting([replace(ONE, device=Device(cpus=4))]), fleet) == [(1, "home")]
+
+
+def test_the_driver_writes_where_nothing_is_timed() -> None:
+    home, other = slot("home", 2, keeps=1), slot("other", 2)
+    fleet, result = Fleet([home, other]), Result(trial=ONE, sweep_id="s", status="ok", host={"cores": [0]})
+    assert fleet.writing_cores(result, other, [other]) == ()  # on the driver's machine nothing runs
+    assert fleet.writing_cores(result, home, [home]) == (0,)
+    assert fleet.writing_cores(result, other, [home]) == available()[-1:]
+    assert Fleet([home]).writing_cores(result, home, [home]) == (0,)
 
 
 def test_a_lost_trial_goes_elsewhere_if_it_can() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from sweeps.errors import DispatchError
-from sweeps.forkserver import Call, ForkServer, Send, connect
+from sweeps.forkserver import Call, ForkServer, Send, connect, remove_stale
 
 
 def answer(argument: Any, send: Send) -> None:
@@ -139,3 +140,15 @@ def test_what_a_child_leaves_in_temporary_files_goes_with_the_server() -> None:
         left = dict(messages(server.address, Call(function=f"{__name__}:leave_a_file", argument=None)))["file"]
         assert Path(left).is_file()
     assert not Path(left).exists()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("dead", "live", "new"):
+        (tmp_path / f"sweeps-fork-{name}").mkdir()
+    with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as live:
+        dead.bind(str(tmp_path / "sweeps-fork-dead" / "socket"))
+        live.bind(str(tmp_path / "sweeps-fork-live" / "socket"))
+        live.listen()
+        remove_stale()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweeps-fork-live", "sweeps-fork-new"]

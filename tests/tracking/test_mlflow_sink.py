@@ -261,6 +261,17 @@ def test_long_histories_and_odd_values_fit(uri: str, tmp_path: Path) -> None:
     assert child.data.tags["host.gpus"] == '[{"name": "H100"}]'
 
 
+def test_histories_are_shorter_in_a_sweep_of_many_trials(tmp_path: Path) -> None:
+    results = [make_result(batch=batch, steps=400) for batch in (1, 2)]
+    small = make_sweep(results, tmp_path)
+    large = replace(small, trials=tuple(replace(results[0].trial, batch=batch) for batch in range(1, 1001)))
+    assert (mlflow_content.steps_kept(small), mlflow_content.steps_kept(large)) == (1000, 60)
+    for sweep, count in ((small, 400), (large, 60)):
+        points = mlflow_content.trial_metrics(results[0], mlflow_content.steps_kept(sweep))
+        steps = [point for point in points if point.key == "forward/step_s"]
+        assert [len(steps), steps[0].step, steps[-1].step] == [count, 0, 399]
+
+
 def test_note_of_a_large_sweep_is_cut_and_says_so(tmp_path: Path) -> None:
     results = [make_result(batch=batch) for batch in range(1, 200)]
     results += [make_result(batch=batch, status="error") for batch in range(200, 205)]

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sweeps.cluster import batch, kubernetes, ray_job, slurm
+from tracking.record import Device
+
 ROOT = Path(__file__).resolve().parents[3]
+TRIAL = Device(kind="gpu", cpus=8, gpus=2, accelerator="H100", node_labels={"rack": "7"}, resources={"disk": 1})
 KUBERNETES = ["cluster=kubernetes", "cluster.image=registry.example/sweeps:1", "cluster.claim=results"]
 
 
@@ -49,6 +53,26 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
     assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
     done = run(tmp_path, "-m", "model=tiny", "batch=0", *asked, *KUBERNETES, "dry_run=true")
     assert done.stderr.splitlines() == ["error: batch=0: expected at least 1. Received: 0."]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentences"),
+    [
+        (slurm.Options(cpus=8, gpus=2), []),
+        (slurm.Options(gpus=2), []),
+        (ray_job.Options(), []),
+        (
+            slurm.Options(cpus=4, gpus=1),
+            ["device.cpus=8 asks for 8 cores", "asks for 2 GPUs and a node of cluster=slurm"],
+        ),
+        (kubernetes.Options(cpus=8), ["asks for 2 GPUs and a node of cluster=kubernetes has none"]),
+    ],
+)
+def test_a_trial_must_fit_what_is_asked_for(options: object, sentences: list[str]) -> None:
+    found = batch.node(options).misses(TRIAL)
+    assert len(found) == len(sentences)
+    for told, sentence in zip(found, sentences, strict=True):
+        assert sentence in told
 
 
 def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
