@@ -24,7 +24,7 @@ from tracking.record import Result
 from tracking.verdicts import Comparison, compare, pair_up
 
 GRID = ["model._target_=benchmarks.delayed.alexnet", "batch=8", "passes=[forward]", "cluster=inline", "tracking=none"]
-GRID += ["protocol.max_seconds=2", "protocol.max_warmup_seconds=2"]
+GRID += ["protocol.max_seconds=1", "protocol.max_warmup_seconds=1", "calibrate=false"]
 
 
 def run(repeats: int) -> list[Result]:

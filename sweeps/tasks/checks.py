@@ -47,7 +47,7 @@ def _finetune(trial: Trial) -> list[str]:
     args = trial.task_args
     return [
         *_unfit(trial),
-        *dataset.problems(args["data"], args["labels"], _validation(args), args["unreadable"] == "skip"),
+        *dataset.problems(args["data"], args["labels"], args["validation"], args["unreadable"] == "skip"),
     ]
 
 
@@ -67,10 +67,6 @@ def _unfit(trial: Trial) -> list[str]:
         return []
     others = [name for name in nets.names() if "num_classes" in nets.arguments(name)]
     return [f"model={trial.model} task={trial.task}: expected a net with classes.{nearest(trial.model, others)}"]
-
-
-def _validation(args: Mapping[str, Any]) -> float:
-    return float(args["validation"])
 
 
 def _of_classify(args: Mapping[str, Any]) -> list[str]:

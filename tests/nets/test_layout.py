@@ -92,7 +92,7 @@ def deaf_to_the_setting() -> keras.Model:
 def half_deaf() -> keras.Model:
     inputs = keras.Input((3, 8, 8) if keras.config.image_data_format() == "channels_first" else (8, 8, 3))
     x = keras.layers.Conv2D(8, 1)(inputs)
-    x = keras.layers.MaxPooling2D(2, data_format="channels_last")(x)
+    x = keras.layers.MaxPooling2D(2, data_format="channels_last", name="pool")(x)
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
 
 
@@ -100,7 +100,7 @@ def half_deaf() -> keras.Model:
     ("make", "words"),
     [
         (deaf_to_the_setting, r"a shape \(None, 3, 8, 8\). Received: \(None, 8, 8, 3\)"),
-        (half_deaf, "Received: max_pooling2d channels last"),
+        (half_deaf, "Received: pool channels last"),
     ],
 )
 def test_a_net_that_does_not_follow_is_refused(make: Callable[[], keras.Model], words: str) -> None:
