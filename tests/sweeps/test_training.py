@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
-
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import keras
 import numpy as np
