@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from tracking.names import flatten, trial_names
-from tracking.quality import host_name
+from tracking.quality import doubts_of, host_name
 from tracking.record import PASSES, Device, Pass, Result, Trial
 from tracking.stats import RUN_NOISE, Ratio, ratio_interval
 
@@ -39,6 +39,9 @@ SWEEPS_APART = 0.5
 """How much a machine's state differs between two sweeps, as a share of the spread between the runs of one."""
 SWEEP_NOISE = 0.025
 """Relative standard deviation of a machine's level from one sweep to the next, assumed unless it was measured."""
+DISTURBED_SWEEP_NOISE = 0.2
+"""The same where half of a side's runs were seen to be disturbed: its other runs were too, then, if less visibly."""
+_DISTURBANCES = ("contention", "swapping", "throttling", "throttled", "frequency", "clock", "foreign")
 DOUBTED_RUN_NOISE = 0.2
 """Least spread between runs, as a share, assumed of single runs when one of them has reasons to doubt its figures."""
 
@@ -135,7 +138,9 @@ def compare(
             if old and recent:
                 doubted = any(result.quality for result in (*pair.base, *pair.new))
                 noise = DOUBTED_RUN_NOISE if doubted else RUN_NOISE
-                ratio = ratio_interval(old, recent, seed, SWEEPS_APART, noise, sweep_noise)
+                disturbed = any(_disturbed(side, name) for side in (pair.base, pair.new))
+                level = max(sweep_noise, DISTURBED_SWEEP_NOISE) if disturbed else sweep_noise
+                ratio = ratio_interval(old, recent, seed, SWEEPS_APART, noise, level)
                 found.append(
                     Comparison(
                         pair=pair,
@@ -181,6 +186,12 @@ def differing_fields(base: Sequence[Result], new: Sequence[Result]) -> list[str]
         if not {json.dumps(trial[key], sort_keys=True) for trial in old}
         & {json.dumps(trial[key], sort_keys=True) for trial in recent}
     ]
+
+
+def _disturbed(side: Sequence[Result], name: Pass) -> bool:
+    """Whether at least half of a side's runs say that something else had a hand in their steps."""
+    seen = [any(reason.startswith(_DISTURBANCES) for reason in doubts_of(result, name)) for result in side]
+    return 2 * sum(seen) >= len(seen)
 
 
 def _by_host(pair: Pair) -> list[Pair]:

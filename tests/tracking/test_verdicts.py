@@ -95,17 +95,24 @@ def test_a_pass_that_one_side_lacks_is_not_compared() -> None:
     assert [comparison.pass_name for comparison in found] == ["forward"]
 
 
-def test_a_doubted_single_run_convicts_only_of_a_large_difference() -> None:
-    def verdict(factor: float, quality: tuple[str, ...], repeats: int = 1) -> str:
-        base = [make_result(repeat=r, passes=("forward",)) for r in range(repeats)]
-        new = [make_result(mean=0.1 * factor, quality=quality, repeat=r, passes=("forward",)) for r in range(repeats)]
+CONTENTION = ("contention: others had 30% of the cores (forward)",)
+
+
+def test_a_disturbed_side_convicts_only_of_a_large_difference() -> None:
+    def verdict(factor: float, *qualities: tuple[str, ...]) -> str:
+        repeats = range(len(qualities))
+        base = [make_result(repeat=r, passes=("forward",)) for r in repeats]
+        new = [make_result(mean=0.1 * factor, quality=qualities[r], repeat=r, passes=("forward",)) for r in repeats]
         (found,) = verdicts.compare(verdicts.pair_up(base, new).pairs, 0.02)
         return found.verdict
 
     assert verdict(1.3, ()) == "SLOWER"
-    assert verdict(1.3, ("contention",)) == "UNDECIDED"
-    assert verdict(10, ("contention",)) == "SLOWER"
-    assert verdict(1.3, ("contention",), repeats=3) == "SLOWER"  # the repeats themselves show how much runs differ
+    assert verdict(1.3, CONTENTION) == "UNDECIDED"
+    assert verdict(10, CONTENTION) == "SLOWER"
+    assert verdict(1.3, CONTENTION, (), ()) == "SLOWER"  # the repeats themselves show how much runs differ
+    assert verdict(1.3, CONTENTION, CONTENTION, ()) == "UNDECIDED"  # until most of them are disturbed
+    assert verdict(3, CONTENTION, CONTENTION, CONTENTION) == "SLOWER"
+    assert verdict(1.3, ("drift: +5% over the run (forward)",), ("drift: +5% over the run (forward)",)) == "SLOWER"
 
 
 def test_differing_fields_say_why_nothing_pairs() -> None:
