@@ -1,14 +1,19 @@
-"""What difference this machine can resolve: the same trial in k sweeps, one after the other.
+"""What difference this machine can resolve: the same trial in k sweeps of some repeats, one after the other.
 
-usage: python benchmarks/noise_floor.py [--sweeps 8] [SWEEP OVERRIDES ...]      default: model=alexnet_conv batch=8
+How much the level of whole sweeps differs, beyond what their repeats explain, is the figure for `compare.py
+--sweep-noise`; no number of repeats averages it out.
+
+usage: python benchmarks/noise_floor.py [--sweeps 8] [--repeats 3] [OVERRIDES ...]   default: model=alexnet_conv batch=8
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from side_by_side import sweep
@@ -16,25 +21,41 @@ from side_by_side import sweep
 Z = 1.96
 
 
+def spreads(sweeps: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Relative standard deviation between sweeps, and between the runs of one, from the median step of every run.
+
+    An analysis of variance of the logarithms: the spread of the sweeps' means less what that of their runs makes of it.
+    """
+    logs = [[math.log(value) for value in runs] for runs in sweeps]
+    within = statistics.fmean(statistics.variance(runs) if len(runs) > 1 else 0.0 for runs in logs)
+    means = statistics.variance([statistics.fmean(runs) for runs in logs])
+    repeats = statistics.fmean(len(runs) for runs in logs)
+    return math.sqrt(max(0.0, means - within / repeats)), math.sqrt(within)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sweeps", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("overrides", nargs="*", default=["model=alexnet_conv", "batch=8"])
     options = parser.parse_args()
-    medians: dict[str, list[float]] = defaultdict(list)
+    medians: dict[str, list[list[float]]] = defaultdict(list)
     doubts: set[str] = set()
     for _ in range(options.sweeps):
         with tempfile.TemporaryDirectory() as folder:
-            _, (result,) = sweep(Path(folder), *options.overrides, "cluster=inline", "tracking=none")
-        doubts |= set(result["quality"])
-        for name, figures in result["passes"].items():
-            medians[name].append(figures["median_s"])
-    print(f"\n{' '.join(options.overrides)}, {options.sweeps} sweeps")
+            grid = [*options.overrides, f"repeats={options.repeats}", "cluster=inline", "tracking=none"]
+            _, results = sweep(Path(folder), *grid)
+        doubts |= {reason for result in results for reason in result["quality"]}
+        for name in results[0]["passes"]:
+            medians[name].append([result["passes"][name]["median_s"] for result in results])
+    print(f"\n{' '.join(options.overrides)}, {options.sweeps} sweeps of {options.repeats} repeats")
     for name, values in medians.items():
-        middle, spread = statistics.median(values), statistics.stdev(values) / statistics.mean(values)
-        resolves = ", ".join(f"{Z * (2 / n) ** 0.5 * spread:.1%} with {n} a side" for n in (1, 3, 10))
-        print(f"{name:18} median {middle:.5f} s, --sweep-noise {spread:.4f}; resolves {resolves}")
-        print(f"{'':18} each: {' '.join(f'{value:.5f}' for value in values)}")
+        between, within = spreads(values)
+        limits = {n: Z * math.sqrt(2 * (between**2 + within**2 / n)) for n in (1, 3, 10)}
+        told = ", ".join(f"{limit:.1%} with repeats={n}" for n, limit in limits.items())
+        middle = statistics.median(value for runs in values for value in runs)
+        print(f"{name:18} median {middle:.5f} s, --sweep-noise {between:.4f}, runs {within:.4f}; resolves {told}")
+        print(f"{'':18} each: {' | '.join(' '.join(f'{value:.5f}' for value in runs) for runs in values)}")
     print("doubts:", "; ".join(sorted(doubts)) or "none")
 
 

@@ -102,11 +102,16 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     idle_since: float | None = None
 
     def usable(trial: Trial, slot: Slot) -> bool:
-        """Whether the trial, or its calibration, can be started on a node with room for it."""
-        if context.calibration is None or (first := context.calibration.first(trial, slot.node.node_id)) is None:
+        """Whether the trial, or its calibration, can be started on a node with room for it.
+
+        A calibration has its node to itself: what a device can do is not what it does beside others.
+        """
+        calibrating = [job.slot for job in running.values() if job.turn is None]
+        if slot in calibrating:
+            return False
+        if context.calibration is None or context.calibration.first(trial, slot.node.node_id) is None:
             return True
-        calibrating = [(job.slot, job.trial.trial_id) for job in running.values() if job.turn is None]
-        return (slot, first.trial_id) not in calibrating and len(calibrating) < len(waiting)
+        return not slot.busy and len(calibrating) < len(waiting)
 
     def start(turn: Turn, slot: Slot) -> None:
         first = context.calibration and context.calibration.first(turn.trial, slot.node.node_id)

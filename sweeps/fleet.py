@@ -179,8 +179,8 @@ class Waiting:
 def choose(waiting: Waiting, fleet: Fleet, usable: Callable[[Trial, Slot], bool]) -> tuple[Turn, Slot] | None:
     """The next trial that can start and its node: one where it was not lost before, the one with the fewest trials.
 
-    A trial that fits no node now keeps the least busy of those it could have: trials behind it get no room there, or a
-    stream of small ones would hold up a large one for ever. `usable` has the last word on a node.
+    A trial that can have no node now keeps the least busy of those it could have: trials behind it get no room there,
+    or a stream of small ones would hold up a large one for ever. `usable` has the last word on a node.
     """
     kept: set[Slot] = set()
     for turn in waiting.heads():
@@ -190,7 +190,6 @@ def choose(waiting: Waiting, fleet: Fleet, usable: Callable[[Trial, Slot], bool]
         for slot in free:
             if usable(turn.trial, slot):
                 return turn, slot
-        # One that is free and not usable yet is about to be.
-        if not free and (able := [slot for slot in fleet.able(device) if slot.ready]):
+        if able := [slot for slot in fleet.able(device) if slot.ready]:
             kept.add(min(able, key=lambda slot: slot.busy))
     return None

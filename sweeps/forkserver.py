@@ -222,7 +222,7 @@ def _serve(listener: socket.socket) -> None:
                         _child(call, connection)
                     children[pid] = connection
                     selector.register(connection, selectors.EVENT_READ, pid)
-                else:  # a client never speaks again: its end has closed, and its trial with it
+                elif key.data in children:  # a client never speaks again: its end has closed, and its trial with it
                     selector.unregister(key.fileobj)
                     _kill_group(key.data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import time
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ def run_trial(
                     exit_status = value
                 else:
                     facts[kind] = value
-    except (DispatchError, EOFError, OSError) as error:
+    except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
         failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
     if failed is None and exit_status != 0:
         failed = _died(exit_status or 0, oom_kills, _tail(log))

@@ -7,6 +7,7 @@ called: its code runs in trials, where a crash, a hang or the memory it takes is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -68,12 +69,17 @@ class Preflight:
         found = []
         with connect(server()) as connection:
             connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops)))
-            while (message := connection.recv())[0] != "exit":
-                if message[0] == "net":
-                    index, net = message[1]
-                    self.nets[list(asked)[index]] = net
-                elif message[0] == "problem":
-                    found.append(message[1])
+            status = 1
+            with contextlib.suppress(EOFError, OSError):  # the server was lost
+                while (message := connection.recv())[0] != "exit":
+                    if message[0] == "net":
+                        index, net = message[1]
+                        self.nets[list(asked)[index]] = net
+                    elif message[0] == "problem":
+                        found.append(message[1])
+                status = message[1]
+        if status != 0:
+            found.append("the nets could not be looked at: the process that builds them has died")
         return found
 
     def memory_mb(self, trial: Trial) -> float | None:
@@ -129,11 +135,11 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
                 model = build_in(layout, partial(nets.build, name, **arguments))
                 rows = layers.rows(model, 1) if flops else ()
                 training = layers.training_flops(layers.rows(model, 1, training=True)) if flops else 0
+            sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
         except Exception as error:
             cause = next(filter(None, str(error).splitlines()), type(error).__name__)
             send("problem", f"{words}: the net cannot be built: {cause}")
             continue
-        sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
         net = Net(
             parameter_mb=4 * model.count_params() / 2**20,
             activation_mb=sum(sizes),

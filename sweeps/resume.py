@@ -53,9 +53,10 @@ def find(name: str, cwd: Path) -> Sweep:
     if name == "latest" and plans:
         return _read(max(plans, key=lambda path: path.stat().st_mtime).parent)
     for path in plans:
-        sweep = _read(path.parent)
-        if sweep.sweep_id == name:
-            return sweep
+        with contextlib.suppress(UsageError):  # a damaged plan of another sweep
+            sweep = _read(path.parent)
+            if sweep.sweep_id == name:
+                return sweep
     where = " or ".join(f"{folder}/" for folder in FOLDERS)
     raise UsageError([f"resume={name}: expected a sweep's folder, its id or `latest`. Received: none such in {where}."])
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracking import stats
+from tracking.quality import FEWEST_STEPS, SHORTEST_S
 from tracking.record import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
@@ -107,7 +108,9 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
         widths.append((high - low) / 2 / ordered[count // 2])
         if count < protocol.min_steps:
             continue
-        if widths[-1] <= protocol.target:
+        # What disturbs so short a look, nobody would see; and fewer steps have no such interval.
+        looked = count >= FEWEST_STEPS and spent >= min(SHORTEST_S, protocol.max_seconds)
+        if looked and widths[-1] <= protocol.target:
             return samples, "target"
         # Sixty steps of a tiny net are a hundredth of a second: too short a look at any machine.
         if spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths):

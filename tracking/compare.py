@@ -2,8 +2,8 @@
 
 Each is a sweep's folder, its id under ./multirun or ./outputs, or in MLflow the parent run's id or the sweep's. Says of
 every trial and pass whether NEW is FASTER, SLOWER, the SAME or UNDECIDED, and draws the ratios with their intervals.
-Exit codes: 0; 2 bad usage, nothing to compare, or unlike hosts; 3 with `--fail-on slower` when something is slower, or
-was measured in BASE and failed in NEW.
+Exit codes: 0; 2 bad usage, nothing to compare, or unlike hosts; 3 with `--fail-on slower` when something is slower, was
+measured in BASE and failed in NEW, or has no result in NEW yet.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from tracking.journal import Journal, JournalError
 from tracking.mlflow_source import SourceError, read_mlflow
 from tracking.record import Result
 from tracking.show import find
+from tracking.stats import ratio_interval
 from tracking.verdicts import (
     SWEEP_NOISE,
+    SWEEPS_APART,
     Comparison,
     Pairs,
     Verdict,
@@ -49,10 +51,11 @@ class CompareError(Exception):
 
 
 class Source(NamedTuple):
-    """One side: what it was called on the command line, and its results."""
+    """One side: what it was called on the command line, its results, and how many planned trials have none."""
 
     name: str
     results: list[Result]
+    missing: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complaints.print(Text(str(error)))
         return 2
     comparisons = compare(pairs.pairs, options.threshold, options.sweep_noise)
-    _print(console, pairs, comparisons, options.threshold)
+    _print(console, pairs, comparisons, options)
+    for source in (base, new):
+        if source.missing:
+            console.print(Text(f"{source.name}: {source.missing} planned trials have no result", style="red"))
     if comparisons:
         # Here, because it imports matplotlib.
         from tracking.compare_plots import draw_across, draw_ratios
@@ -78,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             drawn += draw_across(comparisons, options.output)
         for path in drawn:
             console.print(Text(f"Drawn    {path}"), soft_wrap=True)
-    worse = any(comparison.verdict == "SLOWER" for comparison in comparisons) or lost(pairs.pairs)
+    slower = any(comparison.verdict == "SLOWER" for comparison in comparisons)
+    worse = slower or lost(pairs.pairs) or new.missing
     return 3 if options.fail_on == "slower" and worse else 0
 
 
@@ -119,15 +126,18 @@ def _share(text: str) -> float:
 
 def _read(name: str, uri: str | None) -> Source:
     """One side's results. Raises JournalError or SourceError for what is no sweep, CompareError for an empty one."""
+    missing = 0
     try:
-        results = Journal(find(name)).read()
-    except JournalError as missing:
+        journal = Journal(find(name))
+        results = journal.read()
+        missing = len(journal.read_plan().trials) - len(results)
+    except JournalError as error:
         if Path(name).exists():
             raise
-        results = read_mlflow(name, uri, missing)
+        results = read_mlflow(name, uri, error)
     if not any(result.passes for result in results):
         raise CompareError(f"expected a sweep with measured trials. Received: {name}, with none")
-    return Source(name, results)
+    return Source(name, results, missing)
 
 
 def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:
@@ -144,7 +154,7 @@ def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:
     return pairs
 
 
-def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], threshold: float) -> None:
+def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], options: argparse.Namespace) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("trial", overflow="fold", min_width=10)
     table.add_column("pass", overflow="fold", min_width=8)
@@ -169,18 +179,25 @@ def _print(console: Console, pairs: Pairs, comparisons: Sequence[Comparison], th
     for side, names in (("BASE", pairs.only_base), ("NEW", pairs.only_new)):
         if names:
             console.print(Text(f"Only in {side}: {', '.join(names)}"))
-    for pair, status in lost(pairs.pairs):
-        console.print(Text(f"Measured in BASE, in NEW {status}: {pair.name}", style="red"))
+    for pair, words in lost(pairs.pairs):
+        console.print(Text(f"Measured in BASE, in NEW {words}: {pair.name}", style="red"))
     counts = Counter(found.verdict for found in comparisons)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES if counts[verdict])
-    console.print(Text(f"Verdicts {said or 'none'}; differences below {100 * threshold:g}% do not matter"))
+    console.print(Text(f"Verdicts {said or 'none'}; differences below {100 * options.threshold:g}% do not matter"))
     if any(sum(found.runs) == 2 for found in comparisons):
         console.print(
             Text(
                 "With one run a side nothing shows how much runs differ: at least 2% is assumed, and a difference "
-                "below 9% stays UNDECIDED. Sweep both with repeats=5 to see more."
+                f"below {_least_told(options.sweep_noise):.0%} stays UNDECIDED. To see more, sweep both with repeats=5 "
+                "and give the --sweep-noise that benchmarks/noise_floor.py finds for this machine."
             )
         )
+
+
+def _least_told(sweep_noise: float) -> float:
+    """The smallest difference that single runs without any noise in their steps can show."""
+    steps = [[1.0] * 10]
+    return ratio_interval(steps, steps, apart=SWEEPS_APART, sweep_noise=sweep_noise).high - 1
 
 
 def _seconds(value: float) -> str:

@@ -5,6 +5,7 @@ Each rule reads what was measured and what the kernel said meanwhile; none drops
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -123,9 +124,12 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         yield f"too few steps: {len(steps)}"
     else:
         low, high = stats.median_interval(steps)
-        half = (high - low) / 2 / measured.median_s
+        alike = stats.dependence(steps)
+        # Steps that resemble their neighbours tell less than as many that do not (Bartlett's factor).
+        half = (high - low) / 2 / measured.median_s * math.sqrt((1 + alike) / (1 - alike))
         if half > WIDEST:
-            yield f"imprecise: median known to ±{half:.0%}"
+            why = f", neighbouring steps being alike (autocorrelation {alike:.2f})" if alike else ""
+            yield f"imprecise: median known to ±{half:.0%}{why}"
     peak, rate = limits.get("peak_gflops_per_s"), measured.gflops_per_s
     if peak and rate and rate > ABOVE_PEAK * peak:
         yield f"above peak: {rate / peak:.0%} of what the device can do; some of the work was not done"

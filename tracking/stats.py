@@ -130,6 +130,15 @@ def autocorrelation(samples: Sequence[float], lag: int = 1) -> float:
     return products / squares
 
 
+def dependence(samples: Sequence[float]) -> float:
+    """How much a step resembles the one before it: the lag-1 autocorrelation where it is significant, else 0.
+
+    At most 0.95, so that what is divided by its complement stays finite.
+    """
+    found = autocorrelation(samples)
+    return min(found, 0.95) if found > 2 / math.sqrt(len(samples)) else 0.0
+
+
 def drift(samples: Sequence[float], least: float = 0.02, significance: float = 0.01) -> Drift:
     """Trend over the run: Theil and Sen's slope, tested as Mann and Kendall do, on medians of up to 50 equal blocks.
 
@@ -288,8 +297,8 @@ def _step_noise(run: NDArray[np.float64]) -> float:
 def _block_length(samples: Sequence[float]) -> int:
     """Steps a bootstrap block: 1 for independent steps, else Carlstein's (1986) optimum for a first-order process."""
     n = len(samples)
-    r = min(autocorrelation(samples), 0.99)
-    if r <= 2 / math.sqrt(n):
+    r = dependence(samples)
+    if not r:
         return 1
     best: float = (math.sqrt(6) * r / (1 - r * r)) ** (2 / 3) * n ** (1 / 3)
     return max(1, min(n // 4, math.ceil(best)))

@@ -168,12 +168,17 @@ def judge(ratio: Ratio, threshold: float) -> Verdict:
 
 
 def lost(pairs: Iterable[Pair]) -> list[tuple[Pair, str]]:
-    """Pairs that the base side measured and the new side did not, with what became of the new trial."""
-    return [
-        (pair, pair.new[-1].status)
-        for pair in pairs
-        if any(result.passes for result in pair.base) and not any(result.passes for result in pair.new)
-    ]
+    """Pairs of which the base side measured what a run of the new side did not, with what became of that, in words."""
+    found = []
+    for pair in pairs:
+        measured = {name for result in pair.base for name in result.passes}
+        short = [result for result in pair.new if measured - result.passes.keys()]
+        if short:
+            runs = f" in {len(short)} of {len(pair.new)} runs" if len(pair.new) > 1 else ""
+            without = sorted(measured - short[0].passes.keys())
+            passes = f", without {' and '.join(without)}" if short[0].passes else ""
+            found.append((pair, f"{short[0].status}{runs}{passes}"))
+    return found
 
 
 def differing_fields(base: Sequence[Result], new: Sequence[Result]) -> list[str]:

@@ -54,12 +54,11 @@ def _eager(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[st
     """There is no graph to look at: what the layers say of themselves."""
     if hasattr(step, "get_concrete_function"):
         raise NotInForceError("expected compile=eager. Received: a compiled function")
-    computed = keras.config.dtype_policy().compute_dtype
-    if computed != DTYPES[trial.precision]:
-        raise NotInForceError(f"expected precision={trial.precision}. Received: layers that compute in {computed}")
+    dtypes = Counter(layer.compute_dtype for layer in model._flatten_layers(recursive=True) if layer.weights)
+    _expect_most(dtypes, DTYPES[trial.precision], f"expected layers that compute in {DTYPES[trial.precision]}")
     layouts = Counter(layer.data_format for layer in model._flatten_layers() if hasattr(layer, "data_format"))
     _expect_most(layouts, trial.layout, f"expected layers {trial.layout}")
-    return {"layouts": dict(layouts)}
+    return {"dtypes": dict(dtypes), "layouts": dict(layouts)}
 
 
 def _compiled(trial: Trial, function: Any) -> dict[str, Any]:

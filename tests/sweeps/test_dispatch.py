@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from sweeps import dispatch, plan
+from sweeps.calibration import Calibration
 from sweeps.cores import available
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
@@ -216,3 +217,28 @@ def _killed_workers(title: str) -> Iterator[None]:
     finally:
         done.set()
         hunter.join()
+
+
+class Noted(Calibration):
+    """Keeps when calibrations began and ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans: list[tuple[float, float]] = []
+
+    def note(self, result: Result, node_id: str) -> str | None:
+        self.spans.append((result.started_at, result.started_at + result.wall_s))
+        return super().note(result, node_id)
+
+
+def test_a_calibration_has_its_node_to_itself(context: dispatch.Context) -> None:
+    if NODE.cpus < 2:
+        pytest.skip("needs two cores")
+    noted = Noted()
+    one_core = trials(3, device=Device(cpus=1))
+    grid = [*one_core, *(replace(trial, precision="bfloat16") for trial in one_core)]
+    results = list(dispatch.on_ray(grid, replace(context, calibration=noted)))
+    spans = sorted([*noted.spans, *((r.started_at, r.started_at + r.wall_s) for r in results)])
+    assert len(noted.spans) == 2
+    for start, end in noted.spans:
+        assert not [other for other in spans if other != (start, end) and other[0] < end and start < other[1]]

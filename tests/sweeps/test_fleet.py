@@ -152,3 +152,13 @@ def test_no_node_gives_more_than_it_has_and_every_trial_that_fits_somewhere_runs
         where.give_back(device)
         done += 1
     assert done == len(fitting)
+
+
+def test_a_trial_that_waits_for_a_quiet_node_keeps_it() -> None:
+    """Or a stream of trials on another device would go on for ever beside the calibration that it needs first."""
+    fleet = Fleet([slot("a", 2)])
+    fleet.slots[0].take(ONE.device)
+    waiting = Waiting([ALONE, replace(ONE, batch=2)])
+    assert choose(waiting, fleet, lambda trial, where: trial is not ALONE or not where.busy) is None
+    other = replace(ONE, device=Device(name="other", cpus=1))
+    assert choose(Waiting([other, ONE]), fleet, lambda trial, _: trial is not other) is None

@@ -48,8 +48,7 @@ def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) ->
     facts = outcome(server, trial, trial)["facts"]
     assert facts["threads"] == 1
     assert facts["compiler"] == compiler
-    if compiler != "eager":
-        assert set(facts["dtypes"]) == {precision}
+    assert set(facts["dtypes"]) == {precision}
 
 
 @pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])

@@ -87,6 +87,8 @@ def test_a_sweep_stops_when_the_first_trials_fail_alike() -> None:
         noted(2, FULL, skipped, FULL)[-1] == "fail_fast=2: the first to end failed alike, ResourceExhaustedError: OOM"
     )
     assert noted(1, FULL)[-1] is not None
+    limits = [replace(FULL, message=f"memory limit: {resident} MB resident") for resident in (1503, 1612)]
+    assert noted(2, *limits)[-1] is not None
     assert not any(noted(None, FULL, FULL, FULL))
     assert not any(noted(2, FULL, other, FULL, FULL))
     assert not any(noted(2, None, FULL, FULL))

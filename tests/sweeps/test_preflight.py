@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from multiprocessing.connection import Listener
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,12 @@ def test_the_memory_of_a_gpu_is_not_the_machines() -> None:
     gpu = Device(name="gpu", kind="gpu", gpus=1)
     assert memory_of(replace(VGG, device=gpu)) is None
     assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048))) == 2048
+
+
+def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:
+    with Listener(str(tmp_path / "socket"), family="AF_UNIX") as listener:
+        lost = threading.Thread(target=lambda: listener.accept().close())
+        lost.start()
+        found = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
+        lost.join()
+    assert found == ["the nets could not be looked at: the process that builds them has died"]

@@ -33,6 +33,16 @@ def test_a_sweep_is_found_by_folder_by_id_and_as_the_latest(tmp_path: Path) -> N
         resume.find("older", tmp_path)
 
 
+def test_a_damaged_plan_of_another_sweep_is_no_hindrance(tmp_path: Path) -> None:
+    wanted = planned(tmp_path / "multirun" / "2026-01-01" / "12-00-00", "wanted", 100)
+    damaged = tmp_path / "multirun" / "2026-01-01" / "11-00-00"
+    damaged.mkdir()
+    (damaged / "plan.json").write_text("{")
+    assert resume.find("wanted", tmp_path) == wanted
+    with pytest.raises(UsageError, match="11-00-00: "):
+        resume.find(str(damaged), tmp_path)
+
+
 def test_a_sweep_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
     planned(tmp_path / "here", "moved", 0)
     (tmp_path / "here").rename(tmp_path / "there")

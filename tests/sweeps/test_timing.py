@@ -69,9 +69,22 @@ def test_a_step_is_as_long_as_the_device_needs() -> None:
 
 
 def test_adaptive_stops_as_soon_as_the_median_is_known() -> None:
-    timed = Machine(forever(5.0, then=0.01)).time(Adaptive(min_steps=12))
+    timed = Machine(forever(5.0, then=0.1)).time(Adaptive(min_steps=12))
     assert timed.stopped == "target"
     assert len(timed.step_s) == 12
+
+
+def test_adaptive_looks_long_enough_to_see_what_disturbs() -> None:
+    timed = Machine(forever(then=0.01)).time(Adaptive(min_steps=12))
+    assert timed.stopped == "target"
+    assert sum(timed.step_s) == pytest.approx(0.3, abs=0.011)
+    hurried = Machine(forever(then=0.01)).time(Adaptive(min_steps=12, max_seconds=0.15))
+    assert sum(hurried.step_s) == pytest.approx(0.15, abs=0.011)
+
+
+def test_adaptive_claims_no_interval_of_fewer_than_six_steps() -> None:
+    timed = Machine(forever(then=1.0)).time(Adaptive(min_steps=1))
+    assert (timed.stopped, len(timed.step_s)) == ("target", 6)
 
 
 def test_adaptive_warms_up_until_the_step_time_has_settled() -> None:

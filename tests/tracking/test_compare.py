@@ -68,7 +68,8 @@ def test_one_run_a_side_says_what_it_cannot_show(capsys: pytest.CaptureFixture[s
     keep([make_result(seed=1)], "base")
     keep([make_result(seed=2)], "new")
     assert compare.main(["base", "new"]) == 0
-    assert "repeats=5" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "a difference below 12% stays UNDECIDED. To see more, sweep both with repeats=5" in told
 
 
 def test_a_lost_trial_fails_and_others_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +79,16 @@ def test_a_lost_trial_fails_and_others_are_listed(capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "Only in BASE: alexnet b=4" in out
     assert "Only in NEW: tiny b=4" in out
-    assert "Measured in BASE, in NEW oom: vgg16 b=2" in out
+    assert "Measured in BASE, in NEW oom in 4 of 4 runs: vgg16 b=2" in out
+
+
+def test_a_sweep_that_was_interrupted_does_not_pass_the_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    keep(side(1.0, 1), "base")
+    with Journal(keep(side(1.0, 2, (1,)), "new")) as journal:
+        journal.write_plan(make_sweep(side(1.0, 2), Path("new")))
+    assert compare.main(["base", "new", "--fail-on", "slower"]) == 3
+    assert "new: 4 planned trials have no result" in capsys.readouterr().out
+    assert compare.main(["new", "base", "--fail-on", "slower"]) == 0
 
 
 def test_unlike_hosts_are_refused_and_compared_on_request(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -28,6 +30,10 @@ def measured(step_s: tuple[float, ...] | None = None, flops: int | None = None, 
     return replace(result, passes={"forward": forward}, limits={"peak_gflops_per_s": 100.0})
 
 
+WANDERING = tuple(1 + 0.1 * math.sin(i / 5) for i in range(100))
+"""Slow waves and no trend: each step is like the one before it."""
+
+
 def test_a_quiet_trial_is_good() -> None:
     result = judged(measured())
     assert result.quality == ()
@@ -46,6 +52,7 @@ def test_a_quiet_trial_is_good() -> None:
         (measured(step_s=tuple(1 + 0.01 * i for i in range(40))), "drift: +33% over the run (forward)"),
         (measured(step_s=(1.0, 1.01, 1.0)), "too few steps: 3 (forward)"),
         (measured(step_s=(1.0, 3.0) * 5), "imprecise: median known to ±50% (forward)"),
+        (measured(step_s=WANDERING), "imprecise: median known to ±19%, neighbouring steps being alike"),
         (measured(step_s=(0.1,) * 20, flops=20 * 10**9), "above peak: 200% of what the device can do"),
     ],
 )
@@ -79,3 +86,8 @@ def test_a_repeat_on_another_host_is_doubted() -> None:
     )
     assert hosts.judge(make_result(host=there, batch=64)).quality == ()
     assert hosts.judge(make_result(host=there, status="crashed", repeat=3)).quality == ()
+
+
+def test_the_same_steps_in_no_order_are_precise() -> None:
+    shuffled = tuple(random.Random(0).sample(WANDERING, 100))
+    assert judged(measured(step_s=shuffled)).quality == ()

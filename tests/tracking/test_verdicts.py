@@ -88,11 +88,19 @@ def test_a_trial_that_fails_now_is_lost() -> None:
     assert verdicts.compare(pairs, 0.02) == []
 
 
-def test_a_pass_that_one_side_lacks_is_not_compared() -> None:
+def test_a_pass_that_one_side_lacks_is_not_compared_and_is_lost() -> None:
     result = make_result()
-    partly = replace(result, passes={"forward": result.passes["forward"]})
-    found = verdicts.compare(verdicts.pair_up([result], [partly]).pairs, 0.02)
-    assert [comparison.pass_name for comparison in found] == ["forward"]
+    partly = replace(result, status="oom", passes={"forward": result.passes["forward"]})
+    pairs = verdicts.pair_up([result], [partly]).pairs
+    assert [comparison.pass_name for comparison in verdicts.compare(pairs, 0.02)] == ["forward"]
+    assert [words for _, words in verdicts.lost(pairs)] == ["oom, without forward_backward"]
+    assert verdicts.lost(verdicts.pair_up([partly], [result]).pairs) == []
+
+
+def test_a_repeat_that_fails_now_is_lost() -> None:
+    base = [make_result(repeat=repeat) for repeat in range(3)]
+    pairs = verdicts.pair_up(base, [*base[:2], make_result(repeat=2, status="crashed")]).pairs
+    assert [words for _, words in verdicts.lost(pairs)] == ["crashed in 1 of 3 runs"]
 
 
 CONTENTION = ("contention: others had 30% of the cores (forward)",)
