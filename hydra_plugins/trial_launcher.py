@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -47,6 +48,7 @@ class TrialLauncher(Launcher):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
+        HydraConfig.instance().set_config(config)  # for `${hydra:job.name}` and the like in values
         self._composer = Composer(hydra_context.config_loader, config)
         self._folder = config.hydra.sweep.dir
         self._objective: str | None = config.objective

@@ -36,6 +36,7 @@ class Composer:
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._groups: dict[str, bool] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -55,9 +56,13 @@ class Composer:
         """The override, and whether it chooses from a config group; both take Hydra milliseconds to find out."""
         if text not in self._parsed:
             override = self._parser.parse_override(text)
-            is_group = override.package is not None or bool(self._loader.get_group_options(override.key_or_group))
-            self._parsed[text] = override, is_group
+            self._parsed[text] = override, override.package is not None or self._is_group(override.key_or_group)
         return self._parsed[text]
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            self._groups[key] = bool(self._loader.get_group_options(key))
+        return self._groups[key]
 
 
 def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:

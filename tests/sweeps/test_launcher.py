@@ -29,7 +29,9 @@ class Answering:
 
     def run(self, configs: Iterable[DictConfig], folder: str) -> list[list[Result]]:
         assert folder.startswith("multirun/")
-        self.batches = [config.batch for config in configs]
+        for config in configs:
+            self.batches.append(config.batch)
+            assert config.tracking.experiment == folder
         return self.answers
 
 
@@ -49,7 +51,8 @@ def launch(loader: HydraContext, objective: str | None, answers: list[list[Resul
     answering = Answering(answers)
     token = session._current.set(answering)  # type: ignore[arg-type]
     try:
-        done = launcher.launch([["batch=3"], ["batch=5"]], 0)
+        named = "tracking.experiment=${hydra:sweep.dir}"
+        done = launcher.launch([["batch=3", named], ["batch=5", named]], 0)
     finally:
         session._current.reset(token)
     assert answering.batches == [3, 5]
