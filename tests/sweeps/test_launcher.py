@@ -52,7 +52,7 @@ def launch(loader: HydraContext, objective: str | None, answers: list[list[Resul
     token = session._current.set(answering)  # type: ignore[arg-type]
     try:
         named = "tracking.experiment=${hydra:sweep.dir}"
-        done = launcher.launch([["batch=3", named], ["batch=5", named]], 0)
+        done = launcher.launch([[named, "batch=3"], [named, "batch=5"]], 0)
     finally:
         session._current.reset(token)
     assert answering.batches == [3, 5]
