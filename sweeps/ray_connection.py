@@ -18,6 +18,9 @@ from sweeps.ray_cluster import RayFleet, Warn, no_answer
 from tracking.record import Trial
 
 NAMESPACE = "sweeps"
+_CLIENT_TRIES = 3
+_NO_SERVER = "Starting Ray client server failed"
+"""What Ray Client says where the process that it starts for a client has died, as on a head that has just come up."""
 
 
 @contextlib.contextmanager
@@ -41,16 +44,19 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
     client = address.startswith("ray://")
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
         travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), Path.cwd(), targets))}
-        try:
-            ray.init(
-                address if client else f"{head[0]}:{head[1]}",
-                namespace=NAMESPACE,
-                runtime_env=travels,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        except Exception as error:  # Ray has no class of its own for what keeps one from connecting
-            raise UsageError([f"cluster.address={address}: {_reason(error)}"]) from error
+        for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
+            try:
+                ray.init(
+                    address if client else f"{head[0]}:{head[1]}",
+                    namespace=NAMESPACE,
+                    runtime_env=travels,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+                break
+            except Exception as error:  # Ray has no class of its own for what keeps one from connecting
+                if not tries_left or _NO_SERVER not in str(error):
+                    raise UsageError([f"cluster.address={address}: {_reason(error)}"]) from error
     try:
         home = None if client else ray.get_runtime_context().get_node_id()
         yield RayFleet(home, head, files, wait_s=wait_s, driver_core=options.driver_core, warn=warn)
@@ -89,4 +95,6 @@ def _reason(error: Exception) -> str:
     told = [str(error), *(str(cause) for cause in (error.__cause__, error.__context__) if cause)]
     if any("uthenticat" in words for words in told):
         return "the cluster wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what its nodes have"
+    if any("Traceback" in line for line in lines):  # a server's own: what was raised comes last
+        return lines[-1]
     return " ".join(lines[:3]) or type(error).__name__

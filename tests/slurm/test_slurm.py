@@ -1,6 +1,6 @@
 """Sweeps as Slurm jobs, on a real Slurm of three nodes on this machine.
 
-As root, on Debian: `apt-get install --no-install-recommends slurm-wlm munge`, then `python -m pytest tests/slurm`.
+As root, on Debian: `apt-get install --no-install-recommends slurm-wlm munge`, then `python -m pytest -m slurm`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def waiting(go: str) -> keras.Model:
 """
 
 pytestmark = [
+    pytest.mark.slurm,
     pytest.mark.skipif(controller.missing() is not None, reason=f"no Slurm here: {controller.missing()}"),
     pytest.mark.timeout(600),
 ]
