@@ -20,12 +20,18 @@ from typing import Any
 
 from side_by_side import peer, sweep
 
+NO_OP = "this system, no-op"
+NO_SINK = "this system, no-op, journal only"
+NO_RAY = "this system, no-op, no Ray either"
 OURS = {
-    "this system, no-op": ("task=probe",),
+    NO_OP: ("task=probe",),
+    NO_SINK: ("task=probe", "tracking=none"),
+    NO_RAY: ("task=probe", "tracking=none", "cluster=inline"),
     "this system, no-op, one core each": ("task=probe", "device.cpus=1"),
     "this system, tiny": (),
     "this system, tiny, one core each": ("device.cpus=1",),
 }
+BETWEEN = "between two trials"
 PROTOCOL = ["protocol=classic", "protocol.burn_in=1", "protocol.steps=3"]
 PEERS = {
     "tune": ("Ray Tune + MLflow callback", "ray_tune.py", ()),
@@ -62,7 +68,17 @@ def parts(results: list[dict[str, Any]]) -> dict[str, float]:
     gaps = [
         after["started_at"] - before["started_at"] - before["wall_s"] for before, after in itertools.pairwise(results)
     ]
-    return found | {"between trials: Ray, journal, sinks": statistics.median(gaps)}
+    return found | {BETWEEN: statistics.median(gaps)}
+
+
+def split(where: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What lies between two no-ops, told apart by leaving out MLflow and CSV, and then Ray."""
+    all_s, journal_s, inline_s = (where[label][BETWEEN] for label in (NO_OP, NO_SINK, NO_RAY))
+    return {
+        "journal, plan, terminal": inline_s,
+        "Ray": journal_s - inline_s,
+        "MLflow and CSV": all_s - journal_s,
+    }
 
 
 def main() -> None:
@@ -92,6 +108,8 @@ def main() -> None:
     for label, (total_s, trials_s) in rows.items():
         cells = [f"{s / trials:.3f} ({s / b:.2f})" for s, b in zip((total_s, trials_s), base, strict=True)]
         print(f"{label:36}{cells[0]:>18}{cells[1]:>18}")
+    if where:
+        where[f"{NO_OP}, between two trials"] = split(where)
     for label, seconds_by_part in where.items():
         print(f"\nwhere a trial of {label} goes, median seconds")
         for name, seconds in seconds_by_part.items():

@@ -21,14 +21,14 @@ COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 TARGETS = {
     "null": "ok",
     "tests.models.segfaulting": "crashed",
-    "tests.models.greedy": "oom",
+    "tests.models.growing": "oom",
     "tests.models.hanging": "timeout",
     "tests.models.raising": "error",
     "tests.models.killing_its_worker": "crashed",
 }
 GRID = [
     *("-m", "model=tiny", "batch=1,2", "repeats=2", "order=grid", "calibrate=false", "timeout_s=5", "device.cpus=1"),
-    *("oom_ceiling=false", "protocol=classic", "protocol.burn_in=1", "protocol.steps=3"),
+    *("oom_ceiling=false", "device.memory_mb=900", "protocol=classic", "protocol.burn_in=1", "protocol.steps=3"),
     f"model._target_={','.join(TARGETS)}",
 ]
 PLANNED = 4 * len(TARGETS)
