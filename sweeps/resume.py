@@ -23,7 +23,6 @@ from tracking.redact import redact
 from tracking.sinks import Settings
 
 FOLDERS = ("multirun", "outputs")
-_HYDRA_FILE = "multirun.yaml"
 
 
 def new_sweep(trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings) -> Sweep:
@@ -63,8 +62,6 @@ def find(name: str, cwd: Path) -> Sweep:
 def remove_if_empty(folder: Path) -> None:
     """Remove the folder of date and time that Hydra makes for every command, where nothing of ours has come into it."""
     with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [_HYDRA_FILE]:
-            (folder / _HYDRA_FILE).unlink()
         for empty in (folder, *folder.parents):
             if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
                 return
