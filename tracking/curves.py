@@ -94,7 +94,8 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
         points = []
         for batch in sorted(variants[base].keys() & variants[new].keys()):
             sides = variants[new][batch], variants[base][batch]
-            ratio, low, high = ratio_interval(*([r.passes[pass_name].step_s for r in side] for side in sides))
+            over, under = ([result.passes[pass_name].step_s for result in side] for side in sides)
+            ratio, low, high = ratio_interval(over, under)
             ids = tuple(result.trial_id for side in sides for result in side)
             points.append(Point(batch=batch, middle=ratio, low=low, high=high, trial_ids=ids))
         if points:
