@@ -28,13 +28,13 @@ def test_facts_tell_the_machine_and_the_versions() -> None:
         assert facts[package] == version(package)
 
 
-@pytest.mark.parametrize(("visible", "names"), [("0", ["H100"]), ("0,1", ["H100", "H100"]), ("", [])])
+@pytest.mark.parametrize(("visible", "names"), [("0", ["Fake H100"]), ("0,1", ["Fake H100", "Fake H100"]), ("", [])])
 def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
     env = fake_nvml.environment(tmp_path, fake_nvml.QUIET) | {"CUDA_VISIBLE_DEVICES": visible}
     command = [sys.executable, "-c", "import json; from sweeps import host; print(json.dumps(host.gpu_facts()))"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)
-    wanted = {"gpu": ", ".join(names), "gpu_driver": "550.54.15", "cuda": "12.4"}
+    wanted = {"gpu": ", ".join(names), "gpu_driver": "555.42", "cuda": "12.5"}
     assert facts == (wanted if names else {})
 
 

@@ -1,4 +1,4 @@
-"""MLflow on PostgreSQL, behind a server and straight, as a group shares it: two sweeps write at once."""
+"""MLflow on PostgreSQL, behind a server and straight, as a group shares it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer, Postgres
+from tracking import sync
 from tracking.journal import Journal
 from tracking.record import Result
 from tracking.redact import redact
@@ -78,11 +79,6 @@ def test_two_sweeps_at_once_into_a_server_on_it(server: MlflowServer, tmp_path: 
     assert not list(tmp_path.rglob("mlflow.db"))
 
 
-def sync(folder: Path, uri: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "tracking" / "sync.py"), str(folder), "--uri", uri]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def planned(folder: Path, sweep_id: str, uri: str) -> list[Result]:
     results = [make_result(batch=1, sweep_id=sweep_id), make_result(batch=2, sweep_id=sweep_id, status="oom")]
     with Journal(folder) as journal:
@@ -94,13 +90,15 @@ def planned(folder: Path, sweep_id: str, uri: str) -> list[Result]:
 
 
 @pytest.mark.usefixtures("server")
-def test_two_sweeps_at_once_straight_into_it(postgres: Postgres, tmp_path: Path) -> None:
+def test_two_sweeps_straight_into_it(
+    postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     kept = [planned(tmp_path / name, name, postgres.uri) for name in ("one", "two")]
-    running = [sync(tmp_path / name, postgres.uri, tmp_path) for name in ("one", "two")]
-    outputs = [process.communicate(timeout=200)[0] for process in running]
-    sentence = f"2 results of 2 planned trials are in MLflow at {redact(postgres.uri)}\n"
-    assert outputs == [sentence] * 2
-    assert [process.returncode for process in running] == [0, 0]
+    for name in ("one", "two", "one"):
+        assert sync.main([str(tmp_path / name), "--uri", postgres.uri]) == 0
+        sentence = f"2 results of 2 planned trials are in MLflow at {redact(postgres.uri)}\n"
+        assert capsys.readouterr() == (sentence, "")
 
     runs = Runs(postgres.uri, "shared")
     assert (len(runs.parents), len(runs.children)) == (2, 4)
