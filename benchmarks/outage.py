@@ -1,9 +1,9 @@
 """Whether a tracking server that is away is felt in the timing: the same sweep with a live and with a dead server.
 
-Each round runs the sweep three times in changing order: twice with a real `mlflow server` that answers, once with an
-address where nobody listens. The two live ones tell how much the machine itself makes two sweeps differ.
+Each round runs the sweep three times: twice with a real `mlflow server` that answers, once with an address where nobody
+listens. The two live ones tell how much the machine itself makes two sweeps differ. Six rounds have all six orders.
 
-usage: python benchmarks/outage.py [--rounds 4] [SWEEP OVERRIDES ...]     default: model=alexnet_conv batch=1,4
+usage: python benchmarks/outage.py [--rounds 6] [SWEEP OVERRIDES ...]     default: model=alexnet_conv batch=1,4
 """
 
 from __future__ import annotations
@@ -79,9 +79,12 @@ def medians(uri: str, overrides: list[str]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=len(ORDERS), help="a multiple of the six orders (6)")
     parser.add_argument("overrides", nargs="*", default=["model=alexnet_conv", "batch=1,4"])
     options = parser.parse_args()
+    if options.rounds < 1 or options.rounds % len(ORDERS):
+        # Else what comes first, or last, would be mixed up with what is dead.
+        parser.error(f"--rounds: expected a multiple of {len(ORDERS)}, all orders alike. Received: {options.rounds}.")
     same: dict[str, list[float]] = defaultdict(list)
     away: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as live:

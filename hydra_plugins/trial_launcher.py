@@ -5,6 +5,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
@@ -54,6 +55,8 @@ class TrialLauncher(Launcher):
         self._objective: str | None = config.objective
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
+        # Hydra's own sweeper writes the whole config there, with the password that an address may hold.
+        Path(self._folder, "multirun.yaml").unlink(missing_ok=True)
         configs = map(self._composer.compose, job_overrides)
         results = session.current().run(configs, folder=self._folder)
         returns = []

@@ -40,6 +40,16 @@ def _lasting() -> dict[str, Any]:
     return found
 
 
+def gpu_facts() -> dict[str, Any]:
+    """Names of the GPUs that this process may use, their driver and the newest CUDA it knows; nothing without any."""
+    cards = [card.facts() for card in nvml.visible_cards()]
+    if not cards:
+        return {}
+    names = ", ".join(card["name"] for card in cards if "name" in card)
+    found = {"gpu": names or None, "gpu_driver": cards[0].get("driver"), "cuda": cards[0].get("cuda")}
+    return {key: text for key, text in found.items() if text is not None}
+
+
 def gpu_count() -> int:
     """NVIDIA GPUs that this process may use, without loading CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

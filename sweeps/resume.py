@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sweeps import host
+from sweeps.cluster import command_line
 from sweeps.errors import UsageError
 from sweeps.forkserver import ROOT
 from tracking import sinks
 from tracking.journal import PLAN, Journal, JournalError
 from tracking.record import Sweep, Trial
-from tracking.redact import redact
+from tracking.redact import is_redacted, redact
 from tracking.sinks import Settings
 
 FOLDERS = ("multirun", "outputs")
-_HYDRA_FILE = "multirun.yaml"
 
 
 def new_sweep(trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings) -> Sweep:
     """A sweep of these trials that begins now."""
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
-    facts = host.facts() | {
-        "cluster": cluster,
-        "tracking": sinks.storable(tracking),
-        "git_commit": _git_commit(),
-    }
+    facts = (
+        host.facts()
+        | host.gpu_facts()
+        | {
+            "cluster": cluster,
+            "tracking": sinks.storable(tracking),
+            "git_commit": _git_commit(),
+        }
+    )
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
         folder=str(folder),
@@ -61,11 +67,28 @@ def find(name: str, cwd: Path) -> Sweep:
     raise UsageError([f"resume={name}: expected a sweep's folder, its id or `latest`. Received: none such in {where}."])
 
 
+def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """The `tracking` configuration with which a sweep goes on: its own but for what these arguments say of it.
+
+    Where its plan does not keep the address's password, MLFLOW_TRACKING_URI is taken. Raises UsageError without that.
+    """
+    given, stored = command_line.keys(arguments), sweep.facts.get("tracking")
+    if stored is None or "tracking" in given:
+        return dict(composed)
+    own = {"sinks": list(stored), **stored.get("mlflow", {})}
+    kept = {key: own[key] for key in own.keys() & composed.keys() if f"tracking.{key}" not in given}
+    chosen = {**composed, **kept}
+    if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
+        if not (known := os.environ.get("MLFLOW_TRACKING_URI")):
+            where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
+            raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
+        chosen["uri"] = known
+    return chosen
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove the folder of date and time that Hydra makes for every command, where nothing of ours has come into it."""
     with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [_HYDRA_FILE]:
-            (folder / _HYDRA_FILE).unlink()
         for empty in (folder, *folder.parents):
             if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -93,10 +94,12 @@ class Session:
         if first.resume is not None and not batch.shares_files(first.cluster.name):
             self._hand_over(first, None, Path(folder).absolute())
             return [[]]
-        tracking = _tracking(first)
         if first.resume is not None:
             resume.remove_if_empty(Path(folder).absolute())
             sweep = resume.find(first.resume, Path.cwd())
+            first = _going_on(first, sweep)
+            tracking = _tracking(first)
+            sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
             grid = [list(sweep.trials)]
             nodes, found = self._nodes(first, sweep.trials)
             if found := [*schema.read(first)[1], *found]:
@@ -104,6 +107,7 @@ class Session:
             trials = list(sweep.trials)
         else:
             home = Path(folder).absolute()
+            tracking = _tracking(first)
             grid, found = _grid(first, configs)
             nodes, misfits = self._nodes(first, [trial for points in grid for trial in points[:1]])
             if found := [*found, *misfits, *plan.unwritable(home)]:
@@ -253,6 +257,15 @@ def _node(cfg: DictConfig) -> Node:
     if limits.get("cpus", 1) < 1 or limits.get("cpus", 1) > node.cpus:
         raise UsageError([f"cluster.cpus={limits['cpus']}: expected between 1 and {node.cpus} cores."])
     return replace(node, **limits)
+
+
+def _going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
+    """The config of a command that resumes this sweep, with the sweep's own tracking where the command says nothing."""
+    composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
+    mine = cfg.copy()
+    for key, value in resume.tracking(sweep, composed, sys.argv[1:]).items():
+        mine.tracking[key] = value
+    return mine
 
 
 def _tracking(cfg: DictConfig) -> sinks.Settings:

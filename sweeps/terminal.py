@@ -71,7 +71,7 @@ class Terminal:
 
     def problems(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
-            self._err.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+            self._err.print(f"[bold red]error:[/] {escape(redact(sentence))}", soft_wrap=True)
 
     def warn(self, sentence: str) -> None:
         self._err.print(f"[bold yellow]warning:[/] {escape(redact(sentence))}", soft_wrap=True)

@@ -22,7 +22,7 @@ class Point:
     low: float
     high: float
     trial_ids: tuple[str, ...] = ()
-    """The trials behind it: one a repeat."""
+    """The trials behind it: one a repeat; of a ratio, the new side's before the base's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,12 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
 
     The first variant's name comes along where it is the same for every model, else the curves' labels say it.
     """
-    groups: dict[str, dict[str, dict[int, list[Sequence[float]]]]] = {}
+    groups: dict[str, dict[str, dict[int, list[Result]]]] = {}
     lines, members = _lines([result for result in results if pass_name in result.passes])
     for line_id, line in lines.items():
         runs = groups.setdefault(_without_variant(line).trial_id, {}).setdefault(line_id, {})
         for result in members[line_id]:
-            runs.setdefault(result.trial.batch, []).append(result.passes[pass_name].step_s)
+            runs.setdefault(result.trial.batch, []).append(result)
     labels = _labels(lines)
     pairs = [(next(iter(variants)), new) for variants in groups.values() for new in list(variants)[1:]]
     bases = {labels[base][2] for base, _ in pairs}
@@ -93,8 +93,11 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
         variants = groups[_without_variant(lines[base]).trial_id]
         points = []
         for batch in sorted(variants[base].keys() & variants[new].keys()):
-            ratio, low, high = ratio_interval(variants[new][batch], variants[base][batch])
-            points.append(Point(batch=batch, middle=ratio, low=low, high=high))
+            sides = variants[new][batch], variants[base][batch]
+            over, under = ([result.passes[pass_name].step_s for result in side] for side in sides)
+            ratio, low, high = ratio_interval(over, under)
+            ids = tuple(result.trial_id for side in sides for result in side)
+            points.append(Point(batch=batch, middle=ratio, low=low, high=high, trial_ids=ids))
         if points:
             _, model, variant = labels[new]
             label = f"{model}, {variant}" if several_models else variant

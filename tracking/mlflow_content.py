@@ -29,6 +29,8 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 _NOT_PARAMS = ("device.name", "protocol.name", "profile")
 _FIRST_PARAMS = ("model", "batch", "device", "precision", "compile", "passes", "protocol", "task")
+_SHARED = tuple(f"host.{key}" for key in ("gpu", "gpu_driver", "cuda", "onednn"))
+"""Facts about the trials' machines that a driver may not know: the sweep's run has the first ones found."""
 EXPERIMENT_TAGS = {
     NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html.",
     mlflow_view.TAG: mlflow_view.VIEW,
@@ -66,11 +68,17 @@ def trial_params(trial: Trial) -> dict[str, str]:
     return _fitting({key: value for key, value in params.items() if key not in _NOT_PARAMS})
 
 
-def trial_tags(sweep: Sweep, result: Result) -> dict[str, str]:
-    """Identity, outcome, and what the trial's host was where that differs from the driver's."""
-    driver = flatten(sweep.facts)
+def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of the tags that a sweep's run has for all its trials, beside the driver's own."""
+    return _fitting({key: tags[key] for key in _SHARED if key in tags})
+
+
+def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Identity, outcome, and what the trial's host was where that differs from what the sweep's run says of hosts."""
+    said = {f"host.{key}": text for key, text in flatten(sweep.facts).items()} | dict(shared or {})
     facts = {key: value for key, value in result.host.items() if key != "in_force"}
-    host = {f"host.{key}": text for key, text in flatten(facts).items() if driver.get(key) != text}
+    found = {f"host.{key}": text for key, text in flatten(facts).items()}
+    host = {key: text for key, text in found.items() if said.get(key) != text}
     # A tag a pass, not one for each setting that was found in force.
     for name, found in result.host.get("in_force", {}).items():
         host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(found).items())

@@ -34,7 +34,7 @@ from tracking.mlflow_client import (
     reason,
     sqlite_file,
 )
-from tracking.names import metric_word, sweep_name, trial_names
+from tracking.names import flatten, metric_word, sweep_name, trial_names
 from tracking.record import Result, Sweep
 from tracking.redact import redact
 from tracking.sink import SinkError
@@ -64,6 +64,7 @@ class MlflowSink:
         self._curves: str | None = None
         self._children: dict[str, _Child] = {}
         self._extra: dict[str, list[str]] = {}
+        self._shared: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._steps_kept = content.HISTORY
         self._sweep: Sweep | None = None
@@ -97,6 +98,7 @@ class MlflowSink:
             parents = [run for run in runs if "trial_id" not in run.data.tags]
             parent = parents[0] if parents else self._make_parent(sweep)
             self._parent, self._curves = parent.info.run_id, parent.data.tags.get("curves")
+            self._shared = content.shared_tags(parent.data.tags)
             if parent.info.status != "RUNNING":
                 self._client.update_run(self._parent, status="RUNNING")
             for spare in parents[1:]:
@@ -114,15 +116,17 @@ class MlflowSink:
             raise SinkError(f"{self}: expected an opened sink; call open(sweep) first, and again after an error")
         with self._errors():
             trial_id = result.trial_id
-            tags = content.trial_tags(sweep, result)
             child = self._children.get(trial_id)
-            if child and not (child.whole and child.result == tags["result"]):
+            if child and not (child.whole and child.result == content.digest(result.to_json())):
                 self._extra.setdefault(trial_id, []).append(child.run_id)
                 child = None
             for run_id in self._extra.pop(trial_id, []):
                 self._client.delete_run(run_id)
             if child is None:
-                self._children[trial_id] = self._write_child(sweep, result, tags)
+                self._share(result)
+                self._children[trial_id] = self._write_child(
+                    sweep, result, content.trial_tags(sweep, result, self._shared)
+                )
 
     def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
         """Write the parent's curves, description and files, and end it. Raises SinkError."""
@@ -138,6 +142,7 @@ class MlflowSink:
                     _stage(Path(sweep.folder, name), staged / name)
                 (staged / "results.csv").write_text(csv_text(table(results, sweep.trials)))
                 self._client.log_artifacts(run_id, scratch)
+            self._clear_up(sweep)
             self._client.set_terminated(run_id, content.sweep_status(sweep, results), content.sweep_end(sweep, results))
 
     @property
@@ -220,11 +225,27 @@ class MlflowSink:
             self._children[trial_id] = keep
             self._extra.setdefault(trial_id, []).append(spare.run_id)
 
+    def _clear_up(self, sweep: Sweep) -> None:
+        """Delete what a request has made whose answer came too late: runs of this sweep that nobody knows of."""
+        known = {self._parent, *(child.run_id for child in self._children.values())}
+        for run in self._search(sweep.sweep_id):
+            if run.info.run_id not in known:
+                self._client.delete_run(run.info.run_id)
+        self._extra = {}
+
+    def _share(self, result: Result) -> None:
+        """Facts about the trial's machine that the sweep's run lacks so far go there, and not to each child."""
+        facts = {f"host.{key}": text for key, text in flatten(result.host).items()}
+        found = {key: text for key, text in content.shared_tags(facts).items() if key not in self._shared}
+        if found:
+            self._log(self._parent, tags=found)
+            self._shared |= found
+
     def _make_parent(self, sweep: Sweep) -> Any:
         return self._client.create_run(
             self._experiment_id,
             start_time=content.milliseconds(sweep.created_at),
-            tags=content.sweep_tags(sweep, []),
+            tags=content.sweep_tags(sweep, []) | self._shared,
             run_name=sweep_name(sweep.trials),
         )
 

@@ -1,4 +1,4 @@
-"""A sweep's results out of MLflow, for the comparison of sweeps whose folders are elsewhere."""
+"""A sweep's results out of MLflow, where its folder is elsewhere."""
 
 from __future__ import annotations
 
@@ -6,25 +6,50 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tracking.mlflow_client import DEFAULT_URI, absolute_uri, preload
 from tracking.mlflow_content import PARENT
 from tracking.names import flatten
-from tracking.record import Measurement, Pass, Result, Sweep
+from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
 from tracking.redact import redact
+
+_OF_GPUS = ("gpu", "gpu_driver", "cuda")
+"""What the sweep's run says of its machines that is nothing to a trial without a GPU."""
 
 
 class SourceError(Exception):
     """MLflow does not have what was asked for."""
 
 
-def read_mlflow(wanted: str, uri: str | None, missing: Exception) -> list[Result]:
-    """The trials of the sweep whose parent run, or whose sweep id, is `wanted`, with the steps that MLflow keeps.
+@dataclass(frozen=True, kw_only=True)
+class _Kept(Measurement):
+    """A pass whose figures were made of all its steps, of which MLflow may have some only."""
 
-    MLflow keeps at most 1,000 steps a pass, evenly spread, and no warm-up. Raises SourceError when there is no such
-    sweep, with the message of `missing`, which says where else it was sought.
+    told: Mapping[str, float]
+
+    @property
+    def mean_s(self) -> float:
+        return self.told.get("mean_s", super().mean_s)
+
+    @property
+    def sd_s(self) -> float:
+        return self.told.get("sd_s", super().sd_s)
+
+
+def read_mlflow(wanted: str, uri: str | None, missing: Exception) -> list[Result]:
+    """The trials of the sweep that `read_sweep` reads."""
+    return read_sweep(wanted, uri, missing)[1]
+
+
+def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
+    """The sweep whose parent run, or whose sweep id, is `wanted`, and its trials, with the steps that MLflow keeps.
+
+    MLflow keeps at most 1,000 steps a pass, evenly spread, no warm-up and no traceback. Raises SourceError when there
+    is no such sweep, with the message of `missing`, which says where else it was sought.
     """
     address = absolute_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
@@ -39,7 +64,8 @@ def read_mlflow(wanted: str, uri: str | None, missing: Exception) -> list[Result
         if parent is None:
             raise SourceError(f"{missing}; nor is it in MLflow at {redact(address)}")
         sweep = _plan(client, parent)
-        return [_result(client, sweep, run) for run in _runs(client, parent) if "trial_id" in run.data.tags]
+        runs = sorted(_runs(client, parent), key=lambda run: run.info.start_time)
+        return sweep, [_result(client, sweep, parent, run) for run in runs if "trial_id" in run.data.tags]
     except MlflowException as error:
         raise SourceError(f"MLflow at {redact(address)}: {redact(' '.join(str(error).split()))[:300]}") from None
 
@@ -81,20 +107,74 @@ def _runs(client: Any, parent: Any) -> list[Any]:
             return found
 
 
-def _result(client: Any, sweep: Sweep, run: Any) -> Result:
+def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:
     trials = {trial.trial_id: trial for trial in sweep.trials}
-    tags = run.data.tags
+    tags, figures = run.data.tags, run.data.metrics
     trial = trials[tags["trial_id"]]
-    # A child's tags hold what its host had otherwise than the driver.
-    host = flatten(sweep.facts) | {key[5:]: text for key, text in tags.items() if key.startswith("host.")}
-    passes: dict[Pass, Measurement] = {}
-    for name in trial.passes:
-        if f"{name}/step_s" in run.data.metrics:
-            history = client.get_metric_history(run.info.run_id, f"{name}/step_s")
-            passes[name] = Measurement(
-                first_call_s=run.data.metrics.get(f"{name}/first_call_s", 0.0),
-                warmup_s=(),
-                step_s=tuple(point.value for point in sorted(history, key=lambda point: point.step)),
-                stopped="",
-            )
-    return Result(trial=trial, sweep_id=sweep.sweep_id, status=tags.get("status", "error"), host=host, passes=passes)
+    passes = {name: _pass(client, run, name) for name in trial.passes if f"{name}/step_s" in figures}
+    curves = {} if trial.task == "benchmark" else _curves(client, run, trial)
+    kind, _, message = tags.get("error", "").partition(": ")
+    return Result(
+        trial=trial,
+        sweep_id=sweep.sweep_id,
+        status=tags.get("status", "error"),
+        started_at=run.info.start_time / 1000,
+        wall_s=figures.get("wall_s", 0.0),
+        host=_host(sweep, parent, run, trial),
+        passes=passes,
+        metrics=_metrics(figures, trial, curves),
+        curves=curves,
+        phases={key.removeprefix("phases/")[:-2]: figures[key] for key in figures if key.startswith("phases/")},
+        limits={key.removeprefix("limits/"): figures[key] for key in figures if key.startswith("limits/")},
+        quality=_doubts(tags.get("quality", "")),
+        error=Failure(kind=kind, message=message) if kind else None,
+    )
+
+
+def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, str]:
+    """The driver's facts, where the parent's or the child's tags have nothing else."""
+    host = flatten(sweep.facts)
+    for tags in (parent.data.tags, run.data.tags):
+        host |= {key[5:]: text for key, text in tags.items() if key.startswith("host.")}
+    return host if trial.device.gpus else {key: text for key, text in host.items() if key not in _OF_GPUS}
+
+
+def _pass(client: Any, run: Any, name: Pass) -> Measurement:
+    history = client.get_metric_history(run.info.run_id, f"{name}/step_s")
+    told = {
+        key.removeprefix(f"{name}/"): value for key, value in run.data.metrics.items() if key.startswith(f"{name}/")
+    }
+    return _Kept(
+        first_call_s=told.get("first_call_s", 0.0),
+        warmup_s=(),
+        step_s=tuple(point.value for point in sorted(history, key=lambda point: point.step)),
+        stopped="",
+        evidence={key.removeprefix("evidence/"): told[key] for key in told if key.startswith("evidence/")},
+        told=told,
+    )
+
+
+def _curves(client: Any, run: Any, trial: Trial) -> dict[str, tuple[tuple[int, float], ...]]:
+    """What a task found over its epochs: every other figure is a single point, at step 0."""
+    found = {}
+    for key in _of_the_task(run.data.metrics, trial):
+        points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
+        if len(points) > 1 or points[0][0] != 0:
+            found[key] = tuple(points)
+    return found
+
+
+def _metrics(figures: Mapping[str, float], trial: Trial, curves: Mapping[str, Any]) -> dict[str, float]:
+    """What a task found; where there is a curve of it, its value is under `best/`."""
+    mine = {key: figures[key] for key in _of_the_task(figures, trial) if key not in curves}
+    return {key.removeprefix("best/") if key.removeprefix("best/") in curves else key: mine[key] for key in mine}
+
+
+def _of_the_task(figures: Mapping[str, float], trial: Trial) -> list[str]:
+    ours = (*(f"{name}/" for name in trial.passes), "memory/", "phases/", "limits/")
+    return [key for key in figures if key != "wall_s" and not key.startswith(ours)]
+
+
+def _doubts(verdict: str) -> tuple[str, ...]:
+    """The reasons that the tag joins: each ends with its pass in parentheses, and may itself hold a semicolon."""
+    return () if verdict in ("", "good") else tuple(re.split(r"(?<=\)); ", verdict))

@@ -6,15 +6,20 @@ import re
 
 MARK = "***"
 
-# From the scheme to the last @ before a slash, a space or a quote: a password may itself hold an @ or a colon.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s'\"]*:[^/\s'\"]*(?=@)")
+_ADDRESS = re.compile(r"://[^\s'\"]*")
+# To the last @, with a colon before it: a password may itself hold an @, a colon or a slash. Rather is something else
+# taken for one, as of `http://host:5000/@x`, than a part of one left.
+_CREDENTIALS = re.compile(r"(?<=://).*:.*(?=@)")
+_SECRETS = re.compile(r"([?&;][\w.-]*(?:password|passwd|token|secret)=)[^&;\s'\"]*", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Replace `user:password` in every address within the text by `***`."""
-    return _CREDENTIALS.sub(MARK, text)
+    """Replace `user:password` in every address within the text by `***`, and the values of passwords in queries."""
+    # Queries first: of an @ within such a value, the address would be cut there.
+    without = _SECRETS.sub(rf"\g<1>{MARK}", text)
+    return _ADDRESS.sub(lambda address: _CREDENTIALS.sub(MARK, address[0]), without)
 
 
 def is_redacted(uri: str) -> bool:
     """Whether `redact` took something out of this address."""
-    return f"://{MARK}@" in uri
+    return f"://{MARK}@" in uri or any(secret[0] == f"{secret[1]}{MARK}" for secret in _SECRETS.finditer(uri))

@@ -1,6 +1,7 @@
-"""Look at sweeps in the terminal: `python tracking/show.py [SWEEP_DIR | SWEEP_ID]`.
+"""Look at sweeps in the terminal: `python tracking/show.py [SWEEP_DIR | SWEEP_ID | RUN_ID]`.
 
-Without an argument it lists the sweeps under ./multirun and ./outputs, the newest last. Exit codes: 0; 2 no such sweep.
+Without an argument it lists the sweeps under ./multirun and ./outputs, the newest last. A sweep that is not there is
+sought in MLflow, by its id or its parent run's. Exit codes: 0; 2 no such sweep.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.text import Text
 
 from tracking.console import results_table, status_text
 from tracking.journal import PLAN, Journal, JournalError
+from tracking.mlflow_source import SourceError, read_sweep
 from tracking.record import Result, Sweep
 from tracking.redact import redact
 
@@ -33,15 +35,18 @@ ROOTS = ("multirun", "outputs")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the list or one sweep; the exit code."""
     parser = argparse.ArgumentParser(description="List sweeps, or show the results of one.")
-    parser.add_argument("sweep", nargs="?", help="a sweep's folder or id; without it all sweeps are listed")
-    wanted = parser.parse_args(arguments).sweep
+    place = "a sweep's folder or id, or in MLflow its id or its parent run's; without it all sweeps here are listed"
+    parser.add_argument("sweep", nargs="?", help=place)
+    parser.add_argument("--uri", help="MLflow's address, instead of MLFLOW_TRACKING_URI or ./mlflow.db")
+    options = parser.parse_args(arguments)
+    wanted: str | None = options.sweep
     console, complaints = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if wanted is None:
             console.print(sweeps_table(_sweeps(complaints)))
         else:
-            show(find(wanted), console)
-    except JournalError as error:
+            show(*read(wanted, options.uri), console)
+    except (JournalError, SourceError) as error:
         complaints.print(Text(str(error)))
         return 2
     return 0
@@ -65,10 +70,19 @@ def sweeps_table(sweeps: Iterable[tuple[Path, Sweep, list[Result]]]) -> Table:
     return table
 
 
-def show(folder: Path, console: Console) -> None:
-    """Print one sweep's head and results. Raises JournalError."""
-    journal = Journal(folder)
-    sweep, results = journal.read_plan(), journal.read()
+def read(wanted: str, uri: str | None) -> tuple[Sweep, list[Result]]:
+    """A sweep and its results from its folder's journal or else from MLflow. Raises JournalError, SourceError."""
+    try:
+        journal = Journal(find(wanted))
+        return journal.read_plan(), journal.read()
+    except JournalError as missing:
+        if Path(wanted).exists():
+            raise
+        return read_sweep(wanted, uri, missing)
+
+
+def show(sweep: Sweep, results: Sequence[Result], console: Console) -> None:
+    """Print one sweep's head and results."""
     console.print(Text(f"{sweep.sweep_id}  {_date(sweep)}"), _statuses(sweep, results))
     console.print(Text(redact(sweep.command)), soft_wrap=True)
     console.print(results_table(results, sweep.trials))

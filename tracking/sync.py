@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from tracking.fanout import Outbox
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
 from tracking.record import Result, Sweep
+from tracking.redact import is_redacted
 from tracking.sinks import Settings, SettingsError, make_sinks
 
 SYNC_LOCK = "sync.lock"
@@ -32,14 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Sync one folder; the exit code."""
     parser = argparse.ArgumentParser(description="Bring a sweep's MLflow runs and tables up to date with its journal.")
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the folder that holds plan.json")
-    parser.add_argument("--uri", help="MLflow's address, instead of MLFLOW_TRACKING_URI or the sweep's own")
+    parser.add_argument("--uri", help="MLflow's address, instead of the sweep's own")
     parser.add_argument("--experiment", help="MLflow's experiment, instead of the sweep's own")
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     try:
         # The folder may have been moved since.
         sweep = dataclasses.replace(Journal(folder).read_plan(), folder=str(folder))
-        chosen = choose(sweep, options.uri or os.environ.get("MLFLOW_TRACKING_URI"), options.experiment)
+        chosen = choose(sweep, options.uri, options.experiment)
         outbox = Outbox(make_sinks(chosen))
     except (JournalError, SettingsError) as error:
         return _fail(2, str(error))
@@ -82,8 +83,14 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> None:
 
 
 def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
-    """The sweep's own settings with MLflow's address and experiment replaced. Raises SettingsError for none at all."""
+    """The sweep's own settings with MLflow's address and experiment replaced. Raises SettingsError for none at all.
+
+    MLFLOW_TRACKING_URI is taken only where neither is given: no address at all, or one without its password.
+    """
     chosen: Settings = {name: dict(arguments) for name, arguments in sweep.facts.get("tracking", {}).items()}
+    stored = str(chosen.get("mlflow", {}).get("uri") or "")
+    if uri is None and (not stored or is_redacted(stored)):
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
     own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
     if own and ("mlflow" in chosen or not chosen):
         chosen["mlflow"] = chosen.get("mlflow", {}) | own

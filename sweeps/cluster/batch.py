@@ -83,11 +83,13 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
     uri = values["tracking"]["uri"]
     # A job that resumes has a name of its own: the one before it may still be known to the cluster.
     name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
+    chosen = {"tracking", "tracking.uri"} & command_line.keys(sys.argv[1:])
     request = command_line.Request(
         name=name,
         arguments=command_line.given(sys.argv[1:]),
         resume=values["resume"],
         uri=None if uri == DEFAULT_URI else uri,
+        keeps_uri=sweep is None and not chosen,
         targets=[trial.target for trial in (sweep.trials if sweep else ()) if trial.target],
     )
     job = KINDS[options.name].job(options, request)

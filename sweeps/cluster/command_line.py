@@ -28,8 +28,19 @@ class Request:
     """The folder, or its name, of a sweep that is on the cluster already."""
     uri: str | None = None
     """MLflow's address; None: a database beside the sweeps on the cluster."""
+    keeps_uri: bool = False
+    """A resumed sweep's own address of MLflow counts, not `uri`."""
     targets: Sequence[str] = ()
     """Dotted names of the user's own callables."""
+
+    def tracking(self, database: str) -> list[str]:
+        """The argument that names MLflow's address, `database` where there is none; nothing where the plan does."""
+        return [] if self.keeps_uri else [f"tracking.uri={self.uri or database}"]
+
+
+def keys(arguments: Sequence[str]) -> set[str]:
+    """What these arguments set: `tracking.uri` of `+tracking.uri=...`, `tracking` of `tracking=csv`."""
+    return {re.split("[=@]", argument.lstrip("+~"))[0] for argument in arguments}
 
 
 def given(arguments: Sequence[str]) -> list[str]:
@@ -48,10 +59,12 @@ def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     for key in _PER_COMMAND:
         value = values[key]
         flat |= {f"{key}.{leaf}": value[leaf] for leaf in value} if isinstance(value, Mapping) else {key: value}
-    environment = {}
+    environment, secret = {}, []
     if redact(flat["tracking.uri"]) != flat["tracking.uri"]:
         environment["MLFLOW_TRACKING_URI"] = flat.pop("tracking.uri")
-    return [f"{key}={text(value)}" for key, value in flat.items() if value is not None], environment
+        # Said all the same, or the address in the sweep's plan would count.
+        secret = ["tracking.uri=${oc.env:MLFLOW_TRACKING_URI}"]
+    return [*(f"{key}={text(value)}" for key, value in flat.items() if value is not None), *secret], environment
 
 
 def text(value: Any) -> str:

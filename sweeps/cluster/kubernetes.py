@@ -97,7 +97,7 @@ def job(options: Options, request: Request) -> Job:
     """The job that runs the request in a folder of its name, or goes on with one that is there."""
     name = request.name
     folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
-    arguments = [*request.arguments, f"tracking.uri={request.uri or f'sqlite:///{_RESULTS}/mlflow.db'}"]
+    arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
     documents = [
         _config_map(options, name, _script(options, folder, arguments, new=request.resume is None)),
         manifest(options, name),

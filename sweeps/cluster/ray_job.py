@@ -112,8 +112,7 @@ def job(options: Options, request: Request) -> Job:
     else:
         folder = f"{options.folder}/{request.name}"
         own = [f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}"]
-    uri = request.uri or f"sqlite:///{options.folder}/mlflow.db"
-    own += [f"tracking.uri={uri}", "cluster=ray", "cluster.address=auto"]
+    own += [*request.tracking(f"sqlite:///{options.folder}/mlflow.db"), "cluster=ray", "cluster.address=auto"]
     env = {variable: os.environ[variable] for variable in options.env}
     return Job(
         address=options.address,

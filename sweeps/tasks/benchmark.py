@@ -17,6 +17,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 import nets
 from nets import custom, layers, weights
@@ -87,9 +88,14 @@ def configure(trial: Trial) -> None:
 
 
 def device_facts(trial: Trial) -> dict[str, Any]:
-    """What TensorFlow itself reports of its threads and, on GPUs, NVIDIA's library of the cards."""
-    facts: dict[str, Any] = {"tf_threads": tf.config.threading.get_intra_op_parallelism_threads()}
+    """What TensorFlow itself reports of its threads and oneDNN and, on GPUs, NVIDIA's library of the cards."""
+    facts: dict[str, Any] = {
+        "tf_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        # What came of TF_ENABLE_ONEDNN_OPTS, of the processor and of how TensorFlow was built.
+        "onednn": "on" if _pywrap_util_port.IsMklEnabled() else "off",
+    }
     if trial.device.kind == "gpu":
+        facts |= host.gpu_facts()
         facts["gpu"] = ", ".join(
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")

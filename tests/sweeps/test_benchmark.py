@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,7 @@ from sweeps.forkserver import Call, Send, connect
 from sweeps.isolate import run_trial
 from tracking.record import Classic, Result, Trial
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Classic(burn_in=1, steps=5))
 
 
@@ -33,6 +38,21 @@ def test_the_first_call_is_taken_apart(server: str, tmp_path: Path, compiler: st
 def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path: Path) -> None:
     result = run(replace(TINY, compile="eager"), server, tmp_path)
     assert "trace_s" not in result.passes["forward_backward"].evidence
+
+
+@pytest.mark.parametrize(("asked", "told"), [("0", "off"), ("1", "on")])
+def test_whether_tensorflow_uses_onednn_is_told(tmp_path: Path, asked: str, told: str) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("TensorFlow has oneDNN's choice on x86 only")
+    code = (
+        "from sweeps.tasks import benchmark; from tracking.record import Trial; "
+        "print(benchmark.device_facts(Trial(model='tiny', batch=1))['onednn'])"
+    )
+    env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": asked, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{told}\n"
 
 
 def batch(trial: Trial, send: Send) -> None:

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import json
 import os
 import platform
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from sweeps import host
+from tests import fake_nvml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_facts_tell_the_machine_and_the_versions() -> None:
@@ -19,6 +26,16 @@ def test_facts_tell_the_machine_and_the_versions() -> None:
     assert facts["python"] == platform.python_version()
     for package in ("tensorflow", "keras", "ray", "mlflow"):
         assert facts[package] == version(package)
+
+
+@pytest.mark.parametrize(("visible", "names"), [("0", ["Fake H100"]), ("0,1", ["Fake H100", "Fake H100"]), ("", [])])
+def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
+    env = fake_nvml.environment(tmp_path, fake_nvml.QUIET) | {"CUDA_VISIBLE_DEVICES": visible}
+    command = [sys.executable, "-c", "import json; from sweeps import host; print(json.dumps(host.gpu_facts()))"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    facts = json.loads(done.stdout)
+    wanted = {"gpu": ", ".join(names), "gpu_driver": "555.42", "cuda": "12.5"}
+    assert facts == (wanted if names else {})
 
 
 @pytest.mark.parametrize(("visible", "count"), [("", 0), ("-1", 0), ("0", 1), ("0,2", 2), ("GPU-1,GPU-2,GPU-3", 3)])

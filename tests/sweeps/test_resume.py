@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,53 @@ def test_a_sweep_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
     planned(tmp_path / "here", "moved", 0)
     (tmp_path / "here").rename(tmp_path / "there")
     assert resume.find("there", tmp_path).folder == str(tmp_path / "there")
+
+
+SERVER = {"uri": "http://a", "experiment": "mine"}
+COMPOSED = {"sinks": ["mlflow", "csv"], "uri": "sqlite:///mlflow.db", "experiment": "sweeps"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "arguments", "wanted"),
+    [
+        ({"mlflow": SERVER, "csv": {}}, ["resume=latest"], {"sinks": ["mlflow", "csv"], **SERVER}),
+        ({"mlflow": SERVER}, ["+trackings.uri=x", "batch=1"], {"sinks": ["mlflow"], **SERVER}),
+        ({"mlflow": SERVER}, ["tracking.uri=http://b"], COMPOSED | {"sinks": ["mlflow"], "experiment": "mine"}),
+        (
+            {"mlflow": SERVER},
+            ["++tracking.experiment=x"],
+            {"sinks": ["mlflow"], "uri": "http://a", "experiment": "sweeps"},
+        ),
+        ({"mlflow": SERVER}, ["tracking=mlflow"], COMPOSED),
+        ({"csv": {}}, [], COMPOSED | {"sinks": ["csv"]}),
+        ({}, [], COMPOSED | {"sinks": []}),
+        (None, [], COMPOSED),
+    ],
+)
+def test_a_sweep_goes_on_with_its_own_tracking(
+    stored: dict[str, Any] | None, arguments: list[str], wanted: dict[str, Any]
+) -> None:
+    sweep = make_sweep([make_result()], facts={} if stored is None else {"tracking": stored})
+    assert resume.tracking(sweep, COMPOSED, arguments) == wanted
+
+
+def test_an_address_without_its_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"tracking": {"mlflow": {"uri": "http://***@a", "experiment": "mine"}}}
+    sweep = make_sweep([make_result()], facts=facts)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(
+        UsageError, match=r"tracking.uri: expected the sweep's address .* the plan keeps http://\*\*\*@a"
+    ):
+        resume.tracking(sweep, COMPOSED, [])
+    without = resume.tracking(sweep, COMPOSED | {"sinks": ["csv"]}, ["tracking.sinks=[csv]"])
+    assert without["sinks"] == ["csv"]
+    assert resume.tracking(sweep, COMPOSED, ["tracking.uri=x"])["uri"] == COMPOSED["uri"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@a")
+    assert resume.tracking(sweep, COMPOSED, []) == {
+        "sinks": ["mlflow"],
+        "uri": "http://me:hush@a",
+        "experiment": "mine",
+    }
 
 
 def test_only_an_empty_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

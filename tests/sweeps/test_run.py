@@ -19,10 +19,10 @@ COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1"]
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=_environment()
-    )
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = _environment() | environment
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=env)
 
 
 def _environment() -> dict[str, str]:
@@ -230,16 +230,42 @@ def test_failed_trials_are_run_again_on_request(tmp_path: Path) -> None:
     inline = ["cluster=inline", "calibrate=false"]
     target = ["model._target_=tests.models.failing_once", f"+model.once={once}"]
     grid = ["-m", "model=tiny", "batch=1,2", "order=grid", *target, *inline, *QUICK]
-    assert run(tmp_path, *grid).returncode == 1
+    own = tmp_path / "own" / "mlflow.db"
+    assert run(tmp_path, *grid, f"tracking.uri=sqlite:///{own}").returncode == 1
     assert run(tmp_path, "resume=latest", *inline).returncode == 1
     sweep = only_sweep(tmp_path)
     assert [line["status"] for line in journal(sweep)] == ["error", "ok"]
-    again = run(tmp_path, "resume=latest", "rerun=failed", *inline)
+    again = run(
+        tmp_path, "resume=latest", "rerun=failed", *inline, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"
+    )
     assert again.returncode == 0, again.stdout + again.stderr
     lines = journal(sweep)
     assert [line["status"] for line in lines] == ["error", "ok", "ok"]
     assert lines[0]["trial_id"] == lines[2]["trial_id"]
-    _check_mlflow(tmp_path, lines[1:], curve="failing_once")
+    _check_mlflow(own.parent, lines[1:], curve="failing_once")
+    assert f"sqlite:///{own}" in again.stdout
+    assert not (tmp_path / "mlflow.db").exists(), "it went on elsewhere"
+    other = f"sqlite:///{tmp_path}/other/mlflow.db"
+    assert run(tmp_path, "resume=latest", f"tracking.uri={other}", *inline).returncode == 0
+    assert json.loads((sweep / "plan.json").read_text())["facts"]["tracking"]["mlflow"]["uri"] == other
+    _check_mlflow(tmp_path / "other", lines[1:], curve="failing_once")
+
+
+def test_a_password_is_in_no_file_of_a_sweep_and_is_asked_for_when_it_goes_on(tmp_path: Path) -> None:
+    uri = "http://me:s3cr3t/x@127.0.0.1:1"
+    inline = ["cluster=inline", "calibrate=false"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", f"tracking.uri={uri}", *inline, *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"plan.json", "report.html"} <= {path.name for path in files}
+    assert [path for path in files if b"s3cr3t" in path.read_bytes()] == []
+    assert "s3cr3t" not in done.stdout + done.stderr
+    asked = run(tmp_path, "resume=latest", *inline)
+    assert asked.returncode == 2, asked.stdout + asked.stderr
+    assert asked.stderr.startswith("error: tracking.uri: expected the sweep's address with its password, here or in ")
+    server = f"sqlite:///{tmp_path}/mlflow.db"
+    assert run(tmp_path, "resume=latest", *inline, MLFLOW_TRACKING_URI=server).returncode == 0
+    _check_mlflow(tmp_path, journal(only_sweep(tmp_path)))
 
 
 def test_a_sweep_stops_when_all_fail_alike(tmp_path: Path) -> None:

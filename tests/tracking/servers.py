@@ -40,13 +40,14 @@ _QUIET = {
 
 
 class MlflowServer:
-    """`mlflow server` over a SQLite file in `folder`, which outlives stops and starts.
+    """`mlflow server` over a SQLite file in `folder`, which outlives stops and starts, or over the database `store`.
 
     `bare`: as a user's `mlflow ui` in that folder finds everything, without being told where it is.
     """
 
-    def __init__(self, folder: Path, bare: bool = False) -> None:
+    def __init__(self, folder: Path, bare: bool = False, store: str | None = None) -> None:
         self.folder = folder
+        self._store = store or f"sqlite:///{folder}/server.db"
         self._bare = bare
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
@@ -56,7 +57,7 @@ class MlflowServer:
         command = [sys.executable, "-m", "mlflow", "ui" if self._bare else "server", "--port", str(self.port)]
         command += ["--host", "127.0.0.1", "--workers", "1"]
         if not self._bare:
-            command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+            command += ["--backend-store-uri", self._store]
             command += ["--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -76,6 +76,8 @@ def test_speedup_is_the_first_variant_over_the_others() -> None:
     assert [point.batch for point in line.points] == [2, 4]
     assert all(point.middle == pytest.approx(20, rel=0.05) for point in line.points)
     assert all(point.low < 20 < point.high for point in line.points)
+    by_place = {(result.trial.device.name, result.trial.batch): result.trial_id for result in results}
+    assert [point.trial_ids for point in line.points] == [(by_place["gpu", b], by_place["cpu", b]) for b in (2, 4)]
 
 
 def test_no_speedup_between_models_or_arguments() -> None:

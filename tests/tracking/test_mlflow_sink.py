@@ -17,7 +17,9 @@ from tests.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer
 from tracking import mlflow_content, mlflow_view
+from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
+from tracking.mlflow_source import read_mlflow
 from tracking.names import series_names
 from tracking.record import Classic, Device, Result, Sweep
 from tracking.sink import SinkError
@@ -192,6 +194,50 @@ def test_surplus_runs_are_cleared_up(uri: str, tmp_path: Path) -> None:
     after = Runs(uri)
     assert after.by_batch[4].info.run_id == runs.by_batch[4].info.run_id
     assert after.by_batch[4].data.tags["mlflow.parentRunId"] == after.parent.info.run_id
+
+
+def test_run_that_a_slow_server_makes_too_late_is_cleared_up_at_the_end(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4), make_result(batch=8)]
+    sweep = make_sweep(results, tmp_path)
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+    runs = Runs(uri)
+    for run in (runs.parent, runs.by_batch[8]):
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
+        runs.client.create_run(runs.experiment.experiment_id, tags=tags)
+    sink.close(sweep, results)
+    after = Runs(uri)
+    assert after.parent.info.run_id == runs.parent.info.run_id
+    assert {run.info.run_id for run in after.children} == {run.info.run_id for run in runs.children}
+
+
+def test_facts_of_the_trials_machines_are_in_the_sweeps_run_once(uri: str, tmp_path: Path) -> None:
+    host = {"hostname": "node1", "gpu": "H100", "gpu_driver": "550.1", "cuda": "12.4", "onednn": "on"}
+    results = [make_result(batch=batch, device="gpu", host=host) for batch in (1, 2)]
+    results.append(make_result(batch=4, device="gpu", host=host | {"gpu": "A100", "onednn": "off"}))
+    sweep = make_sweep(results, tmp_path, facts={"hostname": "driver", "cuda": "12.4"})
+    with Journal(tmp_path) as journal:
+        journal.write_plan(sweep)
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    sink.write(results[0])
+    record(uri, sweep, results)
+    runs = Runs(uri)
+    facts = {key: text for key, text in runs.parent.data.tags.items() if key.startswith("host.")}
+    assert facts == {f"host.{key}": text for key, text in host.items()} | {"host.hostname": "driver"}
+    own = {
+        batch: {key for key in run.data.tags if key.startswith("host.")} - {"host.hostname"}
+        for batch, run in runs.by_batch.items()
+    }
+    assert own == {1: set(), 2: set(), 4: {"host.gpu", "host.onednn"}}
+    read = {result.trial.batch: result.host for result in read_mlflow(sweep.sweep_id, uri, LookupError())}
+    assert {batch: (host["gpu"], host["onednn"]) for batch, host in read.items()} == {
+        1: ("H100", "on"),
+        2: ("H100", "on"),
+        4: ("A100", "off"),
+    }
 
 
 def test_deleted_parent_is_made_again_and_adopts_its_children(uri: str, tmp_path: Path) -> None:

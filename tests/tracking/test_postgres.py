@@ -1,7 +1,9 @@
-"""The MLflow sink straight on PostgreSQL, as a group shares it without an MLflow server."""
+"""MLflow on PostgreSQL, behind a server and straight, as a group shares it."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,8 @@ import pytest
 
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
-from tests.tracking.servers import Postgres
+from tests.tracking.servers import MlflowServer, Postgres
+from tracking import sync
 from tracking.journal import Journal
 from tracking.record import Result
 from tracking.redact import redact
@@ -20,11 +23,12 @@ from tracking.sinks import storable
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Postgres.programs()
+GRID = "-m model=tiny batch=1,2 cluster=inline calibrate=false protocol=classic protocol.burn_in=1 protocol.steps=2"
 
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL under /usr/lib/postgresql")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
     assert PROGRAMS is not None
@@ -39,9 +43,40 @@ def postgres() -> Iterator[Postgres]:
             running.stop()
 
 
-def sync(folder: Path, uri: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "tracking" / "sync.py"), str(folder), "--uri", uri]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture(scope="module")
+def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """An MLflow server, which makes MLflow's tables."""
+    running = MlflowServer(tmp_path_factory.mktemp("server"), store=postgres.uri)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+def sweep(folder: Path, uri: str) -> subprocess.Popen[str]:
+    folder.mkdir()
+    command = [sys.executable, str(ROOT / "sweeps" / "run.py"), *GRID.split(), f"tracking.uri={uri}"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    return subprocess.Popen(command, cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_two_sweeps_at_once_into_a_server_on_it(server: MlflowServer, tmp_path: Path) -> None:
+    running = [sweep(tmp_path / name, server.uri) for name in ("one", "two")]
+    outputs = [process.communicate(timeout=200)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    assert not [text for text in outputs if "warning" in text], outputs
+    runs = Runs(server.uri)
+    plans = [json.loads(path.read_text()) for path in tmp_path.glob("*/multirun/*/*/plan.json")]
+    assert {run.data.tags["sweep_id"] for run in runs.parents} == {plan["sweep_id"] for plan in plans}
+    assert (len(plans), len(runs.parents), len(runs.children)) == (2, 2, 4)
+    for parent in runs.parents:
+        children = [run for run in runs.children if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
+        assert {run.data.tags["sweep_id"] for run in children} == {parent.data.tags["sweep_id"]}
+        assert sorted(run.data.params["batch"] for run in children) == ["1", "2"]
+        assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+        assert {"plan.json", "report.html", "results.csv"} <= set(runs.artifacts(parent))
+    assert not list(tmp_path.rglob("mlflow.db"))
 
 
 def planned(folder: Path, sweep_id: str, uri: str) -> list[Result]:
@@ -54,16 +89,16 @@ def planned(folder: Path, sweep_id: str, uri: str) -> list[Result]:
     return results
 
 
-def test_two_sweeps_share_a_database(postgres: Postgres, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_two_sweeps_straight_into_it(
+    postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     kept = [planned(tmp_path / name, name, postgres.uri) for name in ("one", "two")]
-    outputs = []
-    # The first makes MLflow's tables; then two write at once.
-    for names in (["one"], ["one", "two"]):
-        running = [sync(tmp_path / name, postgres.uri, tmp_path) for name in names]
-        outputs += [process.communicate(timeout=200)[0] for process in running]
-        assert [process.returncode for process in running] == [0] * len(running), outputs
-    sentence = f"2 results of 2 planned trials are in MLflow at {redact(postgres.uri)}\n"
-    assert outputs == [sentence] * 3
+    for name in ("one", "two", "one"):
+        assert sync.main([str(tmp_path / name), "--uri", postgres.uri]) == 0
+        sentence = f"2 results of 2 planned trials are in MLflow at {redact(postgres.uri)}\n"
+        assert capsys.readouterr() == (sentence, "")
 
     runs = Runs(postgres.uri, "shared")
     assert (len(runs.parents), len(runs.children)) == (2, 4)

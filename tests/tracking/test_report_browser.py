@@ -87,6 +87,16 @@ def test_hover_shows_the_figures(browser: Any) -> None:
     assert "verdict: good" in tip.text
 
 
+def test_hover_on_a_speedup_tells_of_both_sides(browser: Any) -> None:
+    find(browser, "#figure")[0].send_keys("speedup over cpu")
+    webdriver.ActionChains(browser).move_to_element(find(browser, "#chart circle.point")[0]).perform()
+    lines = find(browser, ".tip")[0].text.splitlines()
+    assert "times as fast" in lines[1]
+    steps = [line for line in lines if line.endswith("30 steps, stopped at target")]
+    assert ["gpu" in line for line in steps] == [True, False]
+    assert len([line for line in lines if line.endswith("verdict: good")]) == 2
+
+
 def test_arrow_keys_walk_the_points(browser: Any) -> None:
     find(browser, "#chart svg")[0].send_keys("\ue014\ue014")  # right, right
     assert find(browser, ".tip")[0].text.startswith("vgg16, cpu, batch 2")

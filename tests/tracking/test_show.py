@@ -3,15 +3,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.records import make_result, make_sweep
+from tests.records import STARTED_AT, make_result, make_sweep
+from tests.tracking.conftest import Runs
 from tracking.console import results_table, spread
 from tracking.journal import Journal
+from tracking.mlflow_sink import MlflowSink
 from tracking.record import Measurement, Result
 
 ROOT = Path(__file__).parents[2]
@@ -115,4 +118,32 @@ def test_unknown_sweep(home: Path, name: str, sentence: str) -> None:
     answer = show(home, name)
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr.endswith(f"{sentence}\n")
+    assert answer.stderr.endswith(f"{sentence}; and there is no {home}/mlflow.db to seek it in MLflow\n")
+
+
+def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tmp_path: Path) -> None:
+    doubts = ("above peak: 120% of what it can do; some was not done (forward)", "clock: fell (forward_backward)")
+    tuned = replace(
+        make_result("tiny", task="finetune", passes=()), curves={"val/accuracy": ((1, 0.5), (2, 0.75), (3, 0.7))}
+    )
+    results = [
+        make_result(batch=1, quality=doubts),
+        make_result(batch=2, steps=1500, started_at=STARTED_AT + 60),
+        make_result(batch=4, status="oom", started_at=STARTED_AT + 120),
+        replace(tuned, metrics={"val/accuracy": 0.75, "best/epoch": 2.0}, started_at=STARTED_AT + 180),
+    ]
+    folder = tmp_path / "away" / "multirun" / "day" / "time"
+    keep(folder, results, written=4)
+    sink, sweep = MlflowSink(uri), Journal(folder).read_plan()
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+    sink.close(sweep, results)
+    here = tmp_path / "away"
+    shown = [show(here, sweep.sweep_id)]
+    shown += [show(tmp_path, sweep.sweep_id), show(here, Runs(uri).parent.info.run_id, "--uri", uri)]
+    for answer in shown:
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert answer.stdout == shown[0].stdout
+    for word in ("75.0%", "ResourceExhaustedError: OOM", "above peak, clock", "good", "1 oom"):
+        assert word in shown[0].stdout

@@ -86,10 +86,22 @@ def test_stored_settings_of_another_version_are_one_sentence() -> None:
         ("http://me:p@ss:w@host", "http://***@host"),
         ("postgresql+psycopg2://me:hush@host:5432/db", "postgresql+psycopg2://***@host:5432/db"),
         ("run 'http://a:b@c' and http://d:e@f.", "run 'http://***@c' and http://***@f."),
-        ("http://host:5000/@user:x", "http://host:5000/@user:x"),
+        ("http://host:5000/@user:x", "http://***@user:x"),
+        ("postgresql://u:s3/cr3t@db/x", "postgresql://***@db/x"),
+        ("uri='postgresql://u:s/c?r#t@db/x' batch=1", "uri='postgresql://***@db/x' batch=1"),
+        (
+            "postgresql://db/x?user=u&password=p@ss:w&sslmode=require",
+            "postgresql://db/x?user=u&password=***&sslmode=require",
+        ),
+        ("postgresql://db:5432/x?sslpassword=p@ss&passwd=q", "postgresql://db:5432/x?sslpassword=***&passwd=***"),
+        ("http://host:5000/?a=1&TOKEN=x&secret=y", "http://host:5000/?a=1&TOKEN=***&secret=***"),
+        ("postgresql://u:a/b@db/x?password=c@d", "postgresql://***@db/x?password=***"),
+        ("http://host/?tokens=3", "http://host/?tokens=3"),
         ("http://me@host", "http://me@host"),
         ("sqlite:////a/b@c:d", "sqlite:////a/b@c:d"),
     ],
 )
 def test_redact(text: str, clean: str) -> None:
     assert redact(text) == clean
+    assert redact(clean) == clean
+    assert is_redacted(clean) == ("***" in clean)

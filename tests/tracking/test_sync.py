@@ -67,7 +67,7 @@ def test_sweep_that_was_killed_is_told_as_such_and_later_completed(uri: str, tmp
     assert (sorted(runs.by_batch), runs.parent.info.status) == ([1, 2, 3], "FINISHED")
 
 
-def test_moved_folder_and_another_server(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_folder_and_another_server(uri: str, tmp_path: Path) -> None:
     planned(tmp_path / "before", {"mlflow": {"uri": uri, "experiment": "sweeps"}, "csv": {}})
     shutil.move(tmp_path / "before", tmp_path / "after")
     other = f"sqlite:///{tmp_path}/other.db"
@@ -76,10 +76,23 @@ def test_moved_folder_and_another_server(uri: str, tmp_path: Path, monkeypatch: 
     assert (tmp_path / "after" / "results.csv").is_file()
     assert not (tmp_path / "before").exists()
     assert Runs(uri).experiment is None
-    third = f"sqlite:///{tmp_path}/third.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", third)
-    assert sync.main([str(tmp_path / "after")]) == 0
-    assert len(Runs(third).children) == 3
+
+
+def test_environment_fills_another_server_only_where_the_sweep_has_no_address(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    planned(tmp_path / "own", {"mlflow": {"uri": uri, "experiment": "sweeps"}})
+    assert sync.main([str(tmp_path / "own")]) == 0
+    assert len(Runs(uri).children) == 3
+    assert not (tmp_path / "other.db").exists()
+    planned(tmp_path / "redacted", {"mlflow": {"uri": "postgresql://host/db?password=***", "experiment": "sweeps"}})
+    assert sync.main([str(tmp_path / "redacted")]) == 0
+    assert len(Runs(other).children) == 3
+    planned(tmp_path / "without", {})
+    assert sync.main([str(tmp_path / "without")]) == 0
+    assert len(Runs(other).children) == 3, "the same sweep once more"
 
 
 def test_password_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

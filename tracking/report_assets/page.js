@@ -242,8 +242,9 @@
     for (const id of p.ids) {
       const trial = trials.get(id);
       const pass = chart.pass && trial.passes[chart.pass];
-      if (pass) lines.push(`${pass.n} steps, stopped at ${pass.stopped}${pass.outliers ? `, ${pass.outliers} outlier${pass.outliers > 1 ? "s" : ""}` : ""}`);
-      lines.push(trial.quality.length ? `doubt: ${trial.quality.join("; ")}` : "verdict: good");
+      const whose = chart.unit === "times as fast" ? `${trial.name}: ` : "";  // two sides stand behind a ratio
+      if (pass) lines.push(`${whose}${pass.n} steps, stopped at ${pass.stopped}${pass.outliers ? `, ${pass.outliers} outlier${pass.outliers > 1 ? "s" : ""}` : ""}`);
+      lines.push(whose + (trial.quality.length ? `doubt: ${trial.quality.join("; ")}` : "verdict: good"));
     }
     return lines;
   }

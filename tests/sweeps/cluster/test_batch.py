@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from sweeps.cluster import batch, kubernetes, ray_job, slurm
+from tests.records import make_result, make_sweep
+from tracking.journal import Journal
 from tracking.record import Device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,6 +46,32 @@ def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
     assert (scripts["kind"], manifest["kind"]) == ("ConfigMap", "RayJob")
     assert "-m model=tiny batch=1,2 tracking.uri=" in scripts["data"]["run.sh"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [([], ""), (["tracking.uri=http://b"], " tracking.uri=http://b"), (["tracking=mlflow"], None)],
+)
+def test_a_sweep_on_the_cluster_goes_on_with_its_own_tracking(
+    tmp_path: Path, arguments: list[str], told: str | None
+) -> None:
+    done = run(tmp_path, "resume=sweep-1", *KUBERNETES, *arguments, "dry_run=true", MLFLOW_TRACKING_URI="http://mine")
+    assert done.returncode == 0, done.stderr
+    scripts, _ = yaml.safe_load_all(done.stdout)
+    told = " tracking=mlflow tracking.uri=http://mine" if told is None else told
+    assert f"set -- resume=/results/sweep-1{told}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
+
+
+def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> None:
+    results = [make_result()]
+    settings = {"mlflow": {"uri": "http://a", "experiment": "mine"}}
+    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
+        journal.write_plan(make_sweep(results, journal.folder, facts={"tracking": settings}))
+    done = run(tmp_path, "resume=latest", "cluster=slurm", "dry_run=true", MLFLOW_TRACKING_URI="http://b")
+    assert done.returncode == 0, done.stderr
+    assert "'tracking.sinks=[mlflow]' tracking.uri=http://a tracking.experiment=mine" in done.stdout
+    done = run(tmp_path, "resume=latest", "cluster=slurm", "dry_run=true", "tracking.experiment=other")
+    assert "tracking.uri=http://a tracking.experiment=other" in done.stdout
 
 
 def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:

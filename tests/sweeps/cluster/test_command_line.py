@@ -58,11 +58,14 @@ def test_the_jobs_settings_are_those_of_this_command(overrides: tuple[str, ...])
         assert again[key] == values[key]
 
 
-def test_a_password_goes_into_the_environment() -> None:
+def test_a_password_goes_into_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "postgresql://me:secret@host/db"
     arguments, environment = command_line.as_composed(composed(f"tracking.uri={uri}"))
     assert "secret" not in " ".join(arguments)
     assert environment == {"MLFLOW_TRACKING_URI": uri}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert composed(*arguments)["tracking"] == composed(f"tracking.uri={uri}")["tracking"]
+    assert "tracking.uri" in command_line.keys(arguments), "else the plan's own address would count"
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", "a,b", "it's", "k=v", "{x}", "$HOME", "[1]", "null!"])

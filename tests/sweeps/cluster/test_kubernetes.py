@@ -149,6 +149,8 @@ def test_an_object_store_is_read_before_and_written_after_the_sweep() -> None:
 def test_a_sweep_that_is_there_is_resumed_by_its_name() -> None:
     lines = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"]).splitlines()
     assert lines[1].startswith("set -- resume=/results/sweep-0 rerun=failed tracking.uri=")
+    lines = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"], keeps_uri=True).splitlines()
+    assert lines[1] == "set -- resume=/results/sweep-0 rerun=failed"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str
     request = Request(name="sweep-2", arguments=["rerun=failed"], resume=name, uri="http://mlflow")
     lines = entrypoint(request, options).splitlines()
     assert lines == ["rerun=failed", f"resume={folder}", "tracking.uri=http://mlflow", *lines[-2:]]
+    lines = entrypoint(replace(request, keeps_uri=True), options).splitlines()
+    assert lines == ["rerun=failed", f"resume={folder}", *lines[-2:]]
 
 
 def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
