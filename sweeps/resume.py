@@ -26,14 +26,17 @@ FOLDERS = ("multirun", "outputs")
 _HYDRA_FILE = "multirun.yaml"
 
 
-def new_sweep(trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings) -> Sweep:
-    """A sweep of these trials that begins now."""
+def new_sweep(
+    trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings, objective: str | None = None
+) -> Sweep:
+    """A sweep of these trials that begins now; `objective`: the figure by which they are chosen among."""
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
     facts = host.facts() | {
         "cluster": cluster,
         "tracking": sinks.storable(tracking),
         "git_commit": _git_commit(),
+        "objective": objective,
     }
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from tests import logged_model
 from tests.picture_data import make_shapes, picture, save_bvlc, size_of
 from tests.sweeps.test_run import journal, only_sweep, run
 from tracking.record import Result
@@ -47,7 +49,10 @@ def test_a_sweep_over_learning_rates_one_of_which_diverges(tmp_path: Path) -> No
     assert found[1e30].error.kind == "DivergedError"
     assert "became " in done.stdout
     assert found[0.05].metrics["val/accuracy"] > 0.9
-    assert all(len(result.host["cores"]) == 1 for result in found.values() if result.ok)
+    assert all(len(result.host["cores"]) == 1 for result in found.values())
+    assert len({core for result in found.values() for core in result.host["cores"]}) == 2
+    spans = sorted((result.started_at, result.started_at + result.wall_s) for result in found.values())
+    assert any(later[0] < earlier[1] for earlier, later in pairwise(spans)), spans
     assert size_of(sweep / "plots" / "val_accuracy_over_learning_rate.png")[0] > 600
     assert "Highest val/accuracy: " in (sweep / "report.html").read_text()
     with (sweep / "results.csv").open(newline="") as file:
@@ -68,6 +73,13 @@ def test_a_sweep_over_learning_rates_one_of_which_diverges(tmp_path: Path) -> No
         file.path for folder in (None, "plots", "model") for file in client.list_artifacts(good.info.run_id, folder)
     }
     assert {"log.txt", "confusion_matrix.csv", "plots/training.png", "plots/samples.png", "model/MLmodel"} <= files
+    with (sweep / "trials" / found[0.05].trial_id / "files" / "validation.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    loaded = logged_model.predictions(
+        f"runs:/{good.info.run_id}/model", [str(tmp_path / row["image"])], tmp_path, f"sqlite:///{tmp_path}/mlflow.db"
+    )
+    assert loaded["label"] == [row["predicted class"]]
+    assert loaded["probability"] == pytest.approx([float(row["probability"])], abs=1e-5)
     assert children[1e30].data.tags["error"].startswith("DivergedError: ")
     (parent,) = [r for r in runs if "trial_id" not in r.data.tags]
     plots = [file.path for file in client.list_artifacts(parent.info.run_id, "plots")]
