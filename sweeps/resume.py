@@ -28,8 +28,10 @@ from tracking.sinks import Settings
 FOLDERS = ("multirun", "outputs")
 
 
-def new_sweep(trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings) -> Sweep:
-    """A sweep of these trials that begins now."""
+def new_sweep(
+    trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings, objective: str | None = None
+) -> Sweep:
+    """A sweep of these trials that begins now; `objective`: the figure by which they are chosen among."""
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
     facts = (
@@ -38,6 +40,7 @@ def new_sweep(trials: Sequence[Trial], folder: Path, cluster: str, tracking: Set
         | {
             "cluster": cluster,
             "tracking": sinks.storable(tracking),
+            "objective": objective,
             "git_commit": _git_commit(),
         }
     )

@@ -115,7 +115,7 @@ class Session:
                 raise UsageError(found)
             order = None if first.order is None else first.order.name
             trials = plan.ordered(plan.unique(trial for points in grid for trial in points), order, first.seed)
-            sweep = resume.new_sweep(trials, home, first.cluster.name, tracking)
+            sweep = resume.new_sweep(trials, home, first.cluster.name, tracking, first.objective)
         if first.cluster.name in batch.KINDS:
             self._hand_over(first, sweep, Path(folder).absolute())
             return [[] for _ in grid]

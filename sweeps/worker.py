@@ -11,6 +11,7 @@ import io
 import shutil
 import tarfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from sweeps.errors import DispatchError
 from sweeps.isolate import run_trial
 from tracking.record import Result, Trial
 
-LARGEST_PARCEL = 2**28
-"""Bytes of a trial's files that travel; larger ones stay behind, and the log says so."""
+LARGEST_PARCEL = 2**31
+"""Bytes of a trial's files that travel; what is beyond them is lost, and the log and the result say so."""
+_MOST_NAMED = 5
 _LONGEST_LOG = 2**24
 """Bytes of a log's end that travel."""
 _ROOM_TO_WRITE = 2**16
@@ -68,17 +70,25 @@ def run(trial: Trial, sweep_id: str, place: Place, gpu_ids: tuple[str, ...]) -> 
     if not result.ok and folder.exists() and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
         raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
     result = replace(result, phases={"cores": waited_s, **result.phases})
-    return result, b"" if place.folder else pack(folder)
+    if place.folder:
+        return result, b""
+    parcel, left = pack(folder)
+    return replace(result, quality=(*result.quality, *_lost(left))), parcel
 
 
-def pack(folder: Path, largest: int = LARGEST_PARCEL) -> bytes:
-    """What a trial has left in `folder` for others, and remove it; `checkpoints/` stays for another try."""
+def pack(folder: Path, largest: int = LARGEST_PARCEL) -> tuple[bytes, dict[str, int]]:
+    """What a trial has left in `folder` for others, and remove it; `checkpoints/` stays for another try.
+
+    Beside the parcel, the size in bytes of each file that did not go into its `largest` bytes and is lost.
+    """
     told = []
+    left: dict[str, int] = {}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as parcel:
         for path in sorted((folder / "files").rglob("*")):
             size = path.lstat().st_size
             if path.is_file() and size > largest:
+                left[str(path.relative_to(folder))] = size
                 told.append(f"{path.relative_to(folder)} did not travel: {size} bytes, {largest} were left")
             elif path.is_file():
                 largest -= size
@@ -91,7 +101,7 @@ def pack(folder: Path, largest: int = LARGEST_PARCEL) -> bytes:
     (folder / "log.txt").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
-    return buffer.getvalue()
+    return buffer.getvalue(), left
 
 
 def unpack(parcel: bytes, folder: Path) -> None:
@@ -102,6 +112,14 @@ def unpack(parcel: bytes, folder: Path) -> None:
             opened.extractall(folder, filter="data")
     except OSError as error:
         raise DispatchError(f"expected room for results. Received: {folder} ({error.strerror})") from error
+
+
+def _lost(left: Mapping[str, int]) -> list[str]:
+    """Reasons to doubt that a trial has left all that it should, the largest files first."""
+    named = sorted(left.items(), key=lambda item: -item[1])[:_MOST_NAMED]
+    reasons = [f"files: {name} ({size} bytes) stayed on the node and is lost" for name, size in named]
+    more = len(left) - len(named)
+    return [*reasons, f"files: {more} more stayed on the node and are lost"] if more else reasons
 
 
 def _end(log: Path) -> bytes:

@@ -33,7 +33,7 @@ def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Pa
     for figure, owner in (("peak_rss_mb", "the trial's process"), ("peak_device_mb", "the device")):
         lines = curves.figure_curves(results, partial(_attribute, figure))
         pictures[figure.removesuffix("_mb")] = draw_curves(lines, f"Peak memory of {owner}", "peak memory (MB)")
-    pictures |= draw_objective(results)
+    pictures |= draw_objective(results, sweep.facts.get("objective"))
     written = []
     for name, picture in pictures.items():
         if picture is not None:

@@ -38,11 +38,11 @@ THROTTLES = {
 
 
 def judged(result: Result) -> Result:
-    """The result with the reasons to doubt its figures in `quality`."""
+    """The result with the reasons to doubt its figures in `quality`, after those that its worker gave."""
     reasons = tuple(
         f"{reason} ({name})" for name, measured in result.passes.items() for reason in _reasons(measured, result.limits)
     )
-    return replace(result, quality=reasons)
+    return replace(result, quality=tuple(dict.fromkeys((*result.quality, *reasons))))
 
 
 class Hosts:

@@ -116,7 +116,7 @@ def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) 
             sentences.append(
                 f"Highest throughput {PASS_TITLES[name]}: {names[best.trial_id]} with {_digits(rate)} images/s."
             )
-    sentences += report_tasks.best(results, names)
+    sentences += report_tasks.best(sweep, results, names)
     doubtful = sum(bool(result.quality) for result in good)
     if doubtful:
         sentences.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} figures to doubt: see the verdicts.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tracking.console import metric_text
 from tracking.record import Result, Sweep
-from tracking.task_plots import headline
+from tracking.task_plots import headline, lower_is_better
 
 _MOST_PICTURES = 6
 _MOST_SUMMARIES = 100
@@ -41,19 +41,20 @@ def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
 
 
-def best(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
-    """A sentence on the trial with the highest headline figure, where there are several."""
-    key = headline(results)
+def best(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
+    """A sentence on the trial with the best headline figure, where there are several."""
+    key = headline(results, sweep.facts.get("objective"))
     good = [result for result in results if result.ok and key in result.metrics]
     if key is None or len(good) < 2:
         return []
-    top = max(good, key=lambda result: result.metrics[key])
-    return [f"Highest {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
+    word, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
+    top = choose(good, key=lambda result: result.metrics[key])
+    return [f"{word} {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
 
 
 def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
     """The picture of the headline figure over what was varied, and what each trial has to say; nothing without."""
-    key = headline(results)
+    key = headline(results, sweep.facts.get("objective"))
     if key is None:
         return ""
     pictures = sorted(Path(sweep.folder, "plots").glob(f"{key.replace('/', '_')}*.png"))[:_MOST_PICTURES]

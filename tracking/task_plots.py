@@ -73,15 +73,21 @@ class _Axis(NamedTuple):
     """By trial id."""
 
 
-def headline(results: Sequence[Result]) -> str | None:
-    """The figure that tells most of these results: the first that their task found."""
-    return next((key for result in results for key in result.metrics), None)
+def headline(results: Sequence[Result], objective: str | None = None) -> str | None:
+    """The figure that tells most of these results: the sweep's objective, else the first that their task found."""
+    found = dict.fromkeys(key for result in results for key in result.metrics)
+    return objective if objective in found else next(iter(found), None)
 
 
-def draw_objective(results: Sequence[Result]) -> dict[str, Figure]:
+def lower_is_better(key: str) -> bool:
+    """Whether of such figures the lowest is the best."""
+    return key.endswith(("loss", "_s", "_mb", "wait_share", "unreadable")) and not key.endswith("per_s")
+
+
+def draw_objective(results: Sequence[Result], objective: str | None = None) -> dict[str, Figure]:
     """The headline figure over each number that was varied, or a bar a trial where none was; by file name."""
     tasks = [result for result in results if result.trial.task != "benchmark"]
-    figure = headline(tasks)
+    figure = headline(tasks, objective)
     if figure is None or len(tasks) < 2:
         return {}
     word = figure.replace("/", "_")

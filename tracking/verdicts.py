@@ -34,7 +34,7 @@ _IGNORED_FACTS = {
     "gpu_uuid",
 }
 """What may differ between hosts, or between a sweep's driver and its workers, without changing the time of a step."""
-_DRIVER_FACTS = ("git", "tracking", "cluster", "user")
+_DRIVER_FACTS = ("git", "tracking", "cluster", "user", "objective")
 SWEEPS_APART = 0.5
 """How much a machine's state differs between two sweeps, as a share of the spread between the runs of one."""
 SWEEP_NOISE = 0.025

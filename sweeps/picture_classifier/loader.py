@@ -1,7 +1,7 @@
 """The logged model as MLflow loads it: `mlflow.pyfunc.load_model`, `mlflow models serve`.
 
-Its folder holds `net/`, a TensorFlow SavedModel from RGB bytes to probabilities, and `model.json`: the size and fit of
-its pictures and the names of its classes.
+Its folder holds `net/`, a TensorFlow SavedModel from RGB bytes to probabilities, and `model.json`: the size, fit
+and margin of its pictures and the names of its classes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Classifier:
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.size: tuple[int, int] = (described["size"][0], described["size"][1])
         self.fit: pictures.Fit = described["fit"]
+        self.margin: int = described["margin"]
+        """Pixels a side that are read beyond `size` and cut off, as validation did."""
         self.classes: list[str] = described["classes"]
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
@@ -35,8 +37,9 @@ class Classifier:
 
         Raises PictureError for a picture that cannot be read.
         """
-        images = np.stack([pictures.read(data, self.size, self.fit) for data in model_input["image"]])
-        found = self.probabilities(images)
+        whole = (self.size[0] + self.margin, self.size[1] + self.margin)
+        images = np.stack([pictures.read(data, whole, self.fit) for data in model_input["image"]])
+        found = self.probabilities(pictures.middle(images, self.size, self.margin))
         best = found.argmax(axis=1)
         return pd.DataFrame(
             {

@@ -59,6 +59,12 @@ def read(
     return np.asarray(picture)
 
 
+def middle(images: Any, size: tuple[int, int], margin: int) -> Any:
+    """The middles `[..., *size, 3]` of pictures, arrays or tensors, that were read at `margin` pixels a side more."""
+    edge = margin // 2
+    return images[..., edge : edge + size[0], edge : edge + size[1], :]
+
+
 def _open(source: str | Path | bytes) -> Image.Image:
     """The picture, nothing but its header read."""
     file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)

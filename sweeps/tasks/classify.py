@@ -27,6 +27,7 @@ from sweeps.picture_classifier import pictures
 from sweeps.tasks import SUMMARY, benchmark, checks, dataset
 from sweeps.tasks.classifier import Classifier, normalisation
 from sweeps.tasks.dataset import DataError
+from sweeps.tasks.pace import Pace
 from tracking import picture_plots
 from tracking.record import Trial
 
@@ -61,12 +62,15 @@ def run(trial: Trial, send: Send) -> None:
     rows: list[Row] = []
     shown: list[picture_plots.Sample] = []
     unreadable: list[str] = []
-    began = time.perf_counter()
+    pace = Pace(set())
+    asked = time.perf_counter()
     for group, images, refused in _batches(paths, model.size, args["fit"], trial.batch):
         unreadable += refused
         if not group:
             continue
+        came = time.perf_counter()
         found = predict(tf.constant(images)).numpy()
+        pace.add(len(group), came - asked, time.perf_counter() - came)
         if not np.isfinite(found).all():
             raise ArithmeticError("the net's probabilities are no numbers: are the weights whole?")
         for path, image, row in zip(group, images, found, strict=True):
@@ -75,7 +79,7 @@ def run(trial: Trial, send: Send) -> None:
             if len(shown) < _MOST_SHOWN:
                 lines = tuple(f"{label} {share:.1%}" for _, _, _, label, share in best[1:])
                 shown.append(picture_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=path.name))
-    took_s = time.perf_counter() - began
+        asked = time.perf_counter()
     for reason in unreadable:
         print(f"left out: {reason}")
     if not rows:
@@ -86,7 +90,7 @@ def run(trial: Trial, send: Send) -> None:
             "probability/mean": float(np.mean([row[4] for row in rows if row[1] == 1])),
             "pictures": len(paths) - len(unreadable),
             "unreadable": len(unreadable),
-            "images_per_s": len(paths) / took_s,
+            "images_per_s": pace.spent.images_per_s,
             "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         },
     )

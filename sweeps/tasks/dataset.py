@@ -9,7 +9,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Dataset:
 
     examples: tuple[Example, ...]
     classes: tuple[str, ...]
+    repeats: tuple[str, ...] = ()
+    """Where a file is there once more, in words: training and validation must not share a picture."""
 
     @property
     def fingerprint(self) -> str:
@@ -92,7 +94,7 @@ def problems(data: str, labels: str | None, validation: float, skip_unreadable: 
     unreadable = dict(_unreadable(example.path for example in dataset.examples))
     if unreadable and not skip_unreadable:
         found.append(unreadable_sentence(data, list(unreadable.values())))
-    left = Dataset(tuple(e for e in dataset.examples if e.path not in unreadable), dataset.classes)
+    left = replace(dataset, examples=tuple(e for e in dataset.examples if e.path not in unreadable))
     return (*found, *split_problems(data, left, validation))
 
 
@@ -106,9 +108,11 @@ def unreadable_sentence(data: str, reasons: Sequence[str]) -> str:
 
 
 def split_problems(data: str, dataset: Dataset, validation: float) -> list[str]:
-    """Classes that are too few, or too small to be trained on and validated with."""
+    """Files that are there twice; classes that are too few, or too small to be trained on and validated with."""
     counts = Counter(example.label for example in dataset.examples)
     found = []
+    if dataset.repeats:
+        found.append(f"task.data={data}: expected each picture once. Received: {_listed(dataset.repeats, '; ')}.")
     if len(dataset.classes) < 2:
         found.append(f"task.data={data}: expected at least 2 classes. Received: {_listed(dataset.classes) or 'none'}.")
     empty = [name for label, name in enumerate(dataset.classes) if not counts[label]]
@@ -122,6 +126,18 @@ def split_problems(data: str, dataset: Dataset, validation: float) -> list[str]:
             f"Received: 1 of {_listed(small)}."
         )
     return found
+
+
+def part_problems(data: str, purpose: str, examples: Iterable[Example], classes: Sequence[str]) -> list[str]:
+    """Classes of which no picture is left in a part, that to `purpose` ("train on", "validate with")."""
+    there = {example.label for example in examples}
+    empty = [name for label, name in enumerate(classes) if label not in there]
+    if not empty:
+        return []
+    return [
+        f"task.data={data}: expected pictures of every class to {purpose}, without those that cannot be read. "
+        f"Received: none of {_listed(empty)}."
+    ]
 
 
 def split(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
@@ -184,7 +200,7 @@ def _of_folders(folder: Path, names: tuple[str, ...] | None) -> Dataset:
     examples = [
         Example(path, label) for label, name in enumerate(classes) if name in there for path in in_folder(folder / name)
     ]
-    return Dataset(tuple(examples), classes)
+    return Dataset(tuple(examples), classes, _repeats((str(example.path), example.path) for example in examples))
 
 
 def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
@@ -223,7 +239,16 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
     if found:
         more = [f"{path}: {len(found) - _MOST_NAMED} more lines like these."] if len(found) > _MOST_NAMED else []
         raise DataError([*found[:_MOST_NAMED], *more])
-    return Dataset(tuple(examples), names)
+    return Dataset(
+        tuple(examples), names, _repeats((f"line {number} ({picture})", picture) for picture, _, number in rows)
+    )
+
+
+def _repeats(places: Iterable[tuple[str, Path]]) -> tuple[str, ...]:
+    """Pairs of the given places that hold one file, whatever it is called."""
+    first: dict[str, str] = {}
+    pairs = ((first.setdefault(os.path.realpath(path), place), place) for place, path in places)
+    return tuple(f"{before} and {place} are one file" for before, place in pairs if before != place)
 
 
 def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
@@ -232,7 +257,7 @@ def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
         return [(path, why) for path, why in zip(paths, pool.map(pictures.check, paths), strict=True) if why]
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    return between.join(names[:_MOST_NAMED]) + (
         f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     )

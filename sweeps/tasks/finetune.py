@@ -48,6 +48,8 @@ def run(trial: Trial, send: Send) -> None:
     send("host", host.facts() | benchmark.device_facts(trial))
     keras.utils.set_random_seed(trial.seed)
     data = dataset.read(args["data"], args["labels"])
+    if problems := dataset.split_problems(args["data"], data, args["validation"]):
+        raise DataError(problems)
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
     model = _build(trial, len(data.classes))
@@ -62,7 +64,7 @@ def run(trial: Trial, send: Send) -> None:
         print(f"resumed after epoch {len(state.history)}")
     training.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
     send("curves", state.curves())
-    checkpoint.restore_best()
+    checkpoint.restore_best(state)
     metrics = _metrics(state, decoded_per_s)
     send("metrics", metrics)
 
@@ -72,8 +74,10 @@ def run(trial: Trial, send: Send) -> None:
     if args["save_model"]:
         from sweeps.tasks import model_file  # MLflow takes seconds to import
 
-        model_file.save(model, data.classes, args["fit"], files / "model")
+        model_file.save(model, data.classes, args["fit"], args["crop_margin"], files / "model")
     (files / SUMMARY).write_text(_summary(state, metrics, len(learning), held_out, data), encoding="utf-8")
+    for pipeline in (learning, held_out):
+        pipeline.close()  # NFS keeps a file that is open, and its folder
     shutil.rmtree(place)
 
 
@@ -150,8 +154,12 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
         print(f"left out: {reason}")
     if unreadable and args["unreadable"] == "refuse":
         raise DataError([dataset.unreadable_sentence(args["data"], unreadable)])
-    left = Dataset(tuple(e for pipeline in pipelines for e in pipeline.examples), data.classes)
-    if problems := dataset.split_problems(args["data"], left, args["validation"]):
+    purposes = zip(("train on", "validate with"), pipelines, strict=True)
+    if problems := [
+        problem
+        for purpose, pipeline in purposes
+        for problem in dataset.part_problems(args["data"], purpose, pipeline.examples, data.classes)
+    ]:
         raise DataError(problems)
     return pipelines[0], pipelines[1], len(data.examples) / seconds
 
@@ -169,8 +177,9 @@ def _expect_room(args: Mapping[str, Any], size: int) -> None:
 
 def _metrics(state: training.State, decoded_per_s: float) -> dict[str, float]:
     best = state.best
-    waited, stepped = (sum(getattr(epoch, name) for epoch in state.history) for name in ("waited_s", "stepped_s"))
-    trained = sum(epoch.images_per_s * (epoch.waited_s + epoch.stepped_s) for epoch in state.history)
+    timed = [epoch for epoch in state.history if epoch.warm] or state.history
+    waited, stepped = (sum(getattr(epoch, name) for epoch in timed) for name in ("waited_s", "stepped_s"))
+    trained = sum(epoch.images_per_s * (epoch.waited_s + epoch.stepped_s) for epoch in timed)
     return {
         "val/accuracy": best.val_accuracy,
         "val/loss": best.val_loss,

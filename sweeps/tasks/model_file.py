@@ -24,8 +24,11 @@ from tracking import mlflow_client
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
 
 
-def save(model: Classifier, classes: Sequence[str], fit: pictures.Fit, folder: Path) -> None:
-    """Write the model to `folder`, which must not exist: bytes of picture files in, labels and probabilities out."""
+def save(model: Classifier, classes: Sequence[str], fit: pictures.Fit, margin: int, folder: Path) -> None:
+    """Write the model to `folder`, which must not exist: bytes of picture files in, labels and probabilities out.
+
+    `margin`: pixels a side that pictures are read beyond the net's size and that are cut off, as validation did.
+    """
     mlflow_client.preload()
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
@@ -50,7 +53,7 @@ def save(model: Classifier, classes: Sequence[str], fit: pictures.Fit, folder: P
         archive.track(model)
         archive.add_endpoint("serve", model.probabilities, [tf.TensorSpec((None, *model.size, 3), tf.uint8)])
         archive.write_out(str(data / "net"), verbose=False)
-        described = {"size": model.size, "fit": fit, "classes": list(classes)}
+        described = {"size": model.size, "fit": fit, "margin": margin, "classes": list(classes)}
         (data / "model.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
         mlflow.pyfunc.save_model(
             str(folder),

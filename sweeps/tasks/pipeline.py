@@ -1,4 +1,4 @@
-"""Pictures to batches through tf.data: decoded in parallel, cached, shuffled, augmented, prefetched.
+"""Pictures to batches through tf.data: decoded in parallel, kept, shuffled, augmented, prefetched.
 
 An epoch's order and its flips and crops depend on nothing but the seed and the epoch's number, so that a trial that is
 resumed in its middle sees what it would have seen.
@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from sweeps.picture_classifier import pictures
+from sweeps.tasks import picture_store
 from sweeps.tasks.dataset import Example
 
 _PREFETCH = 2
@@ -38,14 +39,13 @@ class Pipeline:
         flip: bool = False,
         cache: Path | bool = False,
     ) -> None:
-        """`margin`: pixels a side that are decoded beyond `size` and cut off; `cache`: in memory, a file, or none."""
+        """`margin`: pixels a side that are decoded beyond `size` and cut off; `cache`: in memory, in a file, or not."""
         self._examples, self._size, self._fit = examples, size, fit
         self.batch, self._parallel, self._seed = batch, parallel, seed
         self._margin, self._flip = margin, flip
-        self._decoded: Any = None
-        if cache:
-            decoded = self._map_decode(tf.data.Dataset.range(len(examples)))
-            self._decoded = decoded.cache() if cache is True else decoded.cache(str(cache))
+        self._decoded_size = (size[0] + margin, size[1] + margin)
+        self._cache = cache
+        self._store: picture_store.Store | None = None
         self._usable = np.ones(len(examples), dtype=bool)
         self._filled = False
         self.unreadable: dict[int, str] = {}
@@ -60,13 +60,16 @@ class Pipeline:
         return [example for example, usable in zip(self._examples, self._usable, strict=True) if usable]
 
     def fill(self) -> float:
-        """Decode every picture once, into the cache if there is one; leave out what is unreadable. -> seconds."""
+        """Decode every picture once and keep it if there is a cache; leave out what is unreadable. -> seconds.
+
+        Raises OSError where the disk has no room for the cache.
+        """
         start = time.perf_counter()
-        decoded = self._decoded
-        if decoded is None:
-            decoded = self._map_decode(tf.data.Dataset.range(len(self._examples)))
-        for _ in decoded.batch(self.batch):
-            pass
+        store = picture_store.create(self._cache, len(self._examples), (*self._decoded_size, 3))
+        for numbers, images in self._pictures(tf.data.Dataset.range(len(self._examples))).batch(self.batch):
+            if store is not None:
+                store.put(numbers.numpy(), images.numpy())
+        self._store = store
         self._usable[list(self.unreadable)] = False
         self._filled = True
         return time.perf_counter() - start
@@ -74,12 +77,8 @@ class Pipeline:
     def epoch(self, number: int) -> Any:
         """The batches of an epoch in its own order, augmented."""
         seed = _seed(self._seed, number)
-        count = len(self._examples)
-        # The same seed gives the same order, whether numbers are shuffled or pictures.
-        source = tf.data.Dataset.range(count) if self._decoded is None else self._decoded
-        images = self._only_usable(source).shuffle(count, seed, reshuffle_each_iteration=False)
-        if self._decoded is None:
-            images = self._map_decode(images)
+        # Numbers are shuffled and not pictures, all of which would be in the memory then.
+        numbers = self._usable_numbers().shuffle(len(self._examples), seed, reshuffle_each_iteration=False)
         labels = tf.constant([example.label for example in self._examples], tf.int32)
 
         def augmented(number: Any, image: Any) -> tuple[Any, Any]:
@@ -90,45 +89,46 @@ class Pipeline:
                 image = tf.image.stateless_random_flip_left_right(image, own)
             return image, labels[number]
 
-        mapped = images.map(augmented, num_parallel_calls=self._parallel, deterministic=True)
+        mapped = self._pictures(numbers).map(augmented, num_parallel_calls=self._parallel, deterministic=True)
         return mapped.batch(self.batch).prefetch(_PREFETCH)
 
     def in_order(self) -> Any:
         """The batches in the order of the examples, their middles."""
-        if self._decoded is None:
-            images = self._map_decode(self._only_usable(tf.data.Dataset.range(len(self._examples))))
-        else:
-            images = self._only_usable(self._decoded)
         labels = tf.constant([example.label for example in self._examples], tf.int32)
-        edge = self._margin // 2
 
         def middle(number: Any, image: Any) -> tuple[Any, Any]:
-            return image[edge : edge + self._size[0], edge : edge + self._size[1]], labels[number]
+            return pictures.middle(image, self._size, self._margin), labels[number]
 
-        return images.map(middle).batch(self.batch).prefetch(_PREFETCH)
+        return self._pictures(self._usable_numbers()).map(middle).batch(self.batch).prefetch(_PREFETCH)
 
-    def _map_decode(self, numbers: Any) -> Any:
-        """Datasets of (place, image): an unreadable picture is black and noted."""
-        size = (self._size[0] + self._margin, self._size[1] + self._margin)
+    def close(self) -> None:
+        """Let go of the cache; no batch can be had of it any more."""
+        if self._store is not None:
+            self._store.close()
 
-        def read(number: np.int64) -> np.ndarray[Any, Any]:
-            try:
-                return pictures.read(self._examples[int(number)].path, size, self._fit)
-            except pictures.PictureError as error:
-                if self._filled:
-                    raise
-                self.unreadable[int(number)] = str(error)
-                return np.zeros((*size, 3), np.uint8)
+    def _pictures(self, numbers: Any) -> Any:
+        """(number, image) of each number, from the cache if it is filled."""
+        get = self._decode if self._store is None else self._store.get
 
-        def decode(number: Any) -> tuple[Any, Any]:
-            image = tf.numpy_function(read, [number], tf.uint8, stateful=False)
-            return number, tf.ensure_shape(image, (*size, 3))
+        def picture(number: Any) -> tuple[Any, Any]:
+            image = tf.numpy_function(get, [number], tf.uint8, stateful=False)
+            return number, tf.ensure_shape(image, (*self._decoded_size, 3))
 
-        return numbers.map(decode, num_parallel_calls=self._parallel, deterministic=True)
+        return numbers.map(picture, num_parallel_calls=self._parallel, deterministic=True)
 
-    def _only_usable(self, dataset: Any) -> Any:
+    def _decode(self, number: np.int64) -> np.ndarray[Any, Any]:
+        """A picture from its file; while the pipeline is filled, an unreadable one is black and noted."""
+        try:
+            return pictures.read(self._examples[int(number)].path, self._decoded_size, self._fit)
+        except pictures.PictureError as error:
+            if self._filled:
+                raise
+            self.unreadable[int(number)] = str(error)
+            return np.zeros((*self._decoded_size, 3), np.uint8)
+
+    def _usable_numbers(self) -> Any:
         usable = tf.constant(self._usable)
-        return dataset.filter(lambda number, *_: usable[number])
+        return tf.data.Dataset.range(len(self._examples)).filter(lambda number: usable[number])
 
 
 def _seed(seed: int, epoch: int) -> int:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from sweeps.tasks.classifier import Classifier
+from sweeps.tasks.pace import Pace
 from sweeps.tasks.pipeline import Pipeline
 
 _LOG_EVERY_S = 5.0
@@ -46,11 +47,14 @@ class Epoch:
     val_accuracy: float
     learning_rate: float
     images_per_s: float
-    """Training pictures over the wall time of their steps, input included."""
+    """Training pictures over the wall time of their steps, input included. Like the two below without the steps that
+    compiled the net, the first of each batch size in a process, unless there was no other."""
     waited_s: float
     """Time that the net waited for pictures."""
     stepped_s: float
     """Time in the net."""
+    warm: bool = True
+    """Whether there was another: whether those times are of steps that compiled nothing."""
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -114,7 +118,7 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Keep the state and, where the last epoch is the best, its variables as the best ones."""
         if state.best is state.history[-1]:
-            self._write("best.npz")
+            self._write(_best(state))
         name = f"epoch-{len(state.history)}.npz"
         self._write(name)
         # The state names the file it belongs to; replacing it is what makes the epoch done.
@@ -122,8 +126,8 @@ class Checkpoint:
         partial = self._folder / "state.json.part"
         partial.write_text(json.dumps(content), encoding="utf-8")
         partial.replace(self._folder / "state.json")
-        for old in self._folder.glob("epoch-*.npz"):
-            if old.name != name:
+        for old in [*self._folder.glob("epoch-*.npz"), *self._folder.glob("best-*.npz")]:
+            if old.name not in (name, _best(state)):
                 old.unlink()
 
     def restore(self, data: str) -> State:
@@ -138,9 +142,9 @@ class Checkpoint:
         self._read(content["variables"])
         return State(data, [Epoch(**row) for row in content["history"]])
 
-    def restore_best(self) -> None:
-        """Assign the variables of the best epoch."""
-        self._read("best.npz")
+    def restore_best(self, state: State) -> None:
+        """Assign the variables of the state's best epoch."""
+        self._read(_best(state))
 
     def _write(self, name: str) -> None:
         partial = self._folder / f"{name}.part"
@@ -156,6 +160,11 @@ class Checkpoint:
                 variable.assign(saved[f"arr_{i}"])
 
 
+def _best(state: State) -> str:
+    """Its epoch's own file: a process that is killed before the state is replaced leaves the former best one alone."""
+    return f"best-{state.best.number}.npz"
+
+
 def train(
     model: Classifier,
     training: Pipeline,
@@ -166,14 +175,13 @@ def train(
     told: Callable[[State], None],
 ) -> State:
     """Train to the last epoch, from wherever `state` stands; `told` hears of each epoch. Raises DivergedError."""
+    seen: set[int] = set()
     while len(state.history) < args["epochs"] and not _patience_over(state, args["patience"]):
         number = len(state.history) + 1
         rate = learning_rate(args, number)
         # A scaled optimizer, for float16, hands this on.
         model.optimizer.learning_rate = rate
-        start = time.perf_counter()
-        figures, waited_s, stepped_s = _epoch(model, training, number, rate)
-        took_s = time.perf_counter() - start
+        figures, pace = _epoch(model, training, number, rate, seen)
         tested = evaluate(model, validation)
         if not math.isfinite(tested["loss"]):
             raise DivergedError(f"the validation loss became {tested['loss']} after epoch {number}, {_at(rate)}")
@@ -184,9 +192,10 @@ def train(
             val_loss=tested["loss"],
             val_accuracy=tested["accuracy"],
             learning_rate=rate,
-            images_per_s=len(training) / took_s,
-            waited_s=waited_s,
-            stepped_s=stepped_s,
+            images_per_s=pace.spent.images_per_s,
+            waited_s=pace.spent.waited_s,
+            stepped_s=pace.spent.stepped_s,
+            warm=pace.warm,
         )
         state.history.append(epoch)
         checkpoint.save(state)
@@ -207,20 +216,20 @@ def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:
     return mean.figures()
 
 
-def _epoch(model: Classifier, training: Pipeline, number: int, rate: float) -> tuple[dict[str, float], float, float]:
-    """The mean figures of an epoch, and the seconds that it waited for input and spent in steps."""
-    mean = _Mean()
-    waited_s = stepped_s = 0.0
+def _epoch(
+    model: Classifier, training: Pipeline, number: int, rate: float, seen: set[int]
+) -> tuple[dict[str, float], Pace]:
+    """The mean figures of an epoch, and how fast it went; `seen` are the batch sizes of earlier steps."""
+    mean, pace = _Mean(), Pace(seen)
     said = time.perf_counter()
     steps = math.ceil(len(training) / training.batch)
     loss = math.nan
     for step, (images, labels, seconds) in enumerate(_timed(training.epoch(number)), start=1):
-        waited_s += seconds
         start = time.perf_counter()
         model.reset_metrics()
         figures = model.train_on_batch(images, labels, return_dict=True)
         end = time.perf_counter()
-        stepped_s += end - start
+        pace.add(len(labels), seconds, end - start)
         before, loss = loss, float(figures["loss"])
         if not math.isfinite(loss):
             known = "" if math.isnan(before) else f"; a step before it was {before:.4g}"
@@ -229,7 +238,7 @@ def _epoch(model: Classifier, training: Pipeline, number: int, rate: float) -> t
         if end - said > _LOG_EVERY_S:
             said = end
             _log(f"epoch {number}, step {step}/{steps}, loss {loss:.4f}")
-    return mean.figures(), waited_s, stepped_s
+    return mean.figures(), pace
 
 
 class _Mean:

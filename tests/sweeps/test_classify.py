@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,6 @@ ALEXNET = Trial(model="alexnet", batch=2, passes=(), task="classify")
 
 
 def run(folder: Path, server: str, base: Trial, **args: Any) -> Result:
-    from dataclasses import replace
-
     folder.mkdir(exist_ok=True)
     trial = replace(base, task_args=task_args("classify", **args))
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -99,6 +99,20 @@ def test_one_bad_picture_does_not_stop_the_others(server: str, tmp_path: Path) -
     summary = (tmp_path / "trial" / "files" / "summary.txt").read_text()
     assert "1.jpg is damaged: image file is truncated" in summary
     assert "4.jpg cannot be read: not JPEG, PNG, BMP or WebP" in summary
+
+
+def test_the_rate_is_that_of_readable_pictures_without_the_steps_that_compile(server: str, tmp_path: Path) -> None:
+    for i in range(7):
+        picture("disc", i).save(tmp_path / f"{i}.jpg")
+    for i in (2, 3):
+        (tmp_path / f"{i}.jpg").write_bytes(b"no picture")
+    (tmp_path / "seen").mkdir()
+    shutil.copy(tmp_path / "0.jpg", tmp_path / "seen")
+    compiled = replace(TINY, compile="xla")
+    whole = run(tmp_path / "whole", server, compiled, images=str(tmp_path / "*.jpg"))
+    first = run(tmp_path / "first", server, compiled, images=str(tmp_path / "seen"))
+    assert whole.ok, whole.error
+    assert whole.metrics["images_per_s"] > 10 * first.metrics["images_per_s"]
 
 
 def test_no_picture_that_can_be_read(server: str, tmp_path: Path) -> None:

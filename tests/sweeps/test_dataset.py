@@ -79,7 +79,7 @@ def test_a_list_of_paths_and_names(shapes: Path) -> None:
     ],
 )
 def test_a_line_that_is_wrong(shapes: Path, line: str, words: str) -> None:
-    assert words in problems(write_list(shapes, *listed(), line))[0]
+    assert words in " ".join(problems(write_list(shapes, *listed(), line)))
 
 
 def test_labels_out_of_the_range_that_the_names_give(shapes: Path, tmp_path: Path) -> None:
@@ -96,6 +96,24 @@ def test_many_wrong_lines_are_summed_up(shapes: Path) -> None:
     found = problems(write_list(shapes, *(f"none{i}.jpg 0" for i in range(20))))
     assert len(found) == 6
     assert found[-1].endswith("15 more lines like these.")
+
+
+def test_a_file_that_is_there_twice_is_refused(shapes: Path) -> None:
+    again = shapes / "ring" / "again.jpg"
+    again.symlink_to(shapes / "disc" / "001.jpg")
+    (shapes / "empty").mkdir()
+    first, second = problems(shapes)
+    assert first == (
+        f"task.data={shapes}: expected each picture once. "
+        f"Received: {shapes / 'disc' / '001.jpg'} and {again} are one file."
+    )
+    assert "expected pictures in every class" in second
+    again.unlink()
+    lines = ["disc/000.jpg 0", "ring/../disc/001.jpg 1", *(f"disc/00{i}.jpg 0" for i in range(5)), *listed()[:4]]
+    (sentence, *_) = problems(write_list(shapes, *listed(), *lines))
+    assert f"Received: line 1 ({shapes}/disc/000.jpg) and line 11 ({shapes}/disc/000.jpg) are one file; " in sentence
+    assert f"line 2 ({shapes}/disc/001.jpg) and line 12 ({shapes}/ring/../disc/001.jpg) are one file; " in sentence
+    assert sentence.endswith(" and 6 more.")
 
 
 def test_empty_single_and_small_classes(shapes: Path) -> None:
@@ -122,6 +140,16 @@ def test_unreadable_pictures_are_refused_or_left_out(shapes: Path) -> None:
     for path in (shapes / "ring").iterdir():
         path.write_bytes(b"no picture")
     assert "Received: none of ring." in problems(shapes, skip=True)[0]
+
+
+def test_a_part_without_a_class_is_refused(shapes: Path) -> None:
+    data = dataset.read(str(shapes))
+    discs = [example for example in data.examples if example.label == 0]
+    assert dataset.part_problems("shapes", "train on", data.examples, data.classes) == []
+    assert dataset.part_problems("shapes", "validate with", discs, data.classes) == [
+        "task.data=shapes: expected pictures of every class to validate with, without those that cannot be read. "
+        "Received: none of ring."
+    ]
 
 
 def test_the_split_takes_its_share_of_every_class(shapes: Path) -> None:

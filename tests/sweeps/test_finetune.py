@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import psutil
 import pytest
 import tensorflow as tf
 
 from sweeps.cores import available
 from sweeps.isolate import run_trial
+from sweeps.picture_classifier.loader import Classifier
+from sweeps.tasks import dataset
+from tests import logged_model
 from tests.picture_data import CLASSES, make_shapes, picture, size_of, task_args
 from tracking.record import Result, Trial
 
@@ -151,6 +155,33 @@ def test_a_picture_damaged_in_its_middle(server: str, shapes: Path, tmp_path: Pa
         assert str(bad) not in file.read()
 
 
+def test_a_class_whose_held_out_pictures_are_all_damaged(server: str, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "shapes", 5, ("disc", "ring"))
+    _, held_out = dataset.split(dataset.read(str(data)), 0.2, TINY.seed)
+    for example in held_out:
+        example.path.write_bytes(example.path.read_bytes()[:900])
+    result = run(tmp_path / "trial", server, data, unreadable="skip", **QUICK)
+    assert result.error is not None
+    assert result.error.kind == "DataError"
+    assert "every class to validate with, without those that cannot be read. Received: none of disc, ring." in (
+        result.error.message
+    )
+    assert "epoch 1" not in (tmp_path / "trial" / "log.txt").read_text()
+
+
+def test_a_served_model_takes_the_same_middle_as_validation(server: str, shapes: Path, tmp_path: Path) -> None:
+    args = QUICK | {"save_model": True, "crop_margin": 8, "learning_rate": 0.003}
+    result = run(tmp_path / "trial", server, shapes, **args)
+    assert result.ok, result.error
+    files = tmp_path / "trial" / "files"
+    model = Classifier(files / "model" / "data" / "classifier")
+    with (files / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = model.predict(pandas.DataFrame({"image": [Path(row["image"]).read_bytes() for row in rows]}))
+    assert found["label"].tolist() == [row["predicted class"] for row in rows]
+    assert found["probability"].tolist() == pytest.approx([float(row["probability"]) for row in rows], abs=1e-5)
+
+
 @pytest.mark.parametrize("change", [{"precision": "bfloat16", "compile": "xla"}, {"compile": "eager"}])
 def test_sizes_colours_precisions_and_compilers(server: str, tmp_path: Path, change: dict[str, Any]) -> None:
     data = make_shapes(tmp_path / "shapes", 6, ("disc", "ring"))
@@ -195,17 +226,6 @@ def test_pretrained_layers_are_loaded_and_kept(server: str, shapes: Path, tmp_pa
     np.testing.assert_allclose(conv1, weights["conv1"][0], rtol=1e-6)
 
 
-LOAD = """
-import json, sys
-import mlflow.pyfunc, pandas
-files = [line.strip() for line in sys.stdin]
-model = mlflow.pyfunc.load_model(sys.argv[1])
-found = model.predict(pandas.DataFrame({"image": [open(file, "rb").read() for file in files]}))
-print(json.dumps(found.to_dict(orient="list")))
-assert not {"sweeps", "nets"} & set(sys.modules)
-"""
-
-
 def test_the_logged_model_predicts_in_a_fresh_process_and_is_served(
     learned: tuple[Result, Path], tmp_path: Path
 ) -> None:
@@ -213,16 +233,7 @@ def test_the_logged_model_predicts_in_a_fresh_process_and_is_served(
     model = folder / "files" / "model"
     with (folder / "files" / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH",)}
-    clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"  # as in an activated environment
-    clean |= {"CUDA_VISIBLE_DEVICES": "-1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(model)],
-        input="\n".join(row["image"] for row in rows), cwd=tmp_path, env=clean, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = logged_model.predictions(str(model), [row["image"] for row in rows], tmp_path)
     assert found["label"] == [row["predicted class"] for row in rows]
     assert found["probability"] == pytest.approx([float(row["probability"]) for row in rows], abs=1e-5)
     assert [CLASSES[i] for i in found["class_id"]] == found["label"]
@@ -236,7 +247,7 @@ def test_the_logged_model_predicts_in_a_fresh_process_and_is_served(
                 *(sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local"),
                 *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
             ],
-            cwd=tmp_path, env=clean, stdout=log, stderr=log, start_new_session=True,
+            cwd=tmp_path, env=logged_model.environment(), stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
         image = b64encode(Path(rows[0]["image"]).read_bytes()).decode()

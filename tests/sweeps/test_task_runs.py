@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from tests import logged_model
 from tests.picture_data import make_shapes, picture, save_bvlc, size_of
 from tests.sweeps.test_run import journal, only_sweep, run
 from tracking.record import Result
@@ -47,7 +50,14 @@ def test_a_sweep_over_learning_rates_one_of_which_diverges(tmp_path: Path) -> No
     assert found[1e30].error.kind == "DivergedError"
     assert "became " in done.stdout
     assert found[0.05].metrics["val/accuracy"] > 0.9
-    assert all(len(result.host["cores"]) == 1 for result in found.values() if result.ok)
+    assert all(len(result.host["cores"]) == 1 for result in found.values())
+    at_once = [
+        (one.host["cores"], other.host["cores"])
+        for one, other in combinations(sorted(found.values(), key=lambda result: result.started_at), 2)
+        if other.started_at < one.started_at + one.wall_s
+    ]
+    assert at_once
+    assert all(cores != others for cores, others in at_once), at_once
     assert size_of(sweep / "plots" / "val_accuracy_over_learning_rate.png")[0] > 600
     assert "Highest val/accuracy: " in (sweep / "report.html").read_text()
     with (sweep / "results.csv").open(newline="") as file:
@@ -68,6 +78,13 @@ def test_a_sweep_over_learning_rates_one_of_which_diverges(tmp_path: Path) -> No
         file.path for folder in (None, "plots", "model") for file in client.list_artifacts(good.info.run_id, folder)
     }
     assert {"log.txt", "confusion_matrix.csv", "plots/training.png", "plots/samples.png", "model/MLmodel"} <= files
+    with (sweep / "trials" / found[0.05].trial_id / "files" / "validation.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    loaded = logged_model.predictions(
+        f"runs:/{good.info.run_id}/model", [str(tmp_path / row["image"])], tmp_path, f"sqlite:///{tmp_path}/mlflow.db"
+    )
+    assert loaded["label"] == [row["predicted class"]]
+    assert loaded["probability"] == pytest.approx([float(row["probability"])], abs=1e-5)
     assert children[1e30].data.tags["error"].startswith("DivergedError: ")
     (parent,) = [r for r in runs if "trial_id" not in r.data.tags]
     plots = [file.path for file in client.list_artifacts(parent.info.run_id, "plots")]
@@ -92,6 +109,7 @@ def test_optuna_finds_a_learning_rate(tmp_path: Path) -> None:
     assert len({result.trial.task_args["learning_rate"] for result in found}) == 4
     best = max(found, key=lambda result: result.metrics["val/accuracy"])
     chosen = (sweep / "optimization_results.yaml").read_text()
+    assert json.loads((sweep / "plan.json").read_text())["facts"]["objective"] == "val/accuracy"
     assert f"best_value: {best.metrics['val/accuracy']}" in chosen
     assert (sweep / "plots" / "val_accuracy_over_learning_rate.png").is_file()
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 import nets
 from sweeps.tasks import dataset, training
+from sweeps.tasks import pipeline as pipeline_module
 from sweeps.tasks.classifier import Classifier, Normalisation, NotAClassifierError, normalisation, shape_of
 from sweeps.tasks.pipeline import Pipeline
 from sweeps.tasks.training import Checkpoint, DivergedError, Epoch, State
@@ -63,7 +66,12 @@ def test_an_epoch_is_the_same_however_it_is_reached(examples: Any, tmp_path: Pat
     assert second[0][0].shape == (5, 8, 8, 3)
     assert same(cached.epoch(2), cached.epoch(2))
     assert same(cached.epoch(2), pipeline(examples, cache=False, **options).epoch(2))
-    assert same(cached.epoch(2), pipeline(examples, cache=tmp_path / "cache", **options).epoch(2))
+    on_disk = pipeline(examples, cache=tmp_path / "cache", **options)
+    assert same(cached.epoch(2), on_disk.epoch(2))
+    assert same(cached.in_order(), on_disk.in_order())
+    (tmp_path / "cache").write_bytes(bytes((tmp_path / "cache").stat().st_size))
+    assert not any(images.any() for images, _ in batches(on_disk.epoch(3)))  # it is there that pictures come from
+    on_disk.close()
     assert not same(cached.epoch(2), cached.epoch(3))
     assert not same(cached.epoch(2), pipeline(examples, cache=True, seed=2, **options).epoch(2))
 
@@ -112,6 +120,15 @@ def test_a_picture_that_is_lost_later_is_an_error(examples: Any, tmp_path: Path)
         batches(data.epoch(1))
 
 
+def test_an_epochs_order_is_that_of_earlier_versions(examples: Any) -> None:
+    """Figures of one seed stay comparable."""
+    seed = pipeline_module._seed(1, 2)
+    places = tf.data.Dataset.range(len(examples)).shuffle(len(examples), seed, reshuffle_each_iteration=False)
+    expected = [examples[place].label for place in places.as_numpy_iterator()]
+    found = np.concatenate([labels for _, labels in batches(pipeline(examples, cache=True).epoch(2))])
+    assert found.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
@@ -155,7 +172,7 @@ def trained(examples: Any, folder: Path, args: dict[str, Any], stop_after: int |
         training.train(made, data, pipeline(examples, cache=True), args, checkpoint, state, told)
     except KeyboardInterrupt:
         return state
-    checkpoint.restore_best()
+    checkpoint.restore_best(state)
     assert training.evaluate(made, data)["loss"] == pytest.approx(
         training.evaluate(made, pipeline(examples, cache=True))["loss"], rel=1e-5
     )
@@ -170,6 +187,7 @@ def test_a_resumed_training_ends_like_an_undisturbed_one(examples: Any, tmp_path
     assert len(list((tmp_path / "parts").glob("epoch-*.npz"))) == 1
     parts = trained(examples, tmp_path / "parts", args)
     assert [epoch.number for epoch in parts.history] == [1, 2, 3, 4]
+    assert [path.name for path in (tmp_path / "parts").glob("best-*")] == [f"best-{parts.best.number}.npz"]
     timing = ("train/images_per_s",)
     for key, curve in whole.curves().items():
         if key not in timing:
@@ -189,13 +207,58 @@ def test_layers_that_are_not_trained_are_not_in_the_checkpoint(tmp_path: Path) -
     made.optimizer.build(made.trainable_variables)
     state = State("data", [EPOCH])
     Checkpoint(tmp_path, made).save(state)
-    with np.load(tmp_path / "best.npz") as saved:
+    with np.load(tmp_path / "best-1.npz") as saved:
         shapes = [saved[name].shape for name in saved.files]
     assert (192, 8) not in shapes
     assert (8, 2) in shapes
 
 
 EPOCH = Epoch(1, 0.5, 0.9, 0.6, 0.8, 0.1, 10.0, 1.0, 2.0)
+
+
+def test_the_best_epochs_variables_outlive_a_process_killed_between_its_files(tmp_path: Path) -> None:
+    def with_bias(value: float) -> Classifier:
+        made.net.get_layer("logits").bias.assign([value, value])
+        return made
+
+    made = model()
+    state = State("data", [EPOCH])
+    Checkpoint(tmp_path, with_bias(1.0)).save(state)
+    (tmp_path / "state.json.part").mkdir()  # the second epoch is better, and its process ends before the state is there
+    state.history.append(replace(EPOCH, number=2, val_accuracy=0.9))
+    with pytest.raises(IsADirectoryError):
+        Checkpoint(tmp_path, with_bias(2.0)).save(state)
+    (tmp_path / "state.json.part").rmdir()
+    again = Checkpoint(tmp_path, with_bias(0.0))
+    state = again.restore("data")
+    assert made.net.get_layer("logits").bias.numpy().tolist() == [1, 1]
+    state.history.append(replace(EPOCH, number=2, val_accuracy=0.7))  # as it may come out on a GPU
+    with_bias(3.0)
+    again.save(state)
+    again.restore_best(state)
+    assert made.net.get_layer("logits").bias.numpy().tolist() == [1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.npz", "epoch-2.npz", "state.json"]
+
+
+def test_steps_that_compile_the_net_are_not_in_its_rates(examples: Any, tmp_path: Path) -> None:
+    started = time.perf_counter()
+    took_s: list[float] = []
+    made = model()
+    state = training.train(
+        made, pipeline(examples), pipeline(examples), ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), State("data"),
+        lambda _: took_s.append(time.perf_counter() - started),
+    )  # fmt: skip
+    first, second = state.history
+    assert first.warm
+    assert second.warm
+    assert first.waited_s + first.stepped_s < took_s[0] / 4  # one step of three, and two have traced the net
+    assert first.images_per_s == pytest.approx(5 / (first.waited_s + first.stepped_s))
+    assert second.images_per_s == pytest.approx(12 / (second.waited_s + second.stepped_s))
+    alone = pipeline(examples[:4])
+    state = training.train(
+        made, alone, alone, ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), State("more"), lambda _: None
+    )
+    assert [epoch.warm for epoch in state.history] == [False, True]
 
 
 def test_early_stopping_and_the_best_epoch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def found(rate: float = 0.1, model: str = "alexnet", status: Any = "ok", best: f
     )
 
 
-def swept(results: list[Result], folder: Path) -> Sweep:
+def swept(results: list[Result], folder: Path, **facts: str) -> Sweep:
     trials = tuple(result.trial for result in results)
-    return Sweep(sweep_id="s", folder=str(folder), command="run.py", created_at=0.0, trials=trials)
+    return Sweep(sweep_id="s", folder=str(folder), command="run.py", created_at=0.0, trials=trials, facts=facts)
 
 
 THREE = [found(0.1), found(0.01, best=0.7), found(10.0, status="error")]
@@ -117,6 +118,26 @@ def test_mlflow_gets_histories_and_the_best_epochs_figures() -> None:
 def test_the_objective_over_what_was_varied(results: list[Result], pictures: list[str], tmp_path: Path) -> None:
     plots.draw(swept(results, tmp_path), results, tmp_path)
     assert sorted(path.stem for path in (tmp_path / "plots").iterdir()) == sorted(pictures)
+
+
+def test_the_sweeps_own_objective_is_drawn(tmp_path: Path) -> None:
+    results = [found(0.1), replace(found(0.01), metrics={"val/accuracy": 0.9, "val/loss": 0.4})]
+    sweep = swept(results, tmp_path, objective="val/loss")
+    plots.draw(sweep, results, tmp_path)
+    assert [path.stem for path in (tmp_path / "plots").iterdir()] == ["val_loss_over_learning_rate"]
+    report.write(sweep, results, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Lowest val/loss: alexnet b=32 learning_rate=0.01 with 0.4." in page
+    assert page.count("data:image/png;base64,") == 1
+    assert task_plots.headline(results, "forward/images_per_s") == "val/accuracy"
+
+
+@pytest.mark.parametrize(
+    ("key", "lower"),
+    [("val/loss", True), ("input/wait_share", True), ("memory/peak_rss_mb", True), ("images_per_s", False)],
+)
+def test_which_figures_are_better_low(key: str, lower: bool) -> None:
+    assert task_plots.lower_is_better(key) == lower
 
 
 def test_the_points_of_the_objective_are_where_they_belong() -> None:
