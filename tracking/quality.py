@@ -132,4 +132,7 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
             yield f"imprecise: median known to ±{half:.0%}{why}"
     peak, rate = limits.get("peak_gflops_per_s"), measured.gflops_per_s
     if peak and rate and rate > ABOVE_PEAK * peak:
-        yield f"above peak: {rate / peak:.0%} of what the device can do; some of the work was not done"
+        if (others := limits.get("others_share", 0.0)) > OTHERS_SHARE:
+            yield f"above peak: {rate / peak:.0%} of what the device did while others had {others:.0%} of its cores"
+        else:
+            yield f"above peak: {rate / peak:.0%} of what the device can do; some of the work was not done"

@@ -44,6 +44,7 @@ def test_each_device_and_precision_is_measured_once_before_its_first_trial(conte
     found = [calibration.judge(r).limits for r in results]
     assert found[0] == found[1] != found[2]
     for limits in found:
+        assert 0 <= limits["others_share"] < 1
         assert 1 < limits["peak_gflops_per_s"] < 1e6
         assert 0.1 < limits["copy_gb_per_s"] < 1e5
 

@@ -91,3 +91,9 @@ def test_a_repeat_on_another_host_is_doubted() -> None:
 def test_the_same_steps_in_no_order_are_precise() -> None:
     shuffled = tuple(random.Random(0).sample(WANDERING, 100))
     assert judged(measured(step_s=shuffled)).quality == ()
+
+
+def test_a_disturbed_calibration_accuses_nobody_of_work_not_done() -> None:
+    result = measured(step_s=(0.1,) * 20, flops=20 * 10**9)
+    (doubt,) = judged(replace(result, limits=result.limits | {"others_share": 0.4})).quality
+    assert doubt == "above peak: 200% of what the device did while others had 40% of its cores (forward)"
