@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sweeps import baggage
-from sweeps.cluster.command_line import Request
+from sweeps.cluster.command_line import Request, text
 from sweeps.errors import SweepError
 from sweeps.interrupts import EXIT_CODE
 
@@ -108,12 +108,12 @@ def job(options: Options, request: Request) -> Job:
     assert options.address is not None
     if request.resume is not None:
         folder = request.resume if request.resume.startswith(("/", "~/")) else f"{options.folder}/{request.resume}"
-        own = [f"resume={folder}"]
+        own = [f"resume={text(folder)}"]
     else:
         folder = f"{options.folder}/{request.name}"
-        own = [f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}"]
+        own = [f"hydra.sweep.dir={text(folder)}", f"hydra.run.dir={text(folder)}"]
     uri = request.uri or f"sqlite:///{options.folder}/mlflow.db"
-    own += [f"tracking.uri={uri}", "cluster=ray", "cluster.address=auto"]
+    own += [f"tracking.uri={text(uri)}", "cluster=ray", "cluster.address=auto"]
     env = {variable: os.environ[variable] for variable in options.env}
     return Job(
         address=options.address,

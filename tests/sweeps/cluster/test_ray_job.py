@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import ray_job
 from sweeps.cluster.command_line import Request
@@ -41,9 +42,9 @@ def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
     given = ["-m", "model=tiny", "batch=1,2", "passes=[forward]", "+model.note=it's $HOME"]
     assert entrypoint(Request(name="sweep-1", arguments=given)).splitlines() == [
         *given,
-        "hydra.sweep.dir=/home/me/sweeps/sweep-1",
-        "hydra.run.dir=/home/me/sweeps/sweep-1",
-        "tracking.uri=sqlite:////home/me/sweeps/mlflow.db",
+        "hydra.sweep.dir='/home/me/sweeps/sweep-1'",
+        "hydra.run.dir='/home/me/sweeps/sweep-1'",
+        "tracking.uri='sqlite:////home/me/sweeps/mlflow.db'",
         "cluster=ray",
         "cluster.address=auto",
     ]
@@ -51,13 +52,19 @@ def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [("sweep-1", "/data/sweep-1"), ("/other/sweep-1", "/other/sweep-1"), ("~/sweep-1", "/home/me/sweep-1")],
+    [
+        ("sweep-1", "/data/sweep-1"),
+        ("/other/sweep-1", "/other/sweep-1"),
+        ("~/sweep-1", "/home/me/sweep-1"),
+        ("run (1),b", "/data/run (1),b"),
+    ],
 )
 def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str) -> None:
     options = ray_job.Options(address="http://127.0.0.1:8265", folder="/data")
     request = Request(name="sweep-2", arguments=["rerun=failed"], resume=name, uri="http://mlflow")
     lines = entrypoint(request, options).splitlines()
-    assert lines == ["rerun=failed", f"resume={folder}", "tracking.uri=http://mlflow", *lines[-2:]]
+    assert lines == ["rerun=failed", lines[1], "tracking.uri=http://mlflow", *lines[-2:]]
+    assert OverridesParser.create().parse_override(lines[1]).value() == folder
 
 
 def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
