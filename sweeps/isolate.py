@@ -130,7 +130,7 @@ def _resident_mb(pid: int) -> float:
 
 
 def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]:
-    """What a process died of, from its wait status, the kernel's count of out-of-memory kills before it ran, and its last words."""
+    """What a process died of, from its wait status, its log and the kernel's out-of-memory kills before it ran."""
     tail = _tail(log)
     if not os.WIFSIGNALED(exit_status):
         code = os.waitstatus_to_exitcode(exit_status)

@@ -129,7 +129,8 @@ class CardWatch:
 
         `gpu_sm_mhz_before`, `_after` and `_min` of the slowest card, `gpu_temperature_c` of the warmest, `gpu_power_w`
         (mean of the looks) and `gpu_energy_j` (by the cards' own counters) of all together; `gpu_foreign_processes`,
-        the most at one look, where processes are listed; `gpu_throttled_<reason>`, the share of looks that found it; `gpu_looks`.
+        the most at one look, where processes are listed; `gpu_throttled_<reason>`, the share of looks that found it;
+        `gpu_looks`.
         """
         if not self._cards:
             return {}

@@ -26,6 +26,11 @@ COMMAND = None
 _STOP_S = 60
 """Time that a job which is stopped has to keep what it found, seconds; Ray's own default is 3."""
 
+_AGAIN_S = 0.2
+"""Between two questions to the job server, seconds; doubled by each that it does not answer."""
+_MOST_FAILURES = 7
+"""So many in a row, with nothing new in between, are the end of following: 25 seconds."""
+
 
 @dataclass
 class Options:
@@ -135,16 +140,37 @@ def _quoted(argument: str) -> str:
 
 
 async def _follow(client: Any, name: str) -> int:
-    """Write the job's log as it comes, and give its exit code."""
+    """Write the job's log as it comes, and give its exit code; a connection that breaks is made anew.
+
+    Raises SweepError where that fails again and again, and where the job ended without its sweep.
+    """
+    import aiohttp
     from ray.job_submission import JobStatus
 
-    async for lines in client.tail_job_logs(name):
-        sys.stdout.write(lines)
-        sys.stdout.flush()
-    info = client.get_job_info(name)
-    while not info.status.is_terminal():
-        await asyncio.sleep(0.2)
-        info = client.get_job_info(name)
+    written = failures = 0
+    while True:
+        try:
+            passed = 0
+            async for lines in client.tail_job_logs(name):  # from the beginning, each time
+                new = lines[max(0, written - passed) :]
+                passed += len(lines)
+                if new:
+                    sys.stdout.write(new)
+                    sys.stdout.flush()
+                    written, failures = passed, 0
+            info = client.get_job_info(name)
+            while not info.status.is_terminal():
+                await asyncio.sleep(_AGAIN_S)
+                info = client.get_job_info(name)
+            break
+        except (aiohttp.ClientError, RuntimeError, OSError) as error:
+            failures += 1
+            if failures == _MOST_FAILURES:
+                how = f"`ray job logs --follow {name}` with its --address follows it"
+                raise SweepError(
+                    f"the job server does not answer any more ({error}). The job goes on; {how}"
+                ) from error
+            await asyncio.sleep(_AGAIN_S * 2**failures)
     if info.status == JobStatus.STOPPED:
         return EXIT_CODE
     if info.driver_exit_code is None:

@@ -77,7 +77,7 @@ def _seconds(time: str) -> int:
     days, dash, rest = time.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
     # One number is minutes, two are minutes and seconds; after days, it begins with hours.
-    hours, minutes, seconds = (parts + [0, 0])[:3] if dash or len(parts) == 3 else ([0, *parts, 0])[:3]
+    hours, minutes, seconds = [*parts, 0, 0][:3] if dash or len(parts) == 3 else ([0, *parts, 0])[:3]
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
@@ -100,7 +100,9 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
         "gpus": options.gpus,
         "srun_cpus": "" if options.cpus is None else f" --cpus-per-task={options.cpus}",
         "sweep": f"{inside}python {shlex.quote(str(ROOT / 'sweeps' / 'run.py'))}",
-        "arguments": " ".join(map(shlex.quote, [f"resume={command_line.text(str(folder))}", "cluster=ray", *arguments])),
+        "arguments": " ".join(
+            map(shlex.quote, [f"resume={command_line.text(str(folder))}", "cluster=ray", *arguments])
+        ),
     }
     return _SCRIPT.format_map(values)
 

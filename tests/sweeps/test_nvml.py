@@ -140,9 +140,7 @@ def test_where_not_even_the_own_process_is_listed_nothing_is_known_of_others(tmp
     assert "gpu_foreign_processes" not in evidence
 
 
-@pytest.mark.parametrize(
-    ("visible", "told"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])]
-)
+@pytest.mark.parametrize(("visible", "told"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])])
 def test_this_machine_offers_its_cards_by_rays_name_of_them(
     tmp_path: Path, visible: str | None, told: list[str]
 ) -> None:

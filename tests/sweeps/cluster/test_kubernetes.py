@@ -166,7 +166,9 @@ def test_what_a_stopped_job_has_reaches_the_object_store(tmp_path: Path) -> None
     python.chmod(0o755)
     script = run_script(ALL).replace("cd /sweeps", f"cd {tmp_path}")
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 130, done.stderr
     stored, folder = "s3://bucket/sweeps/sweep-1", "/results/sweep-1"
     copies = [line for line in (tmp_path / "copied").read_text().splitlines() if "s3://" in line]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import secrets
+import select
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import ray_job
 from sweeps.cluster.command_line import Request
+from sweeps.errors import SweepError
 
 BIN = Path(sys.executable).parent
 RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "sweeps" / "run.py")]
@@ -174,6 +179,71 @@ def test_a_followed_job_ends_as_its_sweep_and_is_resumed(head: Head, tmp_path: P
 
 def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+class CutOnce(socketserver.ThreadingTCPServer):
+    """Stands before a server, and cuts the first connection that brings certain words from there, after these."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, words: bytes, then: Callable[[], object]) -> None:
+        host, _, port = address.removeprefix("http://").partition(":")
+        self._target, self._words, self._then = (host, int(port)), words, then
+        self.cuts = 0
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        del client_address
+        with socket.create_connection(self._target) as server, contextlib.suppress(OSError):
+            while readable := select.select([request, server], [], [])[0]:
+                for one in readable:
+                    data = one.recv(2**16)
+                    (server if one is request else request).sendall(data)
+                    if one is server and self._words in data and not self.cuts:
+                        self.cuts += 1
+                        self._then()
+                        return
+                    if not data:
+                        return
+
+
+def test_following_goes_on_after_a_dropped_connection(
+    head: Head, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    token = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    direct = JobSubmissionClient(head.address, headers=token)
+    go = tmp_path / "go"
+    entrypoint = f"echo o''ne; until [ -e {go} ]; do sleep 0.1; done; echo two; exit 3"
+    direct.submit_job(entrypoint=entrypoint, submission_id="followed")
+    with CutOnce(head.address, b"one\n", go.touch) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        client = JobSubmissionClient(f"http://127.0.0.1:{proxy.server_address[1]}", headers=token)
+        capfd.readouterr()
+        assert asyncio.run(ray_job._follow(client, "followed")) == 3
+        proxy.shutdown()
+    assert proxy.cuts == 1
+    told = capfd.readouterr().out
+    assert [line for line in told.splitlines() if line in ("one", "two")] == ["one", "two"], told
+
+
+def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    monkeypatch.setattr(ray_job, "_AGAIN_S", 0.001)
+    (port,) = _free_ports(1)
+    client = JobSubmissionClient.__new__(JobSubmissionClient)  # making one asks the server
+    client._address, client._cookies, client._headers, client._ssl_context = (
+        f"http://127.0.0.1:{port}",
+        None,
+        None,
+        None,
+    )
+    with pytest.raises(
+        SweepError, match=r"does not answer any more .* The job goes on; `ray job logs --follow sweep-1`"
+    ):
+        asyncio.run(ray_job._follow(client, "sweep-1"))
 
 
 def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:

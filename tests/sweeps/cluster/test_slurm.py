@@ -130,7 +130,9 @@ esac""",
     options = slurm.Options(venv=str(tmp_path), setup=setup)
     text = slurm.script(options, sweep_id="s", folder=tmp_path, cwd=tmp_path, arguments=())
     environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1"}
-    done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        ["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 130, done.stderr
     assert (tmp_path / "sweep").exists() == (when == "while the sweep runs")
 
