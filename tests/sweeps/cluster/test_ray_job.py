@@ -207,6 +207,7 @@ class CutOnce(socketserver.ThreadingTCPServer):
                         return
 
 
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
 def test_following_goes_on_after_a_dropped_connection(
     head: Head, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,7 +239,7 @@ def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         f"http://127.0.0.1:{port}",
         None,
         None,
-        None,
+        True,
     )
     with pytest.raises(
         SweepError, match=r"does not answer any more .* The job goes on; `ray job logs --follow sweep-1`"
