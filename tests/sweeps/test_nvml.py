@@ -152,6 +152,43 @@ def test_this_machine_offers_its_cards_by_rays_name_of_them(
     assert done.stdout.strip().split(", ")[1:] == told
 
 
+TIMED = """
+import json, os, sys
+import tensorflow as tf
+from sweeps.tasks import benchmark
+from tests.fake_nvml import QUIET, write
+from tracking.record import Classic, Device, Trial
+
+# TensorFlow sees no GPU whose memory it could count.
+tf.config.experimental.reset_memory_stats = lambda name: None
+tf.config.experimental.get_memory_info = lambda name: {"peak": 3 * 2**20}
+steps = 0
+
+def step():
+    global steps
+    steps += 1
+    write(os.environ["FAKE_NVML"], QUIET | {"energy_mj": 1_000_000 + 7000 * steps})
+
+protocol = Classic(burn_in=2, steps=10)
+trial = Trial(
+    model="tiny", batch=14, compile="eager", protocol=protocol, device=Device(name="gpu", kind="gpu", gpus=1)
+)
+measured = benchmark.time_pass("forward", step, trial, 1)
+print("\\n" + json.dumps([measured.evidence, measured.peak_device_mb]))
+"""
+
+
+def test_a_timed_pass_has_what_its_card_told(tmp_path: Path) -> None:
+    env = fake_nvml.environment(tmp_path, QUIET) | {"CUDA_VISIBLE_DEVICES": "0"}
+    done = subprocess.run([sys.executable, "-c", TIMED], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    evidence, peak_device_mb = json.loads(done.stdout.splitlines()[-1])
+    assert evidence["gpu_sm_mhz_before"] == 1980
+    assert evidence["gpu_foreign_processes"] == 0
+    assert evidence["gpu_energy_j"] == pytest.approx(70)  # of the ten steps, at 7 J
+    assert evidence["gpu_energy_j_per_image"] == pytest.approx(0.5)
+    assert peak_device_mb == 3
+
+
 def test_without_a_driver_there_are_no_cards() -> None:
     if Path("/proc/driver/nvidia").exists():
         pytest.skip("this machine has an NVIDIA driver")
