@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
 import select
 import socket
@@ -175,6 +176,30 @@ def test_a_followed_job_ends_as_its_sweep_and_is_resumed(head: Head, tmp_path: P
     again = submit(head, tmp_path, f"resume={folder.name}", "rerun=failed", "calibrate=false")
     assert again.returncode == 0, again.stdout + again.stderr
     assert [line["status"] for line in journal(folder)][-1] == "ok"
+
+
+def test_a_stopped_job_keeps_what_it_has(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text("import time\ndef hanging():\n    time.sleep(3600)\n")
+    grid = ["-m", "model=tiny", "model._target_=null,my_nets.hanging", "order=grid", "device.cpus=1", *QUICK]
+    where = ["cluster=ray_job", f"cluster.address={head.address}", f"cluster.folder='{tmp_path}/kept (1)'"]
+    command = [*RUN, *grid, *where]
+    env = dict(head.environment)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (name,) = re.findall(r"^Job +(\S+);", done.stdout, re.MULTILINE)
+    folder = tmp_path / "kept (1)" / name
+    _until(lambda: (folder / "results.jsonl").is_file() and journal(folder))
+    stop = [str(BIN / "ray"), "job", "stop", name, "--address", head.address]
+    subprocess.run(stop, env=env, capture_output=True, timeout=100, check=True)
+    assert (folder / "report.html").is_file()
+    assert [line["status"] for line in journal(folder)] == ["ok"]
+
+
+def _until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 100
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
