@@ -45,21 +45,21 @@ def write(
 
 
 def rows_of(result: Result) -> list[Row]:
-    """A row a pass with its rate and its shares of the measured limits; one without figures if it failed.
+    """A row a pass with its rate and its shares of the measured limits; without figures if it failed.
 
     The share of the copy rate counts the bytes that a pass cannot avoid unless layers are fused (`tracking.roofline`).
     """
     trial = result.trial
     point = _point(trial)
-    if not result.passes:
-        return [point | {"status": result.status, "error": result.error and result.error.message}]
+    failure = {"status": result.status, "error": result.error and result.error.message}
+    failed = [point | failure | {"pass": name} for name in trial.passes if name not in result.passes]
     peak = result.limits.get("peak_gflops_per_s")
     copied = result.limits.get("copy_gb_per_s")
     dense = {name: intensity(result, name) for name in result.passes}
-    return [
+    measured_rows = [
         point
         | {
-            "status": result.status,
+            "status": "ok",
             "pass": name,
             "images_per_s": trial.batch / measured.median_s,
             "median_s": measured.median_s,
@@ -72,6 +72,7 @@ def rows_of(result: Result) -> list[Row]:
         }
         for name, measured in result.passes.items()
     ]
+    return [*measured_rows, *failed]
 
 
 def markdown(
@@ -89,15 +90,19 @@ def markdown(
     parts = [_table(["precision", "matrix product, TFLOP/s", "copy, GB/s"], peaks)]
     modes = list(dict.fromkeys((row["precision"], row["compile"]) for row in rows))
     for name, title in TITLES.items():
-        found = {(r["model"], r["batch"], r["precision"], r["compile"]): r for r in rows if r.get("pass") == name}
+        found = {
+            (r["model"], r["batch"], r["precision"], r["compile"]): r
+            for r in rows
+            if r["pass"] == name and "images_per_s" in r
+        }
         lines = [
             [model, str(batch), *(_rate(found.get((model, batch, *mode))) for mode in modes)]
             for model, batch in sorted({key[:2] for key in found})
         ]
         parts.append(f"{title}: images/s (share of the measured matrix product, of the copy)\n")
         parts.append(_table(["net", "batch", *(" ".join(mode) for mode in modes)], lines))
-    if failed := [row for row in rows if "pass" not in row]:
-        keys = ("model", "batch", "precision", "compile", "status", "error")
+    if failed := [row for row in rows if "images_per_s" not in row]:
+        keys = ("model", "batch", "precision", "compile", "pass", "status", "error")
         parts.append(_table(list(keys), ([str(row[key]) for key in keys] for row in failed)))
     if largest:
         parts.append("Largest batch whose training step ran, and the one that ran out of memory\n")

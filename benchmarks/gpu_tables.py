@@ -90,6 +90,7 @@ class Run:
             trial = Trial(
                 model="calibration", batch=1, device=self.grid.device, precision=precision, passes=(), task="calibrate"
             )
+            trial = replace(trial, timeout_s=max(1.0, min(TRIAL_S, self.left_s())))
             result = self._run(trial)
             self.limits[precision] = result.limits
             print(f"{precision}: {dict(result.limits) or result.error}", flush=True)
@@ -97,7 +98,7 @@ class Run:
     def _run(self, trial: Trial) -> Result:
         log = self.folder / "trials" / trial.trial_id / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
-        gpus = tuple(str(index) for index in range(trial.device.gpus))
+        gpus = host.gpu_ids(trial.device.gpus)
         with cores.claim(trial.device.cpus or 1) as held:
             env = devices.environment(trial.device, gpus)
             return run_trial(trial, sweep_id="gpu", server=self.server, cores=held, env=env, log=log)
@@ -108,14 +109,14 @@ def name_of(trial: Trial) -> str:
 
 
 def torch(python: str, grid: Grid, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """What PyTorch does with the compared nets, or one entry that says why there is none."""
-    known = folder / "torch.jsonl"
-    if known.exists():
-        return [json.loads(line) for line in known.read_text().splitlines()]
+    """What PyTorch does with the compared nets, or an entry that says why there is none. What it has done is kept."""
+    path = folder / "torch.jsonl"
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     gpu = grid.device.kind == "gpu"
     command = [python, str(ROOT / "benchmarks" / "peers" / "torch_step.py")]
     command += ["--device", "cuda" if gpu else "cpu", "--seconds", f"{seconds:.0f}"]
     command += ["--batches", str(grid.full_batch), "--models", *grid.compared, "--precisions", *grid.precisions]
+    command += ["--known", str(path)] if known else []
     if not gpu:
         command += ["--image-size", "96", "--modes", "channels_last"]
     try:
@@ -124,10 +125,10 @@ def torch(python: str, grid: Grid, seconds: float, folder: Path) -> list[dict[st
         lines, why = (expired.stdout or b"").decode().splitlines(), "not done in time"
     else:
         lines, why = done.stdout.splitlines(), done.stderr.strip().rpartition("\n")[2]
-    if not lines:
-        return [{"error": f"PyTorch was not measured: {why}"}]
-    known.write_text("\n".join(lines) + "\n")
-    return [json.loads(line) for line in lines]
+    found = [json.loads(line) for line in lines]
+    done_now = [row for row in found if not str(row.get("error")).startswith("left out")]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [*known, *done_now]))
+    return [*known, *found] or [{"error": f"PyTorch was not measured: {why}"}]
 
 
 def main() -> None:

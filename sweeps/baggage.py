@@ -28,11 +28,10 @@ def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
     """
     for name in OURS:
         shutil.copytree(ROOT / name, folder / name, ignore=_LEFT_OUT)
-    if cwd.resolve() != ROOT:
-        for path in _users(cwd, {target.partition(".")[0] for target in targets}):
-            if path.name not in (*OURS, *(f"{name}.py" for name in OURS)):  # ours come first on the path here, too
-                copy = shutil.copy2 if path.is_file() else _copy_tree
-                copy(path, folder / path.name)
+    for path in _users(cwd, {target.partition(".")[0] for target in targets}):
+        if path.name not in (*OURS, *(f"{name}.py" for name in OURS)):  # ours come first on the path here, too
+            copy = shutil.copy2 if path.is_file() else _copy_tree
+            copy(path, folder / path.name)
     size_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
     if size_mb > LARGEST_MB:
         words = f"expected at most {LARGEST_MB} MB of modules and packages in {cwd} to send to the cluster's nodes"

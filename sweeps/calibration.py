@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,12 +15,18 @@ class Calibration:
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], Mapping[str, float]] = {}
+        self._lost: Counter[tuple[str, str]] = Counter()
 
     def first(self, trial: Trial, node_id: str) -> Trial | None:
         """What has to be measured on that node before the trial; None: nothing."""
         if trial.task != "benchmark" or (node_id, (asked := _calibration(trial)).trial_id) in self._limits:
             return None
         return asked
+
+    def lost(self, result: Result, node_id: str) -> int:
+        """How often this calibration has now been lost on that node, through no fault of its own."""
+        self._lost[node_id, result.trial_id] += 1
+        return self._lost[node_id, result.trial_id]
 
     def note(self, result: Result, node_id: str) -> str | None:
         """Take what a calibration found; a sentence if it found nothing."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps import devices, worker
+from sweeps import devices, host, worker
 from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
@@ -74,8 +74,8 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
         if reason := context.skip(trial):
             yield _skipped(trial, context, reason)
             continue
-        if context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
-            _note(_run_here(first, context), context, context.node)
+        while context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
+            _note(found := _run_here(first, context), _server_lost(found), context, context.node)
         for attempt in itertools.count():
             context.started(trial)
             result = _run_here(trial, context)
@@ -160,7 +160,7 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
                 if lost:
                     fleet.suspect(job.slot)
                 if job.turn is None:
-                    _note(result, context, job.slot.node)
+                    _note(result, lost, context, job.slot.node)
                     continue
                 final = _final(result, lost, len(job.turn.lost), job.turn.lost, context)
                 if final is None:
@@ -266,16 +266,17 @@ def _skipped(trial: Trial, context: Context, reason: Failure) -> Result:
     return Result(trial=trial, sweep_id=context.sweep_id, status="oom", started_at=time.time(), error=reason)
 
 
-def _note(result: Result, context: Context, node: Node) -> None:
-    """Take what a calibration has found."""
+def _note(result: Result, lost: bool, context: Context, node: Node) -> None:
+    """Take what a calibration has found; one that was lost is measured again, as often as a trial would be."""
+    if context.calibration and lost and context.calibration.lost(result, node.node_id) <= context.retries:
+        return
     if context.calibration and (sentence := context.calibration.note(result, node.node_id)):
         context.warn(f"{node.name}: {sentence}" if node.node_id else sentence)
 
 
 def _run_here(trial: Trial, context: Context) -> Result:
     place = Place(server=context.server(), node=context.node, folder=context.folder)
-    gpu_ids = tuple(str(index) for index in range(trial.device.gpus))
-    return worker.run(trial, context.sweep_id, place, gpu_ids)[0]
+    return worker.run(trial, context.sweep_id, place, host.gpu_ids(trial.device.gpus))[0]
 
 
 def _ray_task(trial: Trial, sweep_id: str, place: Place) -> tuple[Result, bytes]:

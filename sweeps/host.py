@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ import psutil
 from sweeps import nvml
 
 PACKAGES = ("tensorflow", "keras", "numpy", "ray", "mlflow", "hydra-core")
+_MODEL = re.compile(r"\w+\s+((?:[A-Z]+\s+)*[A-Z0-9]*\d[A-Z0-9]*)")
+"""After the maker, words in capitals up to the first one with a digit."""
 
 
 def facts() -> dict[str, Any]:
@@ -52,13 +55,36 @@ def gpu_facts() -> dict[str, Any]:
 
 def gpu_count() -> int:
     """NVIDIA GPUs that this process may use, without loading CUDA."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    if (visible := nvml.visible_names()) is not None:
+        return len(visible)
     if cards := nvml.visible_cards():
         return len(cards)
     listed = Path("/proc/driver/nvidia/gpus")  # a container may have no NVML
     return len(list(listed.iterdir())) if listed.is_dir() else 0
+
+
+def gpu_ids(count: int) -> tuple[str, ...]:
+    """The first `count` of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = nvml.visible_names()
+    return tuple(map(str, range(count)) if visible is None else visible[:count])
+
+
+def accelerator() -> str | None:
+    """Ray's name of the type of this machine's GPUs, e.g. `H100`; None where NVML tells of none.
+
+    Ray's own rule (`ray._private.accelerators.nvidia_gpu`), so that a device asks the same of this machine as of a
+    cluster's node. Ray takes a node's GPUs for all of one type, that of the first.
+    """
+    name = next((str(card.facts().get("name", "")) for card in nvml.visible_cards()), "")
+    return accelerator_of(name) or None
+
+
+def accelerator_of(name: str) -> str:
+    """Ray's name for a card that NVML calls `name`: `H100` for `NVIDIA H100 80GB HBM3`."""
+    found = _MODEL.match(name)
+    if found and len(found[1]) > 1:
+        return found[1].replace(" ", "-")
+    return re.sub(r"^NVIDIA\s+", "", name).strip().replace(" ", "-")
 
 
 def _cpu_model() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -19,6 +20,11 @@ from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
 LOST = "ForkServerLost"
 """Kind of the failure of a trial that lost its fork server; no fault of its own."""
 _TAIL_LINES = 12
+_LAST_WORDS = 60
+"""Lines at the end of a log that may tell why a process aborted: a stack trace follows the reason."""
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA_ERROR_OUT_OF_MEMORY|RESOURCE_EXHAUSTED|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|out of memory", re.IGNORECASE
+)
 _LOOK_EVERY_S = 0.5
 """How often a trial's memory is compared with its limit, seconds."""
 _PAGE = os.sysconf("SC_PAGESIZE")
@@ -70,7 +76,7 @@ def run_trial(
     except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
         failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
     if failed is None and exit_status != 0:
-        failed = _died(exit_status or 0, oom_kills, _tail(log))
+        failed = _died(exit_status or 0, oom_kills, log)
     status, failure = failed or ("ok", None)
     return Result(
         trial=trial,
@@ -124,14 +130,18 @@ def _resident_mb(pid: int) -> float:
     return pages * _PAGE / 2**20
 
 
-def _died(exit_status: int, oom_kills: int, tail: str) -> tuple[Status, Failure]:
-    """What a process died of, from its wait status and the kernel's count of out-of-memory kills before it ran."""
+def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]:
+    """What a process died of, from its wait status, its log and the kernel's out-of-memory kills before it ran."""
+    tail = _tail(log)
     if not os.WIFSIGNALED(exit_status):
         code = os.waitstatus_to_exitcode(exit_status)
         return "crashed", Failure(kind=f"Exit{code}", message=f"the process exited with code {code}", detail=tail)
     name = signal.Signals(os.WTERMSIG(exit_status)).name
     if name == "SIGKILL" and _oom_kills() > oom_kills:
         return "oom", Failure(kind=name, message="the kernel killed the process: out of memory", detail=tail)
+    last_words = _tail(log, _LAST_WORDS).splitlines()
+    if name == "SIGABRT" and (told := [line for line in last_words if _OUT_OF_MEMORY.search(line)]):
+        return "oom", Failure(kind=name, message=f"the process aborted, out of memory: {told[-1].strip()}", detail=tail)
     return "crashed", Failure(kind=name, message=f"the process died of {name}", detail=tail)
 
 
@@ -142,7 +152,7 @@ def _oom_kills() -> int:
     return 0
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, lines: int = _TAIL_LINES) -> str:
     with contextlib.suppress(OSError):
-        return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     return ""

@@ -84,6 +84,14 @@ class Card:
         )
 
 
+def visible_names() -> list[str] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES names, by index or UUID; None: it is not set, and all of them are visible."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    return [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")]
+
+
 def visible_cards() -> list[Card]:
     """The cards that CUDA_VISIBLE_DEVICES shows this process, by index or UUID; all of them where it is not set.
 
@@ -93,11 +101,11 @@ def visible_cards() -> list[Card]:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = visible_names()
     if visible is None:
         handles = [_told(pynvml.nvmlDeviceGetHandleByIndex, i) for i in range(_told(pynvml.nvmlDeviceGetCount) or 0)]
     else:
-        handles = [_handle(part.strip()) for part in visible.split(",") if part.strip() not in ("", "-1")]
+        handles = [_handle(name) for name in visible]
     return [Card(handle) for handle in handles if handle is not None]
 
 
@@ -121,7 +129,8 @@ class CardWatch:
 
         `gpu_sm_mhz_before`, `_after` and `_min` of the slowest card, `gpu_temperature_c` of the warmest, `gpu_power_w`
         (mean of the looks) and `gpu_energy_j` (by the cards' own counters) of all together; `gpu_foreign_processes`,
-        the most at one look; `gpu_throttled_<reason>`, the share of looks that found it; `gpu_looks`.
+        the most at one look, where processes are listed; `gpu_throttled_<reason>`, the share of looks that found it;
+        `gpu_looks`.
         """
         if not self._cards:
             return {}
@@ -141,8 +150,10 @@ class CardWatch:
         if first and len(first) == len(last):
             found["gpu_energy_j"] = sum(last) - sum(first)
         # A container may list its own process under another number, or none at all: one of those listed is ours.
-        others = [sum(max(0, count - 1) for count in _numbers(s.processes for s in samples)) for samples in rounds]
-        found["gpu_foreign_processes"] = max(others)
+        # Where none is ever listed, not even ours, nothing is known of the others.
+        if any(sample.processes for sample in everything):
+            others = [sum(max(0, count - 1) for count in _numbers(s.processes for s in samples)) for samples in rounds]
+            found["gpu_foreign_processes"] = max(others)
         for name, bit in THROTTLES.items():
             if share := sum(any((s.throttles or 0) & bit for s in samples) for samples in rounds) / len(rounds):
                 found[f"gpu_throttled_{name}"] = share

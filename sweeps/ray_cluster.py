@@ -21,7 +21,7 @@ _LOOK_EVERY_S = 2.0
 _PROBE_S = 5.0
 """How long a head may take to accept a connection, seconds."""
 _ANSWER_S = 120.0
-"""How long a node may take to unpack the sweep's code and say what it is, before the first trial, seconds."""
+"""How long a node may take to unpack the sweep's code and say what it is, or to warm a fork server, seconds."""
 _MOST_FAILURES = 3
 """A node that has failed so often in a row gets no trials any more."""
 _ACCELERATOR = "accelerator_type:"
@@ -58,6 +58,8 @@ class _Member:
     slot: Slot | None = None
     address: str = ""
     failures: int = 0
+    asked_at: float = 0.0
+    """When it was last asked something, by the monotonic clock."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,9 +106,7 @@ class RayFleet(Fleet):
         """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
         self._find()
         self._await(_ANSWER_S)
-        silent = [member.name for member in self._asked.values()]
-        for ref in list(self._asked):
-            self._give_up(self._asked.pop(ref), "it does not answer")
+        silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
         for warning in warnings:
@@ -160,6 +160,20 @@ class RayFleet(Fleet):
             self._drop(member)
             self._warn(f"{member.name} has left the cluster")
         self._find()
+        self._give_up_silent(_ANSWER_S)
+
+    def _give_up_silent(self, seconds: float) -> list[str]:
+        """Give up the nodes that have been asked so long ago and have not answered; their names."""
+        import ray
+
+        now = time.monotonic()
+        overdue = [ref for ref, member in self._asked.items() if now - member.asked_at >= seconds]
+        # An answer that is there only waits to be heard.
+        _, silent = ray.wait(overdue, num_returns=len(overdue), timeout=0) if overdue else ([], [])
+        members = [self._asked.pop(ref) for ref in silent]
+        for member in members:
+            self._give_up(member, "it does not answer")
+        return [member.name for member in members]
 
     def suspect(self, slot: Slot) -> None:
         for member in self._members.values():
@@ -187,6 +201,7 @@ class RayFleet(Fleet):
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
+        member.asked_at = time.monotonic()
         self._asked[self._agent(member).about.remote(self._files)] = member
 
     def _warm(self, member: _Member) -> None:
@@ -197,6 +212,7 @@ class RayFleet(Fleet):
             member.slot = Slot(node, lambda: member.address, local=local, keeps=self._keeps if local else 0)
             self.slots.append(member.slot)
         member.slot.ready = False
+        member.asked_at = time.monotonic()
         self._asked[self._agent(member).address.remote()] = member
 
     def _agent(self, member: _Member) -> Any:

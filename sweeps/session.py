@@ -50,7 +50,7 @@ def current() -> Session:
 
 def this_node() -> Node:
     """What this machine offers to trials."""
-    return Node(cpus=len(cores.available()), gpus=host.gpu_count())
+    return Node(cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator())
 
 
 class Session:

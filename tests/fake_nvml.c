@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, NO_FUNCTION = 13 };
 static const char *UUIDS[] = {"GPU-fake-0", "GPU-fake-1"};
 
 static int number(const char *name, unsigned long long *value) {
@@ -43,7 +43,7 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
     return NOT_FOUND;
 }
 int nvmlDeviceGetName(void *card, char *text, unsigned int length) {
-    (void)card; snprintf(text, length, "Fake H100"); return SUCCESS;
+    (void)card; snprintf(text, length, "Fake H100 80GB HBM3"); return SUCCESS;
 }
 int nvmlDeviceGetUUID(void *card, char *text, unsigned int length) {
     snprintf(text, length, "%s", (const char *)card); return SUCCESS;
@@ -61,8 +61,15 @@ int nvmlDeviceGetPowerUsage(void *card, unsigned int *mw) { (void)card; return s
 int nvmlDeviceGetEnforcedPowerLimit(void *card, unsigned int *mw) { (void)card; *mw = 700000; return SUCCESS; }
 int nvmlDeviceGetTemperature(void *card, int kind, unsigned int *c) { (void)card; (void)kind; return small("temperature_c", c); }
 int nvmlDeviceGetTotalEnergyConsumption(void *card, unsigned long long *mj) { (void)card; return number("energy_mj", mj); }
+static int old_driver(void) {  /* one before 535 */
+    unsigned int old;
+    return small("old_driver", &old) == SUCCESS && old;
+}
+int nvmlDeviceGetCurrentClocksEventReasons(void *card, unsigned long long *bits) {
+    (void)card; return old_driver() ? NO_FUNCTION : number("throttles", bits);
+}
 int nvmlDeviceGetCurrentClocksThrottleReasons(void *card, unsigned long long *bits) {
-    (void)card; return number("throttles", bits);
+    (void)card; return old_driver() ? number("throttles", bits) : NO_FUNCTION;
 }
 
 struct process { unsigned int pid; unsigned long long used; unsigned int gpu, compute; };

@@ -39,6 +39,16 @@ def exiting() -> keras.Model:
     os._exit(7)
 
 
+def aborting(words: str = "expected a good day") -> keras.Model:
+    """A net whose library gives up, as TensorFlow's do: a reason, a stack trace, an abort."""
+    os.write(2, "\n".join([words, "*** Check failure stack trace: ***", *["    @ 0x7f frame"] * 20]).encode())
+    os.abort()
+
+
+def aborting_out_of_memory() -> keras.Model:
+    return aborting("F0000 stream.cc:1 CUBLAS_STATUS_ALLOC_FAILED")
+
+
 def hanging() -> keras.Model:
     time.sleep(3600)
     return nets.build("tiny")

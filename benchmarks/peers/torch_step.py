@@ -1,7 +1,8 @@
 """The same passes of VGG16 and ResNet V2-50 in PyTorch: the same layers, loss, batch and way of timing.
 
 usage: torch_step.py --models vgg16 resnet_v2_50 --batches 64 256 --precisions bfloat16 float32 [--device cuda]
-       [--seconds 120] [--image-size 224]; prints one JSON object a line, and one with "error" for what did not run.
+       [--seconds 120] [--image-size 224] [--known FILE]; prints one JSON object a line, and one with
+       "error" for what did not run.
 
 `forward` is in inference mode; `forward_backward` returns the gradients of sum(logits ** 2) / 2 for all parameters in
 training mode. bfloat16 and float16 are autocast: parameters stay float32, as in Keras' mixed precision. Modes: `nchw`,
@@ -17,6 +18,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -173,6 +175,13 @@ def measure(name: str, batch: int, precision: str, mode: str, device: str, image
         }
 
 
+def done_points(path: Path) -> set[tuple[Any, ...]]:
+    """The points of an earlier call that failed or have their last pass."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    done = [row for row in rows if "error" in row or row["pass"] == "forward_backward"]
+    return {(row["model"], row["batch"], row["precision"], row["mode"]) for row in done}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(PARAMETERS), choices=list(PARAMETERS))
@@ -182,12 +191,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--known", type=Path, help="JSON lines of an earlier call, whose points are not done again")
     options = parser.parse_args()
+    known = done_points(options.known) if options.known else set()
     end = time.monotonic() + options.seconds
     for precision, mode, name, batch in itertools.product(
         options.precisions, options.modes, options.models, options.batches
     ):
         point = {"model": name, "batch": batch, "precision": precision, "mode": mode, "torch": torch.__version__}
+        if (name, batch, precision, mode) in known:
+            continue
         if time.monotonic() > end:
             print(json.dumps(point | {"error": "left out: no time left"}), flush=True)
             continue

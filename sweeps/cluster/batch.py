@@ -54,6 +54,8 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         found.append(f"cluster={cluster['name']}: expected the command {kind.COMMAND} here. Received: none; {without}.")
     if (objective := values["objective"]) is not None:
         found.append(f"objective={objective}: expected a cluster that a sweeper can wait for, as cluster=ray.")
+    if not shares_files(cluster["name"]) and values["resume"] == "latest":
+        found.append(f"resume: expected a sweep's name or folder on the cluster={cluster['name']}. Received: latest.")
     if not shares_files(cluster["name"]) and redact(uri := values["tracking"]["uri"]) != uri:
         found.append("tracking.uri: expected an address without a password, which the cluster would show to others.")
     return found

@@ -35,7 +35,7 @@ class Request:
 
     def tracking(self, database: str) -> list[str]:
         """The argument that names MLflow's address, `database` where there is none; nothing where the plan does."""
-        return [] if self.keeps_uri else [f"tracking.uri={self.uri or database}"]
+        return [] if self.keeps_uri else [f"tracking.uri={text(self.uri or database)}"]
 
 
 def keys(arguments: Sequence[str]) -> set[str]:

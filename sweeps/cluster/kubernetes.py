@@ -15,14 +15,14 @@ from typing import Any, Optional
 
 import yaml
 
-from sweeps.cluster.command_line import Request, resuming
+from sweeps.cluster.command_line import Request, resuming, text
 from sweeps.errors import SweepError
 
 COMMAND = "kubectl"
 _RESULTS = "/results"
 _SCRIPTS = "/sweep"
 _STOP_S = 120
-"""Time that a pod which is stopped has to keep what it found, seconds."""
+"""Time that a pod or a job which is stopped has to keep what it found, seconds."""
 _UID = 1000
 """The user that the image runs as."""
 _QUANTITY = re.compile(r"\d+(\.\d+)?([EPTGMk]i?)?")
@@ -102,9 +102,9 @@ def job(options: Options, request: Request) -> Job:
         _config_map(options, name, _script(options, folder, arguments, new=request.resume is None)),
         manifest(options, name),
     ]
-    text = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
+    written = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
     place = f"claim {options.claim}, {folder.removeprefix(_RESULTS)}" if options.claim else _stored(options, folder)
-    return Job(name=name, text=text, results=place)
+    return Job(name=name, text=written, results=place)
 
 
 def manifest(options: Options, name: str) -> dict[str, Any]:
@@ -123,6 +123,8 @@ def manifest(options: Options, name: str) -> dict[str, Any]:
     }
     head = _container("ray-head", options, options.head_cpus, options.head_memory)
     head["volumeMounts"] = [{"name": "sweep", "mountPath": _SCRIPTS}, {"name": "results", "mountPath": _RESULTS}]
+    # Ray itself would give a job that is stopped 3 s.
+    head["env"] = [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": str(_STOP_S)}]
     if options.secret is not None:
         head["envFrom"] = [{"secretRef": {"name": options.secret}}]
     claim = {"persistentVolumeClaim": {"claimName": options.claim}} if options.claim else {"emptyDir": {}}
@@ -150,15 +152,18 @@ def manifest(options: Options, name: str) -> dict[str, Any]:
 
 def _script(options: Options, folder: str, arguments: Sequence[str], *, new: bool) -> str:
     """What the head runs: the sweep, or what is left of it when the job is started again."""
+    where = text(folder)
     stored, folder = shlex.quote(_stored(options, folder)), shlex.quote(folder)
-    resume = f"set -- resume={folder} {shlex.join(resuming(arguments))}"
+    resume = f"set -- {shlex.join([f'resume={where}', *resuming(arguments)])}"
     lines = ["cd /sweeps || exit 1"]
     if options.store is not None:
         copy = "python -m sweeps.cluster.store"
         lines.append(f"{copy} {stored} {folder} || exit 1")
     if new:
-        lines.append(f"set -- {shlex.join(arguments)} hydra.sweep.dir={folder} hydra.run.dir={folder}")
+        own = [f"hydra.sweep.dir={where}", f"hydra.run.dir={where}"]
+        lines.append(f"set -- {shlex.join([*arguments, *own])}")
     lines += [
+        "trap : TERM  # a job that is stopped: Ray tells the sweep itself, and what it has is still to be kept",
         f"[ -f {folder}/plan.json ] && {resume}" if new else resume,
         'python sweeps/run.py "$@" cluster=ray cluster.address=auto',
         "code=$?",

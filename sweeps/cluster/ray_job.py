@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any, Optional
 
 from sweeps import baggage
-from sweeps.cluster.command_line import Request
+from sweeps.cluster.command_line import Request, text
 from sweeps.errors import SweepError
 from sweeps.interrupts import EXIT_CODE
 
 COMMAND = None
 _STOP_S = 60
 """Time that a job which is stopped has to keep what it found, seconds; Ray's own default is 3."""
+
+_AGAIN_S = 0.2
+"""Between two questions to the job server, seconds; doubled by each that it does not answer."""
+_MOST_FAILURES = 7
+"""So many in a row, with nothing new in between, are the end of following: 25 seconds."""
 
 
 @dataclass
@@ -108,10 +113,10 @@ def job(options: Options, request: Request) -> Job:
     assert options.address is not None
     if request.resume is not None:
         folder = request.resume if request.resume.startswith(("/", "~/")) else f"{options.folder}/{request.resume}"
-        own = [f"resume={folder}"]
+        own = [f"resume={text(folder)}"]
     else:
         folder = f"{options.folder}/{request.name}"
-        own = [f"hydra.sweep.dir={folder}", f"hydra.run.dir={folder}"]
+        own = [f"hydra.sweep.dir={text(folder)}", f"hydra.run.dir={text(folder)}"]
     own += [*request.tracking(f"sqlite:///{options.folder}/mlflow.db"), "cluster=ray", "cluster.address=auto"]
     env = {variable: os.environ[variable] for variable in options.env}
     return Job(
@@ -134,16 +139,37 @@ def _quoted(argument: str) -> str:
 
 
 async def _follow(client: Any, name: str) -> int:
-    """Write the job's log as it comes, and give its exit code."""
+    """Write the job's log as it comes, and give its exit code; a connection that breaks is made anew.
+
+    Raises SweepError where that fails again and again, and where the job ended without its sweep.
+    """
+    import aiohttp
     from ray.job_submission import JobStatus
 
-    async for lines in client.tail_job_logs(name):
-        sys.stdout.write(lines)
-        sys.stdout.flush()
-    info = client.get_job_info(name)
-    while not info.status.is_terminal():
-        await asyncio.sleep(0.2)
-        info = client.get_job_info(name)
+    written = failures = 0
+    while True:
+        try:
+            passed = 0
+            async for lines in client.tail_job_logs(name):  # from the beginning, each time
+                new = lines[max(0, written - passed) :]
+                passed += len(lines)
+                if new:
+                    sys.stdout.write(new)
+                    sys.stdout.flush()
+                    written, failures = passed, 0
+            info = client.get_job_info(name)
+            while not info.status.is_terminal():
+                await asyncio.sleep(_AGAIN_S)
+                info = client.get_job_info(name)
+            break
+        except (aiohttp.ClientError, RuntimeError, OSError) as error:
+            failures += 1
+            if failures == _MOST_FAILURES:
+                how = f"`ray job logs --follow {name}` with its --address follows it"
+                raise SweepError(
+                    f"the job server does not answer any more ({error}). The job goes on; {how}"
+                ) from error
+            await asyncio.sleep(_AGAIN_S * 2**failures)
     if info.status == JobStatus.STOPPED:
         return EXIT_CODE
     if info.driver_exit_code is None:

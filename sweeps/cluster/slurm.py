@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from sweeps.cluster import command_line
 from sweeps.errors import SweepError
 from sweeps.forkserver import ROOT
 
@@ -23,6 +24,8 @@ COMMAND = "sbatch"
 SCRIPT = "job.sh"
 _START_S = 300
 """Longest time that nodes may take to join Ray, seconds."""
+_EARLY_S = 60
+"""Slurm may send the signal before the time limit earlier by as much, seconds."""
 _TIME = re.compile(r"\d+|(\d+-)?\d+(:\d+){0,2}")
 
 
@@ -58,12 +61,24 @@ def problems(options: Options) -> list[str]:
         found.append(f"cluster.gpu_type={options.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0.")
     if options.time is not None and not _TIME.fullmatch(options.time):
         found.append(f"cluster.time={options.time}: expected minutes, [DAYS-]HOURS:MINUTES:SECONDS or DAYS-HOURS.")
+    elif options.time is not None and options.stop_s > 0 and 0 < _seconds(options.time) <= options.stop_s + _EARLY_S:
+        least = f"more than cluster.stop_s={options.stop_s} and the {_EARLY_S} s that Slurm may signal early"
+        found.append(f"cluster.time={options.time}: expected {least}. Received: {_seconds(options.time)} s.")
     if options.venv is not None and options.container is not None:
         found.append("cluster.venv, cluster.container: expected one of them. Received: both.")
     lines = {key: value for key, value in vars(options).items() if isinstance(value, str) and "\n" in value}
     found += [f"cluster.{key}: expected one line. Received: {value!r}." for key, value in lines.items()]
     wrong = [line for line in options.sbatch if not line.startswith("-") or "\n" in line]
     return found + [f"cluster.sbatch: expected options such as --qos=high. Received: {line!r}." for line in wrong]
+
+
+def _seconds(time: str) -> int:
+    """A time limit as Slurm takes it, in seconds; 0: none."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    # One number is minutes, two are minutes and seconds; after days, it begins with hours.
+    hours, minutes, seconds = [*parts, 0, 0][:3] if dash or len(parts) == 3 else ([0, *parts, 0])[:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
@@ -85,7 +100,9 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
         "gpus": options.gpus,
         "srun_cpus": "" if options.cpus is None else f" --cpus-per-task={options.cpus}",
         "sweep": f"{inside}python {shlex.quote(str(ROOT / 'sweeps' / 'run.py'))}",
-        "arguments": " ".join(map(shlex.quote, [f"resume={folder}", "cluster=ray", *arguments])),
+        "arguments": " ".join(
+            map(shlex.quote, [f"resume={command_line.text(str(folder))}", "cluster=ray", *arguments])
+        ),
     }
     return _SCRIPT.format_map(values)
 
@@ -107,6 +124,7 @@ def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
         f'--output="{folder}/slurm-%j.out"',
         f"--nodes={options.nodes}",
         "--ntasks-per-node=1",
+        "--no-kill",  # a node that fails takes its trials along, not the job
         "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
     ]
     if options.gpus:
@@ -122,6 +140,15 @@ def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
 _SCRIPT = """\
 #!/bin/bash
 {directives}
+
+stop= child=  # USR1: the time limit is near, the sweep stops in order, the next submission resumes it
+trap 'stop=1; [ -z "$child" ] || kill -TERM "$child"' USR1
+attend() {{  # waits for what was started last; a signal ends a wait early
+    child=$!
+    [ -z "$stop" ] || kill -TERM "$child"
+    while kill -0 "$child" 2> /dev/null; do wait "$child"; done
+    wait "$child"
+}}
 
 cd {cwd} || exit 1
 {setup}
@@ -153,17 +180,22 @@ ray_node() {{  # Ray on one node, for as long as the job step lives
     rm -rf "$temporary"
 }}
 export -f ray_node
-srun --ntasks-per-node=1{srun_cpus} --cpu-bind=none --output={log} bash -c ray_node &
+# The nodes that are left go on without one that fails.
+srun --ntasks-per-node=1{srun_cpus} --no-kill --wait=0 --kill-on-bad-exit=0 \\
+    --cpu-bind=none --output={log} bash -c ray_node &
 nodes=$!
-{nodes} wait "$RAY_IP:$RAY_PORT" "$SLURM_JOB_NUM_NODES" {start_s} || exit 1
-
-trap 'kill -TERM "$sweep"' USR1  # the time limit is near: the sweep stops in order, the next submission resumes it
-trap : TERM                      # scancel tells the sweep itself
-{sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
-sweep=$!
-while kill -0 "$sweep" 2> /dev/null; do wait "$sweep"; done  # a signal ends a wait early
-wait "$sweep"
+{nodes} wait "$RAY_IP:$RAY_PORT" "$SLURM_JOB_NUM_NODES" {start_s} &
+attend
 code=$?
+[ -z "$stop" ] || exit 130
+[ "$code" -eq 0 ] || exit 1
+
+trap : TERM  # scancel tells the sweep itself
+{sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
+attend
+code=$?
+child=
+[ -z "$stop" ] || [ "$code" -ne 143 ] || code=130  # it had no time to listen to signals
 
 scancel --signal=URG "$SLURM_JOB_ID"  # to ray_node; whatever else runs there ignores it
 for _ in {{1..20}}; do kill -0 "$nodes" 2> /dev/null || break; sleep 1; done

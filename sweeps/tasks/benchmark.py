@@ -124,12 +124,16 @@ def build(trial: Trial) -> keras.Model:
 
 
 def fixed_batch(trial: Trial, model: keras.Model) -> tf.Tensor:
-    """Normal(0, 0.1) values by the trial's seed, in the net's order of axes: the same images in either."""
+    """Normal(0, 0.1) values by the trial's seed, in the net's order of axes: the same images in either.
+
+    A batch for several GPUs is in the machine's memory: on one of them it would be there beside that GPU's part.
+    """
     shape = model.input_shape[1:]
-    if trial.layout == "channels_last":
-        return keras.random.normal((trial.batch, *shape), stddev=0.1, seed=trial.seed)
-    images = keras.random.normal((trial.batch, *shape[1:], shape[0]), stddev=0.1, seed=trial.seed)
-    return keras.ops.moveaxis(images, -1, 1)
+    with tf.device("CPU:0") if trial.device.gpus > 1 else contextlib.nullcontext():
+        if trial.layout == "channels_last":
+            return keras.random.normal((trial.batch, *shape), stddev=0.1, seed=trial.seed)
+        images = keras.random.normal((trial.batch, *shape[1:], shape[0]), stddev=0.1, seed=trial.seed)
+        return keras.ops.moveaxis(images, -1, 1)
 
 
 def step_function(

@@ -14,13 +14,16 @@ from sweeps.nvml import visible_cards
 from tracking.record import Device
 
 DRIVER = "libcuda.so.1"
+NCCL = "libnccl.so.2"
+"""What several GPUs sum gradients with."""
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "12": (
         *("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11"),
-        *("libcusolver.so.11", "libcusparse.so.12", "libcudnn.so.9"),
+        *("libcusolver.so.11", "libcusparse.so.12", "libcudnn.so.9", NCCL),
     )
 }
 """What TensorFlow opens at run time, besides the driver, by the CUDA version it was built for."""
+_BRINGS = "pip install 'tensorflow[and-cuda]' brings them."
 _LEAST_FREE_MB = 1024
 """What CUDA, cuDNN and cuBLAS take before the first tensor, and a little more."""
 
@@ -41,6 +44,8 @@ def prepare(device: Device) -> None:
             f"expected TensorFlow to see {device.gpus} GPU{'s' * (device.gpus != 1)}. "
             f"Received: {len(gpus) or 'none'}. {why_none() if not gpus else ''}".rstrip()
         )
+    if device.gpus > 1 and not _opens(NCCL):
+        raise GpuError(f"expected {NCCL} for {device.gpus} GPUs. Received: none. {_BRINGS}")
     expect_free(device)
     limit(gpus, device.gpu_memory_mb)
 
@@ -64,7 +69,7 @@ def why_none() -> str:
         return f"There is no NVIDIA driver: {DRIVER} cannot be opened."
     version = str(build.get("cuda_version", "")).split(".")[0]
     if missing := [name for name in LIBRARIES.get(version, ()) if not _opens(name)]:
-        return f"TensorFlow misses {', '.join(missing)}; pip install 'tensorflow[and-cuda]' brings them."
+        return f"TensorFlow misses {', '.join(missing)}; {_BRINGS}"
     return f"The driver and the libraries of CUDA {version} are there; TF_CPP_MIN_LOG_LEVEL=0 lets TensorFlow say more."
 
 

@@ -23,6 +23,9 @@ _CONVOLUTIONS = {"Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"}
 _HEAVY = _CONVOLUTIONS | {"DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum"}
 """The operations that a precision is about: nearly all of a net's arithmetic."""
 
+_AMPERE = (8, 0)
+"""The first compute capability that has TF32."""
+
 
 class NotInForceError(RuntimeError):
     """TensorFlow does something else than the trial asked for."""
@@ -36,8 +39,7 @@ def check(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     if trial.device.threads not in (None, threads):
         raise NotInForceError(f"expected device.threads={trial.device.threads}. Received: {threads} threads")
-    # CUDA's libraries have the last word.
-    tf32 = tf.config.experimental.tensor_float_32_execution_enabled() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    tf32 = _tf32()
     if tf32 != (trial.precision == "tf32"):
         raise NotInForceError(f"expected precision={trial.precision}. Received: TF32 {'on' if tf32 else 'off'}")
     devices = {_short(weight.value.device) for weight in model.trainable_weights}
@@ -48,6 +50,17 @@ def check(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str
     if trial.compile == "eager":
         return facts | _eager(trial, step, model)
     return facts | _compiled(trial, step.get_concrete_function())  # type: ignore[attr-defined]
+
+
+def _tf32() -> bool:
+    """Whether products are made in TF32: asked for, not forbidden to CUDA's libraries, on GPUs that all have it."""
+    if not tf.config.experimental.tensor_float_32_execution_enabled() or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.get_visible_devices("GPU")
+    ]
+    return bool(capabilities) and min(capabilities) >= _AMPERE
 
 
 def _eager(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str, Any]:

@@ -25,9 +25,9 @@ def step_function(
     for everything but the sum.
     """
     parts = []
-    for device, part in zip(
-        mirrored.extended.worker_devices, tf.split(images, mirrored.num_replicas_in_sync), strict=True
-    ):
+    with tf.device(images.device):  # TensorFlow would split it on the first GPU
+        split = tf.split(images, mirrored.num_replicas_in_sync)
+    for device, part in zip(mirrored.extended.worker_devices, split, strict=True):
         with tf.device(device):
             parts.append(tf.identity(part))  # here and now, not in every step
     share = mirrored.experimental_distribute_values_from_function(

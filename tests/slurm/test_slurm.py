@@ -176,6 +176,31 @@ def test_a_job_at_its_time_limit_stops_in_order_and_the_next_one_finishes_the_sw
     assert (third.returncode, "nothing was submitted" in third.stdout) == (0, True), third.stdout + third.stderr
 
 
+def test_a_node_that_fails_takes_its_trial_along_and_not_the_job(site: Site) -> None:
+    number = site.submit(*site.waiting("batch=1"), "cluster.nodes=2", *QUICK)
+    job = site.wait(number, until=lambda _: "1/2 " in site.words(number))
+    (other,) = {"n1", "n2", "n3"} & set(_hostnames(site, job["NodeList"])) - {job["BatchHost"]}
+    _update(site, other, "state=down", "reason=test")
+    site.wait(number, until=lambda _: "is tried again" in site.words(number))
+    (site.folder / "late").touch()
+    over = site.wait(number)
+    _update(site, other, "state=resume", check=False)  # it may be back by itself
+    assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(number)
+    (folder,) = {path.parent for path in site.folder.glob("multirun/*/*/plan.json")}
+    lines = journal(folder)
+    assert [line["status"] for line in lines] == ["ok", "ok"]
+    assert "lost_before" in lines[1]["host"]
+
+
+def _hostnames(site: Site, nodes: str) -> list[str]:
+    command = ["scontrol", "show", "hostnames", nodes]
+    return subprocess.run(command, env=site.environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def _update(site: Site, node: str, *changes: str, check: bool = True) -> None:
+    subprocess.run(["scontrol", "update", f"nodename={node}", *changes], env=site.environment, check=check)
+
+
 def test_a_cancelled_job_leaves_nothing_running(site: Site) -> None:
     number = site.submit(*site.waiting("batch=1"), "cluster.nodes=2", *QUICK)
     site.wait(number, until=lambda _: "1/2 " in site.words(number))

@@ -36,6 +36,15 @@ def test_in_the_project_itself_only_its_packages_travel(tmp_path: Path) -> None:
     assert not [name for name in packed(tmp_path / "out") if "__pycache__" in name]
 
 
+def test_nets_in_the_project_folder_travel_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "project"
+    make(root, "my_nets.py", "setup.cfg", "benchmarks/tables.py", "tests/__init__.py", "build/__init__.py")
+    make(root, *(f"{name}/__init__.py" for name in baggage.OURS))
+    monkeypatch.setattr(baggage, "ROOT", root)
+    baggage.pack(tmp_path / "out", root)
+    assert packed(tmp_path / "out") == {"my_nets.py", *(f"{name}/__init__.py" for name in baggage.OURS)}
+
+
 def test_a_folder_with_too_much_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baggage, "LARGEST_MB", 0.001)
     with pytest.raises(UsageError, match="Start the sweep in a folder with less"):

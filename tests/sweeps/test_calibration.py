@@ -67,6 +67,23 @@ def test_the_trials_own_limits_are_none_of_the_devices() -> None:
     assert calibration.first(replace(TINY, task="finetune"), "") is None
 
 
+def test_a_calibration_that_was_lost_is_measured_again(context: dispatch.Context, tmp_path: Path) -> None:
+    addresses = iter([str(tmp_path / "no_server"), context.server(), context.server()])
+    (found,) = dispatch.inline([TINY], replace(context, server=lambda: next(addresses)))
+    assert found.status == "ok", found.error
+    assert context.calibration is not None
+    assert context.calibration.judge(found).limits["peak_gflops_per_s"] > 1
+
+
+def test_a_calibration_is_lost_only_as_often_as_a_trial(context: dispatch.Context, tmp_path: Path) -> None:
+    nowhere, asked, warned = str(tmp_path / "no_server"), list[str](), list[str]()
+    lost = replace(context, server=lambda: asked.append("") or nowhere, retries=2, warn=warned.append)
+    (found,) = dispatch.inline([TINY], lost)
+    assert found.status == "crashed"
+    assert len(asked) == 3 + 3
+    assert warned == ["cpu at float32 could not be calibrated: ForkServerLost: the fork server was lost"]
+
+
 def test_work_that_was_not_done_is_caught(context: dispatch.Context) -> None:
     """A pass whose output TensorFlow prunes takes no time: its rate is above anything the device can do."""
     (found,) = dispatch.inline([replace(TINY, model="pruned", target="tests.models.pruned")], context)

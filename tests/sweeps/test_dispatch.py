@@ -160,13 +160,10 @@ def test_gpus_are_shared_out_each_to_one_trial_at_a_time(
     context: dispatch.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is needed: the trial's task only says which one it was shown, and when."""
-    (tmp_path / "sitecustomize.py").write_text(_EXTRA_TASK.format(path=Path(__file__).parent.parent / "shown_gpus.py"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    gpu = Device(name="gpu", kind="gpu", gpus=1, cpus=1)
-    with ForkServer() as server:
-        server.wait_ready()
-        two = replace(context, server=lambda: server.address, node=replace(NODE, gpus=2))
-        results = list(dispatch.on_ray(trials(4, task="shown_gpus", device=gpu), two))
+    shown_one = _shown(tmp_path, others=min(2, NODE.cpus) - 1)
+    with _server_with_shown_gpus(tmp_path, monkeypatch) as server:
+        two = replace(context, server=lambda: server, node=replace(NODE, gpus=2))
+        results = list(dispatch.on_ray([replace(shown_one, repeat=index) for index in range(4)], two))
     assert [result.error for result in results] == [None] * 4
     shown = [(str(r.host["gpus"]), float(r.host["begin"]), float(r.host["end"])) for r in results]
     assert {gpus for gpus, _, _ in shown} <= {"0", "1"}
@@ -175,6 +172,31 @@ def test_gpus_are_shared_out_each_to_one_trial_at_a_time(
             assert one[0] != other[0]
     at_once = max(sum(begin <= moment < end for _, begin, end in shown) for _, moment, _ in shown)
     assert at_once == min(2, NODE.cpus)
+
+
+def test_without_ray_a_trial_is_shown_gpus_that_the_command_may_use(
+    context: dispatch.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-3,5")
+    with _server_with_shown_gpus(tmp_path, monkeypatch) as server:
+        here = replace(context, server=lambda: server, node=replace(NODE, gpus=2))
+        (one, both) = dispatch.inline([_shown(tmp_path, gpus=1), _shown(tmp_path, gpus=2)], here)
+    assert [one.host["gpus"], both.host["gpus"]] == ["GPU-3", "GPU-3,5"], one.error
+
+
+def _shown(tmp_path: Path, gpus: int = 1, others: int = 0) -> Trial:
+    gpu = Device(name="gpu", kind="gpu", gpus=gpus, cpus=1)
+    place = {"folder": str(tmp_path), "others": others}
+    return replace(TINY, task="shown_gpus", device=gpu, model_args=place, timeout_s=60.0)
+
+
+@contextlib.contextmanager
+def _server_with_shown_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "sitecustomize.py").write_text(_EXTRA_TASK.format(path=Path(__file__).parent.parent / "shown_gpus.py"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ForkServer() as server:
+        server.wait_ready()
+        yield server.address
 
 
 _EXTRA_TASK = """

@@ -35,10 +35,17 @@ def test_the_library_that_tensorflow_misses_is_named(monkeypatch: pytest.MonkeyP
     there = {gpus.DRIVER, *gpus.LIBRARIES[version]}
     monkeypatch.setattr(gpus, "_opens", lambda name: name in there)
     assert gpus.why_none().startswith("The driver and the libraries of CUDA 12 are there")
-    there -= {"libcudnn.so.9", "libcufft.so.11"}
-    assert "misses libcufft.so.11, libcudnn.so.9; pip install" in gpus.why_none()
+    there -= {"libcudnn.so.9", "libcufft.so.11", "libnccl.so.2"}
+    assert "misses libcufft.so.11, libcudnn.so.9, libnccl.so.2; pip install" in gpus.why_none()
     build["is_cuda_build"] = False
     assert gpus.why_none() == "This TensorFlow was built without CUDA."
+
+
+def test_several_gpus_need_the_library_that_sums_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["one", "other"])
+    monkeypatch.setattr(gpus, "_opens", lambda name: name != gpus.NCCL)
+    with pytest.raises(gpus.GpuError, match=r"expected libnccl\.so\.2 for 2 GPUs\. Received: none\. pip install"):
+        gpus.prepare(Device(name="gpu", kind="gpu", gpus=2))
 
 
 def test_this_tensorflow_was_built_for_a_cuda_whose_libraries_are_known() -> None:

@@ -42,3 +42,30 @@ def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names:
 def test_gpus_are_those_that_are_visible(monkeypatch: pytest.MonkeyPatch, visible: str, count: int) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert host.gpu_count() == count
+
+
+@pytest.mark.parametrize(("visible", "ids"), [(None, ("0", "1")), ("2, 5,6", ("2", "5")), ("GPU-1", ("GPU-1",))])
+def test_a_trial_gets_gpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, ids: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert host.gpu_ids(2) == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX-PRO-6000"),
+        ("NVIDIA GeForce RTX 5090", "GeForce-RTX-5090"),
+        ("NVIDIA L4", "L4"),
+    ],
+)
+def test_a_card_has_the_name_that_ray_gives_it(name: str, short: str) -> None:
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+
+    assert host.accelerator_of(name) == short == NvidiaGPUAcceleratorManager._gpu_name_to_accelerator_type(name)

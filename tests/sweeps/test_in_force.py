@@ -63,6 +63,35 @@ def test_the_layout_is_told(server: str, compiler: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "on"),
+    [
+        ([(9, 0)], True),
+        ([(8, 0), (8, 6)], True),
+        ([(7, 5)], False),
+        ([(9, 0), (7, 0)], False),
+        ([None], False),
+        ([], False),
+    ],
+)
+def test_tf32_is_in_force_only_on_gpus_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int] | None], on: bool
+) -> None:
+    """There is no GPU here: TensorFlow's own words about them are stood in for."""
+    import tensorflow as tf
+
+    from sweeps.tasks import in_force
+
+    details = [{} if found is None else {"compute_capability": found} for found in capabilities]
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _: range(len(details)))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
+    monkeypatch.setattr(tf.config.experimental, "tensor_float_32_execution_enabled", lambda: True)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert in_force._tf32() is on
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert in_force._tf32() is False
+
+
+@pytest.mark.parametrize(
     ("claimed", "words"),
     [
         (replace(TINY, precision="bfloat16"), "expected convolutions and products in bfloat16. Received: 6 in float32"),

@@ -56,6 +56,8 @@ def test_a_trial_comes_back_whole(server: str, tmp_path: Path) -> None:
         ("segfaulting", "crashed", "SIGSEGV", "died of SIGSEGV"),
         ("killed", "crashed", "SIGKILL", "died of SIGKILL"),
         ("exiting", "crashed", "Exit7", "code 7"),
+        ("aborting", "crashed", "SIGABRT", "died of SIGABRT"),
+        ("aborting_out_of_memory", "oom", "SIGABRT", "out of memory: F0000 stream.cc:1 CUBLAS_STATUS_ALLOC_FAILED"),
         ("exhausting", "oom", "ResourceExhaustedError", "OOM"),
         ("out_of_gpu_memory", "oom", "InternalError", "Out of memory while trying to allocate"),
     ],

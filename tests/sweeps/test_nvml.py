@@ -60,7 +60,7 @@ def test_a_card_says_what_it_is(tmp_path: Path) -> None:
     facts, free_mb, _ = watched(tmp_path, QUIET, QUIET)
     assert facts == [
         {
-            "name": "Fake H100",
+            "name": "Fake H100 80GB HBM3",
             "uuid": "GPU-fake-0",
             "driver": "555.42",
             "cuda": "12.5",
@@ -112,6 +112,10 @@ def test_quiet_cards_are_good(tmp_path: Path) -> None:
         ({"throttles": THROTTLES["temperature"]}, "throttled: by temperature in 67% of looks (forward)"),
         ({"throttles": THROTTLES["power_limit"]}, "throttled: by its power limit in 67% of looks (forward)"),
         ({"throttles": THROTTLES["power_brake"]}, "throttled: by the power brake in 67% of looks (forward)"),
+        (
+            {"throttles": THROTTLES["temperature"], "old_driver": 1},
+            "throttled: by temperature in 67% of looks (forward)",
+        ),
     ],
 )
 def test_what_troubles_a_card_is_told(tmp_path: Path, change: dict[str, int], words: str) -> None:
@@ -128,21 +132,61 @@ def test_what_a_card_does_not_tell_is_left_out(tmp_path: Path) -> None:
     facts, free_mb, evidence = watched(tmp_path, {"sm_mhz": 900}, {"sm_mhz": 900})
     assert "memory_mb" not in facts[0]
     assert free_mb == [None]
-    assert set(evidence) == {
-        "gpu_looks",
-        "gpu_sm_mhz_before",
-        "gpu_sm_mhz_after",
-        "gpu_sm_mhz_min",
-        "gpu_foreign_processes",
-    }
+    assert set(evidence) == {"gpu_looks", "gpu_sm_mhz_before", "gpu_sm_mhz_after", "gpu_sm_mhz_min"}
 
 
-def test_the_machine_counts_its_cards(tmp_path: Path) -> None:
+def test_where_not_even_the_own_process_is_listed_nothing_is_known_of_others(tmp_path: Path) -> None:
+    _, _, evidence = watched(tmp_path, QUIET | {"processes": 0}, QUIET | {"processes": 0})
+    assert "gpu_foreign_processes" not in evidence
+
+
+@pytest.mark.parametrize(("visible", "told"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])])
+def test_this_machine_offers_its_cards_by_rays_name_of_them(
+    tmp_path: Path, visible: str | None, told: list[str]
+) -> None:
     env = fake_nvml.environment(tmp_path, QUIET)
     env.pop("CUDA_VISIBLE_DEVICES", None)
-    command = [sys.executable, "-c", "from sweeps.host import gpu_count; print(gpu_count())"]
+    env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    command = [sys.executable, "-c", "from sweeps.session import this_node; print(this_node().kind)"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "2\n"
+    assert done.stdout.strip().split(", ")[1:] == told
+
+
+TIMED = """
+import json, os, sys
+import tensorflow as tf
+from sweeps.tasks import benchmark
+from tests.fake_nvml import QUIET, write
+from tracking.record import Classic, Device, Trial
+
+# TensorFlow sees no GPU whose memory it could count.
+tf.config.experimental.reset_memory_stats = lambda name: None
+tf.config.experimental.get_memory_info = lambda name: {"peak": 3 * 2**20}
+steps = 0
+
+def step():
+    global steps
+    steps += 1
+    write(os.environ["FAKE_NVML"], QUIET | {"energy_mj": 1_000_000 + 7000 * steps})
+
+protocol = Classic(burn_in=2, steps=10)
+trial = Trial(
+    model="tiny", batch=14, compile="eager", protocol=protocol, device=Device(name="gpu", kind="gpu", gpus=1)
+)
+measured = benchmark.time_pass("forward", step, trial, 1)
+print("\\n" + json.dumps([measured.evidence, measured.peak_device_mb]))
+"""
+
+
+def test_a_timed_pass_has_what_its_card_told(tmp_path: Path) -> None:
+    env = fake_nvml.environment(tmp_path, QUIET) | {"CUDA_VISIBLE_DEVICES": "0"}
+    done = subprocess.run([sys.executable, "-c", TIMED], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    evidence, peak_device_mb = json.loads(done.stdout.splitlines()[-1])
+    assert evidence["gpu_sm_mhz_before"] == 1980
+    assert evidence["gpu_foreign_processes"] == 0
+    assert evidence["gpu_energy_j"] == pytest.approx(70)  # of the ten steps, at 7 J
+    assert evidence["gpu_energy_j_per_image"] == pytest.approx(0.5)
+    assert peak_device_mb == 3
 
 
 def test_without_a_driver_there_are_no_cards() -> None:

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from sweeps import ray_cluster
+from sweeps.devices import Node
+from sweeps.ray_cluster import RayFleet
+from sweeps.ray_local import ray_on_this_machine
 from tests.ray_nodes import Machines
 
 QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
@@ -168,6 +173,41 @@ def test_a_node_with_another_tensorflow_is_one_error_before_the_first_trial(mach
     assert f"{machines.address(5)} (" in line
     assert line.endswith("has 2.19.0")
     assert "mlflow.db" not in [path.name for path in machines.driver.iterdir()]
+
+
+@pytest.fixture
+def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
+    """A fleet of this machine whose agent has been told to wait, for ever, as one is that loads from a dead disk."""
+    said: list[str] = []
+    with ray_on_this_machine(Node(cpus=1)):
+        import ray
+
+        (entry,) = ray.nodes()
+        head, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        fleet = RayFleet(entry["NodeID"], (head, int(port)), [], wait_s=5, driver_core=False, warn=said.append)
+        assert fleet.meet() == []
+        started = psutil.Process().children(recursive=True)
+        (agent,) = [each for each in started if " ".join(each.cmdline()).startswith("ray::Agent")]
+        agent.suspend()
+        fleet.warm()
+        try:
+            yield fleet, said
+        finally:
+            agent.kill()
+
+
+def test_a_node_that_does_not_answer_is_given_up(
+    stopped_agent: tuple[RayFleet, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet, said = stopped_agent
+    fleet.look()
+    assert fleet.pending()
+    monkeypatch.setattr(ray_cluster, "_ANSWER_S", 0.0)
+    fleet.look()
+    assert fleet.pending() == []
+    assert fleet.slots == []
+    assert len(said) == 1
+    assert said[0].endswith("gets no trials: it does not answer")
 
 
 def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:

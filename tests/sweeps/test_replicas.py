@@ -41,10 +41,10 @@ def probe(trial: Trial, send: Send) -> None:
             send(f"{name} in force", in_force.check(trial, step, model))
 
 
-def found_by(server: str, trial: Trial) -> dict[str, Any]:
+def found_by(server: str, trial: Trial, function: str = "probe") -> dict[str, Any]:
     found: dict[str, Any] = {}
     with connect(server) as connection:
-        connection.send(Call(function="tests.sweeps.test_replicas:probe", argument=trial))
+        connection.send(Call(function=f"tests.sweeps.test_replicas:{function}", argument=trial))
         while "exit" not in found:
             kind, value = connection.recv()
             found[kind] = value
@@ -66,6 +66,26 @@ def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
         assert facts["compiler"] == trial.compile
         assert facts["devices"] == ["CPU:0", "CPU:1"]
         assert facts["dtypes"] == {"float32": facts["dtypes"]["float32"]}
+
+
+def where(trial: Trial, send: Send) -> None:
+    """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
+    import tensorflow as tf
+
+    from sweeps.tasks import benchmark
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    model = benchmark.build(trial)
+    with tf.device("CPU:1"):
+        for gpus in (1, 2):
+            alike = replace(trial, device=replace(PAIR, gpus=gpus))
+            send(str(gpus), benchmark.fixed_batch(alike, model).device.rpartition("device:")[2])
+
+
+def test_the_whole_batch_of_several_gpus_is_on_none_of_them(server: str) -> None:
+    found = found_by(server, TINY, "where")
+    assert (found["1"], found["2"]) == ("CPU:1", "CPU:0")
 
 
 def test_the_batch_is_in_equal_parts(server: str) -> None:

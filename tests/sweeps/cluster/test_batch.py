@@ -127,6 +127,7 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
         (["cluster=ray_job", "fail_fast=0"], ["cluster.address: expected the cluster's dashboard", "fail_fast=0: "]),
         (["cluster=ray_job", "cluster.addres=x"], ["cluster has no key 'addres'. Did you mean address?"]),
         (["resume=sweep-1", "cluster=ray_job"], ["cluster.address: expected the cluster's dashboard"]),
+        (["resume=latest", *KUBERNETES], ["resume: expected a sweep's name or folder on the cluster=kubernetes."]),
         (["cluster=slurm", "objective=forward/images_per_s"], ["expected a cluster that a sweeper can wait for"]),
         (
             [*KUBERNETES, "tracking.uri=postgresql://me:secret@host/db"],

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import kubernetes
 from sweeps.cluster.command_line import Request
@@ -138,6 +142,39 @@ def test_the_head_runs_the_command_line_or_what_is_left_of_it() -> None:
     assert 'python sweeps/run.py "$@" cluster=ray cluster.address=auto\ncode=$?\nexit "$code"\n' in text
 
 
+def test_a_sweep_of_any_name_is_resumed() -> None:
+    (line,) = [line for line in run_script(CLAIM, resume="run (1)").splitlines() if line.startswith("set -- ")]
+    resume = shlex.split(line)[2]
+    assert OverridesParser.create().parse_override(resume).value() == "/results/run (1)"
+
+
+def test_what_a_stopped_job_has_reaches_the_object_store(tmp_path: Path) -> None:
+    """As Ray stops it: SIGTERM to everything that the job has started, and a while for it to end."""
+    manifest = documents(ALL)[1]
+    (head,) = pods(manifest)[1]["containers"]
+    assert head["env"] == [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"}]
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/bash\n"
+        f"echo $3 $4 >> {tmp_path}/copied\n"
+        f'[ "$1" != sweeps/run.py ] || exec {sys.executable} -c "\n'
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        'os.kill(os.getpid(), signal.SIGTERM)"\n'
+    )
+    python.chmod(0o755)
+    script = run_script(ALL).replace("cd /sweeps", f"cd {tmp_path}")
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    stored, folder = "s3://bucket/sweeps/sweep-1", "/results/sweep-1"
+    copies = [line for line in (tmp_path / "copied").read_text().splitlines() if "s3://" in line]
+    assert copies == [f"{stored} {folder}", f"{folder} {stored}"]
+
+
 def test_an_object_store_is_read_before_and_written_after_the_sweep() -> None:
     text = run_script(ALL, uri="http://mlflow.example")
     copied, before, after = "python -m sweeps.cluster.store", *text.split('python sweeps/run.py "$@"')
@@ -147,10 +184,10 @@ def test_an_object_store_is_read_before_and_written_after_the_sweep() -> None:
 
 
 def test_a_sweep_that_is_there_is_resumed_by_its_name() -> None:
-    lines = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"]).splitlines()
-    assert lines[1].startswith("set -- resume=/results/sweep-0 rerun=failed tracking.uri=")
-    lines = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"], keeps_uri=True).splitlines()
-    assert lines[1] == "set -- resume=/results/sweep-0 rerun=failed"
+    text = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"])
+    assert "\nset -- resume=/results/sweep-0 rerun=failed tracking.uri=" in text
+    text = run_script(CLAIM, resume="sweep-0", arguments=["rerun=failed"], keeps_uri=True)
+    assert "\nset -- resume=/results/sweep-0 rerun=failed\n" in text
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
+import select
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import ray_job
 from sweeps.cluster.command_line import Request
+from sweeps.errors import SweepError
 
 BIN = Path(sys.executable).parent
 RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "sweeps" / "run.py")]
@@ -41,9 +48,9 @@ def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
     given = ["-m", "model=tiny", "batch=1,2", "passes=[forward]", "+model.note=it's $HOME"]
     assert entrypoint(Request(name="sweep-1", arguments=given)).splitlines() == [
         *given,
-        "hydra.sweep.dir=/home/me/sweeps/sweep-1",
-        "hydra.run.dir=/home/me/sweeps/sweep-1",
-        "tracking.uri=sqlite:////home/me/sweeps/mlflow.db",
+        "hydra.sweep.dir='/home/me/sweeps/sweep-1'",
+        "hydra.run.dir='/home/me/sweeps/sweep-1'",
+        "tracking.uri='sqlite:////home/me/sweeps/mlflow.db'",
         "cluster=ray",
         "cluster.address=auto",
     ]
@@ -51,15 +58,21 @@ def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [("sweep-1", "/data/sweep-1"), ("/other/sweep-1", "/other/sweep-1"), ("~/sweep-1", "/home/me/sweep-1")],
+    [
+        ("sweep-1", "/data/sweep-1"),
+        ("/other/sweep-1", "/other/sweep-1"),
+        ("~/sweep-1", "/home/me/sweep-1"),
+        ("run (1),b", "/data/run (1),b"),
+    ],
 )
 def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str) -> None:
     options = ray_job.Options(address="http://127.0.0.1:8265", folder="/data")
     request = Request(name="sweep-2", arguments=["rerun=failed"], resume=name, uri="http://mlflow")
     lines = entrypoint(request, options).splitlines()
-    assert lines == ["rerun=failed", f"resume={folder}", "tracking.uri=http://mlflow", *lines[-2:]]
+    assert lines == ["rerun=failed", lines[1], "tracking.uri=http://mlflow", *lines[-2:]]
+    assert OverridesParser.create().parse_override(lines[1]).value() == folder
     lines = entrypoint(replace(request, keeps_uri=True), options).splitlines()
-    assert lines == ["rerun=failed", f"resume={folder}", *lines[-2:]]
+    assert lines == ["rerun=failed", lines[1], *lines[-2:]]
 
 
 def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +180,98 @@ def test_a_followed_job_ends_as_its_sweep_and_is_resumed(head: Head, tmp_path: P
     assert [line["status"] for line in journal(folder)][-1] == "ok"
 
 
+def test_a_stopped_job_keeps_what_it_has(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text("import time\ndef hanging():\n    time.sleep(3600)\n")
+    grid = ["-m", "model=tiny", "model._target_=null,my_nets.hanging", "order=grid", "device.cpus=1", *QUICK]
+    where = ["cluster=ray_job", f"cluster.address={head.address}", f"cluster.folder='{tmp_path}/kept (1)'"]
+    command = [*RUN, *grid, *where]
+    env = dict(head.environment)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (name,) = re.findall(r"^Job +(\S+);", done.stdout, re.MULTILINE)
+    folder = tmp_path / "kept (1)" / name
+    _until(lambda: (folder / "results.jsonl").is_file() and journal(folder))
+    stop = [str(BIN / "ray"), "job", "stop", name, "--address", head.address]
+    subprocess.run(stop, env=env, capture_output=True, timeout=100, check=True)
+    assert (folder / "report.html").is_file()
+    assert [line["status"] for line in journal(folder)] == ["ok"]
+
+
+def _until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 100
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+class CutOnce(socketserver.ThreadingTCPServer):
+    """Stands before a server, and cuts the first connection that brings certain words from there, after these."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, words: bytes, then: Callable[[], object]) -> None:
+        host, _, port = address.removeprefix("http://").partition(":")
+        self._target, self._words, self._then = (host, int(port)), words, then
+        self.cuts = 0
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        del client_address
+        with socket.create_connection(self._target) as server, contextlib.suppress(OSError):
+            while readable := select.select([request, server], [], [])[0]:
+                for one in readable:
+                    data = one.recv(2**16)
+                    (server if one is request else request).sendall(data)
+                    if one is server and self._words in data and not self.cuts:
+                        self.cuts += 1
+                        self._then()
+                        return
+                    if not data:
+                        return
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
+def test_following_goes_on_after_a_dropped_connection(
+    head: Head, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    token = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    direct = JobSubmissionClient(head.address, headers=token)
+    go = tmp_path / "go"
+    entrypoint = f"echo o''ne; until [ -e {go} ]; do sleep 0.1; done; echo two; exit 3"
+    direct.submit_job(entrypoint=entrypoint, submission_id="followed")
+    with CutOnce(head.address, b"one\n", go.touch) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        client = JobSubmissionClient(f"http://127.0.0.1:{proxy.server_address[1]}", headers=token)
+        capfd.readouterr()
+        assert asyncio.run(ray_job._follow(client, "followed")) == 3
+        proxy.shutdown()
+    assert proxy.cuts == 1
+    told = capfd.readouterr().out
+    assert [line for line in told.splitlines() if line in ("one", "two")] == ["one", "two"], told
+
+
+def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    monkeypatch.setattr(ray_job, "_AGAIN_S", 0.001)
+    (port,) = _free_ports(1)
+    client = JobSubmissionClient.__new__(JobSubmissionClient)  # making one asks the server
+    client._address, client._cookies, client._headers, client._ssl_context = (
+        f"http://127.0.0.1:{port}",
+        None,
+        None,
+        True,
+    )
+    with pytest.raises(
+        SweepError, match=r"does not answer any more .* The job goes on; `ray job logs --follow sweep-1`"
+    ):
+        asyncio.run(ray_job._follow(client, "sweep-1"))
 
 
 def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import slurm
 
@@ -35,6 +39,7 @@ def test_what_is_asked_of_slurm() -> None:
         '--output="/home/me/my sweep/slurm-%j.out"',
         "--nodes=3",
         "--ntasks-per-node=1",
+        "--no-kill",
         "--cpus-per-task=8",
         "--time=1:30:00",
         "--signal=B:USR1@120",
@@ -42,7 +47,7 @@ def test_what_is_asked_of_slurm() -> None:
     options = slurm.Options(
         gpus=4, gpu_type="a100", memory="64G", partition="gpu", account="lab", sbatch=["--qos=high"], stop_s=0
     )
-    assert directives(script(options))[5:] == [
+    assert directives(script(options))[6:] == [
         "--exclusive",
         "--gres=gpu:a100:4",
         "--mem=64G",
@@ -60,7 +65,8 @@ def test_directives_come_before_any_command() -> None:
 
 def test_the_job_resumes_the_sweep_with_this_commands_settings() -> None:
     text = script(PLAIN, ("tracking.sinks=[mlflow,csv]", "fail_fast=3"))
-    assert "run.py 'resume=/home/me/my sweep' cluster=ray 'tracking.sinks=[mlflow,csv]' fail_fast=3 " in text
+    assert "cluster=ray 'tracking.sinks=[mlflow,csv]' fail_fast=3 " in text
+    assert shlex.join(["resume='/home/me/my sweep'"]) in text
     assert '"cluster.address=$RAY_IP:$RAY_PORT"' in text
 
 
@@ -90,12 +96,59 @@ def test_a_token_is_made_by_the_job_and_is_on_no_command_line() -> None:
     assert "--token" not in text
 
 
+def test_a_folder_of_any_name_is_what_the_job_resumes() -> None:
+    text = slurm.script(PLAIN, sweep_id="s", folder=Path("/data/run (1),b"), cwd=Path("/"), arguments=())
+    (line,) = [line for line in text.splitlines() if "resume=" in line]
+    (resume,) = [word for word in shlex.split(line) if word.startswith("resume=")]
+    assert OverridesParser.create().parse_override(resume).value() == "/data/run (1),b"
+
+
+@pytest.mark.parametrize("when", ["at once", "before the nodes have come", "while the sweep runs"])
+def test_the_signal_before_the_time_limit_ends_the_job_in_order(tmp_path: Path, when: str) -> None:
+    stubs = {
+        "srun": "",
+        "scancel": "",
+        # In the shell's place, so that nothing is left when it is ended.
+        "python": f"""
+case "$*" in
+*slurm_nodes.py\\ address*) echo 127.0.0.1 1 2 ;;
+*slurm_nodes.py\\ wait*) [ "{when}" = "while the sweep runs" ] || {{ kill -USR1 $PPID; exec sleep 100; }} ;;
+*run.py*)
+    echo began >> {tmp_path}/sweep
+    exec {sys.executable} -c "
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+os.kill(os.getppid(), signal.SIGUSR1)
+signal.pause()" ;;
+esac""",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in stubs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    setup = ["kill -USR1 $$"] if when == "at once" else []
+    options = slurm.Options(venv=str(tmp_path), setup=setup)
+    text = slurm.script(options, sweep_id="s", folder=tmp_path, cwd=tmp_path, arguments=())
+    environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1"}
+    done = subprocess.run(
+        ["bash", "-c", text], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert (tmp_path / "sweep").exists() == (when == "while the sweep runs")
+
+
 @pytest.mark.parametrize(
     ("options", "sentences"),
     [
         (slurm.Options(), []),
         (PLAIN, []),
         (slurm.Options(time="2-12"), []),
+        (slurm.Options(time="0"), []),
+        (slurm.Options(time="3:01"), []),
+        (slurm.Options(time="0-0:3:1"), []),
+        (slurm.Options(time="1", stop_s=0), []),
+        (slurm.Options(time="3"), ["time=3: expected more than cluster.stop_s=120 and the 60 s that Slurm may signal"]),
+        (slurm.Options(time="0:1:30", stop_s=30), ["Received: 90 s."]),
         (slurm.Options(nodes=0, cpus=0, gpus=-1), ["cluster.nodes=0: ", "cluster.cpus=0: ", "cluster.gpus=-1: "]),
         (slurm.Options(time="two hours"), ["cluster.time=two hours: expected minutes"]),
         (slurm.Options(gpu_type="a100"), ["expected cluster.gpus with it"]),
