@@ -15,6 +15,7 @@ from sweeps import host
 from tests import fake_nvml
 
 ROOT = Path(__file__).resolve().parents[2]
+CARD = "Fake H100 80GB HBM3"
 
 
 def test_facts_tell_the_machine_and_the_versions() -> None:
@@ -28,7 +29,7 @@ def test_facts_tell_the_machine_and_the_versions() -> None:
         assert facts[package] == version(package)
 
 
-@pytest.mark.parametrize(("visible", "names"), [("0", ["Fake H100"]), ("0,1", ["Fake H100", "Fake H100"]), ("", [])])
+@pytest.mark.parametrize(("visible", "names"), [("0", [CARD]), ("0,1", [CARD, CARD]), ("", [])])
 def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
     env = fake_nvml.environment(tmp_path, fake_nvml.QUIET) | {"CUDA_VISIBLE_DEVICES": visible}
     command = [sys.executable, "-c", "import json; from sweeps import host; print(json.dumps(host.gpu_facts()))"]

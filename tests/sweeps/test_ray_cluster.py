@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -175,6 +176,12 @@ def test_a_node_with_another_tensorflow_is_one_error_before_the_first_trial(mach
     assert "mlflow.db" not in [path.name for path in machines.driver.iterdir()]
 
 
+def named(process: psutil.Process, name: str) -> bool:
+    with contextlib.suppress(psutil.Error):  # another test's, that has ended
+        return " ".join(process.cmdline()).startswith(name)
+    return False
+
+
 @pytest.fixture
 def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
     """A fleet of this machine whose agent has been told to wait, for ever, as one is that loads from a dead disk."""
@@ -186,8 +193,7 @@ def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
         head, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         fleet = RayFleet(entry["NodeID"], (head, int(port)), [], wait_s=5, driver_core=False, warn=said.append)
         assert fleet.meet() == []
-        started = psutil.Process().children(recursive=True)
-        (agent,) = [each for each in started if " ".join(each.cmdline()).startswith("ray::Agent")]
+        (agent,) = [each for each in psutil.Process().children(recursive=True) if named(each, "ray::Agent")]
         agent.suspend()
         fleet.warm()
         try:
