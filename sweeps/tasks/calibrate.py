@@ -14,7 +14,7 @@ import tensorflow as tf
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
 from sweeps.tasks.benchmark import configure
-from tracking.quality import OTHERS_SHARE
+from tracking.quality import CALIBRATION_SHARE
 from tracking.record import Precision, Trial
 
 DTYPES: dict[Precision, tf.DType] = {
@@ -29,14 +29,14 @@ _LONG_ENOUGH_S = 0.08
 _COPY_LONG_ENOUGH_S = 0.002
 """Twenty times what it takes to start a copy and wait for it."""
 _RUNS = 5
-_TRIES = 4
+_TRIES = 2
 
 
 def run(trial: Trial, send: Send) -> None:
     """Send ("limits", {...}): `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
 
-    Where others had more than a little of the cores meanwhile, it is tried again, and the best counts; `others_share`
-    is what they had in the quietest try.
+    Where others had much of the cores meanwhile, it is tried again, and the best counts; `others_share` is what they had
+    in the quieter try.
     """
     configure(trial)
     peak = copied = 0.0
@@ -50,7 +50,7 @@ def run(trial: Trial, send: Send) -> None:
         peak = max(peak, sum(rate for rate, _ in rates))
         copied = max(copied, sum(rate for _, rate in rates))
         others = min(others, found["others_share"] + found["steal_share"])
-        if others <= OTHERS_SHARE:
+        if others <= CALIBRATION_SHARE:
             break
     send("limits", {"peak_gflops_per_s": peak, "copy_gb_per_s": copied, "others_share": others})
 
