@@ -35,8 +35,8 @@ _TRIES = 2
 def run(trial: Trial, send: Send) -> None:
     """Send ("limits", {...}): `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
 
-    Where others had much of the cores meanwhile, it is tried again, and the best counts; `others_share` is what they had
-    in the quieter try.
+    Where others had much of the cores meanwhile, it is tried again, and the best counts; `others_share` is what they
+    had in the quieter try.
     """
     configure(trial)
     peak = copied = 0.0
