@@ -25,10 +25,10 @@ DTYPES: dict[Precision, tf.DType] = {
 }
 _COPY_BYTES = (2**28, 2**30, 2**32)
 _SIDES = (512, 1024, 2048, 4096, 8192, 16384)
-_LONG_ENOUGH_S = 0.08
+_LONG_ENOUGH_S = 0.03
 _COPY_LONG_ENOUGH_S = 0.002
 """Twenty times what it takes to start a copy and wait for it."""
-_RUNS = 5
+_RUNS = 8
 _TRIES = 2
 
 
@@ -61,7 +61,7 @@ def _rates(trial: Trial, index: int) -> tuple[float, float]:
 
 
 def peak_gflops_per_s(dtype: tf.DType) -> float:
-    """The best of several products of two matrices, as large as it takes for one to last 80 ms."""
+    """The best of several products of two matrices, as large as it takes for one to last 30 ms."""
     rate = 0.0
     for side in _SIDES:
         a = tf.cast(tf.random.normal((side, side)), dtype)
