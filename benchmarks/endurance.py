@@ -92,7 +92,7 @@ def draw(rows: list[tuple[float, ...]], path: Path) -> None:
         axis.plot([row[0] / 60 for row in rows[:-1]], [row[2 + index] for row in rows[:-1]], color=colour, label=label)
     axis.set(xlabel="minutes", ylabel="resident memory, MB", ylim=(0, None), title=f"{rows[-1][1]:,.0f} trials")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 
