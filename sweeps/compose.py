@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +23,7 @@ from sweeps.devices import Node
 from sweeps.errors import nearest
 
 ComposeError = (HydraException, OmegaConfBaseException)
+Compose = Callable[[Sequence[str]], DictConfig]
 _REQUIRED = ("task.images", "task.data")
 """Keys without which no other key of their group makes sense: they are given along with each."""
 
@@ -73,6 +75,7 @@ def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> lis
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base=None):
         loader = GlobalHydra.instance().config_loader()
+        composed = _composing(loader)
         parsed, found = [], []
         for text in overrides:
             try:
@@ -88,22 +91,34 @@ def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> lis
         for override in groups:
             for text in _points(override):
                 try:
-                    compose("config", [text])
+                    composed([text])
                 except ComposeError as error:
-                    found.append(_sentence(text, override, error, loader, compose("config", [])))
+                    found.append(_sentence(text, override, error, loader, composed, []))
                 else:
                     choices.setdefault(override.key_or_group, []).append(text)
         # What a choice is good for depends on the others: a task on its net.
         for override in groups:
             others = [texts[0] for group, texts in choices.items() if group != override.key_or_group]
             mine = choices.get(override.key_or_group, [])
-            tried = (_problem(others, text, override, loader, nodes, required) for text in mine)
+            tried = (_problem(others, text, override, loader, composed, nodes, required) for text in mine)
             found += filter(None, tried)
         for override in values:
             for text in _points(override):
-                tried = (_problem(base, text, override, loader, nodes, required) for base in _bases(choices, override))
+                bases = _bases(choices, override)
+                tried = (_problem(base, text, override, loader, composed, nodes, required) for base in bases)
                 found += filter(None, tried)
     return list(dict.fromkeys(line for problem in found for line in problem.splitlines()))
+
+
+def _composing(loader: ConfigLoader) -> Compose:
+    """Composes any overrides: those of a grid's points quickly, Hydra's own keys as Hydra does."""
+    composer = Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
+
+    def composed(overrides: Sequence[str]) -> DictConfig:
+        own = any(re.match(r"[+~]*hydra[./]", text) for text in overrides)
+        return compose("config", list(overrides)) if own else composer.compose(overrides)
+
+    return composed
 
 
 def _points(override: Override) -> Iterator[str]:
@@ -127,16 +142,17 @@ def _problem(
     text: str,
     override: Override,
     loader: ConfigLoader,
+    composed: Compose,
     nodes: Sequence[Node],
     required: Mapping[str, str],
 ) -> str | None:
     try:
-        cfg = compose("config", [*base, text])
+        cfg = composed([*base, text])
     except ComposeError as error:
-        return _sentence(text, override, error, loader, compose("config", base))
+        return _sentence(text, override, error, loader, composed, base)
     lacking = [given for key, given in required.items() if key != override.key_or_group and _takes(cfg, key)]
     try:
-        cfg = compose("config", [*base, text, *lacking])
+        cfg = composed([*base, text, *lacking])
     except ComposeError:
         return None  # what is lacking is wrong itself, and is told of
     try:
@@ -153,12 +169,18 @@ def _takes(cfg: DictConfig, key: str) -> bool:
     return leaf in cfg[group]
 
 
-def _sentence(text: str, override: Override, error: Exception, loader: ConfigLoader, cfg: DictConfig) -> str:
+def _sentence(
+    text: str, override: Override, error: Exception, loader: ConfigLoader, composed: Compose, base: list[str]
+) -> str:
     key, value = override.key_or_group, text.partition("=")[2]
     options = loader.get_group_options(key)
     if options:
         return f"{text}: there is no {key} of that name.{nearest(value, options)}"
+    own = key.startswith("hydra.")
+    cfg = compose("config", base, return_hydra_config=True) if own else composed(base)
     parent, _, leaf = key.rpartition(".")
+    if (root := key.split(".")[0]) not in cfg:
+        parent, leaf = "", root
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not isinstance(node, DictConfig):
         return f"{text}: {parent} has no keys of its own."

@@ -73,3 +73,16 @@ def test_a_value_is_tried_under_every_choice_of_its_group() -> None:
     schema.register()
     (sentence,) = diagnose(["model=alexnet_conv,tiny", "model.lrn=true,false"], CONF, [Node(cpus=2)])[:1]
     assert sentence.startswith("model.lrn=True: model has no key 'lrn'. Valid: _target_, image_size, name,")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("modle.lrn=1", "modle.lrn=1: there is no key 'modle'. Did you mean model"),
+        ("hydra.sweep.drr=x", "hydra.sweep.drr=x: hydra.sweep has no key 'drr'. Did you mean dir?"),
+    ],
+)
+def test_a_key_that_is_not_there_is_told_with_the_nearest(override: str, sentence: str) -> None:
+    schema.register()
+    (found,) = diagnose(["batch=range(1,101)", "hydra.sweep.dir=here", override], CONF, [Node(cpus=2)])
+    assert found.startswith(sentence)
