@@ -27,7 +27,7 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path))
         stack.callback(ray.shutdown)
-        ray.init(
+        context = ray.init(
             num_cpus=node.cpus,
             num_gpus=node.gpus,
             include_dashboard=False,
@@ -38,7 +38,7 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
         )
         daemons = _descendants() - others
         _let_trials_go_first(daemons)
-        with guarded(daemons):
+        with guarded(daemons, context.address_info["session_dir"]):
             try:
                 yield
             finally:

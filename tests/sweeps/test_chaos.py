@@ -64,6 +64,11 @@ def shared_memory() -> set[str]:
     return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("plasma", "ray", "psm_", "sem."))}
 
 
+def ray_sessions() -> set[str]:
+    """Folders that Ray keeps sockets and logs of a session in."""
+    return {path.name for path in Path("/tmp/ray").glob("session_2*")}
+
+
 def journal(folder: Path) -> list[dict[str, object]]:
     lines = [path.read_text() for path in folder.glob("multirun/*/*/results.jsonl")]
     return [json.loads(line) for text in lines for line in text.splitlines(keepends=True) if line.endswith("\n")]
@@ -82,7 +87,7 @@ def kill_after(results: int, arguments: list[str], folder: Path, environment: di
 
 @pytest.mark.timeout(240)
 def test_every_trial_has_one_result_whatever_breaks(tmp_path: Path, environment: dict[str, str]) -> None:
-    shared = shared_memory()
+    shared, sessions = shared_memory(), ray_sessions()
     kill_after(5, GRID, tmp_path, environment)
     assert left_in(tmp_path) == []
     kill_after(11, ["resume=latest", "calibrate=false"], tmp_path, environment)
@@ -101,6 +106,7 @@ def test_every_trial_has_one_result_whatever_breaks(tmp_path: Path, environment:
     assert done.returncode == 1, done.stdout + done.stderr
     assert left_in(tmp_path) == []
     assert shared_memory() <= shared
+    assert ray_sessions() <= sessions
 
     lines = journal(tmp_path)
     assert lines[: len(before)] == before
