@@ -49,6 +49,8 @@ REHEARSAL = Grid(
 )
 TRIAL_S = 120.0
 """Longest that one trial may take, compilation included."""
+LEAST_S = 1.0
+"""What a calibration gets even where no time is left, seconds."""
 WRITE_S = 20.0
 """Kept for tables and plots at the end."""
 
@@ -90,7 +92,7 @@ class Run:
             trial = Trial(
                 model="calibration", batch=1, device=self.grid.device, precision=precision, passes=(), task="calibrate"
             )
-            trial = replace(trial, timeout_s=max(1.0, min(TRIAL_S, self.left_s())))
+            trial = replace(trial, timeout_s=max(LEAST_S, min(TRIAL_S, self.left_s())))
             result = self._run(trial)
             self.limits[precision] = result.limits
             print(f"{precision}: {dict(result.limits) or result.error}", flush=True)

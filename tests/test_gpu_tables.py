@@ -83,12 +83,14 @@ def test_without_pytorch_there_is_one_entry_that_says_why(tmp_path: Path) -> Non
     assert row["error"] == "PyTorch was not measured: ModuleNotFoundError: No module named 'torch'"
 
 
-def test_a_calibration_ends_in_time(tmp_path: Path, server: str) -> None:
+def test_a_calibration_ends_in_time(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gpu_tables
     from gpu_tables import REHEARSAL, Run
 
+    monkeypatch.setattr(gpu_tables, "LEAST_S", 0.001)
     with Journal(tmp_path) as journal:
         run = Run(
             grid=REHEARSAL, folder=tmp_path, server=server, end=time.monotonic(), journal=journal, results={}, limits={}
         )
         run.calibrate()
-    assert run.limits == {"bfloat16": {}, "float32": {}}  # which takes longer than a second
+    assert run.limits == {"bfloat16": {}, "float32": {}}  # which takes longer than a millisecond
