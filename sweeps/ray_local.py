@@ -28,6 +28,7 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
         stack.callback(lambda: os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path))
         stack.callback(ray.shutdown)
         context = ray.init(
+            address="local",  # whatever else runs here or RAY_ADDRESS names: `cluster=ray` is for that
             num_cpus=node.cpus,
             num_gpus=node.gpus,
             include_dashboard=False,
