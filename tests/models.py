@@ -117,6 +117,18 @@ def failing_backward() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3)(Moody()(keras.layers.Flatten()(inputs))))
 
 
+def slow_to_trace(seconds: float) -> keras.Model:
+    """A net that is traced so slowly that a clock tells a step that does so from others on any machine."""
+
+    class Slow(keras.layers.Flatten):  # type: ignore[misc]
+        def call(self, x):  # type: ignore[no-untyped-def]
+            time.sleep(seconds)
+            return super().call(x)
+
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, keras.layers.Dense(3)(Slow()(inputs)))
+
+
 def pruned() -> keras.Model:
     """A net that says it computes a large product and whose output needs none of it."""
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,10 +141,10 @@ def test_schedules(schedule: str, rates: list[float]) -> None:
     assert found == pytest.approx(rates, rel=1e-4)
 
 
-def model(args: dict[str, Any] = ARGS) -> Classifier:
+def model(args: dict[str, Any] = ARGS, first: keras.layers.Layer | None = None) -> Classifier:
     keras.utils.set_random_seed(3)
     inputs = keras.Input((8, 8, 3))
-    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(inputs))
+    x = keras.layers.BatchNormalization()((first or keras.layers.Flatten())(inputs))
     x = keras.layers.Dropout(0.3)(keras.layers.Dense(8, activation="relu", name="hidden")(x))
     made = Classifier(keras.Model(inputs, keras.layers.Dense(2, name="logits")(x)), PLAIN)
     made.compile(
@@ -240,19 +239,46 @@ def test_the_best_epochs_variables_outlive_a_process_killed_between_its_files(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.npz", "epoch-2.npz", "state.json"]
 
 
-def test_steps_that_compile_the_net_are_not_in_its_rates(examples: Any, tmp_path: Path) -> None:
-    started = time.perf_counter()
-    took_s: list[float] = []
-    made = model()
+TRACE_S = 1000.0
+
+
+class Clock:
+    """One second passes from look to look, and `TRACE_S` while a net is traced."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1
+        return self.now
+
+
+class SlowToTrace(keras.layers.Flatten):  # type: ignore[misc]
+    clock: Clock
+
+    def call(self, x: Any) -> Any:
+        self.clock.now += TRACE_S
+        return super().call(x)
+
+
+def test_steps_that_compile_the_net_are_not_in_its_rates(
+    examples: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SlowToTrace.clock = Clock()
+    monkeypatch.setattr(training, "time", clock)
+    made = model(first=SlowToTrace())
+    built = clock.now
     state = training.train(
         made, pipeline(examples), pipeline(examples), ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), State("data"),
-        lambda _: took_s.append(time.perf_counter() - started),
+        lambda _: None,
     )  # fmt: skip
+    assert clock.now > built + 2 * TRACE_S  # batches of five and of two
     first, second = state.history
     assert first.warm
     assert second.warm
-    assert first.waited_s + first.stepped_s < took_s[0] / 4  # one step of three, and two have traced the net
+    assert 0 < first.waited_s + first.stepped_s < TRACE_S
     assert first.images_per_s == pytest.approx(5 / (first.waited_s + first.stepped_s))
+    assert 0 < second.waited_s + second.stepped_s < TRACE_S
     assert second.images_per_s == pytest.approx(12 / (second.waited_s + second.stepped_s))
     alone = pipeline(examples[:4])
     state = training.train(
