@@ -57,7 +57,7 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
     names = _imported(path)
     assert not _within(names, "sweeps")
     assert not _within(names, "nets")
-    if path.name not in ("mlflow_sink.py", "mlflow_source.py"):
+    if path.name not in ("mlflow_experiment.py", "mlflow_source.py"):
         assert not _within(names, "mlflow")
     if path.name == "record.py":
         assert not _within(names, "tracking")

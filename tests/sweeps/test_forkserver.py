@@ -121,11 +121,9 @@ def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tm
         server.wait_ready()
 
 
-def test_a_server_that_is_not_needed_after_all_ends_at_once() -> None:
+def test_a_server_that_is_not_needed_after_all_is_not_waited_for() -> None:
     server = ForkServer()
-    began = time.monotonic()
     server.close()
-    assert time.monotonic() - began < 1
     assert server._process.returncode == -signal.SIGKILL
 
 

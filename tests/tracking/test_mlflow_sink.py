@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import traceback
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +13,10 @@ import pytest
 from tests.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer
-from tracking import mlflow_content, mlflow_view
+from tracking import mlflow_content
 from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
 from tracking.mlflow_source import read_mlflow
-from tracking.names import series_names
 from tracking.record import Classic, Device, Result, Sweep
 from tracking.sink import SinkError
 
@@ -269,20 +265,6 @@ def test_point_that_moves_is_not_there_twice(uri: str, tmp_path: Path) -> None:
     assert len(runs.children) == 2
 
 
-def test_curves_that_differ_in_more_than_batch_are_kept_apart(tmp_path: Path) -> None:
-    results = [make_result(batch=b, precision=p) for b in (1, 2) for p in ("float32", "bfloat16")]
-    points = mlflow_content.curves(make_sweep(results, tmp_path), results)
-    assert {point.key for point in points if point.key.endswith("forward/mean_s")} == {
-        "vgg16/cpu float32/forward/mean_s",
-        "vgg16/cpu bfloat16/forward/mean_s",
-    }
-    assert len(points) == len({(point.key, point.step) for point in points}) == 16
-    assert set(series_names([result.trial for result in results]).values()) == {
-        "vgg16/cpu float32",
-        "vgg16/cpu bfloat16",
-    }
-
-
 def test_long_histories_and_odd_values_fit(uri: str, tmp_path: Path) -> None:
     result = make_result(
         steps=2_500,
@@ -307,43 +289,6 @@ def test_long_histories_and_odd_values_fit(uri: str, tmp_path: Path) -> None:
     assert child.data.tags["host.gpus"] == '[{"name": "H100"}]'
 
 
-def test_histories_are_shorter_in_a_sweep_of_many_trials(tmp_path: Path) -> None:
-    results = [make_result(batch=batch, steps=400) for batch in (1, 2)]
-    small = make_sweep(results, tmp_path)
-    large = replace(small, trials=tuple(replace(results[0].trial, batch=batch) for batch in range(1, 1001)))
-    assert (mlflow_content.steps_kept(small), mlflow_content.steps_kept(large)) == (1000, 60)
-    for sweep, count in ((small, 400), (large, 60)):
-        points = mlflow_content.trial_metrics(results[0], mlflow_content.steps_kept(sweep))
-        steps = [point for point in points if point.key == "forward/step_s"]
-        assert [len(steps), steps[0].step, steps[-1].step] == [count, 0, 399]
-
-
-def test_note_of_a_large_sweep_is_cut_and_says_so(tmp_path: Path) -> None:
-    results = [make_result(batch=batch) for batch in range(1, 200)]
-    results += [make_result(batch=batch, status="error") for batch in range(200, 205)]
-    note = mlflow_content.sweep_note(make_sweep(results, tmp_path), results)
-    assert len(note) <= mlflow_content.LONGEST_VALUE
-    assert "204 trials: 199 ok, 5 error" in note
-    assert note.count("**error**") == 5
-    assert "more lines: see results.csv and report.html" in note
-
-
-def test_artifacts_lie_beside_the_database_wherever_the_sweep_was_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = [make_result(batch=4)]
-    (tmp_path / "home of it").mkdir()
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "home of it")
-    sink = MlflowSink("sqlite:///mlflow.db")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    sink.open(make_sweep(results, tmp_path / "sweep"))
-    sink.write(results[0])
-    assert sorted(path.name for path in (tmp_path / "home of it").iterdir()) == ["mlartifacts", "mlflow.db"]
-    assert not list((tmp_path / "elsewhere").iterdir())
-    assert list((tmp_path / "home of it").rglob("layers.json"))
-
-
 def test_bare_mlflow_ui_shows_runs_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [make_result(batch=4)]
     monkeypatch.chdir(tmp_path)
@@ -362,17 +307,6 @@ def test_bare_mlflow_ui_shows_runs_and_files(tmp_path: Path, monkeypatch: pytest
         user_interface.stop()
 
 
-def test_an_experiment_that_was_there_gets_the_view_and_keeps_its_own_words(uri: str, tmp_path: Path) -> None:
-    client = Runs(uri).client
-    client.create_experiment("sweeps", tags={"mlflow.note.content": "mine"})
-    sink = MlflowSink(uri)
-    assert sink.page == mlflow_view.page()
-    sink.open(make_sweep([make_result()], tmp_path))
-    experiment = Runs(uri).experiment
-    assert experiment.tags == {"mlflow.note.content": "mine", mlflow_view.TAG: mlflow_view.VIEW}
-    assert sink.page == mlflow_view.page(experiment.experiment_id)
-
-
 def test_a_trials_own_files_are_its_artifacts(uri: str, tmp_path: Path) -> None:
     result = make_result(profile=True)
     place = tmp_path / "trials" / result.trial_id / "files" / "profile" / "forward"
@@ -385,43 +319,9 @@ def test_a_trials_own_files_are_its_artifacts(uri: str, tmp_path: Path) -> None:
     assert "profile" not in child.data.params
 
 
-def test_what_was_in_force_is_one_tag_a_pass(tmp_path: Path) -> None:
-    found = {"threads": 2, "tf32": False, "compiler": "graph", "dtypes": {"float32": 16}}
-    result = make_result(host={"hostname": "node1", "in_force": {"forward": found}})
-    tags = mlflow_content.trial_tags(make_sweep([result], tmp_path), result)
-    assert tags["in_force.forward"] == "threads 2, tf32 false, compiler graph, dtypes.float32 16"
-    assert [key for key in tags if "in_force" in key] == ["in_force.forward"]
-
-
-def test_deleted_experiment_is_named(uri: str, tmp_path: Path) -> None:
-    sweep = make_sweep([make_result()], tmp_path)
-    MlflowSink(uri).open(sweep)
-    runs = Runs(uri)
-    runs.client.delete_experiment(runs.experiment.experiment_id)
-    with pytest.raises(SinkError, match="the experiment 'sweeps' was deleted; restore it"):
-        MlflowSink(uri).open(sweep)
-
-
 def test_write_needs_an_open_sink(uri: str) -> None:
     with pytest.raises(SinkError, match="expected an opened sink"):
         MlflowSink(uri).write(make_result())
-
-
-@pytest.mark.parametrize(
-    "uri",
-    ["http://user:hush@127.0.0.1:1", "postgresql://user:hush@127.0.0.1:1/db", "nonsense://user:hush@host/x"],
-)
-def test_address_that_does_not_work_is_one_sentence_without_password(
-    uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    sink = MlflowSink(uri)
-    with pytest.raises(SinkError) as caught:
-        sink.open(make_sweep([make_result()], tmp_path))
-    assert "\n" not in str(caught.value)
-    assert "127.0.0.1:1" in str(caught.value) or "nonsense" in str(caught.value)
-    printed = "".join(traceback.format_exception(caught.value))
-    assert "hush" not in f"{printed} {caplog.text} {sink}"
-    assert caught.value.__cause__ is None
 
 
 def test_password_in_the_command_is_kept_out(uri: str, tmp_path: Path) -> None:
@@ -435,10 +335,3 @@ def test_password_in_the_command_is_kept_out(uri: str, tmp_path: Path) -> None:
     everything = json.dumps([run.to_dictionary() for run in (runs.parent, *runs.children)])
     assert "ss:word" not in everything
     assert "tracking.uri=http://***@host:5000" in everything
-
-
-def test_importing_the_sink_imports_no_mlflow() -> None:
-    heavy = ("mlflow", "matplotlib", "pandas", "sqlalchemy")
-    code = f"import sys, tracking.sinks; print([name for name in {heavy} if name in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout == "[]\n"

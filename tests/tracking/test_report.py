@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -127,9 +126,7 @@ def test_nothing_is_loaded(tmp_path: Path) -> None:
 
 def test_a_thousand_trials_stay_small(tmp_path: Path) -> None:
     results = [make_result(f"net{i}", 2**b, passes=("forward",), steps=1000) for i in range(100) for b in range(10)]
-    start = time.perf_counter()
     written(results, tmp_path)
-    assert time.perf_counter() - start < 30
     assert (tmp_path / "report.html").stat().st_size < 8e6
 
 
