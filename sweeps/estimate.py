@@ -13,8 +13,8 @@ import numpy as np
 
 from sweeps.devices import Node
 from sweeps.preflight import Key, Net, key
-from sweeps.resume import FOLDERS
-from tracking.journal import PLAN, Journal, JournalError
+from tracking.folders import sweep_folders
+from tracking.journal import Journal, JournalError
 from tracking.record import Adaptive, Pass, Result, Trial
 
 _PROCESS_S = 0.3
@@ -39,9 +39,9 @@ class Estimate:
 def earlier_results(cwd: Path, hostname: str) -> list[Result]:
     """The ok results of all sweeps under `cwd` that were measured on this machine."""
     found: list[Result] = []
-    for plan in (path for folder in FOLDERS for path in (cwd / folder).glob(f"*/*/{PLAN}")):
+    for folder in sweep_folders(cwd):
         try:
-            found += Journal(plan.parent).read()
+            found += Journal(folder).read()
         except JournalError:
             continue  # an unreadable old sweep is no reason not to plan a new one
     return [result for result in found if result.ok and result.host.get("hostname") == hostname]

@@ -19,13 +19,11 @@ from sweeps import host
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
 from sweeps.forkserver import ROOT
-from tracking import sinks
-from tracking.journal import PLAN, Journal, JournalError
+from tracking import folders, sinks
+from tracking.journal import Journal, JournalError
 from tracking.record import Sweep, Trial
 from tracking.redact import is_redacted, redact
 from tracking.sinks import Settings
-
-FOLDERS = ("multirun", "outputs")
 
 
 def new_sweep(
@@ -56,18 +54,12 @@ def new_sweep(
 
 def find(name: str, cwd: Path) -> Sweep:
     """The sweep that `resume=` names: a folder, a sweep id, or `latest` under `cwd`. Raises UsageError."""
-    if (cwd / name / PLAN).is_file():
-        return _read(cwd / name)
-    plans = [path for folder in FOLDERS for path in (cwd / folder).glob(f"*/*/{PLAN}")]
-    if name == "latest" and plans:
-        return _read(max(plans, key=lambda path: path.stat().st_mtime).parent)
-    for path in plans:
-        with contextlib.suppress(UsageError):  # a damaged plan of another sweep
-            sweep = _read(path.parent)
-            if sweep.sweep_id == name:
-                return sweep
-    where = " or ".join(f"{folder}/" for folder in FOLDERS)
-    raise UsageError([f"resume={name}: expected a sweep's folder, its id or `latest`. Received: none such in {where}."])
+    try:
+        folder = folders.find(name, cwd)
+        # The folder may have been moved since.
+        return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
+    except JournalError as error:
+        raise UsageError([f"resume={name}: {error}"]) from error
 
 
 def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
@@ -96,14 +88,6 @@ def remove_if_empty(folder: Path) -> None:
             if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
                 return
             empty.rmdir()
-
-
-def _read(folder: Path) -> Sweep:
-    try:
-        # The folder may have been moved since.
-        return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
-    except JournalError as error:
-        raise UsageError([f"resume={folder}: {error}"]) from error
 
 
 def _git_commit() -> str | None:

@@ -1,7 +1,8 @@
 """Compare two sweeps: `python tracking/compare.py BASE NEW`.
 
-Each is a sweep's folder, its id under ./multirun or ./outputs, or in MLflow the parent run's id or the sweep's. Says of
-every trial and pass whether NEW is FASTER, SLOWER, the SAME or UNDECIDED, and draws the ratios with their intervals.
+Each is a sweep's folder, its id under ./multirun or ./outputs, `latest`, or in MLflow the parent run's id or the
+sweep's. Says of every trial and pass whether NEW is FASTER, SLOWER, the SAME or UNDECIDED, and draws the ratios with
+their intervals.
 Exit codes: 0; 2 bad usage, nothing to compare, or unlike hosts; 3 with `--fail-on slower` when something is slower, was
 measured in BASE and failed in NEW, or has no result in NEW yet.
 """
@@ -25,10 +26,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking.curves import PASS_TITLES
-from tracking.journal import Journal, JournalError
-from tracking.mlflow_source import SourceError, read_mlflow
+from tracking.journal import JournalError
+from tracking.mlflow_source import SourceError
 from tracking.record import Result
-from tracking.show import find
+from tracking.show import read
 from tracking.stats import ratio_interval
 from tracking.verdicts import (
     SWEEP_NOISE,
@@ -93,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Compare two sweeps: which trials became faster, slower, or stayed the same. See docs/compare.md."
     )
-    place = "a sweep's folder, its id under ./multirun or ./outputs, or in MLflow a parent run's id or a sweep's"
+    place = (
+        "a sweep's folder, its id under ./multirun or ./outputs, `latest`, or in MLflow a parent run's id or a sweep's"
+    )
     parser.add_argument("base", metavar="BASE", help=place)
     parser.add_argument("new", metavar="NEW", help="the same, for what is compared with it")
     parser.add_argument(
@@ -126,18 +129,10 @@ def _share(text: str) -> float:
 
 def _read(name: str, uri: str | None) -> Source:
     """One side's results. Raises JournalError or SourceError for what is no sweep, CompareError for an empty one."""
-    missing = 0
-    try:
-        journal = Journal(find(name))
-        results = journal.read()
-        missing = len(journal.read_plan().trials) - len(results)
-    except JournalError as error:
-        if Path(name).exists():
-            raise
-        results = read_mlflow(name, uri, error)
+    sweep, results = read(name, uri)
     if not any(result.passes for result in results):
         raise CompareError(f"expected a sweep with measured trials. Received: {name}, with none")
-    return Source(name, results, missing)
+    return Source(name, results, len(sweep.trials) - len(results))
 
 
 def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:

@@ -40,11 +40,6 @@ class _Kept(Measurement):
         return self.told.get("sd_s", super().sd_s)
 
 
-def read_mlflow(wanted: str, uri: str | None, missing: Exception) -> list[Result]:
-    """The trials of the sweep that `read_sweep` reads."""
-    return read_sweep(wanted, uri, missing)[1]
-
-
 def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
     """The sweep whose parent run, or whose sweep id, is `wanted`, and its trials, with the steps that MLflow keeps.
 

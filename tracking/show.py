@@ -1,4 +1,4 @@
-"""Look at sweeps in the terminal: `python tracking/show.py [SWEEP_DIR | SWEEP_ID | RUN_ID]`.
+"""Look at sweeps in the terminal: `python tracking/show.py [SWEEP_DIR | SWEEP_ID | latest | RUN_ID]`.
 
 Without an argument it lists the sweeps under ./multirun and ./outputs, the newest last. A sweep that is not there is
 sought in MLflow, by its id or its parent run's. Exit codes: 0; 2 no such sweep.
@@ -7,7 +7,6 @@ sought in MLflow, by its id or its parent run's. Exit codes: 0; 2 no such sweep.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 import time
 from collections import Counter
@@ -24,18 +23,17 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking.console import results_table, status_text
-from tracking.journal import PLAN, Journal, JournalError
+from tracking.folders import find, sweep_folders
+from tracking.journal import Journal, JournalError
 from tracking.mlflow_source import SourceError, read_sweep
 from tracking.record import Result, Sweep
 from tracking.redact import redact
-
-ROOTS = ("multirun", "outputs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the list or one sweep; the exit code."""
     parser = argparse.ArgumentParser(description="List sweeps, or show the results of one.")
-    place = "a sweep's folder or id, or in MLflow its id or its parent run's; without it all sweeps here are listed"
+    place = "a sweep's folder or id, `latest`, or in MLflow its id or its parent run's; without it: all sweeps here"
     parser.add_argument("sweep", nargs="?", help=place)
     parser.add_argument("--uri", help="MLflow's address, instead of MLFLOW_TRACKING_URI or ./mlflow.db")
     options = parser.parse_args(arguments)
@@ -73,7 +71,7 @@ def sweeps_table(sweeps: Iterable[tuple[Path, Sweep, list[Result]]]) -> Table:
 def read(wanted: str, uri: str | None) -> tuple[Sweep, list[Result]]:
     """A sweep and its results from its folder's journal or else from MLflow. Raises JournalError, SourceError."""
     try:
-        journal = Journal(find(wanted))
+        journal = Journal(find(wanted, Path()))
         return journal.read_plan(), journal.read()
     except JournalError as missing:
         if Path(wanted).exists():
@@ -88,30 +86,13 @@ def show(sweep: Sweep, results: Sequence[Result], console: Console) -> None:
     console.print(results_table(results, sweep.trials))
 
 
-def find(wanted: str) -> Path:
-    """The folder that a path, a sweep's id or its unmistakable beginning names. Raises JournalError."""
-    if (Path(wanted) / PLAN).is_file():
-        return Path(wanted)
-    known = {sweep.sweep_id: folder for folder, sweep, _ in _sweeps(None)}
-    matches = [wanted] if wanted in known else [sweep_id for sweep_id in known if sweep_id.startswith(wanted)]
-    if len(matches) == 1:
-        return known[matches[0]]
-    if matches:
-        raise JournalError(f"expected one sweep. Received: {wanted!r}, which begins {', '.join(sorted(matches))}")
-    near = difflib.get_close_matches(wanted, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise JournalError(f"expected a sweep's folder, or an id under {' or '.join(ROOTS)}. Received: {wanted!r}{hint}")
-
-
-def _sweeps(complaints: Console | None) -> Iterator[tuple[Path, Sweep, list[Result]]]:
-    for root in ROOTS:
-        for plan in sorted(Path(root).rglob(PLAN)):
-            journal = Journal(plan.parent)
-            try:
-                yield plan.parent, journal.read_plan(), journal.read()
-            except JournalError as error:
-                if complaints:
-                    complaints.print(Text(str(error)))
+def _sweeps(complaints: Console) -> Iterator[tuple[Path, Sweep, list[Result]]]:
+    for folder in sweep_folders(Path()):
+        journal = Journal(folder)
+        try:
+            yield folder, journal.read_plan(), journal.read()
+        except JournalError as error:
+            complaints.print(Text(str(error)))
 
 
 def _date(sweep: Sweep) -> str:

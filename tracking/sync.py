@@ -43,65 +43,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = choose(sweep, options.uri, options.experiment)
         outbox = Outbox(make_sinks(chosen))
     except (JournalError, SettingsError) as error:
-        return _fail(2, str(error))
+        _complain(str(error))
+        return 2
     try:
         with locked(folder / SYNC_LOCK), Journal(folder) as journal:
             results = journal.read()
-            complete(sweep, results, folder)
+            drawn = complete(sweep, results, folder)
             outbox.open(sweep)
             outbox.close(sweep, results)
     except LockedError as error:
-        return _fail(1, f"the sweep is still running, and sends its results itself ({error})")
+        _complain(f"the sweep is still running, and sends its results itself ({error})")
+        return 1
     except JournalError as error:
-        return _fail(2, str(error))
+        _complain(str(error))
+        return 2
     pending = outbox.pending()
     for sink, count, reason in pending:
-        _fail(1, f"{sink} lacks {count} of {len(results)} results: {reason}")
+        lacks = f"lacks {count} of {len(results)} results" if count else "is not complete"
+        _complain(f"{sink} {lacks}: {reason}")
     done = {str(sink) for sink in outbox.sinks} - {behind.sink for behind in pending}
     if done:
         sys.stdout.write(
             f"{len(results)} results of {len(sweep.trials)} planned trials are in {' and '.join(sorted(done))}\n"
         )
-    return 1 if pending else 0
+    return 1 if pending or not drawn else 0
 
 
-def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> None:
-    """Draw the plots and write the report where they are missing or older than the journal.
+def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
+    """Draw the plots and write the report where they are missing or older than the journal; False if that fails.
 
     Both are complete once the report is there, since it is written last.
     """
     report_file, journal_file = folder / "report.html", folder / RESULTS
     if not results or (report_file.is_file() and report_file.stat().st_mtime_ns >= journal_file.stat().st_mtime_ns):
-        return
+        return True
     from tracking import plots, report  # Here, because matplotlib takes a second.
 
     try:
         plots.draw(sweep, results, folder)
         report.write(sweep, results, report_file)
     except Exception as error:  # The results matter more than their pictures.
-        _fail(1, f"the plots and the report could not be written: {error}")
+        _complain(f"the plots and the report could not be written: {error}")
+        return False
+    return True
 
 
 def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
-    """The sweep's own settings with MLflow's address and experiment replaced. Raises SettingsError for none at all.
+    """The sweep's own settings, with MLflow at this address and experiment where one of them is given.
 
-    MLFLOW_TRACKING_URI is taken only where neither is given: no address at all, or one without its password.
+    MLFLOW_TRACKING_URI is taken only where the sweep's own settings name MLflow, or nothing, without a whole address.
+    Raises SettingsError for no sink at all.
     """
     chosen: Settings = {name: dict(arguments) for name, arguments in sweep.facts.get("tracking", {}).items()}
     stored = str(chosen.get("mlflow", {}).get("uri") or "")
-    if uri is None and (not stored or is_redacted(stored)):
+    if uri is None and ("mlflow" in chosen or not chosen) and (not stored or is_redacted(stored)):
         uri = os.environ.get("MLFLOW_TRACKING_URI")
     own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
-    if own and ("mlflow" in chosen or not chosen):
+    if own:
         chosen["mlflow"] = chosen.get("mlflow", {}) | own
     if not chosen:
         raise SettingsError("the sweep was run without sinks (tracking=none); name a server with --uri")
     return chosen
 
 
-def _fail(code: int, sentence: str) -> int:
+def _complain(sentence: str) -> None:
     sys.stderr.write(f"{sentence}\n")
-    return code
 
 
 if __name__ == "__main__":

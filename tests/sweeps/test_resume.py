@@ -30,7 +30,7 @@ def test_a_sweep_is_found_by_folder_by_id_and_as_the_latest(tmp_path: Path) -> N
     assert resume.find("old", tmp_path) == old
     assert resume.find("multirun/2026-01-01/12-00-00", tmp_path) == old
     assert resume.find(new.folder, tmp_path) == new
-    with pytest.raises(UsageError, match=r"resume=older: expected a sweep's folder, its id or `latest`"):
+    with pytest.raises(UsageError, match=r"resume=older: expected a sweep's folder, .*; did you mean 'old'\?"):
         resume.find("older", tmp_path)
 
 

@@ -16,7 +16,7 @@ from tests.tracking.servers import MlflowServer
 from tracking import mlflow_content
 from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
-from tracking.mlflow_source import read_mlflow
+from tracking.mlflow_source import read_sweep
 from tracking.record import Classic, Device, Result, Sweep
 from tracking.sink import SinkError
 
@@ -228,7 +228,7 @@ def test_facts_of_the_trials_machines_are_in_the_sweeps_run_once(uri: str, tmp_p
         for batch, run in runs.by_batch.items()
     }
     assert own == {1: set(), 2: set(), 4: {"host.gpu", "host.onednn"}}
-    read = {result.trial.batch: result.host for result in read_mlflow(sweep.sweep_id, uri, LookupError())}
+    read = {result.trial.batch: result.host for result in read_sweep(sweep.sweep_id, uri, LookupError())[1]}
     assert {batch: (host["gpu"], host["onednn"]) for batch, host in read.items()} == {
         1: ("H100", "on"),
         2: ("H100", "on"),

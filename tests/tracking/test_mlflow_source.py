@@ -9,7 +9,7 @@ from tests.records import make_result, make_sweep
 from tracking import compare
 from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
-from tracking.mlflow_source import SourceError, read_mlflow
+from tracking.mlflow_source import SourceError, read_sweep
 from tracking.record import Result
 
 MISSING = LookupError("no such folder")
@@ -47,7 +47,7 @@ def by_id(results: list[Result]) -> dict[str, Result]:
 
 
 def test_trials_statuses_hosts_and_steps_come_back(database: Path) -> None:
-    read = by_id(read_mlflow("second", f"sqlite:///{database}", MISSING))
+    read = by_id(read_sweep("second", f"sqlite:///{database}", MISSING)[1])
     written = by_id(
         [
             make_result(batch=1, mean=0.1 * 1.5, sweep_id="second", seed=2, steps=20),
@@ -64,7 +64,7 @@ def test_trials_statuses_hosts_and_steps_come_back(database: Path) -> None:
 
 
 def test_a_long_history_comes_back_thinned(database: Path) -> None:
-    thinned = [r for r in read_mlflow("first", f"sqlite:///{database}", MISSING) if r.trial.batch == 2]
+    thinned = [r for r in read_sweep("first", f"sqlite:///{database}", MISSING)[1] if r.trial.batch == 2]
     assert 500 < len(thinned[0].passes["forward"].step_s) <= 1000
 
 
@@ -79,10 +79,25 @@ def test_sweep_ids_and_parent_runs_compare(capsys: pytest.CaptureFixture[str]) -
     assert "Measured in BASE, in NEW oom: alexnet b=4" in out
 
 
+def test_a_sweep_that_ended_early_does_not_pass_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [make_result(batch=batch, mean=0.1, sweep_id="partial", seed=1, steps=20) for batch in (1, 2)]
+    sweep = make_sweep(results, tmp_path)
+    with Journal(tmp_path) as journal:
+        journal.write_plan(sweep)
+    uri = f"sqlite:///{tmp_path}/partial.db"
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    sink.write(results[0])
+    sink.close(sweep, results[:1])
+    picture = str(tmp_path / "a.png")
+    assert compare.main(["partial", "partial", "--uri", uri, "--fail-on", "slower", "--output", picture]) == 3
+    assert "partial: 1 planned trials have no result" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("wanted", ["nosuch", "not an id'", "0" * 32])
 def test_what_is_not_there(wanted: str, database: Path) -> None:
     with pytest.raises(SourceError, match=re.escape(f"no such folder; nor is it in MLflow at sqlite:///{database}")):
-        read_mlflow(wanted, None, MISSING)
+        read_sweep(wanted, None, MISSING)
 
 
 def test_a_trials_run_is_no_sweep(database: Path) -> None:
@@ -90,10 +105,10 @@ def test_a_trials_run_is_no_sweep(database: Path) -> None:
 
     child = next(run for run in MlflowClient(f"sqlite:///{database}").search_runs(["1"]) if "trial_id" in run.data.tags)
     with pytest.raises(SourceError, match=r"expected a finished sweep's parent run. Received: run .*no plan\.json"):
-        read_mlflow(child.info.run_id, None, MISSING)
+        read_sweep(child.info.run_id, None, MISSING)
 
 
 def test_no_database(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no such folder; and there is no .*none\.db to seek it in MLflow"):
-        read_mlflow("first", f"sqlite:///{tmp_path}/none.db", MISSING)
+        read_sweep("first", f"sqlite:///{tmp_path}/none.db", MISSING)
     assert not (tmp_path / "none.db").exists()

@@ -78,6 +78,23 @@ def test_moved_folder_and_another_server(uri: str, tmp_path: Path) -> None:
     assert Runs(uri).experiment is None
 
 
+def test_an_address_sends_a_sweep_to_mlflow_that_was_run_without(uri: str, tmp_path: Path) -> None:
+    planned(tmp_path / "sweep", {"csv": {}})
+    assert sync.main([str(tmp_path / "sweep"), "--uri", uri]) == 0
+    assert len(Runs(uri).children) == 3
+    assert (tmp_path / "sweep" / "results.csv").is_file()
+
+
+def test_a_report_that_cannot_be_written_is_a_failure(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(tmp_path, {"mlflow": {"uri": uri}})
+    (tmp_path / "report.html").mkdir()
+    assert sync.main([str(tmp_path)]) == 1
+    assert "the plots and the report could not be written: " in capsys.readouterr().err
+    assert len(Runs(uri).children) == 3
+
+
 def test_environment_fills_another_server_only_where_the_sweep_has_no_address(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +103,8 @@ def test_environment_fills_another_server_only_where_the_sweep_has_no_address(
     planned(tmp_path / "own", {"mlflow": {"uri": uri, "experiment": "sweeps"}})
     assert sync.main([str(tmp_path / "own")]) == 0
     assert len(Runs(uri).children) == 3
+    planned(tmp_path / "tables", {"csv": {}})
+    assert sync.main([str(tmp_path / "tables")]) == 0
     assert not (tmp_path / "other.db").exists()
     planned(tmp_path / "redacted", {"mlflow": {"uri": "postgresql://host/db?password=***", "experiment": "sweeps"}})
     assert sync.main([str(tmp_path / "redacted")]) == 0

@@ -1,0 +1,51 @@
+"""The sweeps below a folder: which there are, and which one a name means."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracking.journal import PLAN, Journal, JournalError
+
+ROOTS = ("multirun", "outputs")
+"""Where Hydra puts what a command with `-m` and one without it makes."""
+LATEST = "latest"
+
+
+def sweep_folders(cwd: Path) -> Iterator[Path]:
+    """Every folder with a plan under `cwd`'s roots, in the order of their paths."""
+    for root in ROOTS:
+        for place, inner, files in os.walk(cwd / root):
+            inner.sort()
+            if PLAN in files:
+                inner.clear()  # a sweep's own folders are many, and hold no other sweep
+                yield Path(place)
+
+
+def find(name: str, cwd: Path) -> Path:
+    """The sweep's folder that `name` means: a path, a sweep's id or its unmistakable beginning, or `latest`.
+
+    Raises JournalError, also for a sweep whose plan cannot be read.
+    """
+    if (cwd / name / PLAN).is_file():
+        return cwd / name
+    folders = list(sweep_folders(cwd))
+    if name == LATEST and folders:
+        return max(folders, key=lambda folder: (folder / PLAN).stat().st_mtime)
+    known: dict[str, Path] = {}
+    for folder in folders:
+        with contextlib.suppress(JournalError):  # a damaged plan of another sweep
+            known[Journal(folder).read_plan().sweep_id] = folder
+    matches = [name] if name in known else [sweep_id for sweep_id in known if name and sweep_id.startswith(name)]
+    if len(matches) == 1:
+        return known[matches[0]]
+    if matches:
+        raise JournalError(f"expected one sweep. Received: {name!r}, which begins {', '.join(sorted(matches))}")
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise JournalError(
+        f"expected a sweep's folder, its id under {' or '.join(ROOTS)}, or {LATEST!r}. Received: {name!r}{hint}"
+    )
