@@ -31,12 +31,6 @@ class _Style(NamedTuple):
     dash: str
 
 
-def seconds_unit(values: Sequence[float]) -> tuple[str, float]:
-    """The unit in which the typical one of `values` (seconds) has few digits, and how many of it make a second."""
-    typical = sorted(values)[len(values) // 2] if values else 1.0
-    return ("s", 1.0) if typical >= 1 else ("ms", 1e3) if typical >= 1e-3 else ("µs", 1e6)
-
-
 def draw_curves(
     lines: Sequence[Curve],
     title: str,
@@ -79,9 +73,9 @@ def draw_curves(
     _batch_axis(axes, batches)
     width, height = 6.6, 4.4
     if len(lines) == 1:
-        axes.set_title(_short(lines[0].label), fontsize=10, loc="right", color=_GREY)
+        axes.set_title(short(lines[0].label), fontsize=10, loc="right", color=_GREY)
     else:
-        longest = max(len(_short(line.label)) for line in lines)
+        longest = max(len(short(line.label)) for line in lines)
         width += columns * (0.62 + 0.075 * longest)
         height = max(height, 0.7 + 0.2 * math.ceil(len(lines) / columns))
         figure.legend(
@@ -114,7 +108,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
         axes.plot((middle, middle), (place - 0.28, place + 0.28), color=COLOURS[1], linewidth=2, zorder=4)
         far = [step for step in steps if not low <= step <= high]
         axes.plot(far, [place] * len(far), color=_GREY, marker=".", markersize=4, linestyle="", alpha=0.7, zorder=1)
-    axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows], fontsize=9)
+    axes.set_yticks(range(len(rows)), [short(name) for name, _ in rows], fontsize=9)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if max(max(steps) for _, steps in rows) < 3:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * (value - 1), 6):+g}%"))
@@ -127,7 +121,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
         "step time against the trial's median\nbox: middle half of the steps, line: 5% to 95%, dots: the rest"
     )
     axes.set_title(title, fontsize=12, loc="left")
-    _frame(axes, "x")
+    frame(axes, "x")
     return figure
 
 
@@ -162,12 +156,12 @@ def _bars(
             fontsize=9, color=_GREY,
         )  # fmt: skip
         top = max(top, reference)
-    axes.set_yticks(range(len(lines)), [_short(line.label) for line in lines], fontsize=9)
+    axes.set_yticks(range(len(lines)), [short(line.label) for line in lines], fontsize=9)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlim(0, 1.12 * top)
     axes.set_xlabel(y_label)
     axes.set_title(title, fontsize=12, loc="left")
-    _frame(axes, "x")
+    frame(axes, "x")
     return figure
 
 
@@ -178,7 +172,7 @@ def _curve(axes: Axes, line: Curve, style: _Style, factor: float, *, many: bool)
         [point.batch for point in points],
         [point.middle * factor for point in points],
         yerr=reach if any(map(any, reach)) else None,
-        label=_short(line.label),
+        label=short(line.label),
         color=style.colour,
         marker=style.marker,
         linestyle=style.dash,
@@ -271,16 +265,17 @@ def _value_axis(axes: Axes, values: Sequence[float], reaches: Sequence[float], l
         axes.set_ylim(0, high * 1.08)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_ylabel(label)
-    _frame(axes, "y")
+    frame(axes, "y")
 
 
-def _frame(axes: Axes, grid: str) -> None:
+def frame(axes: Axes, grid: str) -> None:
+    """Leave of the box two sides, and lines along the axis `grid` (x or y)."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="x" if grid == "x" else "y", alpha=0.25)
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
     """The label cut to a bearable length, without the signs that matplotlib takes for commands."""
     label = label if len(label) <= _LABEL_WIDTH else label[: _LABEL_WIDTH - 3] + "..."
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")

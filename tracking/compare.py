@@ -31,6 +31,7 @@ from tracking.mlflow_source import SourceError
 from tracking.record import Result
 from tracking.show import read
 from tracking.stats import ratio_interval
+from tracking.units import seconds_unit
 from tracking.verdicts import (
     SWEEP_NOISE,
     SWEEPS_APART,
@@ -196,7 +197,7 @@ def _least_told(sweep_noise: float) -> float:
 
 
 def _seconds(value: float) -> str:
-    factor, unit = (1.0, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    factor, unit = seconds_unit(value)
     return f"{value * factor:.4g} {unit}"
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tracking.charts import COLOURS, draw_curves, seconds_unit
+from tracking.charts import COLOURS, draw_curves
 from tracking.curves import PASS_TITLES, Curve, Point, time_curves
+from tracking.names import host_name
 from tracking.record import PASSES
-from tracking.table import host_name
+from tracking.units import common_unit
 from tracking.verdicts import Comparison
 
 _MOST_ROWS = 60
@@ -81,7 +82,7 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
             for side, members in zip(sides, results, strict=True)
             for line in time_curves(members, pass_name)
         ]
-        unit, factor = seconds_unit([point.middle for line in lines for point in line.points])
+        factor, unit = common_unit([point.middle for line in lines for point in line.points])
         title = PASS_TITLES[pass_name]
         figures = {
             "time": draw_curves(lines, f"Time per batch, {title}", f"mean time per batch ({unit})", factor=factor),

@@ -13,9 +13,9 @@ from tracking.names import trial_names
 from tracking.quality import verdict
 from tracking.record import PASSES, Measurement, Result, Trial
 from tracking.table import MOST_METRICS
+from tracking.units import seconds_unit
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _LONGEST_REMARK = 120
 
 
@@ -54,11 +54,11 @@ def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = No
 def spread(measurement: Measurement) -> str:
     """Mean and standard deviation of a step in the unit that suits the mean, e.g. `468 ± 18 ms`."""
     mean, sd = measurement.mean_s, measurement.sd_s
-    scale, unit = next(((scale, unit) for scale, unit in _UNITS if mean >= scale), _UNITS[-1])
+    factor, unit = seconds_unit(mean)
     # The deviation's second digit is the last that means anything.
-    digits = 1 - math.floor(math.log10(sd / scale)) if sd else 2
+    digits = 1 - math.floor(math.log10(sd * factor)) if sd else 2
     digits = min(max(digits, 0), 3)
-    return f"{mean / scale:.{digits}f} ± {sd / scale:.{digits}f} {unit}"
+    return f"{mean * factor:.{digits}f} ± {sd * factor:.{digits}f} {unit}"
 
 
 def metric_text(key: str, value: float | None) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tracking import mlflow_view
-from tracking.names import flatten, metric_word, series_names, trial_names
+from tracking.names import flatten, host_name, metric_word, series_names, trial_names
 from tracking.quality import verdict
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
-from tracking.table import MOST_METRICS, host_name
+from tracking.table import MOST_METRICS
 
 HISTORY = 1_000
 """Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""
@@ -86,7 +86,7 @@ def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = 
         "sweep_id": sweep.sweep_id,
         "trial_id": result.trial_id,
         "status": result.status,
-        "host": host_name(result) or "",
+        "host": host_name(result),
         "result": digest(result.to_json()),
         "quality": verdict(result),
         "error": f"{result.error.kind}: {result.error.message}" if result.error else "",

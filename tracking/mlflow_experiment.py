@@ -23,6 +23,12 @@ from tracking.sink import SinkError
 
 
 class Experiment:
+    """One experiment of one server or database, after `connect` and `find`.
+
+    What MLflow, HTTP or the database raise comes out of any method but `limit` as it is; within `errors` it becomes a
+    SinkError.
+    """
+
     def __init__(self, uri: str, name: str) -> None:
         self.experiment_id = ""
         """Empty until `find`."""

@@ -39,6 +39,18 @@ class _Kept(Measurement):
     def sd_s(self) -> float:
         return self.told.get("sd_s", super().sd_s)
 
+    @property
+    def median_s(self) -> float:
+        return self.told.get("median_s", super().median_s)
+
+    @property
+    def p90_s(self) -> float:
+        return self.told.get("p90_s", super().p90_s)
+
+    @property
+    def p99_s(self) -> float:
+        return self.told.get("p99_s", super().p99_s)
+
 
 def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
     """The sweep whose parent run, or whose sweep id, is `wanted`, and its trials, with the steps that MLflow keeps.

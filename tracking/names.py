@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tracking.record import Trial
+from tracking.record import Result, Trial
 
 _LONGEST_KEY = 200
 _OF_THE_MODEL = ("model_args", "target", "weights")
@@ -59,6 +59,13 @@ def sweep_name(trials: Sequence[Trial]) -> str:
             ", ".join(devices) if len(devices) <= 3 else f"{len(devices)} devices",
         ]
     )
+
+
+def host_name(result: Result) -> str:
+    """What tells the machine of a result from others: its name, and in a cluster its address."""
+    name = str(result.host.get("hostname", ""))
+    address = result.host.get("node_ip")
+    return f"{name} ({address})" if address else name
 
 
 def metric_word(text: str) -> str:

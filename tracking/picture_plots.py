@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from tracking.step_plot import _font
+from tracking.lettering import cut, font
 
 _SIDE = 176
 """Pixels of a picture in the grid."""
@@ -51,7 +51,7 @@ def draw_samples(samples: Sequence[Sample], path: str | Path) -> None:
     for place, sample in enumerate(samples):
         x, y = _MARGIN + place % columns * (_SIDE + _GAP), _MARGIN + place // columns * height
         if sample.note:
-            draw.text((x, y + 12), _cut(draw, sample.note, 11), _FAINT, _font(11), anchor="ls")
+            draw.text((x, y + 12), cut(draw, sample.note, 11, _SIDE), _FAINT, font(11), anchor="ls")
         picture = Image.fromarray(sample.image)
         resample = Image.Resampling.NEAREST if picture.width < _SIDE // 4 else Image.Resampling.BICUBIC
         picture = picture.resize((_SIDE, _SIDE), resample)
@@ -61,10 +61,10 @@ def draw_samples(samples: Sequence[Sample], path: str | Path) -> None:
         if sample.good is not None:
             draw.rectangle((x - 2, y - 2, x + _SIDE + 1, y + _SIDE + 1), outline=colour, width=2)
         y += _SIDE + 17
-        draw.text((x, y), _cut(draw, sample.title, 13), colour, _font(13), anchor="ls")
+        draw.text((x, y), cut(draw, sample.title, 13, _SIDE), colour, font(13), anchor="ls")
         for line in sample.lines:
             y += _LINE
-            draw.text((x, y), _cut(draw, line, 11), _FAINT, _font(11), anchor="ls")
+            draw.text((x, y), cut(draw, line, 11, _SIDE), _FAINT, font(11), anchor="ls")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     grid.save(path, "PNG")
 
@@ -107,9 +107,3 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
 def _short(name: str) -> str:
     name = name if len(name) <= 24 else name[:22] + "..."
     return name.replace("$", r"\$")
-
-
-def _cut(draw: ImageDraw.ImageDraw, text: str, size: int) -> str:
-    while draw.textlength(text, _font(size)) > _SIDE:
-        text = text[: -max(4, len(text) // 10)].rstrip(" .,") + "..."
-    return text

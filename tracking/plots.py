@@ -14,11 +14,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tracking import curves
-from tracking.charts import draw_curves, draw_distributions, seconds_unit
+from tracking.charts import draw_curves, draw_distributions
 from tracking.curves import PASS_TITLES
 from tracking.record import PASSES, Pass, Result, Sweep
 from tracking.roofline import draw_roofline
 from tracking.task_plots import draw_objective
+from tracking.units import common_unit
 
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:
@@ -46,7 +47,7 @@ def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Pa
 def _of_pass(results: Sequence[Result], pass_name: Pass) -> dict[str, Figure | None]:
     title = PASS_TITLES[pass_name]
     times = curves.time_curves(results, pass_name)
-    unit, factor = seconds_unit([point.middle for line in times for point in line.points])
+    factor, unit = common_unit([point.middle for line in times for point in line.points])
     speeds = curves.figure_curves(results, partial(_gflops_per_s, pass_name))
     peaks = {result.limits.get("peak_gflops_per_s") for result in results if pass_name in result.passes}
     peak = next(iter(peaks)) if len(peaks) == 1 else None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tracking import stats
+from tracking.names import host_name
 from tracking.record import Measurement, Pass, Result
 
 OTHERS_SHARE = 0.03
@@ -63,13 +64,6 @@ class Hosts:
             return result
         reasons = (f"hosts: an earlier repeat ran on {first}, this one on {here} ({name})" for name in result.passes)
         return replace(result, quality=(*result.quality, *reasons))
-
-
-def host_name(result: Result) -> str:
-    """What tells the machine of a result from others: its name, and in a cluster its address."""
-    name = str(result.host.get("hostname", ""))
-    address = result.host.get("node_ip")
-    return f"{name} ({address})" if address else name
 
 
 def _any_repeat(result: Result) -> str:

@@ -20,11 +20,12 @@ from typing import Any
 
 from tracking import report_profile, report_tasks
 from tracking.curves import PASS_TITLES
-from tracking.names import flatten, sweep_name, trial_names
+from tracking.names import flatten, host_name, sweep_name, trial_names
 from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
 from tracking.stats import Interval, median_interval
+from tracking.units import seconds_unit
 
 _STATUS_WORDS = {
     "oom": "ran out of memory",
@@ -77,12 +78,8 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
 
 
 def _seconds(value: float) -> str:
-    factor, unit = _unit(value)
+    factor, unit = seconds_unit(value)
     return f"{_digits(value * factor)} {unit}"
-
-
-def _unit(value: float) -> tuple[float, str]:
-    return (1.0, "s") if value >= 1 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
 
 
 def _digits(value: float) -> str:
@@ -95,7 +92,7 @@ def _digits(value: float) -> str:
 def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
     good = [result for result in results if result.ok]
     total = max(len(sweep.trials), len(results))
-    hosts = sorted({str(result.host["hostname"]) for result in results if "hostname" in result.host})
+    hosts = sorted({name for result in results if (name := host_name(result))})
     where = f" on {_listed(hosts)}" if hosts else ""
     started = [result.started_at for result in results if result.started_at]
     took = ""
@@ -174,13 +171,13 @@ def _cell(value: float, text: str) -> str:
 
 def _plus_minus(mean: float, sd: float) -> str:
     """Two digits of the standard deviation, and the mean to the same place."""
-    factor, unit = _unit(mean)
+    factor, unit = seconds_unit(mean)
     places = min(6, max(0, 1 - math.floor(math.log10(sd * factor)))) if sd else 3
     return f"{mean * factor:,.{places}f} ± {sd * factor:,.{places}f} {unit}"
 
 
 def _range(around: Interval) -> str:
-    factor, unit = _unit(around.low)
+    factor, unit = seconds_unit(around.low)
     return f"{_digits(around.low * factor)} to {_digits(around.high * factor)} {unit}"
 
 
@@ -244,7 +241,7 @@ def _reproduce(sweep: Sweep, results: Sequence[Result]) -> str:
     hosts: dict[str, Mapping[str, Any]] = {}
     for result in results:
         if result.host:
-            hosts.setdefault(str(result.host.get("hostname", "host")), result.host)
+            hosts.setdefault(host_name(result) or "a host", result.host)
     tables = [_facts("the driver", sweep.facts)]
     tables += [_facts(f"trials on {name}", facts) for name, facts in list(hosts.items())[:50]]
     return (

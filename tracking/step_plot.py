@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tracking.curves import PASS_TITLES
+from tracking.lettering import cut, font
 from tracking.record import Pass, Result
 from tracking.stats import median_interval, outliers
+from tracking.units import seconds_unit
 
 WIDTH, HEIGHT = 800, 340
 """Pixels of the picture."""
@@ -35,7 +36,7 @@ def draw_steps(result: Result, pass_name: Pass, path: str | Path) -> None:
     A PNG of 800 x 340 pixels. Raises KeyError when the result has no such pass.
     """
     measured = result.passes[pass_name]
-    unit, factor = _unit(measured.median_s)
+    factor, unit = seconds_unit(measured.median_s)
     warmup = [factor * seconds for seconds in measured.warmup_s]
     steps = [factor * seconds for seconds in measured.step_s]
     # The first warm-up steps can be a hundred times the rest, which would hide it: they get an arrow instead.
@@ -51,9 +52,9 @@ def draw_steps(result: Result, pass_name: Pass, path: str | Path) -> None:
         f"{factor * measured.mean_s:.4g} ± {factor * measured.sd_s:.2g} {unit} in {len(steps):,} "
         f"step{'s' * (len(steps) != 1)}"
     )
-    room = WIDTH - 40 - draw.textlength(figures, _font(14))
-    draw.text((14, 24), _cut(draw, name, room), _INK, _font(14), anchor="ls")
-    draw.text((WIDTH - 14, 24), figures, _INK, _font(14), anchor="rs")
+    room = WIDTH - 40 - draw.textlength(figures, font(14))
+    draw.text((14, 24), cut(draw, name, 14, room), _INK, font(14), anchor="ls")
+    draw.text((WIDTH - 14, 24), figures, _INK, font(14), anchor="rs")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, "PNG", compress_level=1)
 
@@ -120,14 +121,14 @@ class _Plot:
         for tick in _ticks(self._top, 5):
             y = self._at(0, tick)[1] / _FINE
             draw.line(((_LEFT - 4, y), (_LEFT, y)), _INK)
-            draw.text((_LEFT - 8, y), f"{tick:,.10g}", _INK, _font(12), anchor="rm")
+            draw.text((_LEFT - 8, y), f"{tick:,.10g}", _INK, font(12), anchor="rm")
         for tick in _ticks(self._last, 8):
             if tick == int(tick):
                 x = self._at(tick, 0)[0] / _FINE
                 draw.line(((x, _BOTTOM), (x, _BOTTOM + 4)), _INK)
-                draw.text((x, _BOTTOM + 7), f"{int(tick):,}", _INK, _font(12), anchor="ma")
-        draw.text((14, 51), f"step time ({unit})", _INK, _font(12), anchor="ls")
-        draw.text((_RIGHT, HEIGHT - 4), "timed step", _INK, _font(12), anchor="rs")
+                draw.text((x, _BOTTOM + 7), f"{int(tick):,}", _INK, font(12), anchor="ma")
+        draw.text((14, 51), f"step time ({unit})", _INK, font(12), anchor="ls")
+        draw.text((_RIGHT, HEIGHT - 4), "timed step", _INK, font(12), anchor="rs")
         legend = _legend()
         picture.paste(legend, (WIDTH - 14 - legend.width, 36))
         return picture
@@ -136,8 +137,8 @@ class _Plot:
 @cache
 def _legend() -> Image.Image:
     """The signs and their names in one row, in the picture's size."""
-    font, gap, sign, height = _font(12), 18, 22, 20
-    widths = [math.ceil(font.getlength(name)) + sign + gap for name in _LEGEND]
+    letters, gap, sign, height = font(12), 18, 22, 20
+    widths = [math.ceil(letters.getlength(name)) + sign + gap for name in _LEGEND]
     canvas = Image.new("RGB", ((sum(widths) - gap) * _FINE, height * _FINE), "white")
     fine = ImageDraw.Draw(canvas)
     starts = [sum(widths[:i]) for i in range(len(widths))]
@@ -157,7 +158,7 @@ def _legend() -> Image.Image:
     picture = canvas.reduce(_FINE)
     draw = ImageDraw.Draw(picture)
     for kind, start in zip(_LEGEND, starts, strict=True):
-        draw.text((start + sign, height // 2 + 5), kind, _INK, font, anchor="ls")
+        draw.text((start + sign, height // 2 + 5), kind, _INK, letters, anchor="ls")
     return picture
 
 
@@ -185,22 +186,3 @@ def _circle(
 ) -> None:
     x, y = centre
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill or None, outline or None, 3 if outline else 0)
-
-
-def _unit(seconds: float) -> tuple[str, float]:
-    return ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
-
-
-def _cut(draw: ImageDraw.ImageDraw, text: str, room: float) -> str:
-    while draw.textlength(text, _font(14)) > room:
-        text = text[: -max(4, len(text) // 10)].rstrip(" .,") + "..."
-    return text
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans as matplotlib ships it: Pillow's own font lacks the micro sign."""
-    found = find_spec("matplotlib")
-    if found is None or found.origin is None:
-        raise ImportError("expected matplotlib to be installed: its fonts are used")
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from tracking.names import flatten, trial_names
+from tracking.names import flatten, host_name, trial_names
 from tracking.quality import verdict
 from tracking.record import Measurement, Result, Trial
 
@@ -68,7 +68,7 @@ def rows(result: Result, name: str) -> list[Row]:
         "status": result.status,
         "quality": verdict(result) or None,
         "error": f"{result.error.kind}: {result.error.message}" if result.error else None,
-        "host": host_name(result),
+        "host": host_name(result) or None,
     }
     passes = [common | _figures(pass_name, m, trial.batch) for pass_name, m in result.passes.items()]
     own: Row = dict(result.metrics)
@@ -99,12 +99,6 @@ def csv_text(table_rows: Sequence[Mapping[str, Cell]]) -> str:
     writer.writeheader()
     writer.writerows(table_rows)
     return out.getvalue()
-
-
-def host_name(result: Result) -> str | None:
-    """The name of the machine that measured it."""
-    name = result.host.get("hostname")
-    return None if name is None else str(name)
 
 
 def _figures(pass_name: str, measurement: Measurement, batch: int) -> Row:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from tracking.charts import COLOURS, _frame, _short
+from tracking.charts import COLOURS, frame, short
 from tracking.names import trial_names
 from tracking.record import Result, Trial
 
@@ -55,12 +55,12 @@ def draw_training(result: Result, path: str | Path) -> None:
         axes.set_title(kind, fontsize=11, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _frame(axes, "y")
+        frame(axes, "y")
         axes.legend(frameon=False, fontsize=9)
     rate = result.trial.task_args.get("learning_rate")
     title = [result.trial.model, f"batch {result.trial.batch}", "" if rate is None else f"learning rate {rate:g}"]
     title += [_cause(result)] if result.error else []
-    figure.suptitle(_short(", ".join(filter(None, title))), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(short(", ".join(filter(None, title))), fontsize=11, x=0.01, ha="left")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -139,7 +139,7 @@ def _scatter(results: Sequence[Result], key: str, axis: _Axis) -> Figure:
         points = sorted((axis.values[r.trial_id], r.metrics[key]) for r in members if r.ok and key in r.metrics)
         if points:
             style = ("-", "--", "-.", ":")[place // len(COLOURS) % 4] if joined else ""
-            axes.plot(*zip(*points, strict=True), "o", linestyle=style, color=colour, label=_short(name), markersize=6)
+            axes.plot(*zip(*points, strict=True), "o", linestyle=style, color=colour, label=short(name), markersize=6)
         for result in members:
             if not result.ok:
                 _mark_failed(axes, axis.values[result.trial_id], result, colour, failed_at)
@@ -150,7 +150,7 @@ def _scatter(results: Sequence[Result], key: str, axis: _Axis) -> Figure:
     if len(lines) > 1:
         figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     elif joined:
-        axes.set_title(_short(next(iter(lines))), fontsize=10, loc="right", color=_GREY)
+        axes.set_title(short(next(iter(lines))), fontsize=10, loc="right", color=_GREY)
     return figure
 
 
@@ -164,13 +164,13 @@ def _bars(results: Sequence[Result], key: str) -> Figure:
         words = _value(key, value) if result.ok else _cause(result)
         colour = "black" if result.ok else COLOURS[1]
         axes.annotate(words, (value, place), (5, 0), textcoords="offset points", va="center", fontsize=9, color=colour)
-    axes.set_yticks(range(len(results)), [_short(names[result.trial_id]) for result in results], fontsize=9)
+    axes.set_yticks(range(len(results)), [short(names[result.trial_id]) for result in results], fontsize=9)
     axes.set_ylim(len(results) - 0.4, -0.6)
     axes.set_xlim(0, 1.12 * max(1e-9, *(result.metrics.get(key, 0.0) for result in results)))
     if _is_share(key):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.set_title(key, fontsize=12, loc="left")
-    _frame(axes, "x")
+    frame(axes, "x")
     return figure
 
 
@@ -210,7 +210,7 @@ def _label(axes: Axes, key: str, values: Sequence[float]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     elif values and min(values) > 0:
         axes.set_ylim(0, 1.1 * max(values))
-    _frame(axes, "y")
+    frame(axes, "y")
 
 
 def _number_ticks(axes: Axes, values: Sequence[float]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal
 
-from tracking.names import flatten, trial_names
-from tracking.quality import doubts_of, host_name
+from tracking.names import flatten, host_name, trial_names
+from tracking.quality import doubts_of
 from tracking.record import PASSES, Device, Pass, Result, Trial
 from tracking.stats import RUN_NOISE, Ratio, ratio_interval
 
@@ -215,7 +215,7 @@ def _by_host(pair: Pair) -> list[Pair]:
 
 
 def _point(trial: Trial) -> Trial:
-    return replace(trial, repeat=0, timeout_s=None)
+    return replace(trial, repeat=0, timeout_s=None, profile=False)
 
 
 def _by_point(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.records import make_result, make_sweep
 from tracking import plots
-from tracking.charts import draw_curves, draw_distributions, seconds_unit
+from tracking.charts import draw_curves, draw_distributions
 from tracking.curves import Curve, Point, time_curves
 from tracking.record import PASSES, Result
 
@@ -137,11 +137,6 @@ def test_many_distributions_show_the_noisiest() -> None:
     assert len(labels) == 50
     assert labels[0] == "vgg16 b=77"
     assert "of 80 trials" in figure.axes[0].get_title(loc="left")
-
-
-@pytest.mark.parametrize(("seconds", "unit"), [(3e-6, "µs"), (0.02, "ms"), (0.9999, "ms"), (1.0, "s"), (70.0, "s")])
-def test_unit(seconds: float, unit: str) -> None:
-    assert seconds_unit([seconds] * 3)[0] == unit
 
 
 def test_pyplot_stays_out() -> None:
