@@ -144,7 +144,9 @@ class LastingServer:
 def remove_stale() -> None:
     """Remove what servers of this user's have left that were killed, as Ray does on a node whose driver has died."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if (folder / "socket").exists() and folder.stat().st_uid == os.getuid():
+        with contextlib.suppress(OSError):  # its owner may be removing it
+            if folder.stat().st_uid != os.getuid() or not (folder / "socket").exists():
+                continue
             try:
                 connect(str(folder / "socket")).close()
             except DispatchError:

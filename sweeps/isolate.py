@@ -45,7 +45,7 @@ def run_trial(
     phases: dict[str, float] = {}
     facts: dict[str, Any] = {}
     failed: tuple[Status, Failure] | None = None
-    pid, exit_status = 0, None
+    pid, exit_status, done = 0, None, False
     env = {**env, **trial_folder.environment(log.parent)}
     call = Call(function="sweeps.tasks:run", argument=trial, cores=cores, env=env, log=str(log))
     limits: _Limits | None = _Limits(trial, started)
@@ -69,13 +69,15 @@ def run_trial(
                     phases[value[0]] = value[1]
                 elif kind == "failed":
                     failed = failed or value
+                elif kind == "done":
+                    done = True
                 elif kind == "exit":
                     exit_status = value
                 else:
                     facts[kind] = value
     except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
         failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
-    if failed is None and exit_status != 0:
+    if failed is None and not (done and exit_status == 0):
         failed = _died(exit_status or 0, oom_kills, log)
     status, failure = failed or ("ok", None)
     return Result(
@@ -135,7 +137,9 @@ def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]
     tail = _tail(log)
     if not os.WIFSIGNALED(exit_status):
         code = os.waitstatus_to_exitcode(exit_status)
-        return "crashed", Failure(kind=f"Exit{code}", message=f"the process exited with code {code}", detail=tail)
+        return "crashed", Failure(
+            kind=f"Exit{code}", message=f"the process exited with code {code} in mid-trial", detail=tail
+        )
     name = signal.Signals(os.WTERMSIG(exit_status)).name
     if name == "SIGKILL" and _oom_kills() > oom_kills:
         return "oom", Failure(kind=name, message="the kernel killed the process: out of memory", detail=tail)

@@ -33,9 +33,13 @@ _OUT_OF_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Run the trial's task. An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller."""
+    """Run the trial's task, and send ("done", None) at its end.
+
+    An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller.
+    """
     try:
         importlib.import_module(f"sweeps.tasks.{trial.task}").run(trial, send)
+        send("done", None)
     except Exception as error:
         traceback.print_exc()
         kind = type(error).__name__

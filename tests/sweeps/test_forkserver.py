@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -150,3 +151,19 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytes
         live.listen()
         remove_stale()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweeps-fork-live", "sweeps-fork-new"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user for a moment")
+def test_what_other_users_have_is_left_alone() -> None:
+    code = (
+        "import os, sys, tempfile; from sweeps import forkserver; tempfile.tempdir = sys.argv[1]; os.seteuid(65534); "
+        "forkserver.remove_stale()"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = Path(place) / "sweeps-fork-root"
+        folder.mkdir(mode=0o700)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(folder / "socket"))
+        subprocess.run([sys.executable, "-c", code, place], check=True, timeout=60)
+        assert (folder / "socket").exists()

@@ -72,6 +72,13 @@ def test_a_failure_is_a_status_with_its_cause(
     assert words in result.error.message
 
 
+def test_a_process_that_leaves_in_mid_trial_has_not_done_it(server: str, tmp_path: Path) -> None:
+    result = run(replace(failing("exiting"), model_args={"code": 0}), server, tmp_path)
+    assert result.status == "crashed"
+    assert result.error is not None
+    assert result.error.message == "the process exited with code 0 in mid-trial"
+
+
 def test_a_trial_ends_at_its_time_limit(server: str, tmp_path: Path) -> None:
     result = run(replace(failing("hanging"), timeout_s=1.0), server, tmp_path)
     assert result.status == "timeout"
