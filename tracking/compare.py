@@ -133,7 +133,8 @@ def _read(name: str, uri: str | None) -> Source:
     sweep, results = read(name, uri)
     if not any(result.passes for result in results):
         raise CompareError(f"expected a sweep with measured trials. Received: {name}, with none")
-    return Source(name, results, len(sweep.trials) - len(results))
+    measured = {result.trial_id for result in results}
+    return Source(name, results, sum(trial.trial_id not in measured for trial in sweep.trials))
 
 
 def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:

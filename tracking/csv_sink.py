@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +33,10 @@ class CsvSink:
         return FILE
 
     def open(self, sweep: Sweep) -> None:
-        """Begin with the results of this session; `close` writes those of the whole sweep."""
+        """Begin with what the table holds already; `close` writes the results of the whole sweep anew."""
         path = Path(sweep.folder) / FILE
         if path != self._path:
-            self._path, self._rows = path, {}
+            self._path, self._rows = path, _rows_in(path)
         self._names = trial_names(sweep.trials)
 
     def write(self, result: Result) -> None:
@@ -58,3 +59,15 @@ class CsvSink:
             write_atomically(self._path, csv_text(table_rows).encode())
         except OSError as error:
             raise SinkError(f"{self._path} could not be written: {error.strerror}") from error
+
+
+def _rows_in(path: Path) -> dict[str, list[Row]]:
+    """The rows of a table by trial id; none where there is no such table."""
+    found: dict[str, list[Row]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["trial_id"], []).append({column: text or None for column, text in row.items()})
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
+    return found

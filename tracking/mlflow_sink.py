@@ -29,6 +29,7 @@ from tracking.table import csv_text, table
 @dataclass
 class _Child:
     run_id: str
+    name: str
     result: str
     whole: bool
 
@@ -42,6 +43,7 @@ class MlflowSink:
     def __init__(self, uri: str = DEFAULT_URI, experiment: str = DEFAULT_EXPERIMENT) -> None:
         self._experiment = Experiment(uri, experiment)
         self._parent = ""
+        self._parent_name = ""
         self._curves: str | None = None
         self._children: dict[str, _Child] = {}
         self._extra: dict[str, list[str]] = {}
@@ -78,7 +80,8 @@ class MlflowSink:
             runs = self._experiment.runs(sweep.sweep_id)
             parents = [run for run in runs if "trial_id" not in run.data.tags]
             parent = parents[0] if parents else self._make_parent(sweep)
-            self._parent, self._curves = parent.info.run_id, parent.data.tags.get("curves")
+            self._parent, self._parent_name = parent.info.run_id, parent.info.run_name
+            self._curves = parent.data.tags.get("curves")
             self._shared = content.shared_tags(parent.data.tags)
             if parent.info.status != "RUNNING":
                 self._experiment.client.update_run(self._parent, status="RUNNING")
@@ -124,6 +127,7 @@ class MlflowSink:
                 (staged / "results.csv").write_text(csv_text(table(results, sweep.trials)))
                 self._experiment.client.log_artifacts(run_id, scratch)
             self._clear_up(sweep)
+            self._rename(sweep)
             self._experiment.client.set_terminated(
                 run_id, content.sweep_status(sweep, results), content.sweep_end(sweep, results)
             )
@@ -135,7 +139,8 @@ class MlflowSink:
             return
         if run.data.tags.get(content.PARENT) != self._parent:
             self._experiment.client.set_tag(run_id, content.PARENT, self._parent)
-        child = _Child(run_id, run.data.tags.get("result", ""), run.info.status in ("FINISHED", "FAILED"))
+        whole = run.info.status in ("FINISHED", "FAILED")
+        child = _Child(run_id, run.info.run_name, run.data.tags.get("result", ""), whole)
         known = self._children.setdefault(trial_id, child)
         if known is not child:
             keep, spare = (known, child) if known.whole else (child, known)
@@ -149,6 +154,18 @@ class MlflowSink:
             if run.info.run_id not in known:
                 self._experiment.client.delete_run(run.info.run_id)
         self._extra = {}
+
+    def _rename(self, sweep: Sweep) -> None:
+        """Call the runs what sets them apart by now: an optimising sweeper thinks of trials one after another."""
+        names = trial_names(sweep.trials)
+        for trial_id, child in self._children.items():
+            name = names.get(trial_id, child.name)
+            if name != child.name:
+                self._experiment.client.update_run(child.run_id, name=name)
+                child.name = name
+        if (name := sweep_name(sweep.trials)) != self._parent_name:
+            self._experiment.client.update_run(self._parent, name=name)
+            self._parent_name = name
 
     def _share(self, result: Result) -> None:
         """Facts about the trial's machine that the sweep's run lacks so far go there, and not to each child."""
@@ -167,11 +184,12 @@ class MlflowSink:
         )
 
     def _write_child(self, sweep: Sweep, result: Result, tags: dict[str, str]) -> _Child:
+        name = self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id]
         run_id = self._experiment.client.create_run(
             self._experiment.experiment_id,
             start_time=content.milliseconds(result.started_at),
             tags=tags | {content.PARENT: self._parent},
-            run_name=self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id],
+            run_name=name,
         ).info.run_id
         self._experiment.log(
             run_id, content.trial_metrics(result, self._steps_kept), content.trial_params(result.trial)
@@ -190,7 +208,7 @@ class MlflowSink:
             self._experiment.client.log_artifacts(run_id, str(own))
         end = content.milliseconds(result.started_at + result.wall_s)
         self._experiment.client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)
-        return _Child(run_id, tags["result"], whole=True)
+        return _Child(run_id, name, tags["result"], whole=True)
 
     def _draw(self, result: Result, folder: Path) -> None:
         if result.curves:

@@ -6,9 +6,10 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tracking.record import Result, Trial
+from tracking.record import Protocol, Result, Trial
 
 _LONGEST_KEY = 200
 _OF_THE_MODEL = ("model_args", "target", "weights")
@@ -91,10 +92,15 @@ def _axes(trial: Trial) -> dict[str, str]:
         "batch": f"b={trial.batch}",
         "device": trial.device.label,
         "resources": _pairs(trial.device.resources),
+        "accelerator": trial.device.accelerator or "",
+        "node_labels": _pairs(trial.device.node_labels),
         "precision": trial.precision,
         "compile": trial.compile,
         "layout": "" if trial.layout == "channels_last" else trial.layout,
         "protocol": trial.protocol.name,
+        **{
+            f"protocol.{key}": f"{key}={_text(value)}" for key, value in asdict(trial.protocol).items() if key != "name"
+        },
         "model_args": _pairs(trial.model_args),
         "target": trial.target or "",
         "weights": trial.weights or "",
@@ -104,6 +110,10 @@ def _axes(trial: Trial) -> dict[str, str]:
         "seed": f"seed={trial.seed}",
         "repeat": f"r={trial.repeat}",
     }
+
+
+def _settings(protocol: Protocol) -> dict[str, Any]:
+    return {key: value for key, value in asdict(protocol).items() if key != "name"}
 
 
 def _varying(members: Iterable[Mapping[str, str]]) -> set[str]:

@@ -85,11 +85,12 @@ def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
 
 
 def columns(table_rows: Iterable[Mapping[str, Cell]]) -> list[str]:
-    """The columns of these rows: those of every table, and what their tasks found; without passes, none of theirs."""
+    """The columns of these rows: those of every table, and what their tasks found; without passes, no empty ones."""
     table_rows = list(table_rows)
     own = dict.fromkeys(column for row in table_rows for column in row if column not in COLUMNS)
     timed = not own or any(row.get("pass") for row in table_rows)
-    return [column for column in COLUMNS if timed or column not in _OF_PASSES] + list(own)
+    filled = {column for row in table_rows for column in _OF_PASSES if row.get(column) is not None}
+    return [column for column in COLUMNS if timed or column not in _OF_PASSES or column in filled] + list(own)
 
 
 def csv_text(table_rows: Sequence[Mapping[str, Cell]]) -> str:

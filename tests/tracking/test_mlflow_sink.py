@@ -144,6 +144,22 @@ def test_same_again_changes_nothing(uri: str, tmp_path: Path) -> None:
         assert len(runs.history(runs.parent, "vgg16/cpu/forward/mean_s")) == 1
 
 
+def test_runs_of_a_sweep_that_grew_are_called_what_sets_them_apart(uri: str, tmp_path: Path) -> None:
+    results = [make_result(batch=4, precision=precision) for precision in ("float32", "bfloat16")]
+    sink = MlflowSink(uri)
+    sink.open(make_sweep(results[:1], tmp_path))
+    for result in results:
+        sink.write(result)
+    sink.close(make_sweep(results, tmp_path), results)
+    runs = Runs(uri)
+    assert {run.info.run_name for run in runs.children} == {"vgg16 b=4 float32", "vgg16 b=4 bfloat16"}
+    wider = [*results, make_result("tiny", batch=8)]
+    sink = MlflowSink(uri)
+    sink.open(make_sweep(wider, tmp_path))
+    sink.close(make_sweep(wider, tmp_path), results)
+    assert Runs(uri).parent.info.run_name == "vgg16, tiny b=4,8 cpu"
+
+
 def test_retried_trial_has_one_run(uri: str, tmp_path: Path) -> None:
     failed, good = make_result(batch=4, status="crashed"), make_result(batch=4)
     other = make_result(batch=8)

@@ -26,8 +26,20 @@ def test_name_holds_only_what_varies() -> None:
     assert names(trial(), trial(model_args={"name": "ResNet50"})) == ["vgg16 b=4", "vgg16 b=4 name=ResNet50"]
 
 
+def test_protocols_nodes_and_accelerators_are_told_apart() -> None:
+    assert names(trial(protocol=Classic(steps=10)), trial(protocol=Classic(steps=20))) == [
+        "vgg16 b=4 steps=10",
+        "vgg16 b=4 steps=20",
+    ]
+    gpus = [trial(device=Device(name="gpu", kind="gpu", gpus=1, accelerator=name)) for name in ("A100", "H100")]
+    assert names(*gpus) == ["vgg16 b=4 A100", "vgg16 b=4 H100"]
+    assert list(series_names(gpus).values()) == ["vgg16/gpu A100", "vgg16/gpu H100"]
+    racks = [trial(device=Device(node_labels={"rack": rack})) for rack in ("1", "2")]
+    assert list(series_names(racks).values()) == ["vgg16/cpu rack 1", "vgg16/cpu rack 2"]
+
+
 def test_names_differ_even_where_the_words_do_not() -> None:
-    same = names(trial(protocol=Classic(steps=10)), trial(protocol=Classic(steps=20)))
+    same = names(trial(model_args={"a": "1 b=2"}), trial(model_args={"a": 1, "b": 2}))
     assert len(set(same)) == 2
     assert all(name.startswith("vgg16 b=4 ") for name in same)
 

@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from tests.records import make_result, make_sweep
 from tracking.csv_sink import CsvSink
 from tracking.mlflow_sink import MlflowSink
 from tracking.parquet_sink import ParquetSink
@@ -105,3 +106,25 @@ def test_redact(text: str, clean: str) -> None:
     assert redact(text) == clean
     assert redact(clean) == clean
     assert is_redacted(clean) == ("***" in clean)
+
+
+def test_a_table_keeps_its_rows_when_a_sweep_goes_on(tmp_path: Path) -> None:
+    results = [make_result(batch=batch) for batch in (1, 2)]
+    sweep = make_sweep(results, tmp_path)
+    for result in results:
+        sink = CsvSink()
+        sink.open(sweep)
+        sink.write(result)
+    one_after_another = (tmp_path / "results.csv").read_text()
+    sink.close(sweep, results)
+    assert (tmp_path / "results.csv").read_text() == one_after_another
+    assert one_after_another.count("\n") == 5
+
+
+def test_a_damaged_table_is_begun_anew(tmp_path: Path) -> None:
+    result = make_result()
+    (tmp_path / "results.csv").write_bytes(b"trial_id\xff,\n1,2,3\n")
+    sink = CsvSink()
+    sink.open(make_sweep([result], tmp_path))
+    sink.write(result)
+    assert (tmp_path / "results.csv").read_text().startswith("trial_id,name,model")

@@ -122,3 +122,11 @@ def test_folder_that_is_gone_is_a_sink_error(sink: CsvSink | ParquetSink, tmp_pa
     sweep = replace(make_sweep(results), folder=str(tmp_path / "gone"))
     with pytest.raises(SinkError, match="could not be written: No such file"):
         sink.close(sweep, results)
+
+
+def test_a_tasks_figure_that_is_called_as_one_of_a_pass_is_kept() -> None:
+    found = make_result(task="finetune", passes=(), task_args={"epochs": 3})
+    found = replace(found, metrics={"val/accuracy": 0.9, "images_per_s": 123.0})
+    (row,) = csv.DictReader(io.StringIO(csv_text(table([found], [found.trial]))))
+    assert (row["images_per_s"], row["val/accuracy"]) == ("123.0", "0.9")
+    assert "mean_s" not in row
