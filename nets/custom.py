@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nets.nearest import did_you_mean
 from nets.registry import BadArguments, NetError
 
 if TYPE_CHECKING:
@@ -143,5 +143,4 @@ def _siblings(path: Iterable[str] | None) -> list[str]:
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [word for word in valid if not word.startswith("_")], n=3)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return did_you_mean(name, (word for word in valid if not word.startswith("_")))

@@ -8,14 +8,15 @@ Keras, which takes seconds.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nets.nearest import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +33,9 @@ class NetError(ValueError):
 
     NetError
     ├── UnknownNet     no net has this name
-    └── BadArguments   the net takes no such argument, or not this value
+    ├── BadArguments   the net takes no such argument, or not this value
+    ├── BadTarget      `nets.custom`: the target is not there, is not callable, or does not return a keras.Model
+    └── BadLayout      `nets.layout`: the net is not built in the order of axes that Keras is set to
     """
 
 
@@ -104,13 +107,9 @@ def _signature(name: str) -> Signature:
     raise UnknownNet(f"No net is named '{name}'.{_nearest(name, [*names(), *_applications()])}")
 
 
-def _nearest(word: str, valid: Any) -> str:
-    valid = sorted(valid)
-    lower = {name.lower(): name for name in valid}
-    near = [lower[match] for match in difflib.get_close_matches(str(word).lower(), lower, n=3, cutoff=0.5)]
-    if near:
-        return f" Did you mean {' or '.join(near)}?"
-    return f" Expected one of: {', '.join(valid)}." if valid else ""
+def _nearest(name: str, valid: Collection[str]) -> str:
+    listed = ", ".join(sorted(valid))
+    return did_you_mean(name, valid) or (f" Expected one of: {listed}." if listed else "")
 
 
 def _wrong(key: str, value: Any, signature: Signature) -> str | None:

@@ -6,12 +6,11 @@ read by an unpickler that knows arrays and nothing more, and of a `.keras` archi
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import keras
 import numpy as np
 
 from nets.layers import weighted
+from nets.nearest import did_you_mean
 
 
 class WeightsError(ValueError):
@@ -176,7 +176,7 @@ def _load_arrays(
     _expect_known(skip, {*layers, *arrays})
     wanted = [name for name in layers if name not in skip]
     if missing := [name for name in wanted if name not in arrays]:
-        near = _nearest(missing[0], arrays)
+        near = did_you_mean(missing[0], arrays)
         raise UnfitWeights(f"{path} has no weights for {_list(missing)}; skip them or choose another file.{near}")
     for name in wanted:
         expected = [tuple(weight.shape) for weight in layers[name].weights]
@@ -233,12 +233,9 @@ def _reason(error: Exception) -> str:
 def _expect_known(skip: Collection[str], known: Collection[str]) -> None:
     for name in skip:
         if name not in known:
-            raise UnfitWeights(f"expected skip to name layers of the net. Received: '{name}'.{_nearest(name, known)}")
-
-
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(valid), n=3)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UnfitWeights(
+                f"expected skip to name layers of the net. Received: '{name}'.{did_you_mean(name, known)}"
+            )
 
 
 def _list(names: list[str]) -> str:

@@ -8,7 +8,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from sweeps import compose, schema, session
+from sweeps import schema, session
+from sweeps.compose import ComposeError
+from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
 from sweeps.forkserver import ROOT, LastingServer
 from sweeps.interrupts import EXIT_CODE, Interrupts
@@ -55,8 +57,8 @@ def main(server: LastingServer) -> int:
     except UsageError as error:
         terminal.problems(error.problems)
         return 2
-    except compose.ComposeError as error:
-        found = compose.diagnose(overrides, CONF, [session.this_node()])
+    except ComposeError as error:
+        found = diagnose(overrides, CONF, [session.this_node()])
         terminal.problems(found or [str(error)])
         return 2
     except OSError as error:
@@ -64,7 +66,7 @@ def main(server: LastingServer) -> int:
             raise
         # Hydra makes the folder before anybody is asked.
         place = f"expected a results folder that can be written. Received: {error.filename} ({error.strerror})."
-        terminal.problems([place, *compose.diagnose(overrides, CONF, [session.this_node()])])
+        terminal.problems([place, *diagnose(overrides, CONF, [session.this_node()])])
         return 2
     except (SweepError, JournalError) as error:
         terminal.problems([str(error)])

@@ -71,6 +71,17 @@ class Node:
         """Cores a trial on this node gets: what its device asks for, or all of them."""
         return device.cpus or self.cpus
 
+    def at_once(self, device: Device) -> int:
+        """How many trials of a device that fits this node run here side by side."""
+        if device.exclusive_node:
+            return 1
+        shares = [self.cpus // self.cores_for(device)]
+        if device.gpus:
+            shares.append(self.gpus // device.gpus)
+        # Parts as 0.1 are counted as Ray does, which knows ten thousandths.
+        shares += [int(self.resources[name] / amount + 1e-4) for name, amount in device.resources.items() if amount > 0]
+        return min(shares)
+
 
 def ray_options(device: Device, node: Node) -> dict[str, Any]:
     """Ray's resource arguments for one trial on `device`, on this node and no other.

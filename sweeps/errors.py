@@ -8,8 +8,9 @@ SweepError
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+
+from nets.nearest import did_you_mean
 
 
 class SweepError(Exception):
@@ -32,10 +33,7 @@ class StoppedError(SweepError):
     """Every trial fails alike, and the request says to stop then."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Collection[str]) -> str:
     """A clause that names the closest valid names, or all of them where there are few; empty where there are none."""
-    names: Sequence[str] = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f" Did you mean {' or '.join(close)}?"
-    return f" Valid: {', '.join(names)}." if 0 < len(names) <= 12 else ""
+    listed = f" Valid: {', '.join(sorted(valid))}." if 0 < len(valid) <= 12 else ""
+    return did_you_mean(name, valid) or listed

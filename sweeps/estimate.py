@@ -93,12 +93,12 @@ class Estimator:
         return 0.0
 
 
-def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node]) -> float:
-    """Seconds for all trials on the nodes, as many at a time as their cores allow."""
-    shares = []
-    for trial, seconds in estimates:
-        at_once = [node.cpus / node.cores_for(trial.device) for node in nodes if not node.misses(trial.device)]
-        shares.append(seconds / sum(at_once))
+def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_once: int | None = None) -> float:
+    """Seconds for all trials on the nodes: `at_once` of them at a time or, if None, as many as fit the nodes."""
+    shares = [
+        seconds / (at_once or sum(node.at_once(trial.device) for node in nodes if not node.misses(trial.device)))
+        for trial, seconds in estimates
+    ]
     return max([sum(shares), *(seconds for _, seconds in estimates)])
 
 

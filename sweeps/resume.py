@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from sweeps import host
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
@@ -60,6 +62,18 @@ def find(name: str, cwd: Path) -> Sweep:
         return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
     except JournalError as error:
         raise UsageError([f"resume={name}: {error}"]) from error
+
+
+def going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
+    """The config of a command that resumes this sweep, with the sweep's own tracking where the command says nothing.
+
+    Raises UsageError as `tracking`.
+    """
+    composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
+    mine = cfg.copy()
+    for key, value in tracking(sweep, composed, sys.argv[1:]).items():
+        mine.tracking[key] = value
+    return mine
 
 
 def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

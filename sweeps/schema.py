@@ -5,8 +5,9 @@ The dataclasses are mutable because Hydra needs them so; what leaves this module
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
@@ -16,7 +17,8 @@ import nets
 from nets import custom
 from sweeps import objective
 from sweeps.cluster import batch
-from sweeps.errors import UsageError
+from sweeps.errors import UsageError, nearest
+from sweeps.ranges import above, at_least
 from sweeps.task_conf import TASK_CONFS
 from sweeps.tasks import TASKS, checks
 from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
@@ -137,18 +139,36 @@ def register() -> None:
         store.store(name=f"schema_{name}", node=kind.Options)
 
 
-def to_trial(cfg: DictConfig) -> Trial:
-    """The trial that a composed config asks for, `repeat` 0. Raises UsageError with every problem of the config."""
-    trial, found = read(cfg)
-    if found:
-        raise UsageError(found)
-    return trial
-
-
 def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
-    """The trial that a config asks for, and what is wrong with it, a sentence each."""
+    """The trial that a config asks for, `repeat` 0, and what is wrong with it, a sentence each.
+
+    Raises UsageError where keys were removed or added without which, or with which, it is no config of ours.
+    """
+    if found := _misshapen(cfg):
+        raise UsageError(found)
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
     return _trial(values), _problems(values)
+
+
+def _misshapen(cfg: DictConfig) -> list[str]:
+    """Keys that `~KEY` has removed, and those that `+KEY=VALUE` has added to a group that takes no others."""
+    groups = {str(key): node for key, node in cfg.items()}
+    found = [f"{key}: expected a value. Received: none." for key in _names(Config) if key not in groups]
+    for group, node in groups.items():
+        kind: Any = OmegaConf.get_type(node)
+        closed = is_dataclass(kind)
+        wanted = _names(kind) if closed else _NOT_ARGUMENTS if group == "model" else ()
+        keys = [str(key) for key in node] if wanted else []
+        found += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
+        if closed:
+            added = [key for key in keys if key not in wanted]
+            found += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
+    return found
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _trial(values: dict[str, Any]) -> Trial:
@@ -176,40 +196,24 @@ def _trial(values: dict[str, Any]) -> Trial:
 
 def _problems(values: dict[str, Any]) -> list[str]:
     """What no type can hold: ranges, and names that only code knows."""
-    found = []
-    model, device, protocol = values["model"], values["device"], values["protocol"]
-
-    def at_least(low: float, key: str, value: float | None) -> None:
-        if value is not None and value < low:
-            found.append(f"{key}={value}: expected at least {low}. Received: {value}.")
-
-    def above(low: float, key: str, value: float | None) -> None:
-        if value is not None and value <= low:
-            found.append(f"{key}={value:g}: expected more than {low}. Received: {value:g}.")
-
-    at_least(1, "batch", values["batch"])
-    at_least(1, "repeats", values["repeats"])
-    at_least(1, "device.cpus", device["cpus"])
-    at_least(1, "device.threads", device["threads"])
-    at_least(1 if device["kind"] == "gpu" else 0, "device.gpus", device["gpus"])
-    at_least(1, "device.memory_mb", device["memory_mb"])
-    at_least(1, "device.gpu_memory_mb", device["gpu_memory_mb"])
-    above(0, "timeout_s", values["timeout_s"])
-    at_least(0, "retries", values["retries"])
-    at_least(1, "fail_fast", values["fail_fast"])
-    if values["cluster"]["name"] == "ray":
-        above(0, "cluster.wait_s", values["cluster"]["wait_s"])
+    found: list[str] = []
+    model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
+    found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1})
+    found += above("", values, {"timeout_s": 0})
+    least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
+    found += at_least("device.", device, least)
+    if cluster["name"] == "local":
+        found += at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
+    if cluster["name"] == "ray":
+        found += above("cluster.", cluster, {"wait_s": 0})
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
-        at_least(0, "protocol.burn_in", protocol["burn_in"])
-        at_least(1, "protocol.steps", protocol["steps"])
+        found += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
     else:
-        at_least(1, "protocol.min_steps", protocol["min_steps"])
-        at_least(protocol["min_steps"], "protocol.max_steps", protocol["max_steps"])
-        above(0, "protocol.target", protocol["target"])
-        above(0, "protocol.max_seconds", protocol["max_seconds"])
-        at_least(0, "protocol.max_warmup_seconds", protocol["max_warmup_seconds"])
+        least = {"min_steps": 1, "max_steps": protocol["min_steps"], "max_warmup_seconds": 0}
+        found += at_least("protocol.", protocol, least)
+        found += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
         found.append(f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}.")
     if device["kind"] == "cpu" and values["precision"] == "tf32":
@@ -231,6 +235,8 @@ def _problems(values: dict[str, Any]) -> list[str]:
 def _impossible(values: dict[str, Any], task: str) -> list[str]:
     """Combinations that TensorFlow, or the task, does not have."""
     device, found = values["device"], []
+    if values["profile"] and task != "benchmark":
+        found.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
     if values["layout"] == "channels_first":
         if task != "benchmark":
             found.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")

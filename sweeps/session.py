@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import cores, dispatch, estimate, host, plan, ray_connection, resume, schema
+from sweeps import cores, dispatch, estimate, grid, host, plan, ray_connection, resume, schema
 from sweeps.calibration import Calibration
 from sweeps.cluster import batch
 from sweeps.devices import Node
@@ -35,11 +34,6 @@ from tracking.journal import Journal, JournalError
 from tracking.quality import Hosts
 from tracking.record import Result, Sweep, Trial
 
-_SHARED = (
-    *("cluster", "tracking", "calibrate", "profile", "order", "objective"),
-    *("resume", "rerun", "retries", "oom_ceiling", "fail_fast", "dry_run"),
-)
-"""Keys that a sweep has once, not each of its trials."""
 _current: ContextVar[Session] = ContextVar("session")
 
 
@@ -51,6 +45,21 @@ def current() -> Session:
 def this_node() -> Node:
     """What this machine offers to trials."""
     return Node(cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator())
+
+
+class _Asked(NamedTuple):
+    """What a command asks for: a new sweep, more trials of it, or one that is resumed."""
+
+    cfg: DictConfig
+    """The first config, whose keys of the whole sweep count."""
+    points: list[list[Trial]]
+    """Each config's trials, one a repeat."""
+    trials: list[Trial]
+    """All of them, each once, in the order in which they run."""
+    sweep: Sweep
+    nodes: list[Node]
+    """Where they can run."""
+    tracking: sinks.Settings
 
 
 class Session:
@@ -89,60 +98,35 @@ class Session:
         Raises UsageError with every problem of every config before anything has started, StoppedError by `fail_fast`,
         JournalError when results can no longer be kept.
         """
-        configs = iter(configs)
+        home = Path(folder).absolute()
+        try:
+            return self._run(iter(configs), home)
+        finally:
+            resume.remove_if_empty(home)
+
+    def _run(self, configs: Iterator[DictConfig], home: Path) -> list[list[Result]]:
         first = next(configs)
         if first.resume is not None and not batch.shares_files(first.cluster.name):
-            self._hand_over(first, None, Path(folder).absolute())
+            if found := schema.read(first)[1]:
+                raise UsageError(found)
+            self._hand_over(first, None)
             return [[]]
-        if first.resume is not None:
-            resume.remove_if_empty(Path(folder).absolute())
-            sweep = resume.find(first.resume, Path.cwd())
-            first = _going_on(first, sweep)
-            tracking = _tracking(first)
-            sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
-            grid = [list(sweep.trials)]
-            nodes, found = self._nodes(first, sweep.trials)
-            if found := [*schema.read(first)[1], *found]:
-                raise UsageError(found)
-            trials = list(sweep.trials)
-        else:
-            home = Path(folder).absolute()
-            tracking = _tracking(first)
-            grid, found = _grid(first, configs)
-            nodes, misfits = self._nodes(first, [trial for points in grid for trial in points[:1]])
-            if found := [*found, *misfits, *plan.unwritable(home)]:
-                resume.remove_if_empty(home)
-                raise UsageError(found)
-            order = None if first.order is None else first.order.name
-            trials = plan.ordered(plan.unique(trial for points in grid for trial in points), order, first.seed)
-            sweep = resume.new_sweep(trials, home, first.cluster.name, tracking, first.objective)
-        if first.cluster.name in batch.KINDS:
-            self._hand_over(first, sweep, Path(folder).absolute())
-            return [[] for _ in grid]
-        if self._outbox is None:
-            self._outbox = Outbox(sinks.make_sinks(tracking))
-            with self.terminal.working("Starting"):
-                self._start(first, nodes, self._outbox)
-        if found := self._preflight.problems(trials, self._server.address, flops=first.dry_run):
-            resume.remove_if_empty(Path(folder).absolute())
-            raise UsageError(found)
-        for warning in self._preflight.warnings(trials):
-            self.terminal.warn(warning)
-        if first.dry_run:
-            self._show(sweep, trials, nodes, rerun=first.rerun is not None)
-            resume.remove_if_empty(Path(folder).absolute())
-            return [[] for _ in grid]
-        if self.recorder is None:
-            self.recorder = Recorder(sweep, self._outbox)
-            self._outbox.open(sweep)
-        else:
-            planned = {trial.trial_id for trial in self.recorder.sweep.trials}
-            self.recorder.extend([trial for trial in trials if trial.trial_id not in planned])
-        todo = _without_result(trials, self.recorder.results, rerun=first.rerun is not None)
-        self.terminal.plan(self.recorder.sweep, todo, nodes)
+        asked = self._new(first, configs, home) if first.resume is None else self._resumed(first)
+        nothing: list[list[Result]] = [[] for _ in asked.points]
+        if asked.cfg.cluster.name in batch.KINDS:
+            self._hand_over(asked.cfg, asked.sweep)
+            return nothing
+        outbox = self._started(asked)
+        self._look_at_nets(asked)
+        if asked.cfg.dry_run:
+            self._show(asked)
+            return nothing
+        recorder = self._recording(asked, outbox)
+        todo = _without_result(asked.trials, recorder.results, rerun=asked.cfg.rerun is not None)
+        self.terminal.plan(recorder.sweep, todo, asked.nodes)
         if todo:
-            self._dispatch(todo, first, nodes, self.recorder)
-        return [[self.recorder.results[trial.trial_id] for trial in points] for points in grid]
+            self._dispatch(todo, asked.cfg, asked.nodes, recorder)
+        return [[recorder.results[trial.trial_id] for trial in repeats] for repeats in asked.points]
 
     def exit_code(self) -> int:
         """0 if every planned trial is ok, else 1; of a batch job, its own where it was waited for."""
@@ -152,23 +136,41 @@ class Session:
         ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
         return 0 if all(ok) else 1
 
-    def _hand_over(self, cfg: DictConfig, sweep: Sweep | None, home: Path) -> None:
+    def _resumed(self, cfg: DictConfig) -> _Asked:
+        """What `resume=` asks for: all trials of a sweep that is there."""
+        sweep = resume.find(cfg.resume, Path.cwd())
+        cfg = resume.going_on(cfg, sweep)
+        tracking = _tracking(cfg)
+        nodes, misfits = self._nodes(cfg, sweep.trials)
+        if found := [*schema.read(cfg)[1], *misfits]:
+            raise UsageError(found)
+        sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
+        return _Asked(cfg, [list(sweep.trials)], list(sweep.trials), sweep, nodes, tracking)
+
+    def _new(self, first: DictConfig, others: Iterator[DictConfig], home: Path) -> _Asked:
+        """A sweep of every config's trials, into `home`."""
+        tracking = _tracking(first)
+        points, found = grid.read(first, others)
+        nodes, misfits = self._nodes(first, [trial for repeats in points for trial in repeats[:1]])
+        if found := [*found, *misfits, *plan.unwritable(home)]:
+            raise UsageError(found)
+        order = None if first.order is None else first.order.name
+        trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
+        sweep = resume.new_sweep(trials, home, first.cluster.name, tracking, first.objective)
+        return _Asked(first, points, trials, sweep, nodes, tracking)
+
+    def _hand_over(self, cfg: DictConfig, sweep: Sweep | None) -> None:
         """Give the sweep, or one that is resumed on the cluster, to a batch job; with `dry_run`, show the job."""
-        try:
-            found = schema.read(cfg)[1]
-            if sweep is not None:
-                found += self._preflight.problems(sweep.trials, self._server.address)
-            if found:
+        if sweep is not None:
+            if found := self._preflight.problems(sweep.trials, self._server.address):
                 raise UsageError(found)
-            known = {} if sweep is None else {result.trial_id: result for result in Journal(sweep.folder).read()}
-            if sweep is not None and not _without_result(sweep.trials, known, rerun=cfg.rerun is not None):
+            known = {result.trial_id: result for result in Journal(sweep.folder).read()}
+            if not _without_result(sweep.trials, known, rerun=cfg.rerun is not None):
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
                 self._job_code = 0 if all(result.ok for result in known.values()) else 1
                 return
-            values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-            self._job_code = batch.hand_over(OmegaConf.to_object(cfg.cluster), values, sweep, self.terminal)
-        finally:
-            resume.remove_if_empty(home)
+        values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        self._job_code = batch.hand_over(OmegaConf.to_object(cfg.cluster), values, sweep, self.terminal)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""
@@ -188,14 +190,33 @@ class Session:
         files = batch.shares_files(cfg.cluster.name)
         return nodes, [*found, *(plan.problems(trials, nodes, files=files) if nodes else [])]
 
-    def _show(self, sweep: Sweep, trials: Sequence[Trial], nodes: Sequence[Node], *, rerun: bool) -> None:
+    def _look_at_nets(self, asked: _Asked) -> None:
+        """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""
+        if found := self._preflight.problems(asked.trials, self._server.address, flops=asked.cfg.dry_run):
+            raise UsageError(found)
+        for warning in self._preflight.warnings(asked.trials):
+            self.terminal.warn(warning)
+
+    def _show(self, asked: _Asked) -> None:
         """Print the plan and how long it will take."""
-        known = {result.trial_id: result for result in Journal(sweep.folder).read()}
-        todo = _without_result(trials, known, rerun=rerun)
+        known = {result.trial_id: result for result in Journal(asked.sweep.folder).read()}
+        todo = _without_result(asked.trials, known, rerun=asked.cfg.rerun is not None)
         earlier = estimate.earlier_results(Path.cwd(), host.facts()["hostname"])
         estimator = estimate.Estimator(self._preflight.nets, earlier)
-        self.terminal.plan(sweep, todo, nodes)
-        self.terminal.forecast(todo, [estimator(trial) for trial in todo], self._preflight.memory_mb, nodes)
+        self.terminal.plan(asked.sweep, todo, asked.nodes)
+        estimates = [estimator(trial) for trial in todo]
+        at_once = 1 if asked.cfg.cluster.name == "inline" else None
+        self.terminal.forecast(todo, estimates, self._preflight.memory_mb, asked.nodes, at_once)
+
+    def _recording(self, asked: _Asked, outbox: Outbox) -> Recorder:
+        """The sweep's recorder: made with its first trials, and given those that come later."""
+        if self.recorder is None:
+            self.recorder = Recorder(asked.sweep, outbox)
+            outbox.open(asked.sweep)
+        else:
+            planned = {trial.trial_id for trial in self.recorder.sweep.trials}
+            self.recorder.extend([trial for trial in asked.trials if trial.trial_id not in planned])
+        return self.recorder
 
     def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, nodes: Sequence[Node], recorder: Recorder) -> None:
         shared = dispatch.Context(
@@ -229,18 +250,26 @@ class Session:
                 if reason := fail_fast.note(judged):
                     raise StoppedError(reason)
 
-    def _start(self, cfg: DictConfig, nodes: Sequence[Node], outbox: Outbox) -> None:
-        """Fork server, Ray and the sinks' libraries take seconds each; start them side by side."""
-        self._server.start()
-        imports = None if cfg.dry_run else outbox.preload()
-        if cfg.cluster.name == "local" and not cfg.dry_run:
-            self._machinery.enter_context(ray_on_this_machine(nodes[0]))
-            self._interrupts.install()  # Ray has a handler of its own
-        if self._fleet is not None and not cfg.dry_run:
-            self._fleet.warm()
-        self._server.address()
-        if imports is not None:
-            imports.join()
+    def _started(self, asked: _Asked) -> Outbox:
+        """The sinks; with the session's first trials, all that these need is started, and lasts as long as it.
+
+        Fork server, Ray and the sinks' libraries take seconds each; they start side by side.
+        """
+        if self._outbox is not None:
+            return self._outbox
+        self._outbox, dry = Outbox(sinks.make_sinks(asked.tracking)), asked.cfg.dry_run
+        with self.terminal.working("Starting"):
+            self._server.start()
+            imports = None if dry else self._outbox.preload()
+            if asked.cfg.cluster.name == "local" and not dry:
+                self._machinery.enter_context(ray_on_this_machine(asked.nodes[0]))
+                self._interrupts.install()  # Ray has a handler of its own
+            if self._fleet is not None and not dry:
+                self._fleet.warm()
+            self._server.address()
+            if imports is not None:
+                imports.join()
+        return self._outbox
 
 
 def _without_result(trials: Sequence[Trial], known: Mapping[str, Result], *, rerun: bool) -> list[Trial]:
@@ -253,19 +282,11 @@ def _node(cfg: DictConfig) -> Node:
     if cfg.cluster.name in batch.KINDS:
         return batch.node(OmegaConf.to_object(cfg.cluster))
     node = this_node()
-    limits = {key: cfg.cluster[key] for key in ("cpus", "gpus") if cfg.cluster.get(key) is not None}
-    if limits.get("cpus", 1) < 1 or limits.get("cpus", 1) > node.cpus:
-        raise UsageError([f"cluster.cpus={limits['cpus']}: expected between 1 and {node.cpus} cores."])
-    return replace(node, **limits)
-
-
-def _going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
-    """The config of a command that resumes this sweep, with the sweep's own tracking where the command says nothing."""
-    composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
-    mine = cfg.copy()
-    for key, value in resume.tracking(sweep, composed, sys.argv[1:]).items():
-        mine.tracking[key] = value
-    return mine
+    cpus, gpus = cfg.cluster.get("cpus"), cfg.cluster.get("gpus")
+    if cpus is not None and cpus > node.cpus:
+        raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {node.cpus} cores. Received: {cpus}."])
+    # What makes no sense at all, schema.read tells.
+    return replace(node, cpus=node.cpus if cpus is None else cpus, gpus=node.gpus if gpus is None else max(0, gpus))
 
 
 def _tracking(cfg: DictConfig) -> sinks.Settings:
@@ -273,15 +294,3 @@ def _tracking(cfg: DictConfig) -> sinks.Settings:
         return sinks.settings(cfg.tracking)
     except sinks.SettingsError as error:
         raise UsageError([str(error)]) from error
-
-
-def _grid(first: DictConfig, others: Iterator[DictConfig]) -> tuple[list[list[Trial]], list[str]]:
-    """Each config's trials, one a repeat, and what is wrong with the configs."""
-    grid: list[list[Trial]] = []
-    found: list[str] = []
-    for cfg in itertools.chain([first], others):
-        trial, wrong = schema.read(cfg)
-        found += wrong
-        found += [f"{key} is the whole sweep's: expected one value." for key in _SHARED if cfg[key] != first[key]]
-        grid.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
-    return grid, found

@@ -57,7 +57,6 @@ class Terminal:
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
-        self._spent_s = 0.0
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -140,8 +139,9 @@ class Terminal:
         estimates: Sequence[Estimate | None],
         memory_mb: Callable[[Trial], float | None],
         nodes: Sequence[Node],
+        at_once: int | None,
     ) -> None:
-        """The trials to run, with the time and the memory that each will about take."""
+        """The trials to run, with the time and the memory that each will about take; `at_once` as `total_s` has it."""
         table = Table(box=None, header_style="bold")
         for heading in ("trial", "about", "at most", "memory"):
             table.add_column(heading, justify="left" if heading == "trial" else "right")
@@ -157,8 +157,8 @@ class Terminal:
         if len(trials) > _FORECAST_ROWS:
             self._out.print(f"... and {len(trials) - _FORECAST_ROWS} more")
         known = [(trial, found) for trial, found in zip(trials, estimates, strict=True) if found is not None]
-        likely = total_s([(trial, found.likely_s) for trial, found in known], nodes)
-        most = total_s([(trial, found.most_s) for trial, found in known], nodes)
+        likely = total_s([(trial, found.likely_s) for trial, found in known], nodes, at_once)
+        most = total_s([(trial, found.most_s) for trial, found in known], nodes, at_once)
         words = f"about {_duration(likely)}, at most {_duration(most)}"
         if unknown := len(trials) - len(known):
             words += f", and {unknown} trial{'s' * (unknown != 1)} of which nothing is known"
@@ -188,7 +188,6 @@ class Terminal:
         """One line for the trial's outcome, and the bar moved on."""
         self._running.pop(result.trial_id, None)
         self._done += 1
-        self._spent_s += result.wall_s
         style = console.STYLES.get(result.status, "red")
         figures = "   ".join(f"{name} {console.spread(m)}" for name, m in result.passes.items())
         for key, value in itertools.islice(result.metrics.items(), 2):

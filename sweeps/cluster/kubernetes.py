@@ -17,6 +17,7 @@ import yaml
 
 from sweeps.cluster.command_line import Request, resuming, text
 from sweeps.errors import SweepError
+from sweeps.ranges import at_least
 
 COMMAND = "kubectl"
 _RESULTS = "/results"
@@ -85,9 +86,7 @@ def problems(options: Options) -> list[str]:
         )
     if options.store is not None and not _STORE.fullmatch(options.store):
         found.append(f"cluster.store={options.store}: expected s3://bucket/folder or gs://bucket/folder.")
-    for key, low in (("workers", 1), ("cpus", 1), ("gpus", 0), ("head_cpus", 1), ("keep_s", 0)):
-        if (value := getattr(options, key)) < low:
-            found.append(f"cluster.{key}={value}: expected at least {low}. Received: {value}.")
+    found += at_least("cluster.", vars(options), {"workers": 1, "cpus": 1, "gpus": 0, "head_cpus": 1, "keep_s": 0})
     amounts = {"memory": options.memory, "head_memory": options.head_memory}
     wrong = {key: value for key, value in amounts.items() if not _QUANTITY.fullmatch(value)}
     return found + [f"cluster.{key}={value}: expected an amount such as 16Gi." for key, value in wrong.items()]

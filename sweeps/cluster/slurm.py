@@ -19,6 +19,7 @@ from typing import Optional
 from sweeps.cluster import command_line
 from sweeps.errors import SweepError
 from sweeps.forkserver import ROOT
+from sweeps.ranges import at_least
 
 COMMAND = "sbatch"
 SCRIPT = "job.sh"
@@ -52,11 +53,7 @@ class Options:
 
 def problems(options: Options) -> list[str]:
     """What is wrong with the options, a sentence each."""
-    found = []
-    for key, low in (("nodes", 1), ("cpus", 1), ("gpus", 0), ("stop_s", 0)):
-        value = getattr(options, key)
-        if value is not None and value < low:
-            found.append(f"cluster.{key}={value}: expected at least {low}. Received: {value}.")
+    found = at_least("cluster.", vars(options), {"nodes": 1, "cpus": 1, "gpus": 0, "stop_s": 0})
     if options.gpu_type is not None and options.gpus == 0:
         found.append(f"cluster.gpu_type={options.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0.")
     if options.time is not None and not _TIME.fullmatch(options.time):

@@ -8,6 +8,7 @@ from typing import Any
 import nets
 from nets import NetError
 from sweeps.errors import nearest
+from sweeps.ranges import above, at_least
 from sweeps.tasks import dataset
 from sweeps.tasks.dataset import DataError
 from tracking.record import Trial
@@ -73,9 +74,7 @@ def _of_classify(args: Mapping[str, Any]) -> list[str]:
     found = _of_pictures(args)
     if not isinstance(args["images"], str | list) or not args["images"]:
         found.append(f"task.images={args['images']}: expected a file, a folder, a pattern, or a list of such.")
-    if args["top"] < 1:
-        found.append(f"task.top={args['top']}: expected at least 1.")
-    return found
+    return found + at_least("task.", args, {"top": 1})
 
 
 def _of_finetune(args: Mapping[str, Any]) -> list[str]:
@@ -83,16 +82,10 @@ def _of_finetune(args: Mapping[str, Any]) -> list[str]:
     if not args["data"]:
         found.append("task.data: expected a folder with a folder a class, or a list file. Received: none.")
     least = {"epochs": 1, "crop_margin": 0, "momentum": 0, "weight_decay": 0, "decay_epochs": 1, "patience": 1}
-    found += [
-        f"task.{key}={args[key]}: expected at least {low}."
-        for key, low in least.items()
-        if args[key] is not None and args[key] < low
-    ]
-    found += [
-        f"task.{key}={args[key]:g}: expected more than 0." for key in ("learning_rate", "decay") if args[key] <= 0
-    ]
+    found += at_least("task.", args, least)
+    found += above("task.", args, {"learning_rate": 0, "decay": 0})
     if not 0 < args["validation"] < 1:
-        found.append(f"task.validation={args['validation']:g}: expected a share between 0 and 1.")
+        found.append(f"task.validation: expected a share between 0 and 1. Received: {args['validation']:g}.")
     return found
 
 
@@ -101,9 +94,7 @@ def _of_pictures(args: Mapping[str, Any]) -> list[str]:
     mean: Sequence[float] | None = args["mean"]
     if mean is not None and len(mean) != 3:
         found.append(f"task.mean={list(mean)}: expected three values, one a channel in the order of task.channels.")
-    if args["scale"] is not None and args["scale"] <= 0:
-        found.append(f"task.scale={args['scale']:g}: expected more than 0.")
-    return found
+    return found + above("task.", args, {"scale": 0})
 
 
 _RANGES = {"classify": _of_classify, "finetune": _of_finetune}

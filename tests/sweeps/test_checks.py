@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeps import objective, plan, schema
-from sweeps.compose import diagnose
 from sweeps.devices import Node
+from sweeps.diagnosis import diagnose
 from sweeps.tasks import METRICS, dataset
 from tests.picture_data import make_shapes, task_args
 
@@ -49,7 +49,7 @@ def test_tasks_are_asked_as_the_interface_says(shapes: Path) -> None:
 def test_a_protocol_is_no_part_of_a_task_that_times_nothing(shapes: Path) -> None:
     common = ["task=finetune", f"task.data={shapes}", "model=alexnet"]
     ids = {
-        schema.to_trial(compose("config", [*common, *other])).trial_id
+        schema.read(compose("config", [*common, *other]))[0].trial_id
         for other in ([], ["protocol=classic"], ["passes=[forward]"])
     }
     assert len(ids) == 1
@@ -63,7 +63,7 @@ def test_a_protocol_is_no_part_of_a_task_that_times_nothing(shapes: Path) -> Non
         (["task=finetune", "task.data=nowhere"], "task.data=nowhere: expected a folder or a list file."),
         (["task=classify", "task.images=no*.jpg"], "task.images=no*.jpg: expected a file, a folder or a pattern"),
         (["task=finetune", "task.data=SHAPES", "model=alexnet_conv"], "expected a net with classes. Did you mean "),
-        (["task=finetune", "task.data=SHAPES", "task.epochs=0"], "task.epochs=0: expected at least 1."),
+        (["task=finetune", "task.data=SHAPES", "task.epochs=0"], "task.epochs=0: expected at least 1. Received: 0."),
         (["task=finetune", "task.data=SHAPES", "task.learning_rate=0"], "task.learning_rate=0: expected more than 0."),
         (["task=finetune", "task.data=SHAPES", "task.validation=1"], "expected a share between 0 and 1."),
         (["task=finetune", "task.data=SHAPES", "task.mean=[1]"], "expected three values, one a channel"),

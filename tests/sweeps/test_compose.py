@@ -11,8 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweeps import schema
-from sweeps.compose import ComposeError, Composer, diagnose
-from sweeps.devices import Node
+from sweeps.compose import ComposeError, Composer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -62,27 +61,3 @@ def test_a_point_that_hydra_refuses_is_refused(loader: ConfigLoader, master: Dic
         loader.load_sweep_config(master, [override])
     with pytest.raises(ComposeError):
         Composer(loader, master).compose([override])
-
-
-def test_a_good_command_line_has_no_diagnosis() -> None:
-    schema.register()
-    assert diagnose(["model=vgg16,tiny", "batch=1,2", "device.threads=1"], CONF, [Node(cpus=2)]) == []
-
-
-def test_a_value_is_tried_under_every_choice_of_its_group() -> None:
-    schema.register()
-    (sentence,) = diagnose(["model=alexnet_conv,tiny", "model.lrn=true,false"], CONF, [Node(cpus=2)])[:1]
-    assert sentence.startswith("model.lrn=True: model has no key 'lrn'. Valid: _target_, image_size, name,")
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("modle.lrn=1", "modle.lrn=1: there is no key 'modle'. Did you mean model"),
-        ("hydra.sweep.drr=x", "hydra.sweep.drr=x: hydra.sweep has no key 'drr'. Did you mean dir?"),
-    ],
-)
-def test_a_key_that_is_not_there_is_told_with_the_nearest(override: str, sentence: str) -> None:
-    schema.register()
-    (found,) = diagnose(["batch=range(1,101)", "hydra.sweep.dir=here", override], CONF, [Node(cpus=2)])
-    assert found.startswith(sentence)

@@ -73,6 +73,24 @@ def test_trials_of_one_core_run_side_by_side() -> None:
     assert total_s([(one, 10.0)], [node]) == 10
 
 
+@pytest.mark.parametrize(
+    ("device", "node", "seconds"),
+    [
+        (Device(name="gpu", kind="gpu", gpus=1, cpus=2), Node(cpus=16, gpus=1), 40),
+        (Device(name="gpu", kind="gpu", gpus=2, cpus=2), Node(cpus=16, gpus=5), 20),
+        (Device(cpus=2), Node(cpus=3), 40),
+        (Device(cpus=1, resources={"disk": 0.1}), Node(cpus=16, resources={"disk": 0.2}), 20),
+        (Device(cpus=1, exclusive_node=True), Node(cpus=16), 40),
+    ],
+)
+def test_as_many_run_at_once_as_the_scarcest_thing_allows(device: Device, node: Node, seconds: float) -> None:
+    trials = [(replace(TRIAL, device=device), 10.0)] * 4
+    assert total_s(trials, [node]) == seconds
+    assert total_s(trials, [node, node]) == seconds / 2
+    assert total_s(trials, [node, Node(cpus=0)]) == seconds
+    assert total_s(trials, [node], at_once=1) == 40
+
+
 def test_only_ok_results_of_this_machine_count(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "day" / "time"
     here, elsewhere = make_result(), make_result(batch=8, host={"hostname": "node2"})
