@@ -22,8 +22,9 @@ from sweeps.devices import Node
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
 from sweeps.isolate import LOST
+from sweeps.plan import Limit
 from sweeps.worker import Place
-from tracking.record import Failure, Result, Trial
+from tracking.record import Failure, Pass, Result, Trial
 
 Results = Generator[Result, None, None]
 _LOOK_AGAIN_S = 0.5
@@ -49,8 +50,8 @@ class Context:
     """Called by the driver when a trial has been handed out."""
     retrying: Callable[[Result], None] = field(default=lambda _: None)
     """Called by the driver with what became of a trial that is about to be tried again."""
-    skip: Callable[[Trial], Failure | None] = field(default=lambda _: None)
-    """Why a trial that is next need not be run; it then is `oom` for that reason."""
+    limit: Callable[[Trial], Limit | None] = field(default=lambda _: None)
+    """What is left of a trial that is next; it then is `oom` for the reason why the rest is not run."""
     warn: Callable[[str], None] = field(default=lambda _: None)
     """Called by the driver with what the user should know."""
 
@@ -66,21 +67,23 @@ class _Job:
     trial: Trial
     slot: Slot
     turn: Turn | None
+    limit: Limit | None = None
 
 
 def inline(trials: Sequence[Trial], context: Context) -> Results:
     """Run the trials one after another, each in a fresh process, without Ray."""
     for trial in trials:
-        if reason := context.skip(trial):
-            yield _skipped(trial, context, reason)
+        limit = context.limit(trial)
+        if limit and not limit.passes:
+            yield _skipped(trial, context, limit.reason)
             continue
         while context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
             _note(found := _run_here(first, context), _server_lost(found), context, context.node)
         for attempt in itertools.count():
             context.started(trial)
-            result = _run_here(trial, context)
+            result = _run_here(trial, context, limit)
             if (final := _final(result, _server_lost(result), attempt, (), context)) is not None:
-                yield final
+                yield _limited(final, limit)
                 break
 
 
@@ -115,7 +118,7 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
 
     def start(turn: Turn, slot: Slot) -> None:
         first = context.calibration and context.calibration.first(turn.trial, slot.node.node_id)
-        job = _Job(first or turn.trial, slot, None if first else turn)
+        job = _Job(first, slot, None) if first else _Job(turn.trial, slot, turn, context.limit(turn.trial))
         device = job.trial.device
         place = Place(
             server=slot.server(),
@@ -128,12 +131,17 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
             waiting.remove(turn)
             context.started(turn.trial)
         options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
-        running[task.options(**options).remote(job.trial, context.sweep_id, place)] = job
+        passes = job.limit.passes if job.limit else job.trial.passes
+        running[task.options(**options).remote(job.trial, context.sweep_id, place, passes)] = job
+
+    def skipped(trial: Trial) -> Failure | None:
+        limit = context.limit(trial)
+        return limit.reason if limit and not limit.passes else None
 
     try:
         while waiting or any(job.turn for job in running.values()):
             if look_for_skips:
-                for trial, reason in waiting.drop(context.skip):
+                for trial, reason in waiting.drop(skipped):
                     with _on_cores(freed if running else ()):
                         yield _skipped(trial, context, reason)
                 look_for_skips = False
@@ -170,7 +178,7 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
                     continue
                 freed = fleet.writing_cores(final, job.slot, [other.slot for other in running.values()])
                 with _on_cores(freed):
-                    yield final
+                    yield _limited(final, job.limit)
                 look_for_skips = final.status == "oom"
     except ConnectionError as error:
         raise DispatchError(f"the connection to the Ray cluster is lost: {error}") from error
@@ -266,6 +274,11 @@ def _skipped(trial: Trial, context: Context, reason: Failure) -> Result:
     return Result(trial=trial, sweep_id=context.sweep_id, status="oom", started_at=time.time(), error=reason)
 
 
+def _limited(result: Result, limit: Limit | None) -> Result:
+    """The result of a trial of which only a part was run."""
+    return replace(result, status="oom", error=limit.reason) if limit and result.ok else result
+
+
 def _note(result: Result, lost: bool, context: Context, node: Node) -> None:
     """Take what a calibration has found; one that was lost is measured again, as often as a trial would be."""
     if context.calibration and lost and context.calibration.lost(result, node.node_id) <= context.retries:
@@ -274,15 +287,16 @@ def _note(result: Result, lost: bool, context: Context, node: Node) -> None:
         context.warn(f"{node.name}: {sentence}" if node.node_id else sentence)
 
 
-def _run_here(trial: Trial, context: Context) -> Result:
+def _run_here(trial: Trial, context: Context, limit: Limit | None = None) -> Result:
     place = Place(server=context.server(), node=context.node, folder=context.folder)
-    return worker.run(trial, context.sweep_id, place, host.gpu_ids(trial.device.gpus))[0]
+    passes = limit.passes if limit else trial.passes
+    return worker.run(trial, context.sweep_id, place, passes, host.gpu_ids(trial.device.gpus))[0]
 
 
-def _ray_task(trial: Trial, sweep_id: str, place: Place) -> tuple[Result, bytes]:
+def _ray_task(trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...]) -> tuple[Result, bytes]:
     import ray
 
-    return worker.run(trial, sweep_id, place, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
+    return worker.run(trial, sweep_id, place, passes, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,16 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def run_trial(
-    trial: Trial, *, sweep_id: str, server: str, cores: tuple[int, ...], env: Mapping[str, str], log: Path
+    trial: Trial,
+    passes: tuple[Pass, ...] | None = None,
+    *,
+    sweep_id: str,
+    server: str,
+    cores: tuple[int, ...],
+    env: Mapping[str, str],
+    log: Path,
 ) -> Result:
-    """Run `trial` through the fork server at `server`, bound to `cores`; its output goes to `log`.
+    """Run `trial`, or these of its passes, through the fork server at `server`, bound to `cores`, its output in `log`.
 
     Never raises for what the trial does: an exception, a signal, memory running out, the limits of time and of memory
     are statuses of the result, which keeps every pass that was complete by then. A server that is not there, or is lost
@@ -41,13 +49,14 @@ def run_trial(
     """
     started_at, started = time.time(), time.perf_counter()
     oom_kills = _oom_kills()
-    passes: dict[Pass, Measurement] = {}
+    measured: dict[Pass, Measurement] = {}
     phases: dict[str, float] = {}
     facts: dict[str, Any] = {}
     failed: tuple[Status, Failure] | None = None
     pid, exit_status, done = 0, None, False
     env = {**env, **trial_folder.environment(log.parent)}
-    call = Call(function="sweeps.tasks:run", argument=trial, cores=cores, env=env, log=str(log))
+    asked = trial if passes is None else replace(trial, passes=passes)
+    call = Call(function="sweeps.tasks:run", argument=asked, cores=cores, env=env, log=str(log))
     limits: _Limits | None = _Limits(trial, started)
     try:
         with connect(server) as connection:
@@ -64,7 +73,7 @@ def run_trial(
                     pid = value
                     phases["fork"] = time.perf_counter() - started
                 elif kind == "pass":
-                    passes[value[0]] = value[1]
+                    measured[value[0]] = value[1]
                 elif kind == "phase":
                     phases[value[0]] = value[1]
                 elif kind == "failed":
@@ -87,7 +96,7 @@ def run_trial(
         error=failure,
         started_at=started_at,
         wall_s=time.perf_counter() - started,
-        passes=passes,
+        passes=measured,
         phases=phases,
         **facts,
     )

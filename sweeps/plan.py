@@ -7,13 +7,16 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sweeps.devices import Node
 from sweeps.tasks import checks
-from tracking.record import Failure, Result, Trial
+from tracking.record import PASSES, Failure, Pass, Result, Trial
 
 SKIPPED = "Skipped"
-"""Kind of the failure of a trial that was not run, because of what another one showed."""
+"""Kind of the failure of a trial that was not run as a whole, because of what another one showed."""
+_WHOLE = ""
+"""Stands for the pass of a trial that has none."""
 
 
 def unique(trials: Iterable[Trial]) -> list[Trial]:
@@ -78,31 +81,58 @@ def unwritable(folder: Path) -> list[str]:
     return []
 
 
+class Limit(NamedTuple):
+    """What is left of a trial that is known not to fit as a whole."""
+
+    passes: tuple[Pass, ...]
+    """Those that may fit, and are run."""
+    reason: Failure
+    """Why the others are not."""
+
+
 class Ceiling:
-    """Where trials ran out of memory: the same trial with a larger batch would too, and need not be run."""
+    """Where passes ran out of memory: the same one with a larger batch would too, and need not be run."""
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
-        self._lowest: dict[str, int] = {}
+        self._lowest: dict[tuple[str, str], int] = {}
         for result in results:
             self.note(result)
 
     def note(self, result: Result) -> None:
-        if result.status == "oom":
-            alike, batch = _apart_from_batch(result.trial), result.trial.batch
-            self._lowest[alike] = min(batch, self._lowest.get(alike, batch))
+        skipped = result.error is not None and result.error.kind == SKIPPED
+        if result.status != "oom" or skipped:
+            return
+        alike, batch = _apart_from_batch(result.trial), result.trial.batch
+        for name in _ran_out(result):
+            self._lowest[alike, name] = min(batch, self._lowest.get((alike, name), batch))
 
-    def skip(self, trial: Trial) -> Failure | None:
-        """Why the trial need not be run; None: it must be."""
-        lowest = self._lowest.get(_apart_from_batch(trial)) if self._lowest else None
-        if lowest is None or trial.batch <= lowest:
+    def limit(self, trial: Trial) -> Limit | None:
+        """What is left of the trial; None: all of it."""
+        if not self._lowest:
             return None
-        return Failure(kind=SKIPPED, message=f"skipped: ran out at batch {lowest}")
+        alike = _apart_from_batch(trial)
+        known = {name: self._lowest.get((alike, name), trial.batch) for name in trial.passes or (_WHOLE,)}
+        out = {name: lowest for name, lowest in known.items() if lowest < trial.batch}
+        if not out:
+            return None
+        fit = tuple(name for name in trial.passes if name not in out)
+        words = f"skipped: ran out at batch {min(out.values())}"
+        return Limit(fit, Failure(kind=SKIPPED, message=f"{', '.join(out)} {words}" if fit else words))
+
+
+def _ran_out(result: Result) -> Sequence[str]:
+    """The passes that do not fit: the one that was not completed, and training where inference does not."""
+    passes = result.trial.passes
+    if not passes:
+        return (_WHOLE,)
+    first = next((name for name in passes if name not in result.passes), passes[-1])
+    return PASSES[PASSES.index(first) :]
 
 
 def _apart_from_batch(trial: Trial) -> str:
-    """What a trial's memory depends on besides its batch."""
+    """What a pass's memory depends on besides its batch."""
     data = trial.to_json()
-    for key in ("batch", "protocol", "seed", "repeat", "timeout_s"):
+    for key in ("batch", "passes", "protocol", "seed", "repeat", "timeout_s", "profile"):
         del data[key]
     return json.dumps(data, sort_keys=True)
 

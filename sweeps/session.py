@@ -237,7 +237,7 @@ class Session:
         fail_fast = plan.FailFast(cfg.fail_fast)
         for known in recorder.results.values():
             self._hosts.judge(known)
-        context = replace(shared, skip=ceiling.skip) if cfg.oom_ceiling else shared
+        context = replace(shared, limit=ceiling.limit) if cfg.oom_ceiling else shared
         with self.terminal.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
             for result in results:
                 judged = self._hosts.judge(self._calibration.judge(result))

@@ -19,7 +19,7 @@ from sweeps import cores, devices
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
 from sweeps.isolate import run_trial
-from tracking.record import Result, Trial
+from tracking.record import Pass, Result, Trial
 
 LARGEST_PARCEL = 2**31
 """Bytes of a trial's files that travel; what is beyond them is lost, and the log and the result say so."""
@@ -48,8 +48,10 @@ def folder_of(trial: Trial, sweep: Path) -> Path:
     return sweep / "trials" / trial.trial_id
 
 
-def run(trial: Trial, sweep_id: str, place: Place, gpu_ids: tuple[str, ...]) -> tuple[Result, bytes]:
-    """Run the trial here; its result, and the parcel for `unpack` (empty where it wrote in place).
+def run(
+    trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...], gpu_ids: tuple[str, ...]
+) -> tuple[Result, bytes]:
+    """Run these passes of the trial here; its result, and the parcel for `unpack` (empty where it wrote in place).
 
     Raises DispatchError where nothing can be written.
     """
@@ -66,7 +68,7 @@ def run(trial: Trial, sweep_id: str, place: Place, gpu_ids: tuple[str, ...]) -> 
         waited_s = time.perf_counter() - asked
         env = devices.environment(device, gpu_ids)
         log = folder / "log.txt"
-        result = run_trial(trial, sweep_id=sweep_id, server=place.server, cores=held, env=env, log=log)
+        result = run_trial(trial, passes, sweep_id=sweep_id, server=place.server, cores=held, env=env, log=log)
     if not result.ok and folder.exists() and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
         raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
     result = replace(result, phases={"cores": waited_s, **result.phases})

@@ -21,7 +21,7 @@ from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet
 from sweeps.forkserver import ForkServer, LastingServer
 from sweeps.ray_local import ray_on_this_machine
-from tracking.record import Classic, Device, Result, Trial
+from tracking.record import Classic, Device, Failure, Result, Trial
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=2))
 NODE = Node(cpus=len(available()))
@@ -123,7 +123,7 @@ def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(
 def test_what_need_not_be_run_is_recorded_with_its_reason(context: dispatch.Context, run: Run) -> None:
     ceiling = plan.Ceiling()
     handed_out: list[int] = []
-    watched = replace(context, started=lambda trial: handed_out.append(trial.batch), skip=ceiling.skip)
+    watched = replace(context, started=lambda trial: handed_out.append(trial.batch), limit=ceiling.limit)
     greedy = [replace(TINY, batch=batch, target="tests.models.greedy") for batch in (4, 2, 8, 16)]
     results = []
     for result in run([*greedy, TINY], watched):
@@ -134,6 +134,16 @@ def test_what_need_not_be_run_is_recorded_with_its_reason(context: dispatch.Cont
     messages = {result.trial.batch: result.error.message for result in results if result.error}
     assert messages[8] == messages[16]
     assert messages[8].startswith("skipped: ran out at batch ")
+
+
+@pytest.mark.parametrize("run", [dispatch.inline, dispatch.on_ray])
+def test_a_pass_that_fits_is_measured_and_the_other_is_out_of_memory(context: dispatch.Context, run: Run) -> None:
+    reason = Failure(kind=plan.SKIPPED, message="forward_backward skipped: ran out at batch 1")
+    limited = replace(context, limit=lambda _: plan.Limit(("forward",), reason))
+    (result,) = run([TINY], limited)
+    assert (result.trial, result.status, result.error) == (TINY, "oom", reason)
+    assert list(result.passes) == ["forward"]
+    assert context.log(TINY).is_file()
 
 
 def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: dispatch.Context) -> None:

@@ -24,7 +24,7 @@ def test_what_a_trial_leaves_on_another_machine_comes_with_its_result(server: st
     with (away / "files" / "deep" / "large.bin").open("wb") as file:
         file.truncate(worker.LARGEST_PARCEL + 1)  # a hole, which takes no room
     place = worker.Place(server=server, node=Node(cpus=len(cores.available())), folder=None)
-    result, parcel = worker.run(TINY, "s", place, ())
+    result, parcel = worker.run(TINY, "s", place, TINY.passes, ())
     assert result.ok, result.error
     lost = "files: files/deep/large.bin (2147483649 bytes) stayed on the node and is lost"
     assert result.quality == (lost,)
@@ -41,7 +41,7 @@ def test_what_a_trial_leaves_on_another_machine_comes_with_its_result(server: st
 
 def test_on_the_drivers_machine_a_trial_writes_in_place(server: str, tmp_path: Path) -> None:
     place = worker.Place(server=server, node=Node(cpus=1), folder=tmp_path)
-    result, parcel = worker.run(replace(TINY, device=Device()), "s", place, ())
+    result, parcel = worker.run(replace(TINY, device=Device()), "s", place, TINY.passes, ())
     assert result.ok, result.error
     assert parcel == b""
     assert len(result.host["cores"]) == 1
