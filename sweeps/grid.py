@@ -28,8 +28,13 @@ def read(first: DictConfig, others: Iterator[DictConfig]) -> tuple[list[list[Tri
         trial, wrong = schema.read(cfg)
         found += wrong
         found += [_several(key, first[key], cfg[key]) for key in _SHARED if cfg[key] != first[key]]
-        points.append([replace(trial, repeat=repeat) for repeat in range(cfg.repeats)])
+        points.append(repeats(trial, cfg))
     return points, found
+
+
+def repeats(trial: Trial, cfg: DictConfig) -> list[Trial]:
+    """The trial as often as its config asks for it."""
+    return [replace(trial, repeat=repeat) for repeat in range(cfg.repeats)]
 
 
 def _several(key: str, one: Any, other: Any) -> str:

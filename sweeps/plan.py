@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sweeps.devices import Node
 from sweeps.tasks import checks
+from tracking.journal import PLAN, RESULTS
 from tracking.record import PASSES, Failure, Pass, Result, Trial
 
 SKIPPED = "Skipped"
@@ -79,6 +80,16 @@ def unwritable(folder: Path) -> list[str]:
     except OSError as error:
         return [f"expected a results folder that can be written. Received: {folder} ({error.strerror})."]
     return []
+
+
+def taken(folder: Path) -> list[str]:
+    """Why a new sweep cannot be kept in `folder`: it would take what is there for its own."""
+    if not any((folder / name).exists() for name in (PLAN, RESULTS)):
+        return []
+    return [
+        f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "
+        f"resume={folder} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
+    ]
 
 
 class Limit(NamedTuple):

@@ -33,9 +33,11 @@ class Recorder:
         self.outbox = outbox
 
     def extend(self, trials: Sequence[Trial]) -> None:
-        """Add trials that an optimising sweeper has thought of since."""
-        self.sweep = replace(self.sweep, trials=(*self.sweep.trials, *trials))
-        self.journal.write_plan(self.sweep)
+        """Add those of these trials that an optimising sweeper has thought of since."""
+        planned = {trial.trial_id for trial in self.sweep.trials}
+        if added := [trial for trial in trials if trial.trial_id not in planned]:
+            self.sweep = replace(self.sweep, trials=(*self.sweep.trials, *added))
+            self.journal.write_plan(self.sweep)
 
     def record(self, result: Result) -> None:
         """Journal the result, and hold it for the sinks. Raises JournalError: without a journal a sweep ends."""

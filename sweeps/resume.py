@@ -76,6 +76,25 @@ def going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
     return mine
 
 
+def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]:
+    """What a command that resumes the sweep `name` says in vain; `several`: it asks for a grid."""
+    planned = command_line.in_plan(arguments)
+    if not planned and not several:
+        return []
+    received = ", ".join(planned) if planned else "a grid"
+    return [
+        f"resume={name}: expected a command without a grid and without keys of its trials, which are those of the "
+        f"sweep's plan. Received: {received}."
+    ]
+
+
+def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Sweep:
+    """The sweep with its trials' time limit as these arguments give it, if they do: it is no part of what they are."""
+    if "timeout_s" not in command_line.keys(arguments):
+        return sweep
+    return replace(sweep, trials=tuple(replace(trial, timeout_s=cfg.timeout_s) for trial in sweep.trials))
+
+
 def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
     """The `tracking` configuration with which a sweep goes on: its own but for what these arguments say of it.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -31,8 +33,9 @@ from sweeps.terminal import Terminal
 from tracking import sinks
 from tracking.fanout import Outbox
 from tracking.journal import Journal, JournalError
+from tracking.names import trial_names
 from tracking.quality import Hosts
-from tracking.record import Result, Sweep, Trial
+from tracking.record import Failure, Result, Sweep, Trial
 
 _current: ContextVar[Session] = ContextVar("session")
 
@@ -70,6 +73,7 @@ class Session:
         self._interrupts = interrupts
         self._server = server
         self._outbox: Outbox | None = None
+        self._fail_fast: plan.FailFast | None = None
         self._preflight = Preflight()
         self.recorder: Recorder | None = None
         self._calibration = Calibration()
@@ -96,16 +100,21 @@ class Session:
         """Run the trials that these configs ask for, and give each config's results, one a repeat.
 
         Raises UsageError with every problem of every config before anything has started, StoppedError by `fail_fast`,
-        JournalError when results can no longer be kept.
+        JournalError when results can no longer be kept. Of points that a sweeper thinks of later, those that cannot run
+        are `infeasible`.
         """
         home = Path(folder).absolute()
         try:
-            return self._run(iter(configs), home)
+            return self._run(iter(configs), home) if self.recorder is None else self._more(list(configs), self.recorder)
         finally:
             resume.remove_if_empty(home)
 
     def _run(self, configs: Iterator[DictConfig], home: Path) -> list[list[Result]]:
         first = next(configs)
+        if first.resume is not None:
+            several = next(configs, None) is not None
+            if found := resume.problems(first.resume, sys.argv[1:], several=several):
+                raise UsageError(found)
         if first.resume is not None and not batch.shares_files(first.cluster.name):
             if found := schema.read(first)[1]:
                 raise UsageError(found)
@@ -128,6 +137,36 @@ class Session:
             self._dispatch(todo, asked.cfg, asked.nodes, recorder)
         return [[recorder.results[trial.trial_id] for trial in repeats] for repeats in asked.points]
 
+    def _more(self, configs: Sequence[DictConfig], recorder: Recorder) -> list[list[Result]]:
+        """Each config's results, where the sweep has begun: a point that cannot run must not end it."""
+        try:
+            return self._run(iter(configs), Path(recorder.sweep.folder))
+        except UsageError as error:
+            if len(configs) > 1:
+                return [results for cfg in configs for results in self._more([cfg], recorder)]
+            return [self._infeasible(configs[0], error, recorder)]
+
+    def _infeasible(self, cfg: DictConfig, error: UsageError, recorder: Recorder) -> list[Result]:
+        """Record a config's trials with the reasons why none of them can run. Raises UsageError where it asks for none.
+
+        Those that have a result keep it.
+        """
+        trials = grid.repeats(schema.read(cfg)[0], cfg)
+        recorder.extend(trials)
+        failure = Failure(kind="Infeasible", message=" ".join(error.problems))
+        for trial in _without_result(trials, recorder.results, rerun=False):
+            result = Result(
+                trial=trial,
+                sweep_id=recorder.sweep.sweep_id,
+                status="infeasible",
+                started_at=time.time(),
+                error=failure,
+            )
+            recorder.record(result)
+            self.terminal.warn(f"{trial_names(recorder.sweep.trials)[trial.trial_id]} cannot run: {failure.message}")
+        recorder.send()
+        return [recorder.results[trial.trial_id] for trial in trials]
+
     def exit_code(self) -> int:
         """0 if every planned trial is ok, else 1; of a batch job, its own where it was waited for."""
         if self.recorder is None:
@@ -138,7 +177,7 @@ class Session:
 
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: all trials of a sweep that is there."""
-        sweep = resume.find(cfg.resume, Path.cwd())
+        sweep = resume.with_limit(resume.find(cfg.resume, Path.cwd()), cfg, sys.argv[1:])
         cfg = resume.going_on(cfg, sweep)
         tracking = _tracking(cfg)
         nodes, misfits = self._nodes(cfg, sweep.trials)
@@ -152,7 +191,8 @@ class Session:
         tracking = _tracking(first)
         points, found = grid.read(first, others)
         nodes, misfits = self._nodes(first, [trial for repeats in points for trial in repeats[:1]])
-        if found := [*found, *misfits, *plan.unwritable(home)]:
+        taken = plan.taken(home) if self.recorder is None else []
+        if found := [*found, *misfits, *plan.unwritable(home), *taken]:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
         trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
@@ -214,8 +254,7 @@ class Session:
             self.recorder = Recorder(asked.sweep, outbox)
             outbox.open(asked.sweep)
         else:
-            planned = {trial.trial_id for trial in self.recorder.sweep.trials}
-            self.recorder.extend([trial for trial in asked.trials if trial.trial_id not in planned])
+            self.recorder.extend(asked.trials)
         return self.recorder
 
     def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, nodes: Sequence[Node], recorder: Recorder) -> None:
@@ -234,7 +273,7 @@ class Session:
         run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
         todo = {trial.trial_id for trial in trials}
         ceiling = plan.Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
-        fail_fast = plan.FailFast(cfg.fail_fast)
+        self._fail_fast = self._fail_fast or plan.FailFast(cfg.fail_fast)
         for known in recorder.results.values():
             self._hosts.judge(known)
         context = replace(shared, limit=ceiling.limit) if cfg.oom_ceiling else shared
@@ -247,7 +286,7 @@ class Session:
                 recorder.send()
                 self.terminal.waiting(recorder.outbox.pending())
                 ceiling.note(judged)
-                if reason := fail_fast.note(judged):
+                if reason := self._fail_fast.note(judged):
                     raise StoppedError(reason)
 
     def _started(self, asked: _Asked) -> Outbox:

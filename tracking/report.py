@@ -32,7 +32,7 @@ _STATUS_WORDS = {
     "timeout": "took too long",
     "error": "ended in an error",
     "crashed": "crashed",
-    "infeasible": "fitted no machine",
+    "infeasible": "could not run",
     "not_run": "did not run",
 }
 _MOST_LAYER_ROWS = 20_000

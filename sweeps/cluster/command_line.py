@@ -11,6 +11,8 @@ from tracking.redact import redact
 
 _PER_COMMAND = ("tracking", "calibrate", "rerun", "retries", "oom_ceiling", "fail_fast")
 """Keys that `resume=` takes from its own command line and not from the plan."""
+_RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
+"""All keys that have a meaning beside `resume=`."""
 _REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
 """Arguments that the job gets with values of its own."""
 _PLAIN = re.compile(r"[\w:/.@%+-]+")
@@ -50,13 +52,20 @@ def given(arguments: Sequence[str]) -> list[str]:
 
 def resuming(arguments: Sequence[str]) -> list[str]:
     """What of these arguments a job takes over that resumes the sweep they belong to."""
-    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in _PER_COMMAND]
+    taken = (*_PER_COMMAND, "timeout_s")
+    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in taken]
+
+
+def in_plan(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments sets what a resumed sweep's plan holds already."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return [argument for argument in overrides if re.split(r"[./=@]", argument.lstrip("+~"))[0] not in _RESUMES]
 
 
 def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Arguments that give a resumed sweep the settings of this composed config, and environment for what is secret."""
     flat: dict[str, Any] = {}
-    for key in _PER_COMMAND:
+    for key in (*_PER_COMMAND, "timeout_s") if values["resume"] is not None else _PER_COMMAND:
         value = values[key]
         flat |= {f"{key}.{leaf}": value[leaf] for leaf in value} if isinstance(value, Mapping) else {key: value}
     environment, secret = {}, []

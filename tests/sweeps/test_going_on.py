@@ -1,0 +1,59 @@
+"""What a second command may do to a sweep that is there, and a sweeper to one that has begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.sweeps.test_run import QUICK, journal, only_sweep, run
+
+INLINE = ("cluster=inline", "calibrate=false", "tracking=csv")
+
+
+def test_a_sweep_that_timed_out_goes_on_with_more_time_and_nothing_else_is_taken(tmp_path: Path) -> None:
+    grid = ["-m", "model=tiny", "batch=1,2", *QUICK]
+    assert run(tmp_path, *grid, "timeout_s=0.01", *INLINE).returncode == 1
+    sweep = only_sweep(tmp_path)
+    before = journal(sweep)
+    assert [line["status"] for line in before] == ["timeout", "timeout"]
+
+    again = run(tmp_path, *grid, "resume=latest", *INLINE)
+    assert again.returncode == 2
+    assert "expected a command without a grid and without keys of its trials" in again.stderr
+    assert "Received: model=tiny, batch=1,2, protocol=classic" in again.stderr
+    several = run(tmp_path, "-m", "resume=latest", "rerun=null,failed", *INLINE)
+    assert several.returncode == 2
+    assert "Received: a grid." in several.stderr
+    other = run(tmp_path, *grid, f"hydra.sweep.dir={sweep}", *INLINE)
+    assert other.returncode == 2
+    assert f"Received: {sweep}, which holds a sweep. resume={sweep} goes on with that one" in other.stderr
+    assert journal(sweep) == before
+
+    done = run(tmp_path, "resume=latest", "rerun=failed", "timeout_s=200", *INLINE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = journal(sweep)[2:]
+    assert [line["status"] for line in after] == ["ok", "ok"]
+    assert [line["trial"]["timeout_s"] for line in after] == [200.0, 200.0]
+    assert [line["trial_id"] for line in after] == [line["trial_id"] for line in before]
+
+
+def test_a_point_that_cannot_run_does_not_end_a_sweep_that_has_begun(tmp_path: Path) -> None:
+    sizes = ["model=alexnet_conv", "passes=[forward]", "hydra.sweeper.max_batch_size=1"]
+    done = run(tmp_path, "-m", *sizes, "batch=1", "model.image_size=96,20,112", *INLINE, *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = journal(only_sweep(tmp_path))
+    assert [(line["trial"]["model_args"]["image_size"], line["status"]) for line in lines] == [
+        (96, "ok"),
+        (20, "infeasible"),
+        (112, "ok"),
+    ]
+    assert lines[1]["error"]["kind"] == "Infeasible"
+    assert "expected image_size of at least 67" in lines[1]["error"]["message"]
+    assert "could not run" in (only_sweep(tmp_path) / "report.html").read_text()
+
+
+def test_of_points_that_came_at_once_those_that_can_run_do(tmp_path: Path) -> None:
+    keras = ["model=keras", "model.name=Xception", "passes=[forward]", "batch=1", "hydra.sweeper.max_batch_size=2"]
+    done = run(tmp_path, "-m", *keras, "model.image_size=72,80,48,88", *INLINE, *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {line["trial"]["model_args"]["image_size"]: line["status"] for line in journal(only_sweep(tmp_path))}
+    assert found == {72: "ok", 80: "ok", 48: "infeasible", 88: "ok"}
