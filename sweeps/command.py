@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -18,6 +19,8 @@ from sweeps.terminal import Terminal
 from tracking.journal import JournalError
 
 CONF = ROOT / "conf"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of the place where files are written, which may name no file."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -62,10 +65,11 @@ def main(server: LastingServer) -> int:
         terminal.problems(found or [str(error)])
         return 2
     except OSError as error:
-        if running.recorder is not None:
+        if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
         # Hydra makes the folder before anybody is asked.
-        place = f"expected a results folder that can be written. Received: {error.filename} ({error.strerror})."
+        received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
+        place = f"expected a results folder that can be written. Received: {received}."
         terminal.problems([place, *diagnose(overrides, CONF, [session.this_node()])])
         return 2
     except (SweepError, JournalError) as error:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +29,8 @@ _PER_PARAMETER = 2.6
 """Memory that a net's parameters take, over their own size: initial values, and copies that the runtime packs."""
 _KEPT = 0.45
 """Share of all activations that a training step has in memory at once."""
+_LAST_WORDS = 8
+"""Lines of the log that are told where the process dies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +72,10 @@ class Preflight:
         self._seen |= {(wanted, flops) for wanted in asked}
         nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in asked.values()]
         found = []
-        with connect(server()) as connection:
-            connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops)))
-            status = 1
+        with connect(server()) as connection, tempfile.NamedTemporaryFile() as log:
+            status: int | None = None
             with contextlib.suppress(EOFError, OSError):  # the server was lost
+                connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops), log=log.name))
                 while (message := connection.recv())[0] != "exit":
                     if message[0] == "net":
                         index, net = message[1]
@@ -78,8 +83,8 @@ class Preflight:
                     elif message[0] == "problem":
                         found.append(message[1])
                 status = message[1]
-        if status != 0:
-            found.append("the nets could not be looked at: the process that builds them has died")
+            if status != 0:
+                found.append(f"the nets could not be looked at: {_died(status, log.read().decode(errors='replace'))}")
         return found
 
     def memory_mb(self, trial: Trial) -> float | None:
@@ -108,6 +113,15 @@ class Preflight:
             "it, and larger batches, may run out of memory"
             for trial in smallest.values()
         ]
+
+
+def _died(status: int | None, log: str) -> str:
+    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words."""
+    how = ""
+    if status is not None and os.WIFSIGNALED(status):
+        how = f" of {signal.Signals(os.WTERMSIG(status)).name}"
+    words = log.strip().splitlines()[-_LAST_WORDS:]
+    return "\n".join([f"the process that builds them has died{how}", *words])
 
 
 def memory_of(trial: Trial) -> float | None:

@@ -46,14 +46,24 @@ class _Told(logging.Handler):
         self._warn(self.format(record))
 
 
+class _Console(Console):
+    """Standard output or error. Whoever reads it and goes away, as `head` does, has interrupted the sweep."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        # Python would fail at its end to write what it still holds.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise KeyboardInterrupt
+
+
 class Terminal:
     """Prints to standard output; problems and warnings to standard error."""
 
     def __init__(self) -> None:
-        self._out = Console(highlight=False)
+        self._out = _Console(highlight=False)
         if not self._out.is_terminal and "COLUMNS" not in os.environ:
             self._out.width = _FILE_WIDTH
-        self._err = Console(stderr=True, highlight=False)
+        self._err = _Console(stderr=True, highlight=False)
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
@@ -80,7 +90,11 @@ class Terminal:
 
     def text(self, text: str) -> None:
         """Write a text as it is, for another program to read."""
-        self._out.file.write(text)
+        try:
+            self._out.file.write(text)
+            self._out.file.flush()
+        except BrokenPipeError:
+            self._out.on_broken_pipe()
 
     @contextlib.contextmanager
     def telling(self, logger: str) -> Iterator[None]:

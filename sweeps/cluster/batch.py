@@ -26,7 +26,10 @@ from tracking.record import Device, Sweep
 from tracking.redact import redact
 
 KINDS: Mapping[str, ModuleType] = {"slurm": slurm, "ray_job": ray_job, "kubernetes": kubernetes}
-"""Modules by `cluster.name`: each has `Options`, `problems(options)` and `COMMAND`, what it submits with, or None."""
+"""Modules by `cluster.name`: each has `Options`, `problems(options)` and `COMMAND`, what it submits with, or None.
+
+Those whose cluster sees nothing of this machine's files have `job(options, request)` too.
+"""
 
 
 class Terminal(Protocol):

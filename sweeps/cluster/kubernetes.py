@@ -64,9 +64,14 @@ class Job:
     def submit(self, say: Callable[[str], None]) -> int:
         """Hand the manifest to kubectl. Raises SweepError with what it says."""
         command = [COMMAND, "apply", "--filename", "-"]
-        done = subprocess.run(command, input=self.text, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, input=self.text, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise SweepError(f"kubectl could not be started, nothing was submitted: {error}") from error
         if done.returncode != 0:
-            raise SweepError(f"kubectl did not take the job: {done.stderr.strip()}")
+            # It makes two objects, one after the other.
+            there = f"; `kubectl get rayjob {self.name}` tells whether the job is there all the same"
+            raise SweepError(f"kubectl did not take the job: {done.stderr.strip()}{there}")
         say(f"Job      {self.name}; `kubectl get rayjob {self.name}` tells its state")
         say(f"Output   `kubectl logs --follow job/{self.name}`")
         say(f"Results  {self.results}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -30,6 +31,8 @@ _AGAIN_S = 0.2
 """Between two questions to the job server, seconds; doubled by each that it does not answer."""
 _MOST_FAILURES = 7
 """So many in a row, with nothing new in between, are the end of following: 25 seconds."""
+_GATEWAY = re.compile(r"status code 50[234]")
+"""The answer of a gateway, behind which the job server may have taken the job."""
 
 
 @dataclass
@@ -69,10 +72,12 @@ class Job:
 
         for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        asked = False
         try:
             client = JobSubmissionClient(self.address)
             with tempfile.TemporaryDirectory() as staged:
-                baggage.pack(Path(staged), Path.cwd(), self.targets)
+                self._pack(Path(staged))
+                asked = True
                 client.submit_job(
                     entrypoint=self.entrypoint,
                     submission_id=self.name,
@@ -82,7 +87,10 @@ class Job:
         except AuthenticationError as error:
             token = "expected its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and RAY_AUTH_MODE=token"
             raise SweepError(f"{self.address} refused: {str(error).splitlines()[0]}; {token}") from error
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # what requests raises is an OSError
+            if asked and (isinstance(error, OSError) or _GATEWAY.search(str(error))):
+                known = f"`ray job status {self.name} --address {self.address}` tells whether it took the job"
+                raise SweepError(f"the job server at {self.address} did not answer: {error}; {known}") from error
             raise SweepError(f"the job server at {self.address} did not take the job: {error}") from error
         commands = f"ray job status|logs|stop {self.name} --address {self.address}"
         say(f"Job      {self.name}; `{commands}`")
@@ -94,6 +102,12 @@ class Job:
         except KeyboardInterrupt:
             say(f"The job goes on; `ray job stop {self.name} --address {self.address}` stops it.")
             raise
+
+    def _pack(self, folder: Path) -> None:
+        try:
+            baggage.pack(folder, Path.cwd(), self.targets)
+        except OSError as error:
+            raise SweepError(f"what the job needs could not be copied, nothing was submitted: {error}") from error
 
 
 def problems(options: Options) -> list[str]:
@@ -154,8 +168,7 @@ async def _follow(client: Any, name: str) -> int:
                 new = lines[max(0, written - passed) :]
                 passed += len(lines)
                 if new:
-                    sys.stdout.write(new)
-                    sys.stdout.flush()
+                    _show(new)
                     written, failures = passed, 0
             info = client.get_job_info(name)
             while not info.status.is_terminal():
@@ -175,3 +188,11 @@ async def _follow(client: Any, name: str) -> int:
     if info.driver_exit_code is None:
         raise SweepError(f"the job {name} ended without its sweep: {info.message}")
     return int(info.driver_exit_code)
+
+
+def _show(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise KeyboardInterrupt from None  # the reader has left, and not the job server

@@ -106,11 +106,16 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
 
 def submit(path: Path, environment: Mapping[str, str]) -> str:
     """Hand the script to sbatch and give the job's id. Raises SweepError with what sbatch says."""
-    done = subprocess.run(
-        [COMMAND, "--parsable", str(path)], env=dict(environment), capture_output=True, text=True, check=False
-    )
+    command = [COMMAND, "--parsable", str(path)]
+    try:
+        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SweepError(f"sbatch could not be started, nothing was submitted: {error}") from error
     if done.returncode != 0:
-        raise SweepError(f"sbatch refused {path}: {done.stderr.strip()}")
+        told = done.stderr.strip()
+        # The controller may have heard all the same.
+        late = "; the job may be there, `squeue --me` tells" if "timed out" in told.lower() else ""
+        raise SweepError(f"sbatch refused {path}: {told}{late}")
     return done.stdout.strip().partition(";")[0]
 
 

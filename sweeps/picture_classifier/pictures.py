@@ -18,7 +18,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 MOST_PIXELS = 89_478_485
 """A small file can hold a picture that fills the memory; this is where Pillow begins to warn: 256 MB as RGB."""
 Fit = Literal["stretch", "crop"]
-FITS: tuple[Fit, ...] = ("stretch", "crop")
 
 
 class PictureError(ValueError):

@@ -1,6 +1,6 @@
 """What a device can do at a precision: its matrix product and its memory copy, the two limits of every net.
 
-Run once a sweep for each device and precision, in a process of its own, before the trials.
+Run once on each node for each device and precision, in a process of its own, before the first trial of them there.
 """
 
 from __future__ import annotations

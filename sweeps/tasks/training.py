@@ -173,8 +173,11 @@ def train(
     checkpoint: Checkpoint,
     state: State,
     told: Callable[[State], None],
-) -> State:
-    """Train to the last epoch, from wherever `state` stands; `told` hears of each epoch. Raises DivergedError."""
+) -> None:
+    """Train to the last epoch, from wherever `state` stands, and take it there; `told` hears of each epoch.
+
+    Raises DivergedError.
+    """
     seen: set[int] = set()
     while len(state.history) < args["epochs"] and not _patience_over(state, args["patience"]):
         number = len(state.history) + 1
@@ -204,7 +207,6 @@ def train(
             f"val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.3f}, {epoch.images_per_s:.4g} images/s"
         )
         told(state)
-    return state
 
 
 def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Listener
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import nets
+from sweeps import preflight
+from sweeps.forkserver import Call, Send
 from sweeps.preflight import Preflight, key, memory_of
 from tracking.record import Device, Trial
 
@@ -95,3 +98,22 @@ def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:
         found = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
         lost.join()
     assert found == ["the nets could not be looked at: the process that builds them has died"]
+
+
+def _aborting(asked: object, send: Send) -> None:
+    del asked, send
+    os.write(2, b"the library has something to say\n")
+    os.abort()
+
+
+def test_what_the_building_process_died_of_is_told(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(function: str, argument: object, log: str) -> Call:
+        assert function == "sweeps.preflight:look"
+        return Call(function="tests.sweeps.test_preflight:_aborting", argument=argument, log=log)
+
+    monkeypatch.setattr(preflight, "Call", call)
+    (sentence,) = Preflight().problems([VGG], lambda: server)
+    told = (
+        "the nets could not be looked at: the process that builds them has died of SIGABRT\nthe library has something"
+    )
+    assert sentence.startswith(told)

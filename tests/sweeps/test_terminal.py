@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +55,18 @@ def test_each_trial_is_a_line_where_there_is_no_terminal(
     assert first.startswith("1/3  vgg16 b=1  ok  forward ")
     assert second.startswith("2/3  vgg16 b=2  ok  forward ")
     assert third.startswith("3/3  vgg16 b=4  oom  ResourceExhaustedError: OOM when allocating tensor with shape[64,")
+
+
+def test_a_reader_that_has_gone_has_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for write in (Terminal.say, Terminal.text):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            terminal = Terminal()
+            with pytest.raises(KeyboardInterrupt):
+                write(terminal, "a word\n")
+            write(terminal, "another, into the void\n")
 
 
 def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:

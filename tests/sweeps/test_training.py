@@ -268,8 +268,9 @@ def test_steps_that_compile_the_net_are_not_in_its_rates(
     monkeypatch.setattr(training, "time", clock)
     made = model(first=SlowToTrace())
     built = clock.now
-    state = training.train(
-        made, pipeline(examples), pipeline(examples), ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), State("data"),
+    state = State("data")
+    training.train(
+        made, pipeline(examples), pipeline(examples), ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), state,
         lambda _: None,
     )  # fmt: skip
     assert clock.now > built + 2 * TRACE_S  # batches of five and of two
@@ -281,9 +282,8 @@ def test_steps_that_compile_the_net_are_not_in_its_rates(
     assert 0 < second.waited_s + second.stepped_s < TRACE_S
     assert second.images_per_s == pytest.approx(12 / (second.waited_s + second.stepped_s))
     alone = pipeline(examples[:4])
-    state = training.train(
-        made, alone, alone, ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), State("more"), lambda _: None
-    )
+    state = State("more")
+    training.train(made, alone, alone, ARGS | {"epochs": 2}, Checkpoint(tmp_path, made), state, lambda _: None)
     assert [epoch.warm for epoch in state.history] == [False, True]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -272,6 +273,68 @@ def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         SweepError, match=r"does not answer any more .* The job goes on; `ray job logs --follow sweep-1`"
     ):
         asyncio.run(ray_job._follow(client, "sweep-1"))
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """A job server that knows its version, and then does as its class says when it is given a job."""
+
+    answer = 0
+    """The status for a job; 0: the connection is closed instead."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        found = self.path == "/api/version"
+        self._reply(200, {"version": "4", "ray_version": "2.60.0", "ray_commit": "x"} if found else {})
+
+    def do_PUT(self) -> None:
+        self._reply(200, {})
+
+    def do_POST(self) -> None:
+        if self.answer:
+            self._reply(self.answer, {})
+        else:
+            self.close_connection = True
+
+    def _reply(self, status: int, content: dict[str, str]) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (0, r"did not answer: .*; `ray job status sweep-1 --address .*` tells whether it took the job"),
+        (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` tells whether it took the job"),
+        (400, r"did not take the job: .*400"),
+    ],
+)
+def test_a_job_that_may_have_been_taken_is_told_from_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Answering, "answer", answer)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = replace(OPTIONS, address=f"http://127.0.0.1:{server.server_address[1]}")
+        job = ray_job.job(options, Request(name="sweep-1", arguments=[]))
+        with pytest.raises(SweepError, match=f"(?s){told}"):
+            job.submit(lambda _: None)
+        server.shutdown()
+
+
+def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (port,) = _free_ports(1)
+    job = ray_job.job(replace(OPTIONS, address=f"http://127.0.0.1:{port}"), Request(name="sweep-1", arguments=[]))
+    with pytest.raises(SweepError, match="did not take the job"):
+        job.submit(lambda _: None)
 
 
 def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import slurm
+from sweeps.errors import SweepError
 
 PLAIN = slurm.Options(nodes=3, cpus=8, time="1:30:00", venv="/envs/sweeps")
 
@@ -162,3 +164,26 @@ def test_problems_are_told_all_at_once(options: slurm.Options, sentences: list[s
     assert len(found) == len(sentences)
     for told, sentence in zip(found, sentences, strict=True):
         assert sentence in told
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (None, "sbatch could not be started, nothing was submitted: "),
+        ("echo wrong account >&2; exit 1", "sbatch refused job.sh: wrong account"),
+        (
+            "echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1",
+            "Socket timed out on send/recv operation; the job may be there, `squeue --me` tells",
+        ),
+    ],
+)
+def test_what_sbatch_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str | None, told: str
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    if body is not None:
+        sbatch.write_text(f"#!/bin/sh\n{body}\n")
+        sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SweepError, match=re.escape(told)):
+        slurm.submit(Path("job.sh"), os.environ)
