@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,31 +61,34 @@ class Preflight:
     def __init__(self) -> None:
         self.nets: dict[Key, Net] = {}
         self._seen: set[tuple[Key, bool]] = set()
+        self._unbuildable: dict[Key, str] = {}
 
     def problems(self, trials: Iterable[Trial], server: Callable[[], str], *, flops: bool = False) -> list[str]:
         """Look at the nets not seen yet, through the fork server at `server()`; `flops` counts their operations too."""
-        asked = {
-            key(trial): trial for trial in trials if trial.target is None and (key(trial), flops) not in self._seen
-        }
-        if not asked:
-            return []
-        self._seen |= {(wanted, flops) for wanted in asked}
-        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in asked.values()]
-        found = []
-        with connect(server()) as connection, tempfile.NamedTemporaryFile() as log:
+        wanted = {key(trial): trial for trial in trials if trial.target is None}
+        new = [net for net in wanted if net not in self._unbuildable and (net, flops) not in self._seen]
+        died = self._look([wanted[net] for net in new], server(), flops=flops) if new else []
+        return [*(self._unbuildable[net] for net in wanted if net in self._unbuildable), *died]
+
+    def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
+        """Take note of each trial's net; what the process has died of that built them, if it has."""
+        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
+        with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
             with contextlib.suppress(EOFError, OSError):  # the server was lost
                 connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops), log=log.name))
                 while (message := connection.recv())[0] != "exit":
                     if message[0] == "net":
                         index, net = message[1]
-                        self.nets[list(asked)[index]] = net
+                        self.nets[key(trials[index])] = net
+                        self._seen.add((key(trials[index]), flops))
                     elif message[0] == "problem":
-                        found.append(message[1])
+                        index, sentence = message[1]
+                        self._unbuildable[key(trials[index])] = sentence
                 status = message[1]
-            if status != 0:
-                found.append(f"the nets could not be looked at: {_died(status, log.read().decode(errors='replace'))}")
-        return found
+            if status == 0:
+                return []
+            return [f"the nets could not be looked at: {_died(status, log.read().decode(errors='replace'))}"]
 
     def memory_mb(self, trial: Trial) -> float | None:
         """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
@@ -133,7 +136,7 @@ def memory_of(trial: Trial) -> float | None:
 
 
 def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
-    """Build each net of shapes only and send ("net", (index, Net)), or ("problem", sentence) where it cannot be."""
+    """Build each net of shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
     import keras
 
     import nets
@@ -152,7 +155,7 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
             sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
         except Exception as error:
             cause = next(filter(None, str(error).splitlines()), type(error).__name__)
-            send("problem", f"{words}: the net cannot be built: {cause}")
+            send("problem", (index, f"{words}: the net cannot be built: {cause}"))
             continue
         net = Net(
             parameter_mb=4 * model.count_params() / 2**20,
