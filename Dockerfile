@@ -14,10 +14,10 @@ RUN apt-get update \
 WORKDIR /sweeps
 ARG GPU=""
 COPY requirements.txt pyproject.toml ./
-# The versions are those of requirements.txt; pyproject.toml says what a GPU needs besides.
+# The versions are those of requirements.txt; a GPU needs CUDA's libraries besides.
 RUN pip install --no-cache-dir --requirement requirements.txt \
     && if [ -n "$GPU" ]; then \
-        pip install --no-cache-dir --constraint requirements.txt "tensorflow[and-cuda]" nvidia-ml-py; \
+        pip install --no-cache-dir --constraint requirements.txt "tensorflow[and-cuda]"; \
     fi
 
 COPY conf conf
