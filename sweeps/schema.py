@@ -5,6 +5,8 @@ The dataclasses are mutable because Hydra needs them so; what leaves this module
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -202,10 +204,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)
-    if cluster["name"] == "local":
-        found += at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
-    if cluster["name"] == "ray":
-        found += above("cluster.", cluster, {"wait_s": 0})
+    found += of_cluster(cluster)
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
@@ -230,6 +229,15 @@ def _problems(values: dict[str, Any]) -> list[str]:
     else:
         found += custom.check(model["_target_"], _arguments(model))
     return found
+
+
+def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
+    """What is wrong with the values of a cluster that is not a batch job, a sentence each."""
+    if cluster["name"] == "local":
+        return at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
+    if cluster["name"] == "ray" and not 0 < (wait_s := cluster["wait_s"]) < math.inf:
+        return [f"cluster.wait_s={wait_s:g}: expected a number of seconds above 0. Received: {wait_s:g}."]
+    return []
 
 
 def _impossible(values: dict[str, Any], task: str) -> list[str]:

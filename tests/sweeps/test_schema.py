@@ -113,6 +113,12 @@ def test_numbers_out_of_range(override: str, told: str) -> None:
     assert problems(override) == [f"{override}: {told}"]
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
+def test_a_node_is_waited_for_some_time(seconds: str) -> None:
+    told = f"cluster.wait_s={seconds}: expected a number of seconds above 0. Received: {seconds}."
+    assert problems("cluster=ray", f"cluster.wait_s={seconds}") == [told]
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_model_file_makes_a_trial(name: str) -> None:
     trial(f"model={name}")
