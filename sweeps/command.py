@@ -10,7 +10,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sweeps import schema, session
-from sweeps.compose import ComposeError
+from sweeps.compose import ComposeError, leave_to_ours
 from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
 from sweeps.forkserver import ROOT, LastingServer
@@ -26,8 +26,10 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
+    own = hydra.core.hydra_config.HydraConfig.get()
+    leave_to_ours(cfg, own.overrides.task)
     try:
-        session.current().run([cfg], folder=hydra.core.hydra_config.HydraConfig.get().runtime.output_dir)
+        session.current().run([cfg], folder=own.runtime.output_dir)
     except Exception as error:
         raise _Passing from error  # Hydra has a word of its own for what it catches
 

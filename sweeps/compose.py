@@ -13,8 +13,25 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeps.cluster import command_line
+from sweeps.schema import NOT_ARGUMENTS
+
 ComposeError = (HydraException, OmegaConfBaseException)
 """What Hydra raises for overrides that it cannot compose."""
+
+
+def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Where an override names a callable of the user's own, take away what the chosen yaml gives to the net it names.
+
+    The callable gets what other overrides say, whatever arguments our nets have.
+    """
+    keys = command_line.keys(overrides)
+    if "model._target_" not in keys or config.model["_target_"] is None:
+        return
+    given = {key.split(".")[1] for key in keys if key.startswith("model.")}
+    with open_dict(config.model):
+        for name in [name for name in config.model if name not in (*NOT_ARGUMENTS, *given)]:
+            del config.model[name]
 
 
 class Composer:
@@ -41,6 +58,7 @@ class Composer:
             self._bases[groups] = base
         config = copy.deepcopy(self._bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config([override for override, is_group in parsed if not is_group], config)
+        leave_to_ours(config, overrides)
         return config
 
     def _parse(self, text: str) -> tuple[Override, bool]:

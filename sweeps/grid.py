@@ -27,7 +27,8 @@ def read(first: DictConfig, others: Iterator[DictConfig]) -> tuple[list[list[Tri
     for cfg in itertools.chain([first], others):
         trial, wrong = schema.read(cfg)
         found += wrong
-        found += [_several(key, first[key], cfg[key]) for key in _SHARED if cfg[key] != first[key]]
+        if cfg is not first:
+            found += [_several(key, first[key], cfg[key]) for key in _SHARED if cfg[key] != first[key]]
         points.append(repeats(trial, cfg))
     return points, found
 

@@ -5,6 +5,8 @@ The dataclasses are mutable because Hydra needs them so; what leaves this module
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -32,7 +34,7 @@ DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
 Rerun = Enum("Rerun", {"failed": "failed"})
 
-_NOT_ARGUMENTS = ("name", "_target_", "weights")
+NOT_ARGUMENTS = ("name", "_target_", "weights")
 
 
 @dataclass
@@ -157,7 +159,7 @@ def _misshapen(cfg: DictConfig) -> list[str]:
     for group, node in groups.items():
         kind: Any = OmegaConf.get_type(node)
         closed = is_dataclass(kind)
-        wanted = _names(kind) if closed else _NOT_ARGUMENTS if group == "model" else ()
+        wanted = _names(kind) if closed else NOT_ARGUMENTS if group == "model" else ()
         keys = [str(key) for key in node] if wanted else []
         found += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
         if closed:
@@ -202,10 +204,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)
-    if cluster["name"] == "local":
-        found += at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
-    if cluster["name"] == "ray":
-        found += above("cluster.", cluster, {"wait_s": 0})
+    found += of_cluster(cluster)
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
@@ -230,6 +229,15 @@ def _problems(values: dict[str, Any]) -> list[str]:
     else:
         found += custom.check(model["_target_"], _arguments(model))
     return found
+
+
+def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
+    """What is wrong with the values of a cluster that is not a batch job, a sentence each."""
+    if cluster["name"] == "local":
+        return at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
+    if cluster["name"] == "ray" and not 0 < (wait_s := cluster["wait_s"]) < math.inf:
+        return [f"cluster.wait_s={wait_s:g}: expected a number of seconds above 0. Received: {wait_s:g}."]
+    return []
 
 
 def _impossible(values: dict[str, Any], task: str) -> list[str]:
@@ -267,11 +275,8 @@ def _label(model: dict[str, Any]) -> str:
 
 
 def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:
-    """What the net is built with; a callable of the user's own gets what was added for it, not what ours have."""
-    given = {key: value for key, value in model.items() if key not in _NOT_ARGUMENTS and value is not None}
-    if model["_target_"] is None:
-        if task == "finetune":
-            given.pop("num_classes", None)  # the data says how many
-        return given
-    ours = {argument for name in nets.names() for argument in nets.arguments(name)}
-    return {key: value for key, value in given.items() if key not in ours}
+    """What the net is built with."""
+    given = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
+    if task == "finetune" and model["_target_"] is None:
+        given.pop("num_classes", None)  # the data says how many
+    return given

@@ -215,6 +215,8 @@ class Session:
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""
         found: list[str] = []
+        if schema.of_cluster(cfg.cluster):
+            return [], []  # schema.read tells, and nothing can be asked for in this way
         try:
             if cfg.cluster.name == "ray":
                 if self._fleet is None:
@@ -321,11 +323,10 @@ def _node(cfg: DictConfig) -> Node:
     if cfg.cluster.name in batch.KINDS:
         return batch.node(OmegaConf.to_object(cfg.cluster))
     node = this_node()
-    cpus, gpus = cfg.cluster.get("cpus"), cfg.cluster.get("gpus")
-    if cpus is not None and cpus > node.cpus:
+    limits = {key: cfg.cluster[key] for key in ("cpus", "gpus") if cfg.cluster.get(key) is not None}
+    if (cpus := limits.get("cpus", 1)) > node.cpus:
         raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {node.cpus} cores. Received: {cpus}."])
-    # What makes no sense at all, schema.read tells.
-    return replace(node, cpus=node.cpus if cpus is None else cpus, gpus=node.gpus if gpus is None else max(0, gpus))
+    return replace(node, **limits)
 
 
 def _tracking(cfg: DictConfig) -> sinks.Settings:

@@ -21,6 +21,11 @@ def small(width: int = 4) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(width, name="logits")(keras.layers.Flatten()(inputs)))
 
 
+def classes(num_classes: int = 4) -> keras.Model:
+    """A net with an argument that nets of ours have, too."""
+    return small(num_classes)
+
+
 def raising() -> keras.Model:
     raise ValueError("expected a good day. Received: a bad one")
 

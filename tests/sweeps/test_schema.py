@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeps import schema
+from sweeps.compose import leave_to_ours
 from tracking.record import Adaptive, Classic, Device, Trial
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -20,14 +21,20 @@ def hydra() -> Iterator[None]:
         yield
 
 
+def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
+    config = compose("config", list(overrides))
+    leave_to_ours(config, overrides)
+    return schema.read(config)
+
+
 def trial(*overrides: str) -> Trial:
-    made, found = schema.read(compose("config", list(overrides)))
+    made, found = read(overrides)
     assert found == []
     return made
 
 
 def problems(*overrides: str) -> list[str]:
-    return schema.read(compose("config", list(overrides)))[1]
+    return read(overrides)[1]
 
 
 def test_the_defaults_are_the_records() -> None:
@@ -86,6 +93,13 @@ def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it
     made = trial("model._target_=tests.models.small", "+model.width=6")
     assert (made.model, made.target, made.model_args) == ("small", "tests.models.small", {"width": 6})
     assert trial("model._target_=tests.models.small", "model.name=mine").model == "mine"
+    target = "model._target_=tests.models.classes"
+    for model, classes in (("tiny", "10"), ("vgg16", "1000"), ("alexnet_conv", "7")):
+        made = trial(f"model={model}", target, f"++model.num_classes={classes}", "seed=${model.num_classes}")
+        assert (made.model_args, made.seed) == ({"num_classes": int(classes)}, int(classes))
+        assert trial(f"model={model}", target).model_args == {}
+    (problem,) = problems(target, "model.image_size=64")
+    assert "image_size" in problem
 
 
 def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
@@ -111,6 +125,12 @@ def test_all_problems_of_a_config_are_told_at_once() -> None:
 )
 def test_numbers_out_of_range(override: str, told: str) -> None:
     assert problems(override) == [f"{override}: {told}"]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
+def test_a_node_is_waited_for_some_time(seconds: str) -> None:
+    told = f"cluster.wait_s={seconds}: expected a number of seconds above 0. Received: {seconds}."
+    assert problems("cluster=ray", f"cluster.wait_s={seconds}") == [told]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))

@@ -1,0 +1,45 @@
+"""What a session refuses before anything has started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sweeps import schema
+from sweeps.errors import UsageError
+from sweeps.forkserver import LastingServer
+from sweeps.interrupts import Interrupts
+from sweeps.session import Session
+from sweeps.terminal import Terminal
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base=None):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["cluster.cpus=0"], ["cluster.cpus=0: expected at least 1. Received: 0."]),
+        (["cluster.gpus=-1", "device=gpu"], ["cluster.gpus=-1: expected at least 0. Received: -1."]),
+        (["cluster.cpus=9999"], ["cluster.cpus=9999: expected between 1 and "]),
+        (["cluster=ray", "cluster.wait_s=nan", "batch=0"], ["batch=0: ", "cluster.wait_s=nan: expected a number of"]),
+    ],
+)
+def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], told: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "multirun" / "day" / "time"
+    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+        session.run([compose("config", ["model=tiny", *overrides])], str(home))
+    assert len(raised.value.problems) == len(told), raised.value.problems
+    for problem, sentence in zip(raised.value.problems, told, strict=True):
+        assert problem.startswith(sentence)
+    assert list(tmp_path.iterdir()) == []
