@@ -24,14 +24,18 @@ def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
     """Copy what travels into `folder`, and give it.
 
     Of `cwd` these are its modules, its packages, and folders without `__init__.py` that `targets`, dotted names of the
-    user's callables, begin with. Raises UsageError for more than 100 MB.
+    user's callables, begin with. Raises UsageError for more than 100 MB, and for what cannot be copied.
     """
-    for name in OURS:
-        shutil.copytree(ROOT / name, folder / name, ignore=_LEFT_OUT)
-    for path in _users(cwd, {target.partition(".")[0] for target in targets}):
-        if path.name not in (*OURS, *(f"{name}.py" for name in OURS)):  # ours come first on the path here, too
-            copy = shutil.copy2 if path.is_file() else _copy_tree
-            copy(path, folder / path.name)
+    try:
+        for name in OURS:
+            _copy_tree(ROOT / name, folder / name)
+        for path in _users(cwd, {target.partition(".")[0] for target in targets}):
+            if path.name not in (*OURS, *(f"{name}.py" for name in OURS)):  # ours come first on the path here, too
+                copy = shutil.copy2 if path.is_file() else _copy_tree
+                copy(path, folder / path.name)
+    except OSError as error:
+        words = f"expected modules and packages in {cwd} that can be copied, to send to the cluster's nodes"
+        raise UsageError([f"{words}. Received: {error}"]) from error
     size_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
     if size_mb > LARGEST_MB:
         words = f"expected at most {LARGEST_MB} MB of modules and packages in {cwd} to send to the cluster's nodes"

@@ -64,7 +64,7 @@ class Job:
         return f"{self.entrypoint}\n"
 
     def submit(self, say: Callable[[str], None]) -> int:
-        """Submit, and with `follow` wait and give the sweep's exit code, else 0. Raises SweepError."""
+        """Submit, and with `follow` wait and give the sweep's exit code, else 0. Raises SweepError, UsageError."""
         for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             os.environ.pop(variable, None)  # they would win over what was asked for
         from ray.exceptions import AuthenticationError
@@ -76,7 +76,7 @@ class Job:
         try:
             client = JobSubmissionClient(self.address)
             with tempfile.TemporaryDirectory() as staged:
-                self._pack(Path(staged))
+                baggage.pack(Path(staged), Path.cwd(), self.targets)
                 asked = True
                 client.submit_job(
                     entrypoint=self.entrypoint,
@@ -102,12 +102,6 @@ class Job:
         except KeyboardInterrupt:
             say(f"The job goes on; `ray job stop {self.name} --address {self.address}` stops it.")
             raise
-
-    def _pack(self, folder: Path) -> None:
-        try:
-            baggage.pack(folder, Path.cwd(), self.targets)
-        except OSError as error:
-            raise SweepError(f"what the job needs could not be copied, nothing was submitted: {error}") from error
 
 
 def problems(options: Options) -> list[str]:

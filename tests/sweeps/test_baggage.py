@@ -49,3 +49,10 @@ def test_a_folder_with_too_much_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(baggage, "LARGEST_MB", 0.001)
     with pytest.raises(UsageError, match="Start the sweep in a folder with less"):
         baggage.pack(tmp_path / "out", tmp_path)
+
+
+def test_what_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    make(tmp_path / "cwd", "package/__init__.py")
+    (tmp_path / "cwd" / "package" / "table.json").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"that can be copied.* Received: .*table.json"):
+        baggage.pack(tmp_path / "out", tmp_path / "cwd")
