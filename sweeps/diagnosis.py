@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nets.nearest import did_you_mean
 from sweeps import plan, schema
-from sweeps.compose import ComposeError, Composer
+from sweeps.compose import ComposeError, Composer, leave_to_ours
 from sweeps.devices import Node
 from sweeps.errors import UsageError, nearest
 
@@ -118,7 +118,11 @@ class _Diagnosis:
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
         """The config of any overrides: quickly, or with Hydra's own keys as Hydra does."""
         own = any(re.match(r"[+~]*hydra[./]", text) for text in overrides)
-        return compose("config", list(overrides)) if own else self._composer.compose(overrides)
+        if not own:
+            return self._composer.compose(overrides)
+        config = compose("config", list(overrides))
+        leave_to_ours(config, overrides)
+        return config
 
     def _sentence(self, text: str, override: Override, error: Exception, base: Sequence[str]) -> str:
         """What is wrong with an override that Hydra refuses under these group choices."""

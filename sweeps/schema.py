@@ -34,6 +34,10 @@ DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
 Rerun = Enum("Rerun", {"failed": "failed"})
 
+_LARGEST_SEED = 2**32 - 1
+"""NumPy's and Keras'."""
+_CHOSEN = ("protocol", "task", "cluster")
+"""Groups whose members have keys of their own, and are known by their names."""
 NOT_ARGUMENTS = ("name", "_target_", "weights")
 
 
@@ -165,6 +169,10 @@ def _misshapen(cfg: DictConfig) -> list[str]:
         if closed:
             added = [key for key in keys if key not in wanted]
             found += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
+        if group in _CHOSEN and closed and (name := node.get("name")) not in (None, kind.name):
+            found.append(
+                f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; {group}={name} chooses."
+            )
     return found
 
 
@@ -200,7 +208,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
     """What no type can hold: ranges, and names that only code knows."""
     found: list[str] = []
     model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
-    found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1})
+    found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
+    if values["seed"] > _LARGEST_SEED:
+        found.append(f"seed={values['seed']}: expected at most {_LARGEST_SEED}. Received: {values['seed']}.")
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)

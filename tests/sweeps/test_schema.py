@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from sweeps import schema
 from sweeps.compose import leave_to_ours
+from sweeps.errors import UsageError
 from tracking.record import Adaptive, Classic, Device, Trial
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -100,6 +101,27 @@ def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it
         assert trial(f"model={model}", target).model_args == {}
     (problem,) = problems(target, "model.image_size=64")
     assert "image_size" in problem
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("protocol.name=classic", "protocol.name=classic: expected adaptive, as protocol=adaptive was chosen"),
+        ("cluster.name=ray", "cluster.name=ray: expected local, as cluster=local was chosen; cluster=ray chooses."),
+        ("task.name=nonsense", "task.name=nonsense: expected benchmark"),
+    ],
+)
+def test_a_group_is_chosen_and_not_renamed(override: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        problems(override)
+    (problem,) = caught.value.problems
+    assert problem.startswith(sentence)
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_is_one_of_keras(seed: str) -> None:
+    (problem,) = problems(f"seed={seed}")
+    assert problem.startswith(f"seed={seed}: expected at ")
 
 
 def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
