@@ -76,10 +76,11 @@ def growing(mb: int = 1024) -> keras.Model:
 
 
 def killing_its_worker() -> keras.Model:
-    """A net that takes the Ray worker along that waits for it."""
+    """A net that takes the Ray worker along that waits for it; workers of other sweeps are in other folders."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).strip() == "ray::killing_its_worker":
+            title = " ".join(process.cmdline()).strip()
+            if title == "ray::killing_its_worker" and process.cwd() == os.getcwd():  # noqa: PTH109
                 process.kill()
     return hanging()
 
