@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import time
@@ -80,10 +81,11 @@ def growing(mb: int = 1024) -> keras.Model:
 
 
 def killing_its_worker() -> keras.Model:
-    """A net that takes the Ray worker along that waits for it."""
+    """A net that takes the Ray worker along that waits for it; workers of other sweeps are in other folders."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).strip() == "ray::killing_its_worker":
+            title = " ".join(process.cmdline()).strip()
+            if title == "ray::killing_its_worker" and process.cwd() == os.getcwd():  # noqa: PTH109
                 process.kill()
     return hanging()
 
@@ -107,6 +109,46 @@ def _first(path: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def killed_in_training(once: str, step: int, image_size: int, num_classes: int) -> keras.Model:
+    """The tiny net in a process that is killed at this step of its training, if it is the first to make `once`."""
+    from sweeps.tasks.classifier import Classifier
+
+    if _first(once):
+        steps, train = itertools.count(1), Classifier.train_on_batch
+
+        def train_on_batch(*given: object, **named: object) -> object:
+            return killed() if next(steps) == step else train(*given, **named)
+
+        Classifier.train_on_batch = train_on_batch
+    return nets.build("tiny", image_size=image_size, num_classes=num_classes)
+
+
+def waiting() -> keras.Model:
+    """A net that waits for the file `go` in the current folder, and takes it."""
+    while True:
+        try:
+            Path("go").unlink()
+        except FileNotFoundError:
+            time.sleep(0.01)
+        else:
+            return nets.build("tiny")
+
+
+def waiting_for(path: str) -> keras.Model:
+    """A net that waits for a file."""
+    while not Path(path).exists():
+        time.sleep(0.01)
+    return nets.build("tiny")
+
+
+def meeting(folder: str, count: int) -> keras.Model:
+    """A net that waits until `count` processes are about to build theirs."""
+    Path(folder, f"{os.getpid()}.here").touch()
+    while len(list(Path(folder).glob("*.here"))) < count:
+        time.sleep(0.01)
+    return nets.build("tiny")
 
 
 def failing_backward() -> keras.Model:

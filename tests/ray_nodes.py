@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ class Machines:
         self._name = f"sw{mark}"
         self._net = f"10.{64 + int(mark[:2], 16) % 64}.{int(mark[2:], 16)}"
         self._made: list[int] = []
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
         self.driver, self.claims = folder / "driver", folder / "claims"
         self._ray = folder / "ray"
         for path in (self.driver, self.claims, self._ray):
@@ -71,23 +72,37 @@ class Machines:
         with (self.claims / f"node{number}.txt").open("wb") as output:
             command = ["ip", "netns", "exec", f"{self._name}n{number}", *command]
             node = subprocess.Popen(command, stdout=output, stderr=output, env=self.env | env)
-        self._processes.append(node)
+        if (killed := self._nodes.get(number)) is not None:
+            killed.wait()
+        self._nodes[number] = node
+
+    def have(self, nodes: Mapping[int, Sequence[str]]) -> None:
+        """See to it that the cluster has these nodes and no others, whatever came before; each has its options."""
+        up = {number for number, process in self._nodes.items() if process.poll() is None}
+        keep = up & nodes.keys() if 1 in up else set()
+        for number in up - keep:
+            self.kill(number)
+        for number in sorted(nodes.keys() - keep):
+            self.start(number, "--num-cpus=1", *nodes[number])
+            if number == 1:
+                self.wait(1)
+        self.wait(len(nodes))
 
     def wait(self, count: int) -> None:
-        """Wait until the cluster has that many nodes."""
+        """Wait until the cluster has that many nodes, no less and no more."""
         code = f"""
 import ray, time
 ray.init("{self.cluster}", logging_level=40, log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) < {count}: time.sleep(0.2)
+while sum(node["Alive"] for node in ray.nodes()) != {count}: time.sleep(0.2)
 """
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while self.python(code, check=time.monotonic() > until).returncode != 0:
             time.sleep(0.5)
 
     def python(self, code: str, *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run Python code on the first machine."""
         command = ["ip", "netns", "exec", f"{self._name}n1", sys.executable, "-c", code]
-        return subprocess.run(command, env=self.env, capture_output=True, timeout=60, check=check)
+        return subprocess.run(command, env=self.env, capture_output=True, timeout=120, check=check)
 
     def sweep(self, *arguments: str, number: int = 1, **env: str) -> subprocess.Popen[str]:
         """Start a sweep on that machine, in the folder `driver`."""
@@ -127,7 +142,7 @@ while sum(node["Alive"] for node in ray.nodes()) < {count}: time.sleep(0.2)
                 self.kill(number)
                 time.sleep(0.05 if pids else 0)
             _do(f"ip netns del {self._name}n{number}")
-        for process in self._processes:
+        for process in self._nodes.values():
             process.wait()
         _do(f"ip link del {self._name}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeps.forkserver import Send
 from tracking.record import Trial
 
-_LONGEST_S = 30.0
+_LONGEST_S = 200.0
 
 
 def run(trial: Trial, send: Send) -> None:

@@ -15,7 +15,7 @@ from sweeps.isolate import run_trial
 from tracking.record import Classic, Result, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Classic(burn_in=1, steps=5))
+TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Classic(burn_in=1, steps=20))
 
 
 def run(trial: Trial, server: str, folder: Path) -> Result:
@@ -27,12 +27,12 @@ def run(trial: Trial, server: str, folder: Path) -> Result:
 
 @pytest.mark.parametrize("compiler", ["graph", "xla"])
 def test_the_first_call_is_taken_apart(server: str, tmp_path: Path, compiler: str) -> None:
-    result = run(replace(TINY, compile=compiler), server, tmp_path)  # type: ignore[arg-type]
+    slow = replace(TINY, target="tests.models.slow_to_trace", model_args={"seconds": 0.5})
+    result = run(replace(slow, compile=compiler), server, tmp_path)  # type: ignore[arg-type]
     measured = result.passes["forward_backward"]
     trace_s, compile_s = measured.evidence["trace_s"], measured.evidence["compile_s"]
-    assert trace_s > 0
-    assert compile_s > 0
-    assert trace_s + compile_s == pytest.approx(measured.first_call_s - measured.median_s)
+    assert trace_s >= 0.5
+    assert 0 < compile_s < measured.first_call_s - trace_s
 
 
 def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path: Path) -> None:

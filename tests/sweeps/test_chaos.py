@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,11 +28,11 @@ TARGETS = {
     "tests.models.killing_its_worker": "crashed",
 }
 GRID = [
-    *("-m", "model=tiny", "batch=1,2", "repeats=2", "order=grid", "calibrate=false", "timeout_s=5", "device.cpus=1"),
+    *("-m", "model=tiny", "batch=1,2", "order=grid", "calibrate=false", "timeout_s=20", "device.cpus=1"),
     *("oom_ceiling=false", "device.memory_mb=900", "protocol=classic", "protocol.burn_in=1", "protocol.steps=3"),
     f"model._target_={','.join(TARGETS)}",
 ]
-PLANNED = 4 * len(TARGETS)
+PLANNED = 2 * len(TARGETS)
 
 
 @pytest.fixture
@@ -54,19 +55,25 @@ def running_in(folder: Path) -> list[psutil.Process]:
 
 
 def left_in(folder: Path) -> list[str]:
-    """What still runs there after five seconds."""
-    psutil.wait_procs(running_in(folder), timeout=5)
+    """What runs there and does not end by itself."""
+    psutil.wait_procs(running_in(folder), timeout=60)
     return [str(process) for process in running_in(folder)]
 
 
-def shared_memory() -> set[str]:
-    """Files by which Ray (plasma) and Python (psm_, sem.) share memory."""
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(("plasma", "ray", "psm_", "sem."))}
+def abandoned_memory() -> set[str]:
+    """Files by which Ray (plasma) and Python (psm_, sem.) share memory and that no process on this machine does use."""
+    names = ("plasma", "ray", "psm_", "sem.")
+    found = {str(path) for path in Path("/dev/shm").iterdir() if path.name.startswith(names)}
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            mapped = maps.read_text(errors="replace")
+            found = {path for path in found if path not in mapped}
+    return found
 
 
 def ray_sessions() -> set[str]:
     """Folders that Ray keeps sockets and logs of a session in."""
-    return {path.name for path in Path("/tmp/ray").glob("session_2*")}
+    return {path.name for path in Path(tempfile.gettempdir(), "ray").glob("session_2*")}
 
 
 def journal(folder: Path) -> list[dict[str, object]]:
@@ -85,27 +92,27 @@ def kill_after(results: int, arguments: list[str], folder: Path, environment: di
     assert driver.wait() == -signal.SIGKILL
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_every_trial_has_one_result_whatever_breaks(tmp_path: Path, environment: dict[str, str]) -> None:
-    shared, sessions = shared_memory(), ray_sessions()
-    kill_after(5, GRID, tmp_path, environment)
+    memory, sessions = abandoned_memory(), ray_sessions()
+    kill_after(3, GRID, tmp_path, environment)
     assert left_in(tmp_path) == []
-    kill_after(11, ["resume=latest", "calibrate=false"], tmp_path, environment)
+    kill_after(6, ["resume=latest", "calibrate=false"], tmp_path, environment)
     assert left_in(tmp_path) == []
     before = journal(tmp_path)
-    assert 11 <= len(before) < PLANNED
+    assert 6 <= len(before) < PLANNED
     done = subprocess.run(
         [*COMMAND, "resume=latest", "calibrate=false"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert left_in(tmp_path) == []
-    assert shared_memory() <= shared
+    assert abandoned_memory() <= memory
     assert ray_sessions() <= sessions
 
     lines = journal(tmp_path)
@@ -115,7 +122,7 @@ def test_every_trial_has_one_result_whatever_breaks(tmp_path: Path, environment:
         trial = line["trial"]
         assert isinstance(trial, dict)
         assert line["status"] == TARGETS[trial["target"] or "null"], line["error"]
-    assert Counter(str(line["status"]) for line in lines) == {"ok": 4, "crashed": 8, "oom": 4, "timeout": 4, "error": 4}
+    assert Counter(str(line["status"]) for line in lines) == {"ok": 2, "crashed": 4, "oom": 2, "timeout": 2, "error": 2}
     check_mlflow(tmp_path, {str(line["trial_id"]): str(line["status"]) for line in lines})
 
 

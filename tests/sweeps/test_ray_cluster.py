@@ -25,17 +25,30 @@ import psutil
 import nets
 from sweeps import trial_folder
 
-def late(seconds=0):
+MARKS = pathlib.Path(os.environ["MARKS"])
+
+def wait_for(name):
+    while not (MARKS / name).exists():
+        time.sleep(0.05)
+    return nets.build("tiny")
+
+def late():
     # waits for the late machine to have a trial
     (address,) = [a.address for a in psutil.net_if_addrs()["eth0"] if a.address.count(".") == 3]
     (trial_folder.files() / "note.txt").write_text(address)
     print("built on", address)
-    pathlib.Path(os.environ["MARKS"], f"on-{address}").touch()
-    while not pathlib.Path(os.environ["MARKS"], "on-" + os.environ["LATE"]).exists():
-        time.sleep(0.05)
-    time.sleep(seconds)
+    (MARKS / f"on-{address}").touch()
+    return wait_for("on-" + os.environ["LATE"])
+
+def gated(gate):
+    # all but the first wait for a file
+    try:
+        (MARKS / f"first-{gate}").touch(exist_ok=False)
+    except FileExistsError:
+        return wait_for(f"go-{gate}")
     return nets.build("tiny")
 """
+THIRD = ("--labels=zone=b", '--resources={"fast": 1}')
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +65,16 @@ def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
-    machines.start(1, "--num-cpus=1")
-    machines.wait(1)
-    machines.start(2, "--num-cpus=1", "--labels=zone=a")
-    machines.start(3, "--num-cpus=1", "--labels=zone=b", '--resources={"fast": 1}')
-    machines.wait(3)
+    machines.have({1: (), 2: ("--labels=zone=a",), 3: THIRD})
     driver = machines.sweep(
         *("-m", "model._target_=my_nets.late", "batch=1,2,3,4,5", "device.cpus=1", *QUICK),
         "hydra.sweep.dir=multirun/day/come_and_go",
@@ -74,7 +83,7 @@ def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
     until((machines.claims / f"on-{machines.address(2)}").exists)
     machines.start(4, "--num-cpus=1")
     machines.kill(2)
-    said, _ = driver.communicate(timeout=120)
+    said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
     folder = machines.driver / "multirun" / "day" / "come_and_go"
     lines = journal(folder)
@@ -93,15 +102,16 @@ def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
         assert (place / "files" / "note.txt").read_text() == address
         assert f"built on {address}" in (place / "log.txt").read_text()
         assert "Forward across 2 steps" in (place / "log.txt").read_text()
-    until(lambda: not machines.running(3, "sweeps.forkserver"), 10)
+    until(lambda: not machines.running(3, "sweeps.forkserver"))
 
 
 def test_what_no_node_can_give_is_told_of_every_node(machines: Machines) -> None:
+    machines.have({1: (), 3: THIRD})
     driver = machines.sweep(
         *("model=tiny", "device.cpus=3", "batch=0", "device.accelerator=H100", "+device.node_labels.zone=c"),
         f"cluster.address={machines.cluster}",
     )
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 2, said
     told = said.replace("\n", " ")
     assert "batch=0: expected" in told
@@ -114,10 +124,11 @@ def test_what_no_node_can_give_is_told_of_every_node(machines: Machines) -> None
     assert not list(machines.driver.glob("outputs/*/*"))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_killed_head_ends_the_sweep_and_a_new_cluster_completes_it(machines: Machines) -> None:
+    machines.have({1: (), 3: THIRD})
     driver = machines.sweep(
-        *("-m", "model._target_=my_nets.late", "batch=1,2,3,4,5,6", "device.cpus=1", *QUICK, "+model.seconds=1"),
+        *("-m", "model._target_=my_nets.gated", "+model.gate=head", "batch=1,2,3", "device.cpus=1", *QUICK),
         "cluster.wait_s=3",
         "hydra.sweep.dir=multirun/day/killed",
         f"cluster.address={machines.cluster}",
@@ -125,49 +136,52 @@ def test_a_killed_head_ends_the_sweep_and_a_new_cluster_completes_it(machines: M
     folder = machines.driver / "multirun" / "day" / "killed"
     until(lambda: journal(folder))
     machines.kill(1, "gcs_server", "raylet/raylet")
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 1, said
     assert f"the head of the Ray cluster at {machines.cluster} is lost" in said
     assert "Traceback" not in said
     before = journal(folder)
-    assert 1 <= len(before) < 6
+    assert len(before) == 1
     assert (folder / "report.html").is_file()
-    for number in (1, 3, 4):
-        machines.kill(number)
+    machines.kill(1)
+    machines.kill(3)
+    (machines.claims / "go-head").touch()
     machines.start(1, "--num-cpus=1")
     machines.wait(1)
     # From a machine that is no node of it, through Ray Client.
     client = f"cluster.address=ray://{machines.address(1)}:10001"
     driver = machines.sweep("resume=latest", client, "calibrate=false", "tracking=csv", number=6)
-    said, _ = driver.communicate(timeout=100)
+    said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, said
     after = journal(folder)
     assert after[: len(before)] == before
-    assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3, 4, 5, 6]
+    assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3]
     assert {line["host"]["node_ip"] for line in after[len(before) :]} == {machines.address(1)}
 
 
 def test_a_killed_driver_leaves_nothing_on_the_nodes(machines: Machines) -> None:
-    mark = machines.claims / f"on-{machines.address(1)}"
-    mark.unlink(missing_ok=True)
+    machines.have({1: ()})
+    (machines.claims / "first-driver").touch()
     driver = machines.sweep(
-        *("model._target_=my_nets.late", "device.cpus=1", *QUICK, "+model.seconds=100"),
+        *("model._target_=my_nets.gated", "+model.gate=driver", "device.cpus=1", *QUICK),
         f"cluster.address={machines.cluster}",
     )
-    until(mark.exists)
+    until(lambda: list(machines.driver.glob("outputs/*/*/trials/*/log.txt")))
+    assert machines.running(1, "sweeps.forkserver")
     driver.kill()
     driver.communicate()
-    until(lambda: not machines.running(1, "sweeps.forkserver"), 20)
+    until(lambda: not machines.running(1, "sweeps.forkserver"))
 
 
 def test_a_node_with_another_tensorflow_is_one_error_before_the_first_trial(machines: Machines, tmp_path: Path) -> None:
     faked = tmp_path / "tensorflow-2.19.0.dist-info"
     faked.mkdir()
     (faked / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.19.0\n")
+    machines.have({1: ()})
     machines.start(5, "--num-cpus=1", PYTHONPATH=str(tmp_path))
     machines.wait(2)
     driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}")
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 2, said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "tensorflow: the driver has " in line
@@ -217,7 +231,8 @@ def test_a_node_that_does_not_answer_is_given_up(
 
 
 def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
+    machines.have({1: ()})
     driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}", RAY_AUTH_TOKEN="wrong" * 8)
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 2, said
     assert "the cluster wants a token: set RAY_AUTH_TOKEN" in said

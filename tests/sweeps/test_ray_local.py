@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,6 @@ def test_our_ray_is_one_of_our_own_and_leaves_no_folder(monkeypatch: pytest.Monk
 
         assert ray.cluster_resources()["CPU"] == 1
         folder = Path(ray.get_runtime_context().get_session_name())
-        found = list(Path("/tmp/ray").glob(folder.name))
+        found = list(Path(tempfile.gettempdir(), "ray").glob(folder.name))
         assert len(found) == 1
     assert not found[0].exists()

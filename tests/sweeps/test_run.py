@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,13 @@ def test_a_sweep_over_ray_with_a_trial_that_fails(tmp_path: Path) -> None:
     for name in ("results.csv", "report.html", "plots/time_per_batch_forward.png", "plots/images_per_s_forward.png"):
         assert (sweep / name).stat().st_size > 0, name
     _check_mlflow(tmp_path, lines)
-    assert not [p for p in psutil.process_iter() if _belongs(p, tmp_path)]
+    assert left_in(tmp_path) == []
+
+
+def left_in(folder: Path) -> list[str]:
+    """What of the sweep in this folder, Ray's processes included, does not end by itself."""
+    _, alive = psutil.wait_procs([p for p in psutil.process_iter() if _belongs(p, folder)], timeout=60)
+    return [str(process) for process in alive]
 
 
 def _belongs(process: psutil.Process, folder: Path) -> bool:
@@ -161,8 +166,8 @@ def test_bad_input_is_told_at_once_and_nothing_runs(tmp_path: Path, arguments: l
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def interrupted(folder: Path, arguments: list[str], after: str, *signals: int) -> tuple[int, str]:
-    """Run a sweep, and send the signals to its whole process group, as a terminal does, after a line of output."""
+def interrupted(folder: Path, arguments: list[str], after: str, number: signal.Signals) -> tuple[int, str]:
+    """Run a sweep, and send the signal to its whole process group, as a terminal does, after a line of output."""
     with subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=folder,
@@ -178,51 +183,38 @@ def interrupted(folder: Path, arguments: list[str], after: str, *signals: int) -
             said.append(line)
             if line.startswith(after):
                 break
-        for number in signals:
-            os.killpg(process.pid, number)
-            time.sleep(0.2)
+        os.killpg(process.pid, number)
         said.append(process.stdout.read())
         return process.wait(60), "".join(said)
 
 
-def left_in(folder: Path) -> list[str]:
-    """What of the sweep in this folder, Ray's processes included, still runs after five seconds."""
-    _, alive = psutil.wait_procs([p for p in psutil.process_iter() if _belongs(p, folder)], timeout=5)
-    return [str(process) for process in alive]
-
-
 def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:
-    grid = ["-m", "model=tiny", "batch=1,2", "model._target_=null,tests.models.hanging", "order=grid", *QUICK]
-    grid += ["timeout_s=6", "calibrate=false", "tracking=csv"]
-    code, said = interrupted(tmp_path, grid, "1/4", signal.SIGINT)
+    grid = ["-m", "model._target_=tests.models.waiting", "batch=1,2,3", "order=grid", *QUICK]
+    let_one_end = (tmp_path / "go").touch
+    let_one_end()
+    code, said = interrupted(tmp_path, [*grid, "calibrate=false", "tracking=csv"], "1/3", signal.SIGINT)
     assert code == 130, said
     assert left_in(tmp_path) == []
     sweep = only_sweep(tmp_path)
     before = journal(sweep)
     assert [line["status"] for line in before] == ["ok"]
-    assert "3 of 4 trials have no result" in said
+    assert "2 of 3 trials have no result" in said
     assert f"resume={sweep.relative_to(tmp_path)}" in said
     assert "Traceback" not in said
     for name in ("results.csv", "report.html"):
         assert (sweep / name).stat().st_size > 0, name
     resuming = ["resume=latest", "cluster=inline", "calibrate=false", "tracking=csv"]
-    code, said = interrupted(tmp_path, resuming, "1/3", signal.SIGTERM)
+    let_one_end()
+    code, said = interrupted(tmp_path, resuming, "1/2", signal.SIGTERM)
     assert code == 130, said
     assert len(journal(sweep)) == 2
+    let_one_end()
     done = run(tmp_path, *resuming)
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     after = journal(sweep)
     assert after[0] == before[0]
-    assert sorted(line["status"] for line in after) == ["ok", "ok", "timeout", "timeout"]
+    assert sorted((line["trial"]["batch"], line["status"]) for line in after) == [(1, "ok"), (2, "ok"), (3, "ok")]
     assert not (tmp_path / "outputs").exists()
-
-
-def test_the_second_interrupt_ends_a_sweep_at_once(tmp_path: Path) -> None:
-    grid = ["-m", "model=tiny", "model._target_=null,tests.models.hanging", "calibrate=false", "tracking=none", *QUICK]
-    code, said = interrupted(tmp_path, [*grid, "order=grid"], "1/2", signal.SIGINT, signal.SIGINT)
-    assert code == 130, said
-    assert left_in(tmp_path) == []
-    assert len(journal(only_sweep(tmp_path))) == 1
 
 
 def test_failed_trials_are_run_again_on_request(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,6 @@ def test_a_sweep_over_learning_rates_one_of_which_diverges(tmp_path: Path) -> No
     assert "became " in done.stdout
     assert found[0.05].metrics["val/accuracy"] > 0.9
     assert all(len(result.host["cores"]) == 1 for result in found.values())
-    at_once = [
-        (one.host["cores"], other.host["cores"])
-        for one, other in combinations(sorted(found.values(), key=lambda result: result.started_at), 2)
-        if other.started_at < one.started_at + one.wall_s
-    ]
-    assert at_once
-    assert all(cores != others for cores, others in at_once), at_once
     assert size_of(sweep / "plots" / "val_accuracy_over_learning_rate.png")[0] > 600
     assert "Highest val/accuracy: " in (sweep / "report.html").read_text()
     with (sweep / "results.csv").open(newline="") as file:

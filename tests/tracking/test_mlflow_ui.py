@@ -40,7 +40,7 @@ class Page:
         """What `ready` gives as soon as it gives something."""
         from selenium.common.exceptions import StaleElementReferenceException
 
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             try:
                 if found := ready():
@@ -126,10 +126,12 @@ def test_the_report_opens_in_the_artifact_view(page: Page) -> None:
 
 
 def test_nothing_left_the_machine_and_nothing_of_ours_went_wrong(page: Page) -> None:
-    """Of all tests before this one."""
+    """In this test and in all before it."""
+    page.open()
+    page.shows("vgg16, tiny b=1,2,64 cpu")
     events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert len(asked) > 20
+    assert any(url.startswith(f"{page.server}/") for url in asked)
     away = {url for url in asked if urlsplit(url).scheme.startswith("http") and urlsplit(url).hostname != "127.0.0.1"}
     assert not away
     entries = [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
