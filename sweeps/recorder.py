@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeps.errors import UsageError
-from tracking.fanout import Outbox
 from tracking.journal import Journal, JournalError
+from tracking.outbox import Outbox
 from tracking.record import Result, Sweep, Trial
 
 _FLUSH_S = 2.0

@@ -31,9 +31,9 @@ from sweeps.ray_local import ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import sinks
-from tracking.fanout import Outbox
 from tracking.journal import Journal, JournalError
 from tracking.names import trial_names
+from tracking.outbox import Outbox
 from tracking.quality import Hosts
 from tracking.record import Failure, Result, Sweep, Trial
 

@@ -25,8 +25,8 @@ from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from sweeps.tasks import SUMMARY
 from tracking import console
-from tracking.fanout import Pending
 from tracking.names import trial_names
+from tracking.outbox import Pending
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 
@@ -67,6 +67,7 @@ class Terminal:
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
+        self._slow: set[str] = set()
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -221,16 +222,15 @@ class Terminal:
             self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
 
     def waiting(self, pending: Sequence[Pending]) -> None:
-        """Say that a sink is behind, and when it no longer is. Why one that failed is behind has been told by then."""
-        behind = {sink: count for sink, count, _ in pending if count}
-        for sink, count, reason in pending:
-            if count and not reason and sink not in self._behind:
-                self._out.print(
-                    f"{escape(_waits(sink, count))}: its answers are slow; what waits is sent later", soft_wrap=True
-                )
-        for sink in self._behind.keys() - {sink for sink, _, _ in pending}:
+        """Say that a sink is slow, and when it no longer is. Of one that failed the outbox tells both."""
+        slow = {sink: count for sink, count, reason in pending if count and not reason}
+        for sink in slow.keys() - self._slow:
+            text = f"{_waits(sink, slow[sink])}: its answers are slow; what waits is sent later"
+            self._out.print(escape(text), soft_wrap=True)
+        for sink in self._slow - {sink for sink, _, _ in pending}:
             self._out.print(escape(f"{sink} has every result so far"), soft_wrap=True)
-        self._behind = behind
+        self._slow = set(slow)
+        self._behind = {sink: count for sink, count, _ in pending if count}
 
     def end(self, recorder: Recorder) -> None:
         """The table of all results, and how to look further."""

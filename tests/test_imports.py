@@ -18,7 +18,7 @@ HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
     [
         ("import nets", ()),
         ("import tracking", ()),
-        ("import tracking.record, tracking.journal, tracking.sinks, tracking.fanout", ()),
+        ("import tracking.record, tracking.journal, tracking.sinks, tracking.outbox", ()),
         ("import sweeps, sweeps.timing, sweeps.isolate, sweeps.devices, sweeps.plan, sweeps.dispatch", ()),
         ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.dataset", ()),
         ("import sweeps.schema", ("hydra",)),

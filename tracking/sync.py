@@ -20,8 +20,8 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tracking.fanout import Outbox
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
+from tracking.outbox import Outbox
 from tracking.record import Result, Sweep
 from tracking.redact import is_redacted
 from tracking.sinks import Settings, SettingsError, make_sinks
@@ -112,5 +112,5 @@ def _complain(sentence: str) -> None:
 
 if __name__ == "__main__":
     # What the outbox would warn of is said once, at the end.
-    logging.getLogger("tracking.fanout").setLevel(logging.CRITICAL)
+    logging.getLogger("tracking.outbox").setLevel(logging.CRITICAL)
     sys.exit(main())

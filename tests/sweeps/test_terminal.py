@@ -12,7 +12,7 @@ from sweeps.devices import Node
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tests.records import make_result, make_sweep
-from tracking.fanout import Outbox, Pending
+from tracking.outbox import Outbox, Pending
 from tracking.record import Result, Sweep
 
 
@@ -78,7 +78,7 @@ def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, caps
 
 
 def test_what_the_sinks_say_is_told_while_the_sweep_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    log = logging.getLogger("tracking.fanout")
+    log = logging.getLogger("tracking.outbox")
     with Terminal().telling("tracking"):
         log.warning("MLflow is away")
     log.warning("nobody listens")
@@ -110,7 +110,9 @@ def test_a_slow_sink_is_told_once_and_again_when_it_is_back(capsys: pytest.Captu
 
 
 def test_a_sink_that_failed_is_not_called_slow(capsys: pytest.CaptureFixture[str]) -> None:
-    Terminal().waiting([Pending("MLflow at http://host", 1, "no answer (Connection refused)")])
+    terminal = Terminal()
+    terminal.waiting([Pending("MLflow at http://host", 1, "no answer (Connection refused)")])
+    terminal.waiting([])  # that it is back, the outbox tells
     assert capsys.readouterr().out == ""
 
 

@@ -22,9 +22,9 @@ from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer
 from tracking import sync
-from tracking.fanout import Outbox
 from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
+from tracking.outbox import Outbox
 from tracking.record import Result, Sweep
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.records import make_result, make_sweep
-from tracking.fanout import FIRST_PAUSE_S, LONGEST_PAUSE_S, Outbox, Pending
+from tracking.outbox import FIRST_PAUSE_S, LONGEST_PAUSE_S, Outbox, Pending
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
 
