@@ -146,8 +146,8 @@ def test_server_killed_within_a_write(
             return True
         return False
 
-    before, after = (lambda: False, dies) if done else (dies, lambda: False)
-    with counting_proxy(mlflow_server.uri, lambda: float(before()), lost=after) as (uri, seen):
+    hook = {"lost": dies} if done else {"delay_s": lambda: 0.0 * dies()}
+    with counting_proxy(mlflow_server.uri, **hook) as (uri, seen):
         outbox = Outbox([MlflowSink(uri, name)], Clock())
         outbox.open(sweep)
         outbox.write(results[0])
