@@ -25,7 +25,7 @@ from hydra.types import RunMode
 
 from sweeps import plan, schema
 from sweeps.compose import Composer
-from sweeps.session import this_node
+from sweeps.machine import this_node
 from tracking.record import Trial
 
 

@@ -15,6 +15,7 @@ from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
 from sweeps.forkserver import ROOT, LastingServer
 from sweeps.interrupts import EXIT_CODE, Interrupts
+from sweeps.machine import this_node
 from sweeps.terminal import Terminal
 from tracking.journal import JournalError
 
@@ -63,7 +64,7 @@ def main(server: LastingServer) -> int:
         terminal.problems(error.problems)
         return 2
     except ComposeError as error:
-        found = diagnose(overrides, CONF, [session.this_node()])
+        found = diagnose(overrides, CONF, [this_node()])
         terminal.problems(found or [str(error)])
         return 2
     except OSError as error:
@@ -72,7 +73,7 @@ def main(server: LastingServer) -> int:
         # Hydra makes the folder before anybody is asked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
         place = f"expected a results folder that can be written. Received: {received}."
-        terminal.problems([place, *diagnose(overrides, CONF, [session.this_node()])])
+        terminal.problems([place, *diagnose(overrides, CONF, [this_node()])])
         return 2
     except (SweepError, JournalError) as error:
         terminal.problems([str(error)])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import cores, dispatch, estimate, grid, host, plan, ray_connection, resume, schema
+from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, resume, schema
 from sweeps.calibration import Calibration
 from sweeps.cluster import batch
 from sweeps.devices import Node
@@ -43,11 +43,6 @@ _current: ContextVar[Session] = ContextVar("session")
 def current() -> Session:
     """The session of this command; the way from Hydra's launcher to it."""
     return _current.get()
-
-
-def this_node() -> Node:
-    """What this machine offers to trials."""
-    return Node(cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator())
 
 
 class _Asked(NamedTuple):
@@ -226,7 +221,7 @@ class Session:
                     found += self._fleet.meet()
                 nodes = self._fleet.nodes
             else:
-                nodes = [_node(cfg)]
+                nodes = [machine.node(cfg.cluster)]
         except UsageError as error:
             return [], error.problems
         files = batch.shares_files(cfg.cluster.name)
@@ -316,17 +311,6 @@ class Session:
 def _without_result(trials: Sequence[Trial], known: Mapping[str, Result], *, rerun: bool) -> list[Trial]:
     """The trials that have no result yet; with `rerun`, those too that are not ok."""
     return [trial for trial in trials if (result := known.get(trial.trial_id)) is None or (rerun and not result.ok)]
-
-
-def _node(cfg: DictConfig) -> Node:
-    """This machine, or as much of it as `cluster` allows; of a batch job, what its nodes will offer."""
-    if cfg.cluster.name in batch.KINDS:
-        return batch.node(OmegaConf.to_object(cfg.cluster))
-    node = this_node()
-    limits = {key: cfg.cluster[key] for key in ("cpus", "gpus") if cfg.cluster.get(key) is not None}
-    if (cpus := limits.get("cpus", 1)) > node.cpus:
-        raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {node.cpus} cores. Received: {cpus}."])
-    return replace(node, **limits)
 
 
 def _tracking(cfg: DictConfig) -> sinks.Settings:

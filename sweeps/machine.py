@@ -1,0 +1,31 @@
+"""This machine as a node of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from sweeps import cores, host
+from sweeps.cluster import batch
+from sweeps.devices import Node
+from sweeps.errors import UsageError
+
+
+def this_node() -> Node:
+    """What this machine offers to trials."""
+    return Node(cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator())
+
+
+def node(cluster: DictConfig) -> Node:
+    """This machine, or as much of it as `cluster` allows; of a batch job, what its nodes will offer.
+
+    Raises UsageError for more cores than there are.
+    """
+    if cluster.name in batch.KINDS:
+        return batch.node(OmegaConf.to_object(cluster))
+    here = this_node()
+    limits = {key: cluster[key] for key in ("cpus", "gpus") if cluster.get(key) is not None}
+    if (cpus := limits.get("cpus", 1)) > here.cpus:
+        raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {here.cpus} cores. Received: {cpus}."])
+    return replace(here, **limits)
