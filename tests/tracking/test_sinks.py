@@ -83,6 +83,8 @@ def test_stored_settings_of_another_version_are_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
+        ("https://t0ken@host/x", "https://***@host/x"),
+        ("postgresql://me@host/db, https://host/@x", "postgresql://me@host/db, https://host/@x"),
         ("http://me:hush@host/x", "http://***@host/x"),
         ("http://me:p@ss:w@host", "http://***@host"),
         ("postgresql+psycopg2://me:hush@host:5432/db", "postgresql+psycopg2://***@host:5432/db"),
@@ -98,7 +100,6 @@ def test_stored_settings_of_another_version_are_one_sentence() -> None:
         ("http://host:5000/?a=1&TOKEN=x&secret=y", "http://host:5000/?a=1&TOKEN=***&secret=***"),
         ("postgresql://u:a/b@db/x?password=c@d", "postgresql://***@db/x?password=***"),
         ("http://host/?tokens=3", "http://host/?tokens=3"),
-        ("http://me@host", "http://me@host"),
         ("sqlite:////a/b@c:d", "sqlite:////a/b@c:d"),
     ],
 )
