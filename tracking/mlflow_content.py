@@ -20,8 +20,8 @@ from tracking.table import MOST_METRICS
 
 HISTORY = 1_000
 """Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""
-_LEAST_HISTORY = 60
-_ALL_STEPS = 100_000
+_LEAST_HISTORY = 30
+_ALL_STEPS = 60_000
 """Points of a whole sweep's step times: each costs MLflow a seventh of a millisecond on SQLite."""
 LONGEST_VALUE = 5_000
 """Characters of a tag or parameter; servers of MLflow 2 refuse more."""

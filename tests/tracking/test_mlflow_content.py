@@ -28,8 +28,8 @@ def test_histories_are_shorter_in_a_sweep_of_many_trials(tmp_path: Path) -> None
     results = [make_result(batch=batch, steps=400) for batch in (1, 2)]
     small = make_sweep(results, tmp_path)
     large = replace(small, trials=tuple(replace(results[0].trial, batch=batch) for batch in range(1, 1001)))
-    assert (mlflow_content.steps_kept(small), mlflow_content.steps_kept(large)) == (1000, 60)
-    for sweep, count in ((small, 400), (large, 60)):
+    assert (mlflow_content.steps_kept(small), mlflow_content.steps_kept(large)) == (1000, 30)
+    for sweep, count in ((small, 400), (large, 30)):
         points = mlflow_content.trial_metrics(results[0], mlflow_content.steps_kept(sweep))
         steps = [point for point in points if point.key == "forward/step_s"]
         assert [len(steps), steps[0].step, steps[-1].step] == [count, 0, 399]
