@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from sweeps import objective, session
 from sweeps.compose import Composer
-from sweeps.errors import DispatchError
+from sweeps.errors import DispatchError, UsageError
 
 
 @dataclass
@@ -53,6 +53,10 @@ class TrialLauncher(Launcher):
         self._composer = Composer(hydra_context.config_loader, config)
         self._folder = config.hydra.sweep.dir
         self._objective: str | None = config.objective
+        sweeper = str(config.hydra.sweeper.get("_target_"))
+        if self._objective is None and not sweeper.endswith(("GridSweeper", "BasicSweeper")):
+            words = "expected the figure that this sweeper optimises, e.g. forward/images_per_s"
+            raise UsageError([f"objective: {words}. Received: none, with {sweeper.rpartition('.')[2]}."])
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         # Hydra's own sweeper writes the whole config there, with the password that an address may hold.
@@ -65,9 +69,8 @@ class TrialLauncher(Launcher):
             done.return_value = result if self._objective is None else objective.value(result, self._objective)
             if self._objective is not None and math.isnan(done.return_value):
                 # What a sweeper makes of a job that failed is its own affair: no figure would be true of it.
-                words = (
-                    f"{' '.join(overrides)}: no {self._objective} to optimise; hydra.sweeper.max_failure_rate=1 goes on"
-                )
+                words = f"{' '.join(overrides)}: no {self._objective} to optimise"
+                words += "; hydra.sweeper.max_failure_rate=1 would let the sweep go on"
                 done.status, done.return_value = JobStatus.FAILED, DispatchError(words)
             returns.append(done)
         return returns

@@ -62,11 +62,11 @@ def main(server: LastingServer) -> int:
             _run()
     except UsageError as error:
         terminal.problems(error.problems)
-        return 2
+        return _refused(running)
     except ComposeError as error:
         found = diagnose(overrides, CONF, [this_node()])
         terminal.problems(found or [str(error)])
-        return 2
+        return _refused(running)
     except OSError as error:
         if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
@@ -81,3 +81,8 @@ def main(server: LastingServer) -> int:
     except KeyboardInterrupt:
         return EXIT_CODE
     return running.exit_code()
+
+
+def _refused(running: session.Session) -> int:
+    """2 says that nothing ran: a sweeper that composes a batch at a time may come to a bad point later."""
+    return 2 if running.recorder is None else 1

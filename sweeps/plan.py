@@ -82,14 +82,17 @@ def unwritable(folder: Path) -> list[str]:
     return []
 
 
-def taken(folder: Path) -> list[str]:
+def used(folder: Path) -> list[str]:
     """Why a new sweep cannot be kept in `folder`: it would take what is there for its own."""
-    if not any((folder / name).exists() for name in (PLAN, RESULTS)):
-        return []
-    return [
+    return [taken(folder)] if any((folder / name).exists() for name in (PLAN, RESULTS)) else []
+
+
+def taken(folder: str | Path) -> str:
+    """The sentence for a folder that holds another sweep."""
+    return (
         f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "
         f"resume={folder} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
-    ]
+    )
 
 
 class Limit(NamedTuple):

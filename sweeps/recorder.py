@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeps.errors import UsageError
-from tracking.journal import Journal, JournalError
+from sweeps.plan import taken
+from tracking.journal import PLAN, RESULTS, Journal, JournalError
 from tracking.outbox import Outbox
 from tracking.record import Result, Sweep, Trial
 
@@ -25,12 +26,21 @@ class Recorder:
         self.journal = Journal(sweep.folder)
         try:
             self.journal.lock()
+            if self._taken():
+                raise JournalError(taken(sweep.folder))
             self.results: dict[str, Result] = {result.trial_id: result for result in self.journal.read()}
             self.journal.write_plan(sweep)
         except JournalError as error:
             self.journal.close()
             raise UsageError([str(error)]) from error
         self.outbox = outbox
+
+    def _taken(self) -> bool:
+        """Whether another sweep has come into the folder since it was last looked at."""
+        try:
+            return self.journal.read_plan().sweep_id != self.sweep.sweep_id
+        except JournalError:
+            return (self.journal.folder / PLAN).exists() or (self.journal.folder / RESULTS).exists()
 
     def extend(self, trials: Sequence[Trial]) -> None:
         """Add those of these trials that an optimising sweeper has thought of since."""

@@ -34,8 +34,8 @@ DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
 Rerun = Enum("Rerun", {"failed": "failed"})
 
-_LARGEST_SEED = 2**32 - 1
-"""NumPy's and Keras'."""
+_LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
+"""What TensorFlow's shapes, and NumPy's random numbers, take."""
 _CHOSEN = ("protocol", "task", "cluster")
 """Groups whose members have keys of their own, and are known by their names."""
 NOT_ARGUMENTS = ("name", "_target_", "weights")
@@ -209,8 +209,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found: list[str] = []
     model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
     found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
-    if values["seed"] > _LARGEST_SEED:
-        found.append(f"seed={values['seed']}: expected at most {_LARGEST_SEED}. Received: {values['seed']}.")
+    for key, largest in _LARGEST.items():
+        if values[key] > largest:
+            found.append(f"{key}={values[key]}: expected at most {largest}. Received: {values[key]}.")
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)

@@ -35,7 +35,7 @@ from tracking.journal import Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
 from tracking.quality import Hosts
-from tracking.record import Failure, Result, Sweep, Trial
+from tracking.record import STATUSES, Failure, Result, Sweep, Trial
 
 _current: ContextVar[Session] = ContextVar("session")
 
@@ -53,7 +53,7 @@ class _Asked(NamedTuple):
     points: list[list[Trial]]
     """Each config's trials, one a repeat."""
     trials: list[Trial]
-    """All of them, each once, in the order in which they run."""
+    """Those that are, or may be, still to be run, each once and in order."""
     sweep: Sweep
     nodes: list[Node]
     """Where they can run."""
@@ -95,12 +95,16 @@ class Session:
         """Run the trials that these configs ask for, and give each config's results, one a repeat.
 
         Raises UsageError with every problem of every config before anything has started, StoppedError by `fail_fast`,
-        JournalError when results can no longer be kept. Of points that a sweeper thinks of later, those that cannot run
-        are `infeasible`.
+        JournalError when results can no longer be kept. Of points that come when trials have run, or that an optimising
+        sweeper tries, those that cannot run are `infeasible`, as long as some can.
         """
         home = Path(folder).absolute()
         try:
-            return self._run(iter(configs), home) if self.recorder is None else self._more(list(configs), self.recorder)
+            configs = iter(configs)
+            first = next(configs)
+            if self.recorder is None and first.objective is None:
+                return self._run(itertools.chain([first], configs), home)
+            return self._point_by_point([first, *configs], home)
         finally:
             resume.remove_if_empty(home)
 
@@ -132,14 +136,28 @@ class Session:
             self._dispatch(todo, asked.cfg, asked.nodes, recorder)
         return [[recorder.results[trial.trial_id] for trial in repeats] for repeats in asked.points]
 
-    def _more(self, configs: Sequence[DictConfig], recorder: Recorder) -> list[list[Result]]:
-        """Each config's results, where the sweep has begun: a point that cannot run must not end it."""
+    def _point_by_point(self, configs: Sequence[DictConfig], home: Path) -> list[list[Result]]:
+        """Each config's results, where a sweeper goes by them: a point that cannot run must not end what others began.
+
+        Raises UsageError where no point could run so far.
+        """
         try:
-            return self._run(iter(configs), Path(recorder.sweep.folder))
+            return self._run(iter(configs), home)
         except UsageError as error:
-            if len(configs) > 1:
-                return [results for cfg in configs for results in self._more([cfg], recorder)]
-            return [self._infeasible(configs[0], error, recorder)]
+            found: list[list[Result] | UsageError] = [error]
+        if len(configs) > 1:
+            found = []
+            for cfg in configs:
+                try:
+                    found += self._run(iter([cfg]), home)
+                except UsageError as error:
+                    found.append(error)
+        if self.recorder is None:
+            raise UsageError([sentence for one in found if isinstance(one, UsageError) for sentence in one.problems])
+        return [
+            self._infeasible(cfg, one, self.recorder) if isinstance(one, UsageError) else one
+            for cfg, one in zip(configs, found, strict=True)
+        ]
 
     def _infeasible(self, cfg: DictConfig, error: UsageError, recorder: Recorder) -> list[Result]:
         """Record a config's trials with the reasons why none of them can run. Raises UsageError where it asks for none.
@@ -171,22 +189,24 @@ class Session:
         return 0 if all(ok) else 1
 
     def _resumed(self, cfg: DictConfig) -> _Asked:
-        """What `resume=` asks for: all trials of a sweep that is there."""
+        """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         sweep = resume.with_limit(resume.find(cfg.resume, Path.cwd()), cfg, sys.argv[1:])
         cfg = resume.going_on(cfg, sweep)
         tracking = _tracking(cfg)
-        nodes, misfits = self._nodes(cfg, sweep.trials)
+        known = {result.trial_id: result for result in Journal(sweep.folder).read()}
+        trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
+        nodes, misfits = self._nodes(cfg, trials)
         if found := [*schema.read(cfg)[1], *misfits]:
             raise UsageError(found)
         sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
-        return _Asked(cfg, [list(sweep.trials)], list(sweep.trials), sweep, nodes, tracking)
+        return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
 
     def _new(self, first: DictConfig, others: Iterator[DictConfig], home: Path) -> _Asked:
         """A sweep of every config's trials, into `home`."""
         tracking = _tracking(first)
         points, found = grid.read(first, others)
         nodes, misfits = self._nodes(first, [trial for repeats in points for trial in repeats[:1]])
-        taken = plan.taken(home) if self.recorder is None else []
+        taken = plan.used(home) if self.recorder is None else []
         if found := [*found, *misfits, *plan.unwritable(home), *taken]:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
@@ -197,10 +217,11 @@ class Session:
     def _hand_over(self, cfg: DictConfig, sweep: Sweep | None) -> None:
         """Give the sweep, or one that is resumed on the cluster, to a batch job; with `dry_run`, show the job."""
         if sweep is not None:
-            if found := self._preflight.problems(sweep.trials, self._server.address):
-                raise UsageError(found)
             known = {result.trial_id: result for result in Journal(sweep.folder).read()}
-            if not _without_result(sweep.trials, known, rerun=cfg.rerun is not None):
+            todo = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
+            if found := self._preflight.problems(todo, self._server.address):
+                raise UsageError(found)
+            if not todo:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
                 self._job_code = 0 if all(result.ok for result in known.values()) else 1
                 return
@@ -309,8 +330,9 @@ class Session:
 
 
 def _without_result(trials: Sequence[Trial], known: Mapping[str, Result], *, rerun: bool) -> list[Trial]:
-    """The trials that have no result yet; with `rerun`, those too that are not ok."""
-    return [trial for trial in trials if (result := known.get(trial.trial_id)) is None or (rerun and not result.ok)]
+    """The trials that have no result yet; with `rerun`, those too that failed. What is infeasible stays so."""
+    done = ("ok", "infeasible") if rerun else STATUSES
+    return [trial for trial in trials if trial.trial_id not in known or known[trial.trial_id].status not in done]
 
 
 def _tracking(cfg: DictConfig) -> sinks.Settings:

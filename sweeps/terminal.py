@@ -36,14 +36,17 @@ _FORECAST_ROWS = 40
 
 
 class _Told(logging.Handler):
-    """Hands warnings to the terminal, so that they do not break into its display."""
+    """Hands warnings to the terminal, so that they do not break into its display; one that is repeated, once."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._warn = warn
+        self._warn, self._last = warn, ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._warn(self.format(record))
+        text = self.format(record)
+        if text != self._last:
+            self._warn(text)
+        self._last = text
 
 
 class _Console(Console):

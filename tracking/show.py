@@ -7,6 +7,7 @@ sought in MLflow, by its id or its parent run's. Exit codes: 0; 2 no such sweep.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--uri", help="MLflow's address, instead of MLFLOW_TRACKING_URI or ./mlflow.db")
     options = parser.parse_args(arguments)
     wanted: str | None = options.sweep
-    console, complaints = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    # Piped output has no width of its own; wide lines can be searched.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    console, complaints = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if wanted is None:
             console.print(sweeps_table(_sweeps(complaints)))

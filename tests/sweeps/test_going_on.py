@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.sweeps.test_run import QUICK, journal, only_sweep, run
 
 INLINE = ("cluster=inline", "calibrate=false", "tracking=csv")
@@ -57,3 +59,39 @@ def test_of_points_that_came_at_once_those_that_can_run_do(tmp_path: Path) -> No
     assert done.returncode == 1, done.stdout + done.stderr
     found = {line["trial"]["model_args"]["image_size"]: line["status"] for line in journal(only_sweep(tmp_path))}
     assert found == {72: "ok", 80: "ok", 48: "infeasible", 88: "ok"}
+
+
+def test_a_sweep_with_a_point_that_cannot_run_is_resumed(tmp_path: Path) -> None:
+    sizes = ["model=alexnet_conv", "passes=[forward]", "hydra.sweeper.max_batch_size=1", "model.image_size=96,20"]
+    assert run(tmp_path, "-m", *sizes, "batch=1", "timeout_s=0.01", *INLINE, *QUICK).returncode == 1
+    sweep = only_sweep(tmp_path)
+    assert [line["status"] for line in journal(sweep)] == ["timeout", "infeasible"]
+    done = run(tmp_path, "resume=latest", "rerun=failed", "timeout_s=200", *INLINE)
+    assert done.returncode == 1, done.stdout + done.stderr  # one of its trials is not ok
+    assert [line["status"] for line in journal(sweep)] == ["timeout", "infeasible", "ok"]
+    assert run(tmp_path, "resume=latest", *INLINE).returncode == 1
+
+
+def test_an_optimising_sweep_begins_with_the_points_that_can_run(tmp_path: Path) -> None:
+    grid = ["model=alexnet_conv", "passes=[forward]", "batch=1", "model.image_size=20,96"]
+    done = run(tmp_path, "-m", *grid, "objective=forward/images_per_s", *INLINE, *QUICK)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [line["status"] for line in journal(only_sweep(tmp_path))] == ["ok", "infeasible"]
+    none = run(tmp_path, "-m", *grid[:-1], "model.image_size=20,24", "objective=forward/images_per_s", *INLINE, *QUICK)
+    assert none.returncode == 2
+    assert "Received: image_size=20" in none.stderr
+    assert "Received: image_size=24" in none.stderr
+
+
+def test_an_optimising_sweeper_needs_an_objective(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+    done = run(tmp_path, "-m", "hydra/sweeper=optuna", "model=tiny", "batch=choice(1,2)", *INLINE, *QUICK)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "objective: expected the figure that this sweeper optimises" in done.stderr
+
+
+def test_a_typo_that_comes_up_late_is_no_exit_code_of_nothing_ran(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,two", "hydra.sweeper.max_batch_size=1", *INLINE, *QUICK)
+    assert done.returncode == 1
+    assert "batch=two: expected a whole number" in done.stderr
+    assert len(journal(only_sweep(tmp_path))) == 1
