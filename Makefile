@@ -13,7 +13,8 @@ test: .venv/dev  ## style, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 tests/nets  # numbers only: what is timed, or counts cores, is in the others
+	$(BIN)/python -m pytest --ignore tests/nets
 
 check: .venv/dev  ## style and types, with what can be mended mended
 	$(BIN)/ruff check --fix .
