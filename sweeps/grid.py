@@ -28,9 +28,14 @@ def read(first: DictConfig, others: Iterator[DictConfig]) -> tuple[list[list[Tri
         trial, wrong = schema.read(cfg)
         found += wrong
         if cfg is not first:
-            found += [_several(key, first[key], cfg[key]) for key in _SHARED if cfg[key] != first[key]]
+            found += unlike(first, cfg)
         points.append(repeats(trial, cfg))
     return points, found
+
+
+def unlike(first: DictConfig, other: DictConfig) -> list[str]:
+    """A sentence for each key of the whole sweep that two of its configs set differently."""
+    return [_several(key, first[key], other[key]) for key in _SHARED if other[key] != first[key]]
 
 
 def repeats(trial: Trial, cfg: DictConfig) -> list[Trial]:

@@ -21,7 +21,7 @@ class Recorder:
     """The results of one sweep by trial id, on disk before anybody else hears of them."""
 
     def __init__(self, sweep: Sweep, outbox: Outbox) -> None:
-        """Take the sweep's folder. Raises UsageError when another process is writing there."""
+        """Take the sweep's folder. Raises UsageError when another process is writing there, or another sweep is."""
         self.sweep = sweep
         self.journal = Journal(sweep.folder)
         try:

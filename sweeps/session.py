@@ -102,7 +102,7 @@ class Session:
         try:
             configs = iter(configs)
             first = next(configs)
-            if self.recorder is None and first.objective is None:
+            if self.recorder is None and (first.objective is None or first.dry_run):
                 return self._run(itertools.chain([first], configs), home)
             return self._point_by_point([first, *configs], home)
         finally:
@@ -139,11 +139,13 @@ class Session:
     def _point_by_point(self, configs: Sequence[DictConfig], home: Path) -> list[list[Result]]:
         """Each config's results, where a sweeper goes by them: a point that cannot run must not end what others began.
 
-        Raises UsageError where no point could run so far.
+        Raises UsageError where no point could run so far, or where they are no points of one sweep.
         """
         try:
             return self._run(iter(configs), home)
         except UsageError as error:
+            if any(grid.unlike(configs[0], cfg) for cfg in configs[1:]):
+                raise
             found: list[list[Result] | UsageError] = [error]
         if len(configs) > 1:
             found = []

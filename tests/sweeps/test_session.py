@@ -43,3 +43,21 @@ def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], told: 
     for problem, sentence in zip(raised.value.problems, told, strict=True):
         assert problem.startswith(sentence)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_points_of_an_optimising_sweep_agree_on_what_the_whole_sweep_has_once(tmp_path: Path) -> None:
+    alike = ["model=tiny", "objective=forward/images_per_s"]
+    configs = [compose("config", [*alike, *own]) for own in (["retries=1"], ["retries=2"])]
+    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+        session.run(configs, str(tmp_path / "sweep"))
+    assert raised.value.problems == ["retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."]
+    assert not (tmp_path / "sweep" / "plan.json").exists()
+
+
+def test_a_plan_is_of_all_points_or_of_none(tmp_path: Path) -> None:
+    alike = ["model=tiny", "objective=forward/images_per_s", "dry_run=true"]
+    configs = [compose("config", [*alike, batch]) for batch in ("batch=1", "batch=0")]
+    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+        session.run(configs, str(tmp_path / "sweep"))
+    assert raised.value.problems[0].startswith("batch=0: expected at least 1")
+    assert not (tmp_path / "sweep" / "plan.json").exists()
