@@ -7,12 +7,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps import core_time
+from sweeps.core_time import FINE_BLUR_S, TICKS_BLUR_S, Ticks
 from sweeps.nvml import Card, CardWatch
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SETTLE_S = 2e-4
+"""Seconds in which TensorFlow's threads, which look for work for a moment after a step, fall asleep."""
+_LEAST_SHARE = 0.1
+"""A look of which ticks may miss this share is too short for them."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The counters at one moment. Seconds of cores are by their number."""
+
+    clock_s: float
+    own_s: float
+    """Processor time of this process."""
+    fine_s: Mapping[int, float]
+    """Busy seconds to the nanosecond; empty where the kernel does not count so."""
+    ticks: Mapping[int, Ticks]
+    swapped_pages: int
+    major_faults: int
+    mhz: float
+    """Mean frequency of the trial's cores; 0 where the machine does not tell."""
+    overheated: int | None
+    """How often the trial's cores were slowed down for their temperature; None where the machine does not tell."""
+    others_running: int
+    """Tasks of others that were on a core, or waiting for one, at that moment."""
 
 
 class Watch:
@@ -24,7 +50,7 @@ class Watch:
     def start(self) -> None:
         self._gpus.start()
         self._cores = os.sched_getaffinity(0)
-        self._before = self._counters()
+        self._before = self._read()
 
     def between_steps(self) -> None:
         """Look at the GPUs again, at most once a second. Call it when no step is running."""
@@ -33,76 +59,71 @@ class Watch:
     def stop(self) -> dict[str, float]:
         """Shares of the cores' time over the watched seconds, and counts.
 
-        `others_share`: the cores' time that other processes and interrupts had; `others_cores`: how many cores of the
-        whole machine others kept busy on average; `steal_share`: time that the hypervisor
-        gave to another machine; `wait_s`: seconds that threads of this process were ready to run and did not;
-        `swapped_pages`, `major_faults`; `mhz_before` and `mhz_after` where the machine tells. Shares come from ticks of
-        10 ms: over less than a second they are coarse.
+        `others_share`: the share of the trial's cores that other processes and interrupts had; `others_cores`: how many
+        cores of the whole machine others kept busy on average; `blind_share`: the share of the trial's cores that
+        others may have had without the counters showing it, which grows as the look becomes shorter; `steal_share`:
+        what the hypervisor gave to another machine; `wall_s`; `swapped_pages`, `major_faults`; `mhz_before` and
+        `mhz_after`, `throttles`, where the machine tells.
         """
-        before, after = self._before, self._counters()
-        change = {name: after[name] - before[name] for name in after}
-        core_s = change["wall_s"] * len(self._cores)
-        found = {
-            "others_share": max(0.0, change["busy_s"] - change["own_s"]) / core_s,
-            "others_cores": max(0.0, change["machine_s"] - change["own_s"]) / change["wall_s"],
-            "steal_share": change["steal_s"] / core_s,
-            "wait_s": change["wait_s"],
-            "wall_s": change["wall_s"],
-            "swapped_pages": change["swapped_pages"],
-            "major_faults": change["major_faults"],
+        before, after = self._before, self._read()
+        wall_s = after.clock_s - before.clock_s
+        core_s = wall_s * len(self._cores)
+        machine = after.ticks.keys() & before.ticks.keys()
+        steal_s = sum(after.ticks[core].steal_s - before.ticks[core].steal_s for core in self._cores & machine)
+        others_cores = _others_s(before, after, machine) / wall_s
+        if wall_s * _LEAST_SHARE < TICKS_BLUR_S:
+            # So short a look may end before the nanosecond counters hear of a task that runs without a break.
+            others_cores = max(others_cores, min(before.others_running, after.others_running))
+        evidence: dict[str, float] = {
+            "others_share": _others_s(before, after, self._cores) / core_s,
+            "others_cores": others_cores,
+            "blind_share": (FINE_BLUR_S if after.fine_s else TICKS_BLUR_S) / wall_s,
+            "steal_share": max(0.0, steal_s - TICKS_BLUR_S * len(self._cores)) / core_s,
+            "wall_s": wall_s,
+            "swapped_pages": after.swapped_pages - before.swapped_pages,
+            "major_faults": after.major_faults - before.major_faults,
         }
-        if before["mhz"] and after["mhz"]:
-            found |= {"mhz_before": before["mhz"], "mhz_after": after["mhz"]}
-        if "throttles" in change:
-            found["throttles"] = change["throttles"]
-        return found | self._gpus.stop()
+        if before.mhz and after.mhz:
+            evidence |= {"mhz_before": before.mhz, "mhz_after": after.mhz}
+        if before.overheated is not None and after.overheated is not None:
+            evidence["throttles"] = after.overheated - before.overheated
+        return evidence | self._gpus.stop()
 
-    def _counters(self) -> dict[str, float]:
-        busy_s, steal_s = _cores_time(self._cores)
-        machine_s, _ = _cores_time(range(os.cpu_count() or 1))
+    def _read(self) -> _Reading:
+        time.sleep(_SETTLE_S)
+        # The process's clock first: reading it brings the scheduler's counters of this core up to date.
+        own_s = time.process_time()
+        counter = core_time.machine_counter()
+        fine_s = counter() if counter else {}
         paging = dict(line.split() for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines())
-        own = os.times()
-        return {
-            "wall_s": time.perf_counter(),
-            "busy_s": busy_s,
-            "machine_s": machine_s,
-            "steal_s": steal_s,
-            "own_s": own.user + own.system,
-            "wait_s": sum(_waited_ns()) / 1e9,
-            "swapped_pages": float(paging["pswpin"]) + float(paging["pswpout"]),
-            "major_faults": float(_major_faults()),
-            "mhz": _mhz(self._cores),
-            **_throttles(self._cores),
-        }
+        return _Reading(
+            clock_s=time.perf_counter(),
+            own_s=own_s,
+            fine_s=fine_s,
+            ticks=core_time.ticks(),
+            swapped_pages=int(paging["pswpin"]) + int(paging["pswpout"]),
+            major_faults=_major_faults(),
+            mhz=_mhz(self._cores),
+            overheated=_overheated(self._cores),
+            others_running=int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]) - 1,
+        )
 
 
-def _cores_time(cores: Iterable[int]) -> tuple[float, float]:
-    """Seconds since boot that the cores were busy with processes and interrupts, and that the hypervisor took."""
-    busy = steal = 0
-    wanted = {f"cpu{core}" for core in cores}
-    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
-        name, *ticks = line.split()
-        if name in wanted:
-            user, nice, system, _idle, _iowait, irq, softirq, stolen = (int(tick) for tick in ticks[:8])
-            busy += user + nice + system + irq + softirq
-            steal += stolen
-    return busy / _TICKS_PER_S, steal / _TICKS_PER_S
-
-
-def _waited_ns() -> Iterable[int]:
-    for path in Path("/proc/self/task").glob("*/schedstat"):
-        try:
-            yield int(path.read_text(encoding="ascii").split()[1])
-        except (OSError, IndexError):  # a thread that has just ended, or a kernel that does not tell
-            continue
+def _others_s(before: _Reading, after: _Reading, cores: Collection[int]) -> float:
+    """Seconds of these cores that were not this process's: what either kind of counter is sure of, the larger."""
+    own_s = after.own_s - before.own_s
+    by_ticks = sum(after.ticks[core].busy_s - before.ticks[core].busy_s for core in cores if core in before.ticks)
+    sure_s = [0.0, by_ticks - own_s - TICKS_BLUR_S * len(cores)]
+    if after.fine_s:
+        sure_s.append(sum(after.fine_s[core] - before.fine_s[core] for core in cores if core in before.fine_s) - own_s)
+    return max(sure_s)
 
 
 def _major_faults() -> int:
     return int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[9])
 
 
-def _mhz(cores: Iterable[int]) -> float:
-    """Mean current frequency of the cores; 0 where the machine does not tell."""
+def _mhz(cores: Collection[int]) -> float:
     readings = []
     for core in cores:
         path = Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq")
@@ -111,10 +132,10 @@ def _mhz(cores: Iterable[int]) -> float:
     return sum(readings) / len(readings) if readings else 0.0
 
 
-def _throttles(cores: Iterable[int]) -> dict[str, float]:
+def _overheated(cores: Collection[int]) -> int | None:
     counts = [
         int(path.read_text(encoding="ascii"))
         for core in cores
         for path in Path(f"/sys/devices/system/cpu/cpu{core}/thermal_throttle").glob("core_throttle_count")
     ]
-    return {"throttles": float(sum(counts))} if counts else {}
+    return sum(counts) if counts else None

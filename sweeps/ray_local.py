@@ -14,6 +14,17 @@ from sweeps.devices import Node
 from sweeps.forkserver import ROOT
 from sweeps.guardian import guarded
 
+_QUIET = {
+    "raylet_report_resources_period_milliseconds": 1000,
+    "gcs_pull_resource_loads_period_milliseconds": 10_000,
+    "raylet_check_gc_period_milliseconds": 10_000,
+    "object_manager_timer_freq_ms": 1000,
+    "free_objects_period_milliseconds": 5000,
+    "local_fs_monitor_interval_ms": 5000,
+    "enable_metrics_collection": False,
+}
+"""Ray's settings under which its daemons wake up less often: a sweep of one machine needs none of what they then do."""
+
 
 @contextlib.contextmanager
 def ray_on_this_machine(node: Node) -> Iterator[None]:
@@ -36,6 +47,7 @@ def ray_on_this_machine(node: Node) -> Iterator[None]:
             log_to_driver=False,
             configure_logging=True,
             namespace="sweeps",
+            _system_config=dict(_QUIET),
         )
         daemons = _descendants() - others
         _let_trials_go_first(daemons)

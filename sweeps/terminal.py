@@ -27,6 +27,7 @@ from sweeps.tasks import SUMMARY
 from tracking import console
 from tracking.names import trial_names
 from tracking.outbox import Pending
+from tracking.peaks import exceeded_sentences
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 
@@ -241,6 +242,8 @@ class Terminal:
         known = [results[trial.trial_id] for trial in sweep.trials if trial.trial_id in results]
         if known:
             self._out.print(console.results_table(known, sweep.trials))
+        for sentence in exceeded_sentences(known):
+            self._out.print(f"Peak     {escape(sentence)}", soft_wrap=True)
         missing = len(sweep.trials) - len(known)
         if missing:
             self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import bisect
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tracking import stats
-from tracking.quality import FEWEST_STEPS, SHORTEST_S
+from tracking.quality import FEWEST_STEPS, SHORTEST_S, step_reasons
 from tracking.record import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
+_LONGER = 1.5
+"""How many times as many steps are looked at after a look that gave reasons to doubt them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
     samples: list[float] = []
     ordered: list[float] = []
     widths: list[float] = []
-    spent = 0.0
+    spent, look_at = 0.0, protocol.min_steps
+    shortest = min(SHORTEST_S, protocol.max_seconds)
     while True:
         samples.append(timed())
         bisect.insort(ordered, samples[-1])
@@ -106,16 +110,15 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
         count = len(samples)
         low, high = stats.median_interval_sorted(ordered)
         widths.append((high - low) / 2 / ordered[count // 2])
-        if count < protocol.min_steps:
-            continue
         # What disturbs so short a look, nobody would see; and fewer steps have no such interval.
-        looked = count >= FEWEST_STEPS and spent >= min(SHORTEST_S, protocol.max_seconds)
-        if looked and widths[-1] <= protocol.target:
-            return samples, "target"
-        # Sixty steps of a tiny net are a hundredth of a second: too short a look at any machine.
-        if spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths):
-            return samples, "noise"
-        if spent >= protocol.max_seconds:
+        if count >= max(look_at, FEWEST_STEPS) and spent >= shortest:
+            known = widths[-1] <= protocol.target
+            if known or (spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths)):
+                if not any(step_reasons(samples)):
+                    return samples, "target" if known else "noise"
+                # A trend, or a wave, of a moment looks like one of the net's own: more steps tell.
+                look_at = math.ceil(_LONGER * count)
+        if count >= protocol.min_steps and spent >= protocol.max_seconds:
             return samples, "max_seconds"
-        if count >= protocol.max_steps:
+        if count >= max(protocol.min_steps, protocol.max_steps):
             return samples, "max_steps"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from tracking import curves
 from tracking.charts import draw_curves, draw_distributions
 from tracking.curves import PASS_TITLES
+from tracking.peaks import Peaks
 from tracking.record import PASSES, Pass, Result, Sweep
 from tracking.roofline import draw_roofline
 from tracking.task_plots import draw_objective
@@ -49,8 +50,10 @@ def _of_pass(results: Sequence[Result], pass_name: Pass) -> dict[str, Figure | N
     times = curves.time_curves(results, pass_name)
     factor, unit = common_unit([point.middle for line in times for point in line.points])
     speeds = curves.figure_curves(results, partial(_gflops_per_s, pass_name))
-    peaks = {result.limits.get("peak_gflops_per_s") for result in results if pass_name in result.passes}
-    peak = next(iter(peaks)) if len(peaks) == 1 else None
+    peaks = Peaks(results)
+    known = [peaks.of(result) for result in results if pass_name in result.passes]
+    highest = {peak.gflops_per_s if peak else None for peak in known}
+    reference = next(iter(highest)) if len(highest) == 1 else None
     base, ratios = curves.speedup_curves(results, pass_name)
     return {
         f"time_per_batch_{pass_name}": draw_curves(
@@ -63,7 +66,7 @@ def _of_pass(results: Sequence[Result], pass_name: Pass) -> dict[str, Figure | N
             ratios, f"Speedup over {base}, {title}" if base else f"Speedup, {title}", "times as fast", reference=1.0
         ),
         f"gflops_per_s_{pass_name}": draw_curves(
-            speeds, f"Achieved arithmetic rate, {title}", "GFLOP/s", reference=peak, reference_name="measured peak"
+            speeds, f"Achieved arithmetic rate, {title}", "GFLOP/s", reference=reference, reference_name="measured peak"
         ),
         f"roofline_{pass_name}": draw_roofline(results, pass_name, f"Roofline, {title}"),
         f"distribution_{pass_name}": draw_distributions(results, pass_name, f"Spread of the step times, {title}"),

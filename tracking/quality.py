@@ -1,12 +1,12 @@
 """Whether a trial's figures deserve belief: `good`, or the reasons why not, in words.
 
-Each rule reads what was measured and what the kernel said meanwhile; none drops or mends a figure.
+Each rule reads what was measured and what the kernel said meanwhile; none drops or mends a figure. `docs/verdicts.md`
+explains every word to users.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tracking import stats
@@ -18,9 +18,9 @@ OTHERS_SHARE = 0.03
 CALIBRATION_SHARE = 0.15
 """The same beside a calibration, whose best runs count: with more, even those may have been disturbed."""
 SHORTEST_S = 0.3
-"""Timed seconds below which the kernel's ticks say nothing about shares."""
-WAIT_SHARE = 0.01
-"""Share of the timed seconds that the trial's threads may spend ready to run and not running."""
+"""Timed seconds after which the kernel's counters tell, by ticks of 10 ms too, whether others had the cores."""
+BLIND_SHARE = 0.1
+"""Share of the cores that others may have had unseen; where it could be more, the look was too short to tell."""
 NEIGHBOURS = 0.25
 """Busy cores beside the trial's own above which shared caches, memory and clocks are felt."""
 STEAL_SHARE = 0.02
@@ -94,16 +94,38 @@ def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
             yield f"clock: the GPU fell from {before:.0f} to {lowest:.0f} MHz"
 
 
+def step_reasons(steps: Sequence[float]) -> Iterator[str]:
+    """Why the median of these steps does not say what a step takes; an adaptive protocol then looks longer."""
+    trend = stats.drift(steps)
+    if trend.matters:
+        yield f"drift: {trend.change:+.0%} over the run"
+    if len(steps) < FEWEST_STEPS:
+        yield f"too few steps: {len(steps)}"
+    elif (half := stats.median_precision(steps)) > WIDEST:
+        alike = stats.dependence(steps)
+        why = f", neighbouring steps being alike (autocorrelation {alike:.2f})" if alike else ""
+        yield f"imprecise: median known to ±{half:.0%}{why}"
+
+
+def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
+    """Others on the trial's cores or beside them, or that nobody can know."""
+    if "others_share" not in evidence:
+        yield "unwatched: nothing tells what else ran meanwhile"
+        return
+    if evidence["others_share"] > OTHERS_SHARE:
+        yield f"contention: others had {evidence['others_share']:.0%} of the cores"
+    elif evidence["others_cores"] > NEIGHBOURS:
+        yield f"neighbours: others kept {evidence['others_cores']:.1f} cores of the machine busy"
+    elif (blind := evidence.get("blind_share", 1.0)) > BLIND_SHARE:
+        unseen = f"others may have had {min(1.0, blind):.0%} of the cores unseen"
+        yield f"too short to tell: in {evidence['wall_s'] * 1000:.2g} ms {unseen}"
+    if evidence["steal_share"] > STEAL_SHARE:
+        yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
+
+
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
-    evidence, steps = measured.evidence, measured.step_s
-    if evidence.get("wall_s", 0.0) >= SHORTEST_S:
-        # Others on a core that the trial left idle take nothing from it: its threads must have waited, too.
-        if evidence["others_share"] > OTHERS_SHARE and evidence["wait_s"] > WAIT_SHARE * evidence["wall_s"]:
-            yield f"contention: others had {evidence['others_share']:.0%} of the cores"
-        elif evidence.get("others_cores", 0.0) > NEIGHBOURS:
-            yield f"neighbours: others kept {evidence['others_cores']:.1f} cores of the machine busy"
-        if evidence["steal_share"] > STEAL_SHARE:
-            yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
+    evidence = measured.evidence
+    yield from _core_reasons(evidence)
     if evidence.get("swapped_pages", 0) > 0:
         yield f"swapping: {evidence['swapped_pages']:.0f} pages"
     if evidence.get("throttles", 0) > 0:
@@ -113,19 +135,7 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         if abs(change) > FREQUENCY_CHANGE:
             yield f"frequency: {change:+.0%} over the run"
     yield from _gpu_reasons(evidence)
-    trend = stats.drift(steps)
-    if trend.matters:
-        yield f"drift: {trend.change:+.0%} over the run"
-    if len(steps) < FEWEST_STEPS:
-        yield f"too few steps: {len(steps)}"
-    else:
-        low, high = stats.median_interval(steps)
-        alike = stats.dependence(steps)
-        # Steps that resemble their neighbours tell less than as many that do not (Bartlett's factor).
-        half = (high - low) / 2 / measured.median_s * math.sqrt((1 + alike) / (1 - alike))
-        if half > WIDEST:
-            why = f", neighbouring steps being alike (autocorrelation {alike:.2f})" if alike else ""
-            yield f"imprecise: median known to ±{half:.0%}{why}"
+    yield from step_reasons(measured.step_s)
     peak, rate = limits.get("peak_gflops_per_s"), measured.gflops_per_s
     if peak and rate and rate > ABOVE_PEAK * peak:
         if (others := limits.get("others_share", 0.0)) > CALIBRATION_SHARE:

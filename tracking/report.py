@@ -21,6 +21,7 @@ from typing import Any
 from tracking import report_profile, report_tasks
 from tracking.curves import PASS_TITLES
 from tracking.names import flatten, host_name, sweep_name, trial_names
+from tracking.peaks import Peak, Peaks, exceeded_sentences
 from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
@@ -114,6 +115,7 @@ def _summary(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) 
                 f"Highest throughput {PASS_TITLES[name]}: {names[best.trial_id]} with {_digits(rate)} images/s."
             )
     sentences += report_tasks.best(sweep, results, names)
+    sentences += exceeded_sentences(results)
     doubtful = sum(bool(result.quality) for result in good)
     if doubtful:
         sentences.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} figures to doubt: see the verdicts.")
@@ -126,10 +128,11 @@ def _table(results: Sequence[Result], names: Mapping[str, str]) -> str:
         for name, kind, about in _COLUMNS
     )
     rows = []
+    peaks = Peaks(results)
     for position, result in enumerate(results):
         name = escape(names[result.trial_id])
         for pass_name, measured in result.passes.items():
-            rows.append(_measured_row(position, name, result, pass_name, measured))
+            rows.append(_measured_row(position, name, result, pass_name, measured, peaks.of(result)))
         if not result.passes or not result.ok:
             blank = f'<td colspan="{len(_COLUMNS) - 3}"></td>'
             rows.append(
@@ -138,12 +141,13 @@ def _table(results: Sequence[Result], names: Mapping[str, str]) -> str:
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
 
 
-def _measured_row(position: int, name: str, result: Result, pass_name: Pass, measured: Measurement) -> str:
+def _measured_row(
+    position: int, name: str, result: Result, pass_name: Pass, measured: Measurement, peak: Peak | None
+) -> str:
     middle = measured.median_s
     around = median_interval(measured.step_s)
     rate = measured.gflops_per_s
-    peak = result.limits.get("peak_gflops_per_s")
-    share = f" <small>{100 * rate / peak:.0f}%</small>" if rate and peak else ""
+    share = f" <small>{100 * rate / peak.gflops_per_s:.0f}%</small>" if rate and peak else ""
     memory = measured.peak_device_mb or measured.peak_rss_mb
     verdict = "; ".join(doubts_of(result, pass_name))
     doubt = f'<td class="doubt">{escape(verdict)}</td>' if verdict else '<td class="good">good</td>'

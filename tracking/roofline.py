@@ -2,8 +2,9 @@
 
 Intensity is a pass's operations over the bytes it cannot avoid: each layer's output written and read once and each
 parameter read once, at the trial's precision; a training step moves three times that (forward, and the gradients by
-inputs and by parameters). Caches and fused layers move less, so points may lie above the slanted roof, never above the
-flat one.
+inputs and by parameters). Caches and fused layers move less, so points may lie above the slanted roof. The flat one is
+the highest rate that the device is known to reach (`tracking.peaks`): only a trial whose work was not all done lies
+above it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tracking.charts import COLOURS
 from tracking.names import series_names
+from tracking.peaks import Peaks
 from tracking.record import Pass, Result
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -38,29 +40,32 @@ def intensity(result: Result, pass_name: Pass) -> float | None:
 def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
     """One point a trial, one line a net and device over its batch sizes, under each device's measured roofs."""
     names = series_names([result.trial for result in results])
+    peaks = Peaks(results)
     lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     roofs: dict[str, tuple[float, float]] = {}
     for result in results:
-        if pass_name not in result.passes or not (limits := result.limits):
+        if pass_name not in result.passes or (peak := peaks.of(result)) is None:
             continue
         rate, dense = result.passes[pass_name].gflops_per_s, intensity(result, pass_name)
         if rate and dense:
             lines[names[result.trial_id]].append((result.trial.batch, dense, rate))
-            roof = f"{result.trial.device.label} {result.trial.precision}"
-            roofs[roof] = limits["peak_gflops_per_s"], limits["copy_gb_per_s"]
+            roofs[peak.where] = (
+                max(peak.gflops_per_s, roofs.get(peak.where, (0.0, 0.0))[0]),
+                result.limits["copy_gb_per_s"],
+            )
     if not lines:
         return None
     figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
     xs = [dense for points in lines.values() for _, dense, _ in points]
-    ridges = [peak / copy for peak, copy in roofs.values()]
+    ridges = [rate / copy for rate, copy in roofs.values()]
     left, right = min(*xs, *ridges) / 2, max(*xs, *ridges) * 2
     lowest = min(rate for points in lines.values() for *_, rate in points)
-    for name, (peak, copy) in roofs.items():
-        ridge = peak / copy
-        axes.plot((left, ridge, right), (left * copy, peak, peak), color=_GREY, linewidth=1.4, zorder=1)
+    for name, (rate, copy) in roofs.items():
+        ridge = rate / copy
+        axes.plot((left, ridge, right), (left * copy, rate, rate), color=_GREY, linewidth=1.4, zorder=1)
         label = name if len(roofs) > 1 else ""
-        axes.annotate(f"{label} {peak:,.0f} GFLOP/s, {copy:.3g} GB/s".strip(), (right, peak), (-4, 4), ha="right",
+        axes.annotate(f"{label} {rate:,.0f} GFLOP/s, {copy:.3g} GB/s".strip(), (right, rate), (-4, 4), ha="right",
                       textcoords="offset points", fontsize=9, color=_GREY)  # fmt: skip
     for place, (name, points) in enumerate(lines.items()):
         points.sort()
@@ -79,7 +84,7 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
     axes.set_yscale("log")
     axes.set_xlim(left, right)
     floor = min(lowest, *(left * copy for _, copy in roofs.values()))
-    axes.set_ylim(floor / 1.5, 2 * max(peak for peak, _ in roofs.values()))
+    axes.set_ylim(floor / 1.5, 2 * max(rate for rate, _ in roofs.values()))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

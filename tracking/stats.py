@@ -67,6 +67,16 @@ def median_interval_sorted(ordered: Sequence[float], confidence: float = 0.95) -
     return Interval(ordered[rank], ordered[-1 - rank])
 
 
+def median_precision(samples: Sequence[float], confidence: float = 0.95) -> float:
+    """Half width of the median's interval as a share of the median.
+
+    Steps that resemble their neighbours tell less than as many that do not (Bartlett's factor).
+    """
+    low, high = median_interval(samples, confidence)
+    alike = dependence(samples)
+    return (high - low) / 2 / median(samples) * math.sqrt((1 + alike) / (1 - alike))
+
+
 @lru_cache(maxsize=4096)
 def _lower_rank(n: int, confidence: float) -> int:
     """The highest index k with P(Binomial(n, 1/2) <= k) <= (1 - confidence) / 2, or 0 where there is none."""

@@ -56,7 +56,6 @@ def watched(core: int) -> dict[str, float]:
 def test_a_busy_loop_on_the_same_core_is_seen(core: int, busy_loop: None) -> None:  # noqa: ARG001
     evidence = watched(core)
     assert evidence["others_share"] > 0.1
-    assert evidence["wait_s"] > 0.1
     assert evidence["others_cores"] > 0.1
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 from collections.abc import Iterator
 
 import pytest
 
 from sweeps.timing import Timed, measure
+from tracking.quality import step_reasons
 from tracking.record import Adaptive, Classic, Protocol
 
 
@@ -108,9 +111,43 @@ def test_adaptive_stops_at_its_budget_but_never_before_min_steps() -> None:
 
 
 def test_adaptive_stops_when_noise_has_stopped_shrinking() -> None:
-    wandering = (1.0 + (index % 97) / 50 + index / 150 for index in range(100_000))
-    timed = Machine(wandering).time(Adaptive(max_seconds=1000, max_steps=20_000))
+    two_speeds = (1.0 + 0.06 * (index % 2) for index in range(100_000))
+    timed = Machine(two_speeds).time(Adaptive(max_seconds=1000, max_steps=20_000))
     assert timed.stopped == "noise"
+
+
+def test_noise_of_a_moment_is_not_looked_at_less_long_than_a_known_median() -> None:
+    two_speeds = (0.002 + 0.00012 * (index % 2) for index in range(100_000))
+    timed = Machine(two_speeds).time(Adaptive(max_seconds=2))
+    assert timed.stopped == "noise"
+    assert 0.3 <= sum(timed.step_s) < 0.4
+
+
+def drifting(change: float, count: int, step_s: float) -> Iterator[float]:
+    """Steps that change by this share over so many of them, with a little noise, and keep to that afterwards."""
+    for index in itertools.count():
+        yield step_s * (1 + change * min(1.0, index / count)) * (1 + 0.001 * (index % 3))
+
+
+@pytest.mark.parametrize(("change", "count", "step_s"), [(0.06, 28, 0.02), (-0.06, 28, 0.02), (0.05, 80, 0.004)])
+def test_a_drift_is_looked_at_again_before_it_is_called_one(change: float, count: int, step_s: float) -> None:
+    timed = Machine(drifting(change, count, step_s)).time(Adaptive(max_warmup_seconds=0))
+    assert timed.stopped in ("target", "noise")
+    assert len(timed.step_s) > count
+    assert not list(step_reasons(timed.step_s))
+
+
+def test_a_drift_that_goes_on_is_timed_to_the_end_and_called_one() -> None:
+    timed = Machine(drifting(1.0, 400, 0.02)).time(Adaptive(max_warmup_seconds=0, max_seconds=10))
+    assert timed.stopped == "max_seconds"
+    assert next(step_reasons(timed.step_s)).startswith("drift: +")
+
+
+def test_waves_longer_than_the_look_are_waited_for() -> None:
+    waves = (0.01 * (1 + 0.1 * math.sin(index / 20)) for index in itertools.count())
+    timed = Machine(waves).time(Adaptive(max_warmup_seconds=0))
+    assert len(timed.step_s) > 20 * 2 * math.pi
+    assert not list(step_reasons(timed.step_s)) or timed.stopped == "max_seconds"
 
 
 def test_adaptive_stops_at_max_steps() -> None:

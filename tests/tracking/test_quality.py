@@ -14,7 +14,7 @@ QUIET = {
     "wall_s": 3.0,
     "others_share": 0.004,
     "others_cores": 0.01,
-    "wait_s": 0.001,
+    "blind_share": 0.0001,
     "steal_share": 0.0,
     "swapped_pages": 0.0,
     "major_faults": 0.0,
@@ -43,8 +43,13 @@ def test_a_quiet_trial_is_good() -> None:
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (measured(others_share=0.2, wait_s=0.6), "contention: others had 20% of the cores (forward)"),
+        (measured(others_share=0.2), "contention: others had 20% of the cores (forward)"),
         (measured(others_cores=1.02), "neighbours: others kept 1.0 cores of the machine busy (forward)"),
+        (
+            measured(wall_s=0.045, blind_share=0.4),
+            "too short to tell: in 45 ms others may have had 40% of the cores unseen (forward)",
+        ),
+        (measured(wall_s=0.005, blind_share=4.0), "too short to tell: in 5 ms others may have had 100% of the cores"),
         (measured(steal_share=0.1), "contention: the hypervisor took 10% of the cores (forward)"),
         (measured(swapped_pages=12.0), "swapping: 12 pages (forward)"),
         (measured(throttles=3.0), "throttling: 3 times (forward)"),
@@ -62,12 +67,16 @@ def test_each_doubt_is_told(result: Result, reason: str) -> None:
     assert verdict(judged(result)) != "good"
 
 
-def test_others_on_a_core_that_the_trial_leaves_idle_do_not_contend() -> None:
-    assert judged(measured(others_share=0.5, wait_s=0.001)).quality == ()
+def test_a_short_look_is_judged_by_what_it_saw() -> None:
+    short = {"wall_s": 0.02, "blind_share": 0.01}
+    assert judged(measured(**short)).quality == ()
+    assert judged(measured(**short, others_share=0.5)).quality == ("contention: others had 50% of the cores (forward)",)
 
 
-def test_shares_of_a_moment_are_not_judged() -> None:
-    assert judged(measured(wall_s=0.1, others_share=0.5, steal_share=0.5)).quality == ()
+def test_what_nobody_watched_is_not_good() -> None:
+    result = measured()
+    unwatched = replace(result, passes={"forward": replace(result.passes["forward"], evidence={})})
+    assert judged(unwatched).quality == ("unwatched: nothing tells what else ran meanwhile (forward)",)
 
 
 def test_a_trial_without_figures_has_no_verdict() -> None:

@@ -39,6 +39,14 @@ def test_every_trial_is_a_point_under_its_devices_roof() -> None:
     assert len(curve.get_xdata()) == 3
 
 
+def test_the_roof_is_where_a_trial_has_been() -> None:
+    low = replace(measured(), limits={"peak_gflops_per_s": 12.0, "copy_gb_per_s": 10.0})
+    figure = draw_roofline([low], "forward", "Roofline")
+    assert figure is not None
+    roof, curve = figure.axes[0].get_lines()
+    assert max(roof.get_ydata()) == max(curve.get_ydata()) > 12.0
+
+
 def test_without_limits_there_is_no_picture() -> None:
     assert draw_roofline([replace(measured(), limits={})], "forward", "Roofline") is None
     assert draw_roofline([], "forward", "Roofline") is None
