@@ -1,7 +1,7 @@
 """How long each core of the machine has been busy, by the finest counters that the kernel keeps.
 
-`/proc/stat` counts ticks of 10 ms and is always there. Nanoseconds are in `/proc/schedstat` (CONFIG_SCHEDSTATS, which most
-distributions set) or in the cpuacct controller of the machine's root control group (version 1): a look of a few
+`/proc/stat` counts ticks of 10 ms and is always there. Nanoseconds are in `/proc/schedstat` (CONFIG_SCHEDSTATS, which
+most distributions set) or in the cpuacct controller of the machine's root control group (version 1): a look of a few
 milliseconds can then tell whether a core was shared, which takes 0.2 s by ticks.
 """
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,9 +14,11 @@ import pytest
 
 from sweeps.cores import claim
 from sweeps.evidence import Watch
+from sweeps.forkserver import ROOT
 from sweeps.isolate import run_trial
-from tracking.quality import judged
-from tracking.record import Classic, Device, Trial
+from tracking.journal import Journal
+from tracking.quality import judged, verdict
+from tracking.record import Classic, Device, Result, Trial
 
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
 
@@ -28,6 +32,12 @@ def core() -> Iterator[int]:
 @pytest.fixture
 def busy_loop(core: int) -> Iterator[None]:
     """A process that has nothing else to do than to keep the trial's core busy."""
+    with looping(core):
+        yield
+
+
+@contextlib.contextmanager
+def looping(core: int) -> Iterator[None]:
     with subprocess.Popen([sys.executable, "-c", BUSY, str(core)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -57,6 +67,24 @@ def test_a_busy_loop_on_the_same_core_is_seen(core: int, busy_loop: None) -> Non
     evidence = watched(core)
     assert evidence["others_share"] > 0.1
     assert evidence["others_cores"] > 0.1
+
+
+def journal(folder: Path, *arguments: str) -> list[Result]:
+    """The results of a sweep of forward passes through the command line, without Ray."""
+    command = [sys.executable, str(ROOT / "sweeps" / "run.py"), "-m", "model=tiny", "batch=1", "passes=[forward]"]
+    quick = ["cluster=inline", "tracking=none", "calibrate=false", f"hydra.sweep.dir={folder}"]
+    subprocess.run([*command, *quick, *arguments], check=True, capture_output=True, cwd=folder.parent)
+    return Journal(folder).read()
+
+
+def test_nothing_beside_a_busy_loop_is_good(tmp_path: Path) -> None:
+    """However short: a classic protocol is over after 20 ms here, 6 steps of it after 2 ms."""
+    with looping(max(os.sched_getaffinity(0))):
+        results = journal(tmp_path / "all", "device.cpus=null,1", "protocol=adaptive,classic", "repeats=2")
+        hurried = journal(tmp_path / "short", "device.cpus=null,1", "protocol=classic", "protocol.steps=6")
+    assert len(results) + len(hurried) == 10
+    for result in (*results, *hurried):
+        assert re.match("contention: others|neighbours: |too short to tell: ", verdict(result)), verdict(result)
 
 
 def assert_clean_when_idle(core: int, look: Callable[[], object]) -> None:
