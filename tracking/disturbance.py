@@ -20,8 +20,10 @@ UNKNOWN_SLOWDOWN = 2.0
 """How many times as long a disturbed step may have taken where the evidence does not say."""
 SWAPPING_SLOWDOWN = 10.0
 """The same while the machine swapped: a page costs a thousand times what an access to memory does."""
+FAIR_SHARE = 0.5
+"""What one competing thread gets of a core at most, from a scheduler that treats both alike."""
 MOST_TAKEN = 0.9
-"""Share of one core that others can take from a thread at most, as far as we assume: ten runnable threads a core."""
+"""Share of the cores that others are assumed to take at most, so that there is a bound."""
 NEIGHBOUR_COST = 0.05
 """Share by which a busy core beside each of the trial's own lengthens a step: twice what was measured."""
 DOUBTED_RUN_NOISE = 0.2
@@ -74,10 +76,12 @@ def side_of(results: Sequence[Result], pass_name: Pass) -> Side:
 
 def _kinds(result: Result, pass_name: Pass) -> frozenset[str]:
     """The kinds of reasons to doubt a pass: what is before the colon, e.g. `contention` or `too few steps`."""
-    reasons = doubts_of(result, pass_name)
-    # A rate above a peak that was itself measured beside others says nothing of the work.
-    reasons = [reason for reason in reasons if not (reason.startswith("above peak") and "while others had" in reason)]
-    return frozenset(reason.partition(":")[0] for reason in reasons)
+    return frozenset(
+        reason.partition(":")[0]
+        for reason in doubts_of(result, pass_name)
+        # Repeats are compared host by host, and above a peak that was measured beside others says nothing of the work.
+        if not reason.startswith("hosts") and "while others had" not in reason
+    )
 
 
 def _slowdown(result: Result, pass_name: Pass, kinds: frozenset[str]) -> float:
@@ -94,11 +98,15 @@ def _cores(result: Result) -> int:
 
 
 def _by_contention(evidence: Mapping[str, float], cores: int) -> float:
-    """Threads wait for the slowest of them: all that others took may have been taken from that one thread's core."""
+    """1 / (1 - s), were a step's work divided anew among the cores as others take the share s of them.
+
+    Threads that wait for the slowest one are slowed down by what was taken of that one's core: all that others had may
+    have been there, up to the share that one competitor gets.
+    """
     if "others_share" not in evidence or not cores:
         return UNKNOWN_SLOWDOWN
-    taken = cores * (evidence["others_share"] + evidence.get("steal_share", 0.0))
-    return 1 / (1 - min(taken, MOST_TAKEN))
+    share = evidence["others_share"] + evidence.get("steal_share", 0.0)
+    return 1 / (1 - max(min(share, MOST_TAKEN), min(cores * share, FAIR_SHARE)))
 
 
 def _by_neighbours(evidence: Mapping[str, float], cores: int) -> float:

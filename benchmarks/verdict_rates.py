@@ -1,0 +1,87 @@
+"""How often a comparison convicts, simulated: equal sides and true slow-downs, with some of the runs disturbed.
+
+Undisturbed runs of a side differ by 1%, the sides' levels by 1%, steps by 2%; a disturbed run says so and took up to
+twice as long. Prints the table in docs/compare.md.
+
+usage: python benchmarks/verdict_rates.py [--rounds 400]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from tracking.record import Measurement, Result, Trial
+from tracking.verdicts import compare, pair_up
+
+BETWEEN_RUNS = 0.01
+BETWEEN_SWEEPS = 0.01
+STEPS = 20
+STEP_NOISE = 0.02
+REPEATS = (1, 3, 5, 10)
+DISTURBED = ("none", "one run of NEW", "half of NEW", "half of BASE", "half of both")
+"""Which runs are disturbed; half of an odd number is the larger half."""
+SLOWER_BY = (0.0, 0.05, 0.2, 1.0)
+
+
+def side(runs: int, disturbed: int, slower: float, rng: random.Random) -> list[Result]:
+    """One side's runs of a trial, the first `disturbed` of them lengthened by a factor from 1 to 2."""
+    level = 0.1 * (1 + slower) * rng.gauss(1, BETWEEN_SWEEPS)
+    results = []
+    for repeat in range(runs):
+        middle = level * rng.gauss(1, BETWEEN_RUNS)
+        if repeat < disturbed:
+            middle *= rng.uniform(1, 2)
+        steps = tuple(middle * rng.gauss(1, STEP_NOISE) for _ in range(STEPS))
+        measured = Measurement(first_call_s=1.0, warmup_s=(), step_s=steps, stopped="target")
+        trial = Trial(model="simulated", batch=1, passes=("forward",), repeat=repeat)
+        quality = ("contention: others had 40% of the cores (forward)",) if repeat < disturbed else ()
+        result = Result(trial=trial, sweep_id="simulated", status="ok", passes={"forward": measured})
+        results.append(replace(result, quality=quality))
+    return results
+
+
+def verdicts(repeats: int, disturbed: str, slower: float, rounds: int) -> Counter[str]:
+    """The verdicts of `rounds` comparisons, the same for the same arguments."""
+    rng = random.Random(f"{repeats} {disturbed} {slower}")
+    half = (repeats + 1) // 2
+    base, new = {
+        "none": (0, 0),
+        "one run of NEW": (0, 1),
+        "half of NEW": (0, half),
+        "half of BASE": (half, 0),
+        "half of both": (half, half),
+    }[disturbed]
+    counts: Counter[str] = Counter()
+    for _ in range(rounds):
+        pairs = pair_up(side(repeats, base, 0.0, rng), side(repeats, new, slower, rng)).pairs
+        counts.update(comparison.verdict for comparison in compare(pairs, threshold=0.02))
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=400, help="comparisons for each number in the table")
+    options = parser.parse_args()
+    print(
+        "| disturbed | repeats | wrong on equal sides | " + " | ".join(f"+{s:.0%} found" for s in SLOWER_BY[1:]) + " |"
+    )
+    print("| --- " * (3 + len(SLOWER_BY) - 1) + "|")
+    for disturbed in DISTURBED:
+        for repeats in REPEATS:
+            shares = []
+            for slower in SLOWER_BY:
+                counts = verdicts(repeats, disturbed, slower, options.rounds)
+                called = counts["SLOWER"] + (0 if slower else counts["FASTER"])
+                shares.append(f"{called / options.rounds:.1%}" if not slower else f"{called / options.rounds:.0%}")
+            print(f"| {disturbed} | {repeats} | " + " | ".join(shares) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
