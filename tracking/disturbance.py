@@ -37,7 +37,7 @@ class Side:
     runs: tuple[Sequence[float], ...]
     """Seconds of each step, one sequence a run that counts."""
     left_aside: tuple[str, ...]
-    """Why runs were left aside: for each such run its kinds of reasons, e.g. `contention and drift`."""
+    """Why runs were left aside: for each such run its kinds of reasons, e.g. `contention and swapping`."""
     doubts: tuple[str, ...]
     """What speaks against the runs that count, the same way, one a doubted run."""
     lengthened: float
@@ -46,11 +46,8 @@ class Side:
     """By which factor the typical step may be too short since work was left out; 1, or infinity."""
     lone_noise: float
     """Relative standard deviation to assume of the side's only run for what speaks against it; 0 with several."""
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether any run, counting or not, was disturbed."""
-        return bool(self.left_aside) or self.lengthened > 1
+    disturbed: bool
+    """Whether any run, counting or not, was disturbed."""
 
 
 def side_of(results: Sequence[Result], pass_name: Pass) -> Side:
@@ -71,6 +68,7 @@ def side_of(results: Sequence[Result], pass_name: Pass) -> Side:
         lengthened=math.exp(fmean(map(math.log, slowdowns))) if slowdowns else 1.0,
         shortened=math.inf if any(kinds & _LESS_WORK for _, kinds in counting) else 1.0,
         lone_noise=_lone_noise(counting[0][0].passes[pass_name], counting[0][1]) if len(counting) == 1 else 0.0,
+        disturbed=len(sound) < len(runs),
     )
 
 
@@ -122,8 +120,11 @@ def _by_frequency(evidence: Mapping[str, float], _cores: int) -> float:
 
 
 def _by_gpu_clock(evidence: Mapping[str, float], _cores: int) -> float:
+    """By how much the clock fell; under its power limit a card is as fast as it is for this work, else we cannot know."""
     clocks = evidence.get("gpu_sm_mhz_before", 0.0), evidence.get("gpu_sm_mhz_min", 0.0)
-    return max(clocks) / min(clocks) if min(clocks) > 0 else UNKNOWN_SLOWDOWN
+    reasons = {key for key in evidence if key.startswith("gpu_throttled_") and evidence[key]}
+    known = min(clocks) > 0 and reasons <= {"gpu_throttled_power_limit"}
+    return max(clocks) / min(clocks) if known else UNKNOWN_SLOWDOWN
 
 
 def _by_foreign_processes(evidence: Mapping[str, float], _cores: int) -> float:

@@ -49,10 +49,13 @@ def test_evidence_bounds_a_disturbance(reason: str, evidence: Mapping[str, float
     assert side_of([run(reason, evidence=evidence)], "forward").lengthened == pytest.approx(slowdown)
 
 
-def test_two_words_for_one_cause_count_once() -> None:
-    clocks = {"gpu_sm_mhz_before": 1800.0, "gpu_sm_mhz_min": 1200.0}
-    words = "throttled: by its power limit in 80% of looks", "clock: the GPU fell from 1800 to 1200 MHz"
-    assert side_of([run(*words, evidence=clocks)], "forward").lengthened == pytest.approx(1.5)
+@pytest.mark.parametrize(
+    ("cause", "slowdown"), [("gpu_throttled_power_limit", 1.5), ("gpu_throttled_hardware_temperature", 2.0)]
+)
+def test_two_words_for_one_cause_count_once(cause: str, slowdown: float) -> None:
+    evidence = {"gpu_sm_mhz_before": 1800.0, "gpu_sm_mhz_min": 1200.0, cause: 0.8}
+    words = "throttled: in 80% of looks", "clock: the GPU fell from 1800 to 1200 MHz"
+    assert side_of([run(*words, evidence=evidence)], "forward").lengthened == pytest.approx(slowdown)
 
 
 def test_cores_are_counted_in_a_journal_and_in_mlflow() -> None:
