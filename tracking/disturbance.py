@@ -120,7 +120,7 @@ def _by_frequency(evidence: Mapping[str, float], _cores: int) -> float:
 
 
 def _by_gpu_clock(evidence: Mapping[str, float], _cores: int) -> float:
-    """By how much the clock fell; under its power limit a card is as fast as it is for this work, else we cannot know."""
+    """By how much the clock fell: under its power limit, a card is as fast as it is for this work."""
     clocks = evidence.get("gpu_sm_mhz_before", 0.0), evidence.get("gpu_sm_mhz_min", 0.0)
     reasons = {key for key in evidence if key.startswith("gpu_throttled_") and evidence[key]}
     known = min(clocks) > 0 and reasons <= {"gpu_throttled_power_limit"}
