@@ -13,10 +13,13 @@ from tracking.charts import COLOURS, draw_curves
 from tracking.curves import PASS_TITLES, Curve, Point, time_curves
 from tracking.names import host_name
 from tracking.record import PASSES
+from tracking.stats import Ratio
 from tracking.units import common_unit
 from tracking.verdicts import Comparison
 
 _MOST_ROWS = 60
+_FURTHEST = 20.0
+"""An interval that reaches further from its ratio is cut off, since it may reach to infinity."""
 _LOOKS = {
     "SLOWER": (COLOURS[1], ">"),
     "FASTER": (COLOURS[2], "<"),
@@ -40,7 +43,7 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
     axes.axvline(1, color="#666666", linewidth=1)
     for place, found in enumerate(shown):
         colour, marker = _LOOKS[found.verdict]
-        ratio, low, high = found.ratio
+        ratio, low, high = _drawable(found.ratio)
         axes.errorbar(
             ratio, place, xerr=((ratio - low,), (high - ratio,)), color=colour, marker=marker, markersize=7, capsize=3
         )
@@ -53,7 +56,7 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
         fontsize=9,
     )
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    ends = [1.0, *(value for found in shown for value in (found.ratio.low, found.ratio.high))]
+    ends = [1.0, *(end for found in shown for end in _drawable(found.ratio)[1:])]
     if max(ends) / min(ends) > 4:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -101,9 +104,14 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
     return drawn
 
 
+def _drawable(ratio: Ratio) -> Ratio:
+    """The ratio with an interval that has ends: none further away than `_FURTHEST` times."""
+    return Ratio(ratio.ratio, max(ratio.low, ratio.ratio / _FURTHEST), min(ratio.high, ratio.ratio * _FURTHEST))
+
+
 def _speedups(comparisons: Sequence[Comparison]) -> list[Curve]:
     """Base over new along the batch sizes, with the intervals that the verdicts rest on."""
-    ratios = {comparison.pair.base[0].trial_id: comparison.ratio for comparison in comparisons}
+    ratios = {comparison.pair.base[0].trial_id: _drawable(comparison.ratio) for comparison in comparisons}
     lines = time_curves([comparison.pair.base[0] for comparison in comparisons], comparisons[0].pass_name)
 
     def inverted(point: Point) -> Point:

@@ -231,7 +231,7 @@ def ratio_interval(
     new: Sequence[Sequence[float]],
     seed: int = 0,
     apart: float = 0.0,
-    run_noise: float = RUN_NOISE,
+    lone_noise: tuple[float, float] = (0.0, 0.0),
     sweep_noise: float = 0.0,
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -243,7 +243,9 @@ def ratio_interval(
     error, t from Student's distribution with (runs - 2) degrees of freedom. A side's variance is that between runs,
     pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks where
     the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). One run a side cannot show how much runs differ: they are then
-    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `run_noise`.
+    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`.
+    `lone_noise` is the least relative standard deviation of each side's run where it is the only one: its own, if it
+    is doubted, for which the repeats of the other side do not speak.
     `apart` and `sweep_noise` are for sides measured at different times: how much the machine's state differs from one
     to the other, as a share of the spread between runs, and at least as a share of the step time itself. The latter is
     a known deviation, so it takes the normal quantile.
@@ -261,14 +263,15 @@ def ratio_interval(
     if freedom:
         between = sum(float(((m - m.mean()) ** 2).sum()) for m in middles) / freedom
     else:
-        between = max(run_noise**2, fmean(_step_noise(side[0]) ** 2 for side in sides))
+        between = max(RUN_NOISE**2, fmean(_step_noise(side[0]) ** 2 for side in sides))
     variance = 0.0
-    for side in sides:
+    for side, lone in zip(sides, lone_noise, strict=True):
         medians = [np.log(_resampled_medians(run, rng, resamples)) for run in side]
         steps = float(np.mean(medians, axis=0).var())
+        spread = between if len(side) > 1 else max(between, lone**2)
         # Measured medians hold the steps' noise already; an assumed spread does not.
-        variance += max(between / len(side), steps) if freedom else between + steps
-        variance += apart**2 * between
+        variance += max(spread / len(side), steps) if freedom else spread + steps
+        variance += apart**2 * spread
     centre = float(middles[1].mean() - middles[0].mean())
     reach = math.hypot(
         math.sqrt(variance) * _t_quantile(freedom or RUN_NOISE_FREEDOM, confidence),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -69,37 +70,45 @@ def test_unlike_devices_pair_only_across_hosts_and_only_one_to_one() -> None:
     assert [pair.name for pair in both.pairs] == ["vgg16 b=4 cpu"]
 
 
-def test_unlike_facts_are_those_that_matter() -> None:
-    facts = {"hostname": "a", "cpu_model": "X", "cores": [0, 1], "tensorflow": "2.21", "ray": "2.60", "gpu": "H100"}
-    others = {"hostname": "b", "cpu_model": "Y", "cores": [2, 3], "tensorflow": "2.20", "ray": "2.61", "keras": "3"}
-    pairs = verdicts.pair_up([make_result(host=facts)], [make_result(host=others)]).pairs
-    assert verdicts.unlike_facts(pairs) == {"cpu_model": ("X", "Y"), "tensorflow": ("2.21", "2.20")}
-    fewer = verdicts.pair_up([make_result(host=facts)], [make_result(host=facts | {"cores": [5]})]).pairs
-    assert verdicts.unlike_facts(fewer) == {"number of cores": ("2", "1")}
-    assert verdicts.unlike_facts(verdicts.pair_up([make_result()], [make_result(seed=1)]).pairs) == {}
-
-
 def test_a_trial_that_fails_now_is_lost() -> None:
     base = [make_result(batch=4), make_result(batch=8, status="oom")]
     new = [make_result(batch=4, status="timeout"), make_result(batch=8, status="oom")]
-    pairs = verdicts.pair_up(base, new).pairs
-    assert [(pair.name, status) for pair, status in verdicts.lost(pairs)] == [("vgg16 b=4", "timeout")]
-    assert verdicts.compare(pairs, 0.02) == []
+    pairs = verdicts.pair_up(base, new)
+    assert [str(loss) for loss in pairs.losses] == ["vgg16 b=4: measured in BASE, in NEW timeout"]
+    assert verdicts.compare(pairs.pairs, 0.02) == []
 
 
 def test_a_pass_that_one_side_lacks_is_not_compared_and_is_lost() -> None:
     result = make_result()
     partly = replace(result, status="oom", passes={"forward": result.passes["forward"]})
-    pairs = verdicts.pair_up([result], [partly]).pairs
-    assert [comparison.pass_name for comparison in verdicts.compare(pairs, 0.02)] == ["forward"]
-    assert [words for _, words in verdicts.lost(pairs)] == ["oom, without forward_backward"]
-    assert verdicts.lost(verdicts.pair_up([partly], [result]).pairs) == []
+    pairs = verdicts.pair_up([result], [partly])
+    assert [comparison.pass_name for comparison in verdicts.compare(pairs.pairs, 0.02)] == ["forward"]
+    assert [loss.words for loss in pairs.losses] == ["in NEW oom, without forward_backward"]
+    assert verdicts.pair_up([partly], [result]).losses == ()
 
 
 def test_a_repeat_that_fails_now_is_lost() -> None:
     base = [make_result(repeat=repeat) for repeat in range(3)]
-    pairs = verdicts.pair_up(base, [*base[:2], make_result(repeat=2, status="crashed")]).pairs
-    assert [words for _, words in verdicts.lost(pairs)] == ["crashed in 1 of 3 runs"]
+    pairs = verdicts.pair_up(base, [*base[:2], make_result(repeat=2, status="crashed")])
+    assert [loss.words for loss in pairs.losses] == ["in NEW crashed in 1 of 3 runs"]
+
+
+def test_a_crash_is_lost_where_repeats_ran_on_several_hosts_and_it_has_none() -> None:
+    base = [make_result(host={"hostname": host}, repeat=repeat) for repeat, host in enumerate("aab")]
+    new = [*base[:1], make_result(repeat=1, status="crashed", host={}), make_result(repeat=2, host={"hostname": "c"})]
+    pairs = verdicts.pair_up(base, new)
+    assert [loss.words for loss in pairs.losses] == ["in NEW crashed in 1 of 3 runs"]
+    assert pairs.only_base == ("vgg16 b=4 on b",)
+
+
+def test_a_planned_point_without_a_result_is_lost_and_one_that_is_not_planned() -> None:
+    base = [make_result(batch=batch) for batch in (1, 2, 4)]
+    pairs = verdicts.pair_up(base, base[:1], planned=[base[0].trial, base[1].trial])
+    assert [str(loss) for loss in pairs.losses] == [
+        "vgg16 b=2: measured in BASE, without a result in NEW",
+        "vgg16 b=4: measured in BASE, not in NEW's grid",
+    ]
+    assert pairs.only_base == ("vgg16 b=4",)
 
 
 CONTENTION = ("contention: others had 30% of the cores (forward)",)
@@ -110,22 +119,46 @@ def test_a_disturbed_side_convicts_only_of_a_large_difference() -> None:
         repeats = range(len(qualities))
         base = [make_result(repeat=r, passes=("forward",)) for r in repeats]
         new = [make_result(mean=0.1 * factor, quality=qualities[r], repeat=r, passes=("forward",)) for r in repeats]
-        (found,) = verdicts.compare(verdicts.pair_up(base, new).pairs, 0.02)
-        return found.verdict
+        (comparison,) = verdicts.compare(verdicts.pair_up(base, new).pairs, 0.02)
+        return comparison.verdict
 
     assert verdict(1.3, ()) == "SLOWER"
     assert verdict(1.3, CONTENTION) == "UNDECIDED"
     assert verdict(10, CONTENTION) == "SLOWER"
-    assert verdict(1.3, CONTENTION, (), ()) == "SLOWER"  # the repeats themselves show how much runs differ
-    assert verdict(1.3, CONTENTION, CONTENTION, ()) == "UNDECIDED"  # until most of them are disturbed
+    assert verdict(1.3, CONTENTION, (), ()) == "SLOWER"  # two undisturbed runs are enough
+    assert verdict(1.3, CONTENTION, CONTENTION, ()) == "UNDECIDED"
     assert verdict(3, CONTENTION, CONTENTION, CONTENTION) == "SLOWER"
     assert verdict(1.3, ("drift: +5% over the run (forward)",), ("drift: +5% over the run (forward)",)) == "SLOWER"
 
 
+def test_the_smallest_slowdown_that_would_have_been_found() -> None:
+    base = [make_result(repeat=r, seed=r, passes=("forward",)) for r in range(3)]
+    (alike,) = verdicts.compare(verdicts.pair_up(base, base).pairs, 0.02)
+    assert alike.detectable == pytest.approx(alike.ratio.ratio / alike.ratio.low)
+    for factor, verdict in ((0.999, "UNDECIDED"), (1.001, "SLOWER")):  # it is the edge
+        new = [
+            make_result(repeat=r, seed=r, mean=0.1 * alike.detectable * factor, passes=("forward",)) for r in range(3)
+        ]
+        (comparison,) = verdicts.compare(verdicts.pair_up(base, new).pairs, 0.02)
+        assert comparison.verdict == verdict
+    (coarse,) = verdicts.compare(verdicts.pair_up(base, base).pairs, 0.5)
+    assert coarse.detectable == 1.5
+
+
+def test_a_quiet_machines_noise_is_not_believed_of_a_disturbed_sweep() -> None:
+    base = [make_result(repeat=r, seed=r, passes=("forward",)) for r in range(4)]
+    new = [replace(result, quality=CONTENTION if r == 0 else ()) for r, result in enumerate(base)]
+    (quiet,) = verdicts.compare(verdicts.pair_up(base[1:], base[1:]).pairs, 0.02, sweep_noise=0.003)
+    (disturbed,) = verdicts.compare(verdicts.pair_up(base[1:], new).pairs, 0.02, sweep_noise=0.003)
+    assert quiet.detectable < 1.05
+    assert disturbed.detectable > math.exp(1.96 * math.sqrt(2) * verdicts.SWEEP_NOISE)
+
+
 def test_differing_fields_say_why_nothing_pairs() -> None:
     base = [make_result(batch=b) for b in (1, 2)]
-    assert verdicts.differing_fields(base, [make_result(batch=2, protocol=Classic())]) == ["protocol"]
-    assert verdicts.differing_fields(base, [make_result(batch=2)]) == []
+    trials = [result.trial for result in base]
+    assert verdicts.differing_fields(trials, [make_result(batch=2, protocol=Classic()).trial]) == ["protocol"]
+    assert verdicts.differing_fields(trials, [make_result(batch=2).trial]) == []
 
 
 def sweep_of(runs: int, rng: random.Random, *, factor: float = 1.0, between: float = 0.01) -> list[Result]:
