@@ -23,7 +23,8 @@ def context(server: str, tmp_path: Path) -> dispatch.Context:
 
 
 def result(trial: Trial, node_id: str = "", limits: dict[str, float] | None = None) -> Result:
-    measurement = Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,) * 9, stopped="steps")
+    quiet = {"others_share": 0.0, "others_cores": 0.0, "blind_share": 0.0, "steal_share": 0.0, "wall_s": 9.0}
+    measurement = Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,) * 9, stopped="steps", evidence=quiet)
     return Result(
         trial=trial,
         sweep_id="s",

@@ -76,7 +76,7 @@ def test_sweep_ids_and_parent_runs_compare(capsys: pytest.CaptureFixture[str]) -
     assert compare.main(["first", parent.info.run_id, "--fail-on", "slower", "--output", "a.png"]) == 3
     out = capsys.readouterr().out
     assert "4 SLOWER" in out
-    assert "Measured in BASE, in NEW oom: alexnet b=4" in out
+    assert "Failed   alexnet b=4: measured in BASE, in NEW oom" in out
 
 
 def test_a_sweep_that_ended_early_does_not_pass_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
