@@ -24,8 +24,7 @@ from nets import layers
 from sweeps import host, trial_folder
 from sweeps.forkserver import Send
 from sweeps.picture_classifier import pictures
-from sweeps.tasks import SUMMARY, benchmark, checks, dataset
-from sweeps.tasks.classifier import Classifier, normalisation
+from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset
 from sweeps.tasks.dataset import DataError
 from sweeps.tasks.pace import Pace
 from tracking import picture_plots
@@ -45,13 +44,18 @@ def run(trial: Trial, send: Send) -> None:
     trial_folder.clear_files()
     args = trial.task_args
     benchmark.configure(trial)
-    send("host", host.facts() | benchmark.device_facts(trial))
+    facts = host.facts() | benchmark.device_facts(trial)
+    send("host", facts)
     keras.utils.set_random_seed(trial.seed)
     paths = dataset.matching(args["images"])
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
-    model = Classifier(benchmark.build(trial), normalisation(trial))
-    names = _names(args["labels"], model.classes)
+    names = None if args["labels"] is None else dataset.class_names(args["labels"])
+    if names is not None:
+        trial = classifier.with_classes(trial, len(names))
+    model = classifier.of_trial(benchmark.build(trial), trial)
+    names = _checked(names, args["labels"], model.classes)
+    send("host", facts | {"in_force": model.facts()})
     send("layers", layers.rows(model.net, trial.batch))
     send("phase", ("build", time.perf_counter() - built_from))
 
@@ -97,10 +101,10 @@ def run(trial: Trial, send: Send) -> None:
     _write_files(trial_folder.files(), rows, shown, unreadable)
 
 
-def _names(labels: str | None, width: int) -> Sequence[str]:
-    if labels is None:
+def _checked(names: Sequence[str] | None, labels: str, width: int) -> Sequence[str]:
+    """A name for each of the net's `width` classes: those read from `labels`, else their numbers. Raises DataError."""
+    if names is None:
         return [f"class {i}" for i in range(width)]
-    names = dataset.class_names(labels)
     if len(names) != width:
         raise DataError([checks.wrong_labels(labels, len(names), width)])
     return names

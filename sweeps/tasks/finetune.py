@@ -25,8 +25,8 @@ from nets import custom, layers, weights
 from sweeps import host, trial_folder
 from sweeps.errors import nearest
 from sweeps.forkserver import Send
-from sweeps.tasks import SUMMARY, benchmark, dataset, training
-from sweeps.tasks.classifier import Classifier, NotAClassifierError, normalisation
+from sweeps.tasks import SUMMARY, benchmark, classifier, dataset, training
+from sweeps.tasks.classifier import Classifier, NotAClassifierError
 from sweeps.tasks.dataset import DataError, Dataset
 from sweeps.tasks.pipeline import Pipeline
 from tracking import picture_plots
@@ -45,7 +45,8 @@ def run(trial: Trial, send: Send) -> None:
     benchmark.configure(trial)
     if trial.device.kind == "cpu":
         tf.config.experimental.enable_op_determinism()
-    send("host", host.facts() | benchmark.device_facts(trial))
+    facts = host.facts() | benchmark.device_facts(trial)
+    send("host", facts)
     keras.utils.set_random_seed(trial.seed)
     data = dataset.read(args["data"], args["labels"])
     if problems := dataset.split_problems(args["data"], data, args["validation"]):
@@ -53,6 +54,7 @@ def run(trial: Trial, send: Send) -> None:
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
     model = _build(trial, len(data.classes))
+    send("host", facts | {"in_force": model.facts()})
     send("layers", layers.rows(model.net, trial.batch))
     send("phase", ("build", time.perf_counter() - built_from))
 
@@ -84,22 +86,24 @@ def run(trial: Trial, send: Send) -> None:
 def _build(trial: Trial, classes: int) -> Classifier:
     """The trial's net with as many classes as the data has, compiled to be trained. Raises ValueError."""
     args = trial.task_args
+    trial = classifier.with_classes(trial, classes)
     if trial.target is not None:
         net = custom.from_target(trial.target, **trial.model_args)
     else:
-        net = nets.build(trial.model, **trial.model_args, num_classes=classes)
+        net = nets.build(trial.model, **trial.model_args)
     if trial.weights is not None:
         print(weights.load(net, trial.weights, skip=args["skip_layers"]))
-    model = Classifier(net, normalisation(trial))
+    model = classifier.of_trial(net, trial)
     if model.classes != classes:
         raise NotAClassifierError(
-            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}"
+            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}; an argument that "
+            f"is named num_classes is given their number, any other takes it as +model.NAME={classes}"
         )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])
     model.compile(
         optimizer=training.optimizer(args),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=model.cross_entropy(),
         metrics=["accuracy"],
         run_eagerly=trial.compile == "eager",
         jit_compile=trial.compile == "xla",
