@@ -114,8 +114,8 @@ class Classifier(keras.Model):
             lines[0] += f"; the net itself scales values from 0 to {span:g} ({self.own})"
             if _is_scaled_twice(self.form, span):
                 lines.append(
-                    f"warning: pictures are scaled twice, by task.mean and task.scale and by the net itself; for values "
-                    f"from 0 to {span:g} leave both out"
+                    f"warning: pictures are scaled twice, by task.mean and task.scale and by the net itself; "
+                    f"leave both out for values from 0 to {span:g}"
                 )
         return [*lines, f"output: {net_output.IN_WORDS[self.outputs_are[0]]}"]
 

@@ -1,7 +1,7 @@
 """How a net scales its input before its first trained layer, found by giving it pictures of one grey each.
 
-What is looked at is the values that arrive and not the names of layers, so that `Rescaling`, `Normalization`, a `Lambda`,
-plain operations and subclassed nets are all seen alike.
+What is looked at is the values that arrive and not the names of layers, so that `Rescaling`, `Normalization`, a
+`Lambda`, plain operations and subclassed nets are all seen alike.
 """
 
 from __future__ import annotations
@@ -102,5 +102,5 @@ def _first_input(net: keras.Model) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _is_trained(layer: Any) -> bool:
-    """Whether it has weights of its own to be trained, frozen or not: `Normalization` has weights, but none of those."""
+    """Whether it has weights to be trained, frozen or not: `Normalization` has weights, but none of those."""
     return bool(layer._trainable_variables) and not isinstance(layer, keras.Model)

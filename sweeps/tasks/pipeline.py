@@ -48,8 +48,10 @@ class Pipeline:
         self._store: picture_store.Store | None = None
         self._usable = np.ones(len(examples), dtype=bool)
         self._filled = False
-        self.unreadable: dict[int, str] = {}
-        """Why examples are left out, by place; known after `fill`."""
+        self.unreadable: dict[Path, str] = {}
+        """Why examples are left out; known after `fill`."""
+        self.looks: dict[Path, bytes] = {}
+        """A digest of each decoded picture; known after `fill`."""
 
     def __len__(self) -> int:
         return int(self._usable.sum())
@@ -67,10 +69,16 @@ class Pipeline:
         start = time.perf_counter()
         store = picture_store.create(self._cache, len(self._examples), (*self._decoded_size, 3))
         for numbers, images in self._pictures(tf.data.Dataset.range(len(self._examples))).batch(self.batch):
+            decoded = images.numpy()
             if store is not None:
-                store.put(numbers.numpy(), images.numpy())
+                store.put(numbers.numpy(), decoded)
+            for place, image in zip(numbers.numpy().tolist(), decoded, strict=True):
+                self.looks[self._examples[place].path] = hashlib.blake2b(image, digest_size=16).digest()
         self._store = store
-        self._usable[list(self.unreadable)] = False
+        for place, example in enumerate(self._examples):
+            if example.path in self.unreadable:
+                self._usable[place] = False
+                del self.looks[example.path]
         self._filled = True
         return time.perf_counter() - start
 
@@ -118,12 +126,13 @@ class Pipeline:
 
     def _decode(self, number: np.int64) -> np.ndarray[Any, Any]:
         """A picture from its file; while the pipeline is filled, an unreadable one is black and noted."""
+        path = self._examples[int(number)].path
         try:
-            return pictures.read(self._examples[int(number)].path, self._decoded_size, self._fit)
+            return pictures.read(path, self._decoded_size, self._fit)
         except pictures.PictureError as error:
             if self._filled:
                 raise
-            self.unreadable[int(number)] = str(error)
+            self.unreadable[path] = str(error)
             return np.zeros((*self._decoded_size, 3), np.uint8)
 
     def _usable_numbers(self) -> Any:
