@@ -46,7 +46,7 @@ def is_too_dark(image: Image.Image) -> bool:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     deep = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
-    return deep and max(high for _, high in np.reshape(image.getextrema(), (-1, 2))[:3]) < 2**4
+    return deep and bool(max(high for _, high in np.reshape(image.getextrema(), (-1, 2))[:3]) < 2**4)
 
 
 def grey(image: Image.Image) -> Image.Image:

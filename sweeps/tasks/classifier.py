@@ -103,7 +103,10 @@ class Classifier(keras.Model):
     def facts(self) -> dict[str, dict[str, str]]:
         """What the net is given and what it gives, for the record."""
         own = {} if self.own is None or self.own.expects is None else {"scaled_by_the_net": str(self.own)}
-        outputs = {"first": self.outputs_are[0]} | {f"auxiliary_{i}": k for i, k in enumerate(self.outputs_are[1:], 1)}
+        names = ["first", *(f"auxiliary_{i}" for i in range(1, len(self.outputs_are)))]
+        outputs = {name: str(kind) for name, kind in zip(names, self.outputs_are, strict=True)}
+            f"auxiliary_{i}": k for i, k in enumerate(self.outputs_are[1:], 1)
+        }
         return {"input": {"normalisation": str(self.form)} | own, "output": outputs}
 
     def remarks(self) -> list[str]:

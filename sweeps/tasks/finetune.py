@@ -163,7 +163,7 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
             )
         )
     seconds = sum(pipeline.fill() for pipeline in pipelines)
-    unreadable = {path: reason for pipeline in pipelines for path, reason in pipeline.unreadable.items()}
+    unreadable = {path: reason for pipeline in pipelines for path, reason in pipeline.left_out.items()}
     for reason in unreadable.values():
         print(f"left out: {reason}")
     if unreadable and args["unreadable"] == "refuse":

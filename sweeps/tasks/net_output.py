@@ -38,7 +38,7 @@ def kinds(net: Callable[..., Any], shape: tuple[int, int, int]) -> tuple[Output,
     return tuple(_kind(value, operation) for value, operation in zip(values, operations, strict=True))
 
 
-class _OneVersusRest(keras.losses.Loss):  # type: ignore[misc]
+class _OneVersusRest(keras.losses.Loss):
     """Binary cross-entropy of every class's own probability `[batch, classes]` against labels `[batch]`."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -48,8 +48,8 @@ class Pipeline:
         self._store: picture_store.Store | None = None
         self._usable = np.ones(len(examples), dtype=bool)
         self._filled = False
-        self.unreadable: dict[Path, str] = {}
-        """Why examples are left out; known after `fill`."""
+        self.unreadable: dict[int, str] = {}
+        """Why examples are left out, by place; known after `fill`."""
         self.looks: dict[Path, bytes] = {}
         """A digest of each decoded picture; known after `fill`."""
 
@@ -60,6 +60,11 @@ class Pipeline:
     def examples(self) -> list[Example]:
         """Those that can be read, in the order of `in_order`."""
         return [example for example, usable in zip(self._examples, self._usable, strict=True) if usable]
+
+    @property
+    def left_out(self) -> dict[Path, str]:
+        """The pictures that cannot be read, and why; known after `fill`."""
+        return {self._examples[place].path: reason for place, reason in self.unreadable.items()}
 
     def fill(self) -> float:
         """Decode every picture once and keep it if there is a cache; leave out what is unreadable. -> seconds.
@@ -75,10 +80,9 @@ class Pipeline:
             for place, image in zip(numbers.numpy().tolist(), decoded, strict=True):
                 self.looks[self._examples[place].path] = hashlib.blake2b(image, digest_size=16).digest()
         self._store = store
-        for place, example in enumerate(self._examples):
-            if example.path in self.unreadable:
-                self._usable[place] = False
-                del self.looks[example.path]
+        self._usable[list(self.unreadable)] = False
+        for path in self.left_out:
+            del self.looks[path]
         self._filled = True
         return time.perf_counter() - start
 
@@ -132,7 +136,7 @@ class Pipeline:
         except pictures.PictureError as error:
             if self._filled:
                 raise
-            self.unreadable[path] = str(error)
+            self.unreadable[int(number)] = str(error)
             return np.zeros((*self._decoded_size, 3), np.uint8)
 
     def _usable_numbers(self) -> Any:

@@ -97,7 +97,7 @@ def test_one_bad_picture_does_not_stop_the_others(server: str, tmp_path: Path) -
     assert sum(float(row["probability"]) for row in rows[:10]) == pytest.approx(1, abs=1e-4)
     summary = (tmp_path / "trial" / "files" / "summary.txt").read_text()
     assert "1.jpg is damaged: image file is truncated" in summary
-    assert "4.jpg cannot be read: not JPEG, PNG, BMP or WebP" in summary
+    assert "4.jpg cannot be read: not JPEG, PNG, BMP, WebP, GIF, " in summary
 
 
 def test_the_rate_is_that_of_readable_pictures_without_the_step_that_traced(server: str, tmp_path: Path) -> None:

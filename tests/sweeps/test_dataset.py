@@ -135,7 +135,7 @@ def test_unreadable_pictures_are_refused_or_left_out(shapes: Path) -> None:
         (shapes / "disc" / f"bad{i}.jpg").write_bytes(b"no picture")
     (sentence,) = problems(shapes)
     assert "3 pictures cannot be used; task.unreadable=skip leaves such out: " in sentence
-    assert "bad0.jpg cannot be read: not JPEG, PNG, BMP or WebP; " in sentence
+    assert "bad0.jpg cannot be read: not JPEG, PNG, BMP, WebP, GIF, " in sentence
     assert problems(shapes, skip=True) == ()
     for path in (shapes / "ring").iterdir():
         path.write_bytes(b"no picture")

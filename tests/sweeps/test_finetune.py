@@ -25,7 +25,7 @@ import tensorflow as tf
 from sweeps.cores import available
 from sweeps.isolate import run_trial
 from sweeps.picture_classifier.loader import Classifier
-from sweeps.tasks import dataset, finetune
+from sweeps.tasks import dataset, finetune, recall
 from sweeps.tasks.training import Epoch, State
 from tests import logged_model
 from tests.picture_data import CLASSES, make_shapes, picture, size_of, task_args
@@ -119,7 +119,9 @@ def test_rates_are_those_of_all_epochs_that_compiled_nothing() -> None:
         Epoch(number=2, images_per_s=4.0, waited_s=1.0, stepped_s=4.0, **figures),
         Epoch(number=3, images_per_s=5.0, waited_s=3.0, stepped_s=2.0, **figures),
     ]
-    found = finetune._metrics(State("data", history), decoded_per_s=100.0)
+    by_class = recall.by_class(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0]), ("a", "b"))
+    found = finetune._metrics(State("data", history), by_class, decoded_per_s=100.0)
+    assert found["val/balanced_accuracy"] == pytest.approx(1 / 3)
     assert found["images_per_s"] == pytest.approx(4.5)
     assert found["net/images_per_s"] == pytest.approx(7.5)
     assert found["input/wait_share"] == pytest.approx(0.4)

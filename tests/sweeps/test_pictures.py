@@ -85,9 +85,9 @@ def test_a_large_photograph_decoded_at_a_fraction_is_the_same(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not JPEG, PNG, BMP or WebP"),
-        (b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "not JPEG, PNG, BMP or WebP"),
-        (b"no picture at all", "not JPEG, PNG, BMP or WebP"),
+        (b"", "not JPEG, PNG, BMP, WebP, GIF, "),
+        (b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "not JPEG, PNG, BMP, WebP, GIF, "),
+        (b"no picture at all", "not JPEG, PNG, BMP, WebP, GIF, "),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 60, ""),
     ],
 )
