@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_BITS = (12, 14, 16, 24, 32)
+_BITS = (12, 14, 16, 24, 31)  # Pillow's integers have a sign
 
 
 def has_deep_colours(image: Image.Image, source: str | Path | bytes) -> bool:

@@ -70,8 +70,7 @@ def with_classes(trial: Trial, count: int) -> Trial:
 
 def of_trial(net: keras.Model, trial: Trial) -> Classifier:
     """The trial's net, with its weights, as a classifier; what it is given and gives is printed and in `remarks`."""
-    height, width, channels = (*shape_of(net)[0], layers.input_shape(net)[2])
-    own = own_scaling(net, (height, width, channels))
+    own = own_scaling(net)
     model = Classifier(net, normalisation(trial, own), own)
     for line in model.remarks():
         print(line)
@@ -98,15 +97,13 @@ class Classifier(keras.Model):
         self.size, self.classes = shape_of(net)
         self.grey = layers.input_shape(net)[2] == 1
         self.built = True
-        self.outputs_are = net_output.kinds(self, (*self.size, 3))
+        self.outputs_are = net_output.kinds(self, (*self.size, 3), training=True)
+        self.answers_are = net_output.kinds(self, (*self.size, 3), training=False)[0]
 
     def facts(self) -> dict[str, dict[str, str]]:
         """What the net is given and what it gives, for the record."""
         own = {} if self.own is None or self.own.expects is None else {"scaled_by_the_net": str(self.own)}
-        names = ["first", *(f"auxiliary_{i}" for i in range(1, len(self.outputs_are)))]
-        outputs = {name: str(kind) for name, kind in zip(names, self.outputs_are, strict=True)}
-            f"auxiliary_{i}": k for i, k in enumerate(self.outputs_are[1:], 1)
-        }
+        outputs = {"in_training": ", ".join(self.outputs_are), "in_inference": self.answers_are}
         return {"input": {"normalisation": str(self.form)} | own, "output": outputs}
 
     def remarks(self) -> list[str]:
@@ -120,7 +117,7 @@ class Classifier(keras.Model):
                     f"warning: pictures are scaled twice, by task.mean and task.scale and by the net itself; "
                     f"leave both out for values from 0 to {span:g}"
                 )
-        return [*lines, f"output: {net_output.IN_WORDS[self.outputs_are[0]]}"]
+        return [*lines, f"output: {net_output.IN_WORDS[self.answers_are]}"]
 
     def call(self, images: Any, training: bool = False) -> Any:
         x = tf.cast(images, tf.float32)
@@ -133,21 +130,27 @@ class Classifier(keras.Model):
 
     def probabilities(self, images: Any) -> Any:
         """`[batch, classes]` in float32, in inference mode."""
-        return net_output.probabilities(self(images, training=False), self.outputs_are[0])
+        return net_output.probabilities(self(images, training=False), self.answers_are)
 
     def cross_entropy(self) -> keras.losses.Loss:
-        """The loss to compile with: that of the first output, against the numbers of the true classes."""
+        """The loss of the first output in training, against the numbers of the true classes."""
         return net_output.loss(self.outputs_are[0])
 
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    def compute_loss(  # `compile` takes one loss, for training and validation alike
+        self,
+        x: Any = None,  # noqa: ARG002
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
     ) -> Any:
         """Cross-entropy, and the net's own regularisation."""
-        first, *auxiliary = keras.tree.flatten(y_pred)
-        loss = super().compute_loss(x, y, first, sample_weight, training)
-        for other, kind in zip(auxiliary, self.outputs_are[1:], strict=False):  # none in validation
+        outputs = keras.tree.flatten(y_pred)
+        kinds = self.outputs_are if training else (self.answers_are,)
+        loss = net_output.loss(kinds[0])(y, outputs[0], sample_weight)
+        for other, kind in zip(outputs[1:], kinds[1:], strict=False):  # in validation only the first one counts
             loss += AUXILIARY_WEIGHT * net_output.loss(kind)(y, other)
-        return loss
+        return loss + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return super().compute_metrics(x, y, keras.tree.flatten(y_pred)[0], sample_weight)

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from nets import layers
+
 Range = tuple[float, float]
 """Lowest and highest value of what a net expects."""
 BYTES: Range = (0.0, 255.0)
@@ -50,12 +52,18 @@ class Scaling:
         return f"{self.factor:.4g} * value {sign} {abs(self.offset):.4g} before {self.layer}"
 
 
-def own_scaling(net: keras.Model, shape: tuple[int, int, int]) -> Scaling | None:
-    """The net's own scaling of a picture `[height, width, channels]`, in inference mode.
+def own_scaling(net: keras.Model) -> Scaling | None:
+    """The net's own scaling of pictures `[height, width, channels]`, in inference mode.
 
     None where the first trained layer's input does not depend on the picture in a straight line, e.g. where each
-    picture is standardised by its own mean, and where the net has no trained layer.
+    picture is standardised by its own mean, and where the net has no trained layer or takes no pictures.
     """
+    try:
+        shape = layers.input_shape(net)
+    except ValueError:
+        return None
+    if len(shape) != 3:
+        return None
     images = np.stack([np.full(shape, value, np.float32) for value in _PROBES])
     with _first_input(net) as received:
         net(images, training=False)
@@ -91,13 +99,13 @@ def _first_input(net: keras.Model) -> Iterator[list[tuple[str, Any]]]:
 
         return call
 
-    layers = [layer for layer in net._flatten_layers(include_self=False) if _is_trained(layer)]
-    for layer in layers:
+    trained = [layer for layer in net._flatten_layers(include_self=False) if _is_trained(layer)]
+    for layer in trained:
         layer.call = recording(layer, layer.call)
     try:
         yield received
     finally:
-        for layer in layers:
+        for layer in trained:
             del layer.call
 
 

@@ -17,25 +17,33 @@ IN_WORDS: dict[Output, str] = {
     "probabilities": "probabilities, which are taken as they are",
     "independent": "a probability for each class by itself (sigmoid), which is taken as it is",
 }
+_BY_OPERATION: dict[str, Output] = {
+    "Softmax": "probabilities",
+    "Sigmoid": "independent",
+    "LogSoftmax": "logits",
+    "MatMul": "logits",
+    "BiasAdd": "logits",
+}
+"""By TensorFlow's type of the last operation; the values of a sigmoid could be logits, too."""
 _PICTURES = 8
 _HANDED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "StopGradient", "PreventGradient", "CheckNumerics")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def kinds(net: Callable[..., Any], shape: tuple[int, int, int]) -> tuple[Output, ...]:
-    """What each output of a net on byte pictures `[height, width, channels]` is, its auxiliary outputs included.
+def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> tuple[Output, ...]:
+    """What each output of a net on byte pictures `[height, width, channels]` is, in training or in inference mode.
 
-    Outputs that are nowhere below 0 and add up to 1 are probabilities, however they were made. Those of a sigmoid could
-    be logits by their values, so the operation that makes them is looked at.
+    The operation that makes it tells most. Where that is another, the net is run: outputs that are nowhere below 0 and
+    add up to 1 are probabilities, however they were made.
     """
+    operations = _last_operations(net, shape, training=training)
+    known = [_BY_OPERATION.get(operation) for operation in operations]
+    if None not in known:
+        return tuple(kind for kind in known if kind is not None)
     images = np.random.default_rng(0).integers(0, 256, (_PICTURES, *shape), np.uint8)
-    operations = _last_operations(net, shape)
-    if len(operations) == 1:
-        values = keras.tree.flatten(net(images, training=False))
-    else:
-        with keras.StatelessScope():  # nothing is learned from these pictures, be it a moving average
-            values = keras.tree.flatten(net(images, training=True))
-    return tuple(_kind(value, operation) for value, operation in zip(values, operations, strict=True))
+    with keras.StatelessScope():  # nothing is learned from these pictures, be it a moving average
+        values = keras.tree.flatten(net(images, training=training))
+    return tuple(kind or _by_values(value) for value, kind in zip(values, known, strict=True))
 
 
 class _OneVersusRest(keras.losses.Loss):
@@ -59,20 +67,16 @@ def probabilities(output: Any, kind: Output) -> Any:
     return tf.nn.softmax(output) if kind == "logits" else output
 
 
-def _kind(value: Any, operation: str) -> Output:
+def _by_values(value: Any) -> Output:
     rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
     sixteen_bits = keras.backend.standardize_dtype(value.dtype) in ("float16", "bfloat16")
-    sums = rows.sum(axis=-1)
-    if operation == "Softmax" or (
-        rows.shape[-1] > 1 and (rows >= 0).all() and (np.abs(sums - 1) < (0.02 if sixteen_bits else 1e-3)).all()
-    ):
-        return "probabilities"
-    return "independent" if operation == "Sigmoid" else "logits"
+    add_up = np.abs(rows.sum(axis=-1) - 1) < (0.02 if sixteen_bits else 1e-3)
+    return "probabilities" if (rows >= 0).all() and add_up.all() else "logits"
 
 
-def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int]) -> list[str]:
-    """TensorFlow's type of the operation that makes each output in training mode, whatever layers it is within."""
-    function = tf.function(lambda images: keras.tree.flatten(net(images, training=True)), autograph=False)
+def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> list[str]:
+    """TensorFlow's type of the operation that makes each output, whatever layers it is within."""
+    function = tf.function(lambda images: keras.tree.flatten(net(images, training=training)), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8)).graph
     return [_maker(tensor) for tensor in graph.outputs]
 
