@@ -42,6 +42,13 @@ def first_class_only(num_classes: int) -> keras.Model:
     return keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
 
 
+def frozen(num_classes: int) -> keras.Model:
+    """A net that is not to be trained."""
+    model = small(num_classes)
+    model.trainable = False
+    return model
+
+
 def raising() -> keras.Model:
     raise ValueError("expected a good day. Received: a bad one")
 

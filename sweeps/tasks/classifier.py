@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +14,24 @@ from sweeps.tasks import net_output
 from sweeps.tasks.net_input import Scaling, own_scaling
 from tracking.record import Trial
 
-BVLC = ("bgr", (104.0, 117.0, 124.0), 1.0)
+Form = tuple[str, tuple[float, float, float], float | tuple[float, float, float]]
+"""Order of channels, mean and scale, both by channel or the latter for all."""
+BVLC: Form = ("bgr", (104.0, 117.0, 124.0), 1.0)
 """What Caffe's reference models were trained on: blue first, the mean of ImageNet subtracted, 0 to 255."""
-CENTRED = ("rgb", (127.5, 127.5, 127.5), 1 / 127.5)
+CENTRED: Form = ("rgb", (127.5, 127.5, 127.5), 1 / 127.5)
 """From -1 to 1."""
+_CAFFE: Form = ("bgr", (103.939, 116.779, 123.68), 1.0)
+_IMAGENET: Form = ("rgb", (123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375))
+_PUBLISHED: Mapping[str, Form] = {
+    "VGG": _CAFFE,
+    "ResNet50": _CAFFE,
+    "ResNet101": _CAFFE,
+    "ResNet152": _CAFFE,
+    "DenseNet": _IMAGENET,
+    "ConvNeXt": _IMAGENET,
+    "EfficientNetV2B": _IMAGENET,
+}
+"""What keras.applications' own weights expect, by the beginning of the model's name; all others: from -1 to 1."""
 AUXILIARY_WEIGHT = 0.4
 """Share of an auxiliary head's loss (Inception V3 in TF-Slim)."""
 _LUMINANCE = {"rgb": (0.299, 0.587, 0.114), "bgr": (0.114, 0.587, 0.299)}
@@ -34,21 +49,31 @@ class Normalisation:
     channels: str
     mean: tuple[float, float, float]
     """In the order of `channels`."""
-    scale: float
+    scale: float | tuple[float, float, float]
+
+    def __call__(self, images: Any) -> Any:
+        """What the net is given of RGB pictures `[batch, height, width, 3]`, as float32."""
+        x = tf.cast(images, tf.float32)
+        if self.channels == "bgr":
+            x = tf.reverse(x, axis=[-1])
+        return (x - tf.constant(self.mean, tf.float32)) * tf.constant(self.scale, tf.float32)
 
     def __str__(self) -> str:
+        if not any(self.mean) and self.scale == 1:
+            return f"{self.channels}, the plain values 0 to 255"
         mean = ", ".join(f"{value:g}" for value in self.mean)
-        plain = "the plain values 0 to 255" if not any(self.mean) and self.scale == 1 else ""
-        return f"{self.channels}, {plain or f'(value - [{mean}]) * {self.scale:.6g}'}"
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        scale = ", ".join(f"{value:.6g}" for value in scales)
+        return f"{self.channels}, (value - [{mean}]) * {f'[{scale}]' if len(scales) > 1 else scale}"
 
 
 def normalisation(trial: Trial, own: Scaling | None = None) -> Normalisation:
     """As the trial's task says.
 
-    What it leaves open is as the net's `own` scaling expects it, if it has one; otherwise as BVLC's weights do where
-    the weights are a `.npy`, and from -1 to 1.
+    What it leaves open is as the net's `own` scaling expects it, if it has one; otherwise as the weights do, and from
+    -1 to 1 where nothing is known of them.
     """
-    channels, mean, scale = BVLC if (trial.weights or "").endswith(".npy") else CENTRED
+    channels, mean, scale = _of_weights(trial)
     if own is not None and own.expects is not None:
         mean, scale = (0.0, 0.0, 0.0), own.expects[1] / 255
     args = trial.task_args
@@ -57,6 +82,18 @@ def normalisation(trial: Trial, own: Scaling | None = None) -> Normalisation:
         mean=mean if args["mean"] is None else tuple(args["mean"]),
         scale=scale if args["scale"] is None else args["scale"],
     )
+
+
+def _of_weights(trial: Trial) -> Form:
+    """Channels, mean and scale for BVLC's `.npy`, and for the files that keras.applications publishes."""
+    weights = trial.weights or ""
+    if weights.endswith(".npy"):
+        return BVLC
+    if trial.target is None and weights.endswith(".h5") and not weights.endswith(".weights.h5"):
+        beginnings = [name for name in _PUBLISHED if trial.model.startswith(name) and not trial.model.endswith("V2")]
+        if beginnings:
+            return _PUBLISHED[beginnings[0]]
+    return CENTRED
 
 
 def with_classes(trial: Trial, count: int) -> Trial:
@@ -79,7 +116,8 @@ def of_trial(net: keras.Model, trial: Trial) -> Classifier:
 
 def _is_scaled_twice(form: Normalisation, span: float) -> bool:
     """Whether a net that scales values from 0 to `span` itself is given others."""
-    given, middle = 255 * form.scale, (127.5 - form.mean[1]) * form.scale
+    scale = form.scale[1] if isinstance(form.scale, tuple) else form.scale
+    given, middle = 255 * scale, (127.5 - form.mean[1]) * scale
     return not 0.5 <= given / span <= 2 or abs(middle - span / 2) > 0.3 * span
 
 
@@ -120,10 +158,7 @@ class Classifier(keras.Model):
         return [*lines, f"output: {net_output.IN_WORDS[self.answers_are]}"]
 
     def call(self, images: Any, training: bool = False) -> Any:
-        x = tf.cast(images, tf.float32)
-        if self.form.channels == "bgr":
-            x = tf.reverse(x, axis=[-1])
-        x = (x - tf.constant(self.form.mean, tf.float32)) * self.form.scale
+        x = self.form(images)
         if self.grey:
             x = tf.reduce_sum(x * tf.constant(_LUMINANCE[self.form.channels]), axis=-1, keepdims=True)
         return self.net(x, training=training)

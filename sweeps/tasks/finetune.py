@@ -111,6 +111,10 @@ def _build(trial: Trial, classes: int) -> Classifier:
         )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])
+    if not model.trainable_variables:
+        raise ValueError(
+            f"expected layers of {net.name} to train. Received: {len(net.weights)} weights, none of them trainable"
+        )
     model.compile(
         optimizer=training.optimizer(args),
         loss=model.cross_entropy(),

@@ -208,6 +208,13 @@ def test_what_only_the_net_can_tell(
     assert "epoch 1" not in (tmp_path / "trial" / "log.txt").read_text()
 
 
+def test_a_net_without_a_trainable_weight_is_refused(server: str, shapes: Path, tmp_path: Path) -> None:
+    frozen = replace(TINY, model="frozen", target="tests.models.frozen", model_args={})
+    result = run(tmp_path / "trial", server, shapes, frozen, **QUICK)
+    assert result.error is not None
+    assert "to train. Received: 2 weights, none of them trainable" in result.error.message
+
+
 def test_pretrained_layers_are_loaded_and_kept(server: str, shapes: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weights = {"conv1": [rng.normal(size=(3, 3, 3, 4)), np.zeros(4)], "logits": [np.zeros((4, 1000)), np.zeros(1000)]}

@@ -223,6 +223,37 @@ def test_a_mean_is_not_taken_off_twice() -> None:
     assert any("scaled twice" in line for line in classifier.of_trial(taking_off, trial).remarks())
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("VGG16", "vgg16"),
+        ("ResNet101", "resnet"),
+        ("ResNet50V2", "resnet_v2"),
+        ("DenseNet121", "densenet"),
+        ("MobileNetV2", "mobilenet_v2"),
+        ("Xception", "xception"),
+    ],
+)
+def test_published_weights_get_the_input_that_they_were_trained_on(name: str, module: str) -> None:
+    expected = getattr(keras.applications, module).preprocess_input(IMAGES.astype(np.float32))
+    published = normalisation(replace(TRIAL, model=name, weights=f"{name.lower()}_weights_tf_dim_ordering.h5"))
+    np.testing.assert_allclose(published(IMAGES), expected, atol=1e-4)
+    assert normalisation(replace(TRIAL, model=name, weights="mine.weights.h5")) == PLAIN
+
+
+@pytest.mark.parametrize("name", ["EfficientNetV2B0", "ConvNeXtTiny"])
+def test_published_weights_of_nets_whose_own_scaling_is_left_out(name: str) -> None:
+    whole = getattr(keras.applications, name)(weights=None, classes=2, input_shape=(32, 32, 3))
+    with_it, without = own_scaling(whole), own_scaling(nets.build(name, image_size=32, num_classes=2))
+    assert with_it is not None
+    assert without is not None
+    assert without.expects is None
+    published = normalisation(replace(TRIAL, model=name, weights="published.h5"))
+    grey = np.full((1, 1, 1, 3), 200, np.uint8)
+    expected = with_it.factor * 200 + with_it.offset
+    assert np.median(published(grey)) == pytest.approx(expected, rel=0.02)
+
+
 def test_a_net_of_one_channel_gets_grey() -> None:
     spy = Spy()
     model = classifier.of_trial(net(spy, layers.Flatten(), layers.Dense(3), channels=1), TRIAL)
