@@ -24,7 +24,7 @@ from nets import layers
 from sweeps import host, trial_folder
 from sweeps.forkserver import Send
 from sweeps.picture_classifier import pictures
-from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset
+from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset, folders
 from sweeps.tasks.dataset import DataError
 from sweeps.tasks.pace import Pace
 from tracking import picture_plots
@@ -98,7 +98,10 @@ def run(trial: Trial, send: Send) -> None:
             "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         },
     )
-    text = _text(rows, [*(f"left out: {reason}" for reason in unreadable[:_MOST_SHOWN]), *model.remarks()])
+    remarks = [f"left out: {reason}" for reason in unreadable[:_MOST_SHOWN]]
+    if others := dataset.beside(args["images"]):
+        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}")
+    text = _text(rows, [*remarks, *model.remarks()])
     print(text)
     _write_files(trial_folder.files(), rows, shown, text)
 

@@ -207,6 +207,12 @@ def matching(images: str | Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def beside(images: str | Sequence[str]) -> list[Path]:
+    """The files in the folders of `task.images` that are no pictures by their names."""
+    given = [Path(pattern) for pattern in ([images] if isinstance(images, str) else images)]
+    return [path for folder in given if folder.is_dir() for path in folders.below(folder).others]
+
+
 def _of_folders(folder: Path, names: tuple[str, ...] | None) -> Dataset:
     try:
         parts = folders.parts(folder)

@@ -25,7 +25,7 @@ from nets import custom, layers, weights
 from sweeps import host, trial_folder
 from sweeps.errors import nearest
 from sweeps.forkserver import Send
-from sweeps.tasks import SUMMARY, benchmark, classifier, copies, dataset, recall, training
+from sweeps.tasks import SUMMARY, benchmark, classifier, copies, dataset, folders, recall, training
 from sweeps.tasks.classifier import Classifier, NotAClassifierError
 from sweeps.tasks.dataset import DataError, Dataset
 from sweeps.tasks.pipeline import Pipeline
@@ -83,7 +83,9 @@ def run(trial: Trial, send: Send) -> None:
         from sweeps.tasks import model_file  # MLflow takes seconds to import
 
         model_file.save(model, data.classes, args["fit"], args["crop_margin"], files / "model")
-    remarks = [*data.remarks, *model.remarks(), *([] if alike is None else [alike]), *by_class.remarks()]
+    unreadable = learning.left_out | held_out.left_out
+    remarks = [f"left out: {folders.by_suffix(unreadable)} that cannot be read"] if unreadable else []
+    remarks += [*data.remarks, *model.remarks(), *([] if alike is None else [alike]), *by_class.remarks()]
     for line in by_class.remarks():
         print(line)
     summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))

@@ -6,6 +6,7 @@ What is looked at is the values that arrive and not the names of layers, so that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +21,11 @@ Range = tuple[float, float]
 """Lowest and highest value of what a net expects."""
 BYTES: Range = (0.0, 255.0)
 UNIT: Range = (0.0, 1.0)
+_CENTRED: Range = (-1.0, 1.0)
 
 _PROBES = (0.0, 1.0, 100.0, 255.0)
 _LINEAR = 0.01
 """How far from a straight line the values may lie, as a share of their span."""
-_LARGEST = 16.0
-"""A trained layer is meant to see a picture that spans less than this, unless only a mean is subtracted."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,18 @@ class Scaling:
 
     @property
     def expects(self) -> Range | None:
-        """The range of input that such a scaling is made for; None where it makes none, or one that fits any input."""
-        factor, middle = abs(self.factor), -self.offset / self.factor
-        if 255 * factor <= _LARGEST or 16 < middle < 240:  # 1/255, 1/127.5 - 1; or a mean subtracted from 0 to 255
-            return BYTES
-        if 0.2 < middle < 0.8 or (factor >= _LARGEST and abs(middle) < 0.2):  # 2x - 1, (x - 0.45) / 0.22; or 255x
-            return UNIT
-        return None
+        """The range that the scaling brings nearest to -1 to 1, by width and middle; None where that is -1 to 1 itself.
+
+        1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` for 0 to 1; a net without a scaling is given
+        values from -1 to 1.
+        """
+
+        def distance(expected: Range) -> float:
+            low, high = sorted(self.factor * value + self.offset for value in expected)
+            return abs(math.log((high - low) / 2)) + abs(low + high) / 2 / (high - low)
+
+        nearest = min((_CENTRED, BYTES, UNIT), key=distance)
+        return None if nearest == _CENTRED else nearest
 
     def __str__(self) -> str:
         sign = "-" if self.offset < 0 else "+"

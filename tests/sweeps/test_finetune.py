@@ -148,7 +148,9 @@ def test_a_picture_damaged_in_its_middle(server: str, shapes: Path, tmp_path: Pa
     assert "epoch 1" not in (tmp_path / "a" / "log.txt").read_text()
     skipped = run(tmp_path / "b", server, data, unreadable="skip", **QUICK)
     assert skipped.ok, skipped.error
-    assert "left out: " in (tmp_path / "b" / "log.txt").read_text()
+    assert f"left out: {bad} is damaged" in (tmp_path / "b" / "log.txt").read_text()
+    summary = (tmp_path / "b" / "files" / "summary.txt").read_text()
+    assert "left out: 1 .jpg that cannot be read\n" in summary
     with (tmp_path / "b" / "files" / "validation.csv").open() as file:
         assert str(bad) not in file.read()
 

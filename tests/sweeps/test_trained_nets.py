@@ -42,6 +42,7 @@ def make_parts(folder: Path) -> None:
 def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> None:
     make_parts(tmp_path / "photos")
     (tmp_path / "photos" / "test").mkdir()
+    picture("disc", 20).save(tmp_path / "photos" / "Train" / "disc" / "another.ppm")
     (tmp_path / "photos" / "Train" / "disc" / "notes.txt").touch()
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfstripes\r\ndisc\r\n")
     done = run(
@@ -60,7 +61,9 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
         "output": {"in_training": "probabilities", "in_inference": "probabilities"},
     }
     for words in (
-        "40 pictures to train on, 12 to validate with",
+        "41 pictures to train on, 12 to validate with",
+        "warning: 1 of 12 pictures to validate with are at the net's size the same as one to train on, e.g. "
+        "photos/val/disc/20.tif and photos/Train/disc/another.ppm",
         "photos/Train is trained on and photos/val validated with; task.validation and the seed choose nothing.",
         "left out: photos/test.",
         "left out: 1 .txt that are no pictures, e.g. photos/Train/disc/notes.txt.",
@@ -134,6 +137,8 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
     picture("disc", 1).save(tmp_path / "photos" / "a.tif")
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
     Image.fromarray(deep).save(tmp_path / "photos" / "b.png")
+    (tmp_path / "photos" / "notes.txt").touch()
+    (tmp_path / "photos" / "c.heic").touch()
     done = run(
         tmp_path, "task=classify", "model._target_=tests.models.scaled_softmax", "task.images=photos", "task.top=3",
         "model.weights=net_weights_tf_dim_ordering_tf_kernels.h5", "task.labels=labels.txt", *COMMON,
@@ -148,3 +153,5 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
         expected = probabilities(kernel, bias, tmp_path / "photos" / name)
         assert [shares[label] for label in ("one", "two", "three")] == pytest.approx(expected, abs=1e-5)
     assert "output: probabilities, which are taken as they are" in done.stdout
+    assert "left out: 1 .txt that are no pictures, e.g. photos/notes.txt" in done.stdout
+    assert "left out: photos/c.heic cannot be read: not JPEG, PNG, " in done.stdout
