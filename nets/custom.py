@@ -40,6 +40,14 @@ def from_target(target: str, **args: Any) -> keras.Model:
     return model
 
 
+def takes(target: str, argument: str) -> bool:
+    """Whether the target's signature names this argument. Raises BadTarget; the target is imported, not called."""
+    try:
+        return argument in inspect.signature(_resolve(target)).parameters
+    except (TypeError, ValueError):  # no callable, or one of a C extension that does not tell
+        return False
+
+
 def check(target: str, args: Mapping[str, Any]) -> list[str]:
     """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run."""
     try:

@@ -1,4 +1,4 @@
-"""Load pretrained weights: BVLC's `.npy`, Keras' `.weights.h5` and `.keras`.
+"""Load pretrained weights: BVLC's `.npy`, Keras' `.weights.h5`, `.keras` and older `.h5`.
 
 A file of weights is data from somewhere else. None of these is allowed to run code: the `.npy` is a pickle, which is
 read by an unpickler that knows arrays and nothing more, and of a `.keras` archive only the weights are read.
@@ -19,6 +19,7 @@ from typing import IO, Any
 import keras
 import numpy as np
 
+from nets import legacy_h5
 from nets.layers import weighted
 from nets.nearest import did_you_mean
 
@@ -53,9 +54,9 @@ class Report:
     skipped: tuple[str, ...]
     """On the skip list: the net's own values stay."""
     missing: tuple[str, ...]
-    """Skipped layers that the file does not have either; always empty for Keras' formats, which have no names."""
+    """Skipped layers that the file does not have either; always empty for Keras 3's formats, which have no names."""
     unexpected: tuple[str, ...]
-    """Layers of the file that the net does not have; always empty for Keras' formats."""
+    """Layers of the file that the net does not have; always empty for Keras 3's formats."""
 
 
 def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Report:
@@ -63,7 +64,8 @@ def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Re
 
     `.npy`: a dictionary, layer name -> [kernel, bias], as BVLC's Caffe models are published for TensorFlow; grouped
     kernels are `[height, width, channels / groups, filters]`, as Keras has them. `.weights.h5` and `.keras`: saved
-    from a net of the same structure.
+    from a net of the same structure. `.h5` and `.hdf5`: either of Keras' layouts; the older one, that of
+    keras.applications' own files, by the names of layers, or in their order where it fits and the names do not.
     """
     path = Path(path)
     layers = weighted(model)
@@ -71,9 +73,20 @@ def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Re
         raise UnreadableWeights(f"expected a file of weights. Received: {path}, which is not a file")
     if path.name.endswith(".npy"):
         return _load_arrays(layers, read_npy(path), path, skip)
-    if path.name.endswith((".weights.h5", ".keras")):
+    if path.name.endswith((".h5", ".hdf5")) and legacy_h5.is_hdf5(path):
+        arrays = _read_legacy(path)
+        if arrays is not None:
+            return _load_arrays(layers, legacy_h5.by_order(layers, arrays, skip), path, skip)
+    if path.name.endswith((".h5", ".hdf5", ".keras")):
         return _load_keras(model, layers, path, skip)
-    raise UnreadableWeights(f"expected a file named *.npy, *.weights.h5 or *.keras. Received: {path}")
+    raise UnreadableWeights(f"expected a file named *.npy, *.h5, *.hdf5 or *.keras. Received: {path}")
+
+
+def _read_legacy(path: Path) -> legacy_h5.Arrays | None:
+    try:
+        return legacy_h5.read(path)
+    except Exception as error:  # a damaged file raises almost anything
+        raise UnreadableWeights(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def read_npy(path: Path) -> dict[str, list[np.ndarray[Any, Any]]]:
@@ -217,9 +230,15 @@ def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip:
 
 @contextmanager
 def _weights_file(path: Path) -> Iterator[Path]:
-    """The `.weights.h5` itself, or the one inside a `.keras` archive, whose description of the model is not read."""
-    if not path.name.endswith(".keras"):
+    """The file by a name that Keras takes, or the one inside a `.keras`, whose description of the model is not read."""
+    if path.name.endswith(".weights.h5"):
         yield path
+        return
+    if not path.name.endswith(".keras"):
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "model.weights.h5")
+            link.symlink_to(path.resolve())
+            yield link
         return
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         yield Path(archive.extract("model.weights.h5", folder))

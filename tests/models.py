@@ -27,6 +27,28 @@ def classes(num_classes: int = 4) -> keras.Model:
     return small(num_classes)
 
 
+def scaled_softmax(num_classes: int) -> keras.Model:
+    """A linear net that scales its pictures itself and ends in a softmax."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(num_classes, activation="softmax", name="head")(x))
+
+
+def first_class_only(num_classes: int) -> keras.Model:
+    """A net that sees the first class in every picture."""
+    inputs = keras.Input((8, 8, 3))
+    bias = keras.initializers.Constant([5.0] + [0.0] * (num_classes - 1))
+    head = keras.layers.Dense(num_classes, kernel_initializer="zeros", bias_initializer=bias)
+    return keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
+
+
+def frozen(num_classes: int) -> keras.Model:
+    """A net that is not to be trained."""
+    model = small(num_classes)
+    model.trainable = False
+    return model
+
+
 def raising() -> keras.Model:
     raise ValueError("expected a good day. Received: a bad one")
 

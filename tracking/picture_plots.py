@@ -93,7 +93,10 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
         axes.set_yticks(range(count), names, fontsize=size)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(f"{right:,} of {total:,} right ({right / max(1, total):.1%})", fontsize=11, loc="left")
+    recalls = [shares[i][i] for i in range(count) if sum(matrix[i])]
+    balanced = f"mean of classes {sum(recalls) / max(1, len(recalls)):.1%}"
+    title = f"{right:,} of {total:,} right ({right / max(1, total):.1%})\n{balanced}"
+    axes.set_title(title, fontsize=11, loc="left")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda value, _: f"{value:.0%}")

@@ -1,4 +1,4 @@
-"""Picture files to arrays: JPEG, PNG, BMP and WebP, whatever their colours, as RGB of one size.
+"""Picture files to arrays, whatever their format and colours, as RGB of one size.
 
 Pillow decodes them, in training, classification and the logged model alike: TensorFlow's own decoder scales
 differently, and a net should be given the same pixels everywhere.
@@ -13,8 +13,44 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+from . import depth
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "AVIF": (".avif", ".avifs"),
+}
+"""What is read, by Pillow's names."""
+_OTHER_SUFFIXES = (
+    *(
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".jxr",
+        ".svg",
+        ".svgz",
+        ".tga",
+        ".dib",
+        ".ico",
+        ".icns",
+        ".cur",
+        ".psd",
+        ".xcf",
+    ),
+    *(".pcx", ".dds", ".exr", ".hdr", ".qoi", ".sgi", ".rgb", ".ras", ".xbm", ".xpm", ".eps", ".ai", ".wmf"),
+    *(".emf", ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf"),
+    *(".pef", ".srw", ".dcm", ".dicom", ".fits", ".fit", ".nii"),
+)
+SUFFIXES = (*(suffix for suffixes in FORMATS.values() for suffix in suffixes), *_OTHER_SUFFIXES)
+"""Names of pictures: those that are read, and those that are not, which are to be told of and not passed over."""
+_READ = "JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, JPEG 2000 or AVIF"
 MOST_PIXELS = 89_478_485
 """A small file can hold a picture that fills the memory; this is where Pillow begins to warn: 256 MB as RGB."""
 Fit = Literal["stretch", "crop"]
@@ -48,7 +84,9 @@ def read(
             # Decoding a photograph at a fraction of its size takes a fraction of the time; twice the size that is
             # needed leaves the result as it would be.
             image.draft(None, (2 * width, 2 * height))
-            picture = _rgb(ImageOps.exif_transpose(image))
+            picture = _rgb(ImageOps.exif_transpose(_eight_bits(image, source)))
+        except PictureError:
+            raise
         except Exception as error:  # a damaged picture raises almost anything
             raise PictureError(f"{_name(source)} is damaged: {error}") from error
     if fit == "crop":
@@ -68,11 +106,11 @@ def _open(source: str | Path | bytes) -> Image.Image:
     """The picture, nothing but its header read."""
     file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{_name(source)}: expected at most {MOST_PIXELS:,} pixels. Received: more") from error
     except OSError as error:
-        reason = error.strerror or "not JPEG, PNG, BMP or WebP"
+        reason = error.strerror or f"not {_READ}"
         raise PictureError(f"{_name(source)} cannot be read: {reason}") from error
     except Exception as error:
         raise PictureError(f"{_name(source)} is damaged: {error}") from error
@@ -84,9 +122,25 @@ def _open(source: str | Path | bytes) -> Image.Image:
     return image
 
 
+def _eight_bits(image: Image.Image, source: str | Path | bytes) -> Image.Image:
+    """The picture with 8 bits a channel, which Pillow would make by cutting off the upper or the lower ones."""
+    if image.mode.startswith("I") or image.mode == "F":
+        made = depth.grey(image)
+    elif depth.has_deep_colours(image, source):
+        made = depth.read_deep_colours(source)
+    else:
+        if depth.is_too_dark(image):
+            raise PictureError(
+                f"{_name(source)}: expected colours that use the 16 bits of a TIFF. Received: values below 4096, of "
+                "which 4 bits would be left; save it as PNG, or in 8 bits"
+            )
+        return image
+    # The camera's orientation is in it; a transparent colour would be one of 16 bits.
+    made.info |= {key: value for key, value in image.info.items() if key != "transparency"}
+    return made
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -20,7 +20,8 @@ TASKS = ("benchmark", "classify", "finetune", "probe")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "classify": ("probability/mean", "pictures", "unreadable", "images_per_s", "memory/peak_rss_mb"),
     "finetune": (
-        *("val/accuracy", "val/loss", "train/accuracy", "best/epoch", "images_per_s", "train/loss", "epochs"),
+        *("val/accuracy", "val/balanced_accuracy", "val/loss", "train/accuracy", "best/epoch", "images_per_s"),
+        *("train/loss", "epochs"),
         *("net/images_per_s", "input/images_per_s", "input/wait_share", "memory/peak_rss_mb"),
     ),
     "probe": ("memory/free_mb",),

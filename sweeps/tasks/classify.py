@@ -24,8 +24,7 @@ from nets import layers
 from sweeps import host, trial_folder
 from sweeps.forkserver import Send
 from sweeps.picture_classifier import pictures
-from sweeps.tasks import SUMMARY, benchmark, checks, dataset
-from sweeps.tasks.classifier import Classifier, normalisation
+from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset, folders
 from sweeps.tasks.dataset import DataError
 from sweeps.tasks.pace import Pace
 from tracking import picture_plots
@@ -45,13 +44,18 @@ def run(trial: Trial, send: Send) -> None:
     trial_folder.clear_files()
     args = trial.task_args
     benchmark.configure(trial)
-    send("host", host.facts() | benchmark.device_facts(trial))
+    facts = host.facts() | benchmark.device_facts(trial)
+    send("host", facts)
     keras.utils.set_random_seed(trial.seed)
     paths = dataset.matching(args["images"])
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
-    model = Classifier(benchmark.build(trial), normalisation(trial))
-    names = _names(args["labels"], model.classes)
+    labels = None if args["labels"] is None else dataset.class_names(args["labels"])
+    if labels is not None:
+        trial = classifier.with_classes(trial, len(labels))
+    model = classifier.of_trial(benchmark.build(trial), trial)
+    names = _names(labels, args["labels"], model.classes)
+    send("host", facts | {"in_force": model.facts()})
     send("layers", layers.rows(model.net, trial.batch))
     send("phase", ("build", time.perf_counter() - built_from))
 
@@ -94,16 +98,21 @@ def run(trial: Trial, send: Send) -> None:
             "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         },
     )
-    _write_files(trial_folder.files(), rows, shown, unreadable)
+    remarks = [f"left out: {reason}" for reason in unreadable[:_MOST_SHOWN]]
+    if others := dataset.beside(args["images"]):
+        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}")
+    text = _text(rows, [*remarks, *model.remarks()])
+    print(text)
+    _write_files(trial_folder.files(), rows, shown, text)
 
 
-def _names(labels: str | None, width: int) -> Sequence[str]:
+def _names(labels: Sequence[str] | None, path: str, width: int) -> Sequence[str]:
+    """A name for each of the net's `width` classes: the `labels` of the file `path`, else numbers. Raises DataError."""
     if labels is None:
         return [f"class {i}" for i in range(width)]
-    names = dataset.class_names(labels)
-    if len(names) != width:
-        raise DataError([checks.wrong_labels(labels, len(names), width)])
-    return names
+    if len(labels) != width:
+        raise DataError([checks.wrong_labels(path, len(labels), width)])
+    return labels
 
 
 def _batches(
@@ -132,21 +141,20 @@ def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], 
     return [(str(path), rank, int(i), names[i], float(probabilities[i])) for rank, i in enumerate(best, start=1)]
 
 
-def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots.Sample], bad: Sequence[str]) -> None:
-    """The predictions as CSV, as an MLflow table and as a text for the terminal, and the grid of pictures."""
+def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots.Sample], text: str) -> None:
+    """The predictions as CSV, as an MLflow table and as a `text` for the terminal, and the grid of pictures."""
     with (files / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     table = json.dumps({"columns": COLUMNS, "data": rows})
     (files / "predictions.json").write_text(table, encoding="utf-8")
-    text = _text(rows, bad)
-    print(text)
     (files / SUMMARY).write_text(text, encoding="utf-8")
     picture_plots.draw_samples(shown, files / "plots" / "predictions.png")
 
 
-def _text(rows: Sequence[Row], bad: Sequence[str]) -> str:
+def _text(rows: Sequence[Row], remarks: Sequence[str]) -> str:
+    """A table of the first pictures' classes, and lines below it."""
     table = Table(box=None, header_style="")
     for name in ("image", "class", "label", "probability"):
         table.add_column(name, justify="right" if name in ("class", "probability") else "left", overflow="fold")
@@ -160,5 +168,5 @@ def _text(rows: Sequence[Row], bad: Sequence[str]) -> str:
     Console(width=_WIDTH, file=out).print(table)
     total = sum(row[1] == 1 for row in rows)
     more = f"... and {total - _MOST_SHOWN} more pictures: see predictions.csv\n" if total > _MOST_SHOWN else ""
-    left_out = "".join(f"left out: {reason}\n" for reason in bad[:_MOST_SHOWN])
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" + more + left_out
+    below = more + "".join(f"{remark}\n" for remark in remarks)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" + below

@@ -6,14 +6,16 @@ import glob
 import hashlib
 import os
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from sweeps.picture_classifier import pictures
+from sweeps.tasks import copies, folders, text_lines
 
 _MOST_NAMED = 5
 
@@ -32,6 +34,8 @@ class Example:
 
     path: Path
     label: int
+    place: str = field(default="", compare=False)
+    """Where it was listed, in words; empty: its path says it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ class Dataset:
 
     examples: tuple[Example, ...]
     classes: tuple[str, ...]
-    repeats: tuple[str, ...] = ()
-    """Where a file is there once more, in words: training and validation must not share a picture."""
+    held_out: frozenset[Path] | None = None
+    """The pictures to validate with, where the data says which; None: a share of each class."""
+    remarks: tuple[str, ...] = ()
+    """What there is beside the examples, a sentence each."""
 
     @property
     def fingerprint(self) -> str:
@@ -68,14 +74,14 @@ def read(data: str, labels: str | None = None) -> Dataset:
 def class_names(path: str) -> tuple[str, ...]:
     """The lines of a file, the first of which names class 0. Raises DataError."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = text_lines.lines(path)
     except OSError as error:
         raise DataError([f"task.labels={path}: expected a file of class names. Received: {error.strerror}."]) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DataError([f"task.labels={path}: expected text in UTF-8. Received: {error}."]) from error
-    while lines and not lines[-1].strip():
+    while lines and not lines[-1]:
         lines.pop()
-    names = tuple(line.strip() for line in lines)
+    names = tuple(lines)
     if blank := [number for number, name in enumerate(names, start=1) if not name]:
         raise DataError(
             [f"task.labels={path}: expected a class name in every line. Received: none in line {blank[0]}."]
@@ -93,31 +99,47 @@ def problems(data: str, labels: str | None, validation: float, skip_unreadable: 
     found = []
     unreadable = dict(_unreadable(example.path for example in dataset.examples))
     if unreadable and not skip_unreadable:
-        found.append(unreadable_sentence(data, list(unreadable.values())))
+        found.append(unreadable_sentence(data, unreadable))
     left = replace(dataset, examples=tuple(e for e in dataset.examples if e.path not in unreadable))
-    return (*found, *split_problems(data, left, validation))
+    return (*found, *copy_problems(data, left.examples), *split_problems(data, left, validation))
 
 
-def unreadable_sentence(data: str, reasons: Sequence[str]) -> str:
-    more = f", and {len(reasons) - _MOST_NAMED} more" if len(reasons) > _MOST_NAMED else ""
-    pictures_ = f"{len(reasons)} picture{'s' * (len(reasons) != 1)}"
+def unreadable_sentence(data: str, reasons: Mapping[Path, str]) -> str:
+    """That these pictures cannot be used: how many, why the first of them, and how many of each suffix."""
+    listed = list(reasons.values())
+    more = f", and {len(listed) - _MOST_NAMED} more ({folders.by_suffix(reasons)})" if len(listed) > _MOST_NAMED else ""
+    pictures_ = f"{len(listed)} picture{'s' * (len(listed) != 1)}"
     return (
         f"task.data={data}: {pictures_} cannot be used; task.unreadable=skip leaves such out: "
-        f"{'; '.join(reasons[:_MOST_NAMED])}{more}."
+        f"{'; '.join(listed[:_MOST_NAMED])}{more}."
     )
 
 
+def copy_problems(data: str, examples: Sequence[Example]) -> list[str]:
+    """Pictures that are there twice, under whatever names; these may not be in two classes, nor in both parts."""
+    repeated = copies.pairs([(example.place or str(example.path), example.path) for example in examples])
+    if not repeated:
+        return []
+    return [f"task.data={data}: expected each picture once. Received: {_listed(repeated, '; ')}."]
+
+
 def split_problems(data: str, dataset: Dataset, validation: float) -> list[str]:
-    """Files that are there twice; classes that are too few, or too small to be trained on and validated with."""
+    """Classes that are too few, or too small to be trained on and validated with."""
     counts = Counter(example.label for example in dataset.examples)
     found = []
-    if dataset.repeats:
-        found.append(f"task.data={data}: expected each picture once. Received: {_listed(dataset.repeats, '; ')}.")
     if len(dataset.classes) < 2:
         found.append(f"task.data={data}: expected at least 2 classes. Received: {_listed(dataset.classes) or 'none'}.")
     empty = [name for label, name in enumerate(dataset.classes) if not counts[label]]
     if empty:
         found.append(f"task.data={data}: expected pictures in every class. Received: none of {_listed(empty)}.")
+    if dataset.held_out is not None:
+        there = [name for label, name in enumerate(dataset.classes) if counts[label]]
+        parts = zip(("train on", "validate with"), split(dataset, validation, 0), strict=True)
+        return found + [
+            f"task.data={data}: expected pictures of every class to {purpose}. Received: none of {_listed(lacking)}."
+            for purpose, examples in parts
+            if (lacking := sorted(set(there) - {dataset.classes[example.label] for example in examples}))
+        ]
     least = 2 if validation else 1
     small = [name for label, name in enumerate(dataset.classes) if 0 < counts[label] < least]
     if small:
@@ -141,7 +163,15 @@ def part_problems(data: str, purpose: str, examples: Iterable[Example], classes:
 
 
 def split(dataset: Dataset, share: float, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Training and validation examples: of each class this share, rounded and at least one, chosen by `seed`."""
+    """Training and validation examples: those that the data holds out, else a share of each class chosen by `seed`.
+
+    The share is rounded, and at least one.
+    """
+    if dataset.held_out is not None:
+        return (
+            tuple(example for example in dataset.examples if example.path not in dataset.held_out),
+            tuple(example for example in dataset.examples if example.path in dataset.held_out),
+        )
     by_class: Mapping[int, list[Example]] = defaultdict(list)
     for example in dataset.examples:
         by_class[example.label].append(example)
@@ -162,7 +192,7 @@ def matching(images: str | Sequence[str]) -> list[Path]:
     for pattern in [images] if isinstance(images, str) else images:
         path = Path(pattern)
         if path.is_dir():
-            matched = in_folder(path)
+            matched = folders.below(path).pictures
         elif path.is_file():
             matched = [path]
         else:
@@ -177,51 +207,60 @@ def matching(images: str | Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def in_folder(folder: Path) -> list[Path]:
-    """Every picture file below the folder, in alphabetical order; hidden ones are not looked at."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(place, name)
-            for name in sorted(names)
-            if name.lower().endswith(pictures.SUFFIXES) and not name.startswith(".")
-        ]
-    return found
+def beside(images: str | Sequence[str]) -> list[Path]:
+    """The files in the folders of `task.images` that are no pictures by their names."""
+    given = [Path(pattern) for pattern in ([images] if isinstance(images, str) else images)]
+    return [path for folder in given if folder.is_dir() for path in folders.below(folder).others]
 
 
 def _of_folders(folder: Path, names: tuple[str, ...] | None) -> Dataset:
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        parts = folders.parts(folder)
+    except folders.LayoutError as error:
+        raise DataError([f"task.data={folder}: {error}."]) from error
+    roots = [folder] if parts is None else [folder / parts.training, folder / parts.validation]
+    there = folders.subfolders(roots[0])
     if not there:
         raise DataError([f"task.data={folder}: expected a folder a class, or a list file. Received: no folder in it."])
     classes = names or tuple(there)
     if unknown := [name for name in there if name not in classes]:
         raise DataError([f"task.data={folder}: expected folders named in task.labels. Received: {_listed(unknown)}."])
-    examples = [
-        Example(path, label) for label, name in enumerate(classes) if name in there for path in in_folder(folder / name)
-    ]
-    return Dataset(tuple(examples), classes, _repeats((str(example.path), example.path) for example in examples))
+    files = {(root, name): folders.below(root / name) for root in roots for name in classes if name in there}
+    examples = [Example(path, classes.index(name)) for (_, name), inside in files.items() for path in inside.pictures]
+    beside = [folders.directly_in(place) for place in dict.fromkeys([folder, *roots])]
+    remarks = []
+    if parts is not None:
+        remarks.append(
+            f"{roots[0]} is trained on and {roots[1]} validated with; task.validation and the seed choose nothing."
+        )
+        remarks += [f"left out: {folder / name}." for name in parts.left_out]
+    if stray := [path for inside in beside for path in inside.pictures]:
+        remarks.append(f"left out: {folders.by_suffix(stray)} in no class's folder, e.g. {stray[0]}.")
+    if others := [path for inside in [*files.values(), *beside] for path in inside.others]:
+        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}.")
+    held_out = None if parts is None else frozenset(e.path for e in examples if e.path.is_relative_to(roots[1]))
+    return Dataset(tuple(examples), classes, held_out, tuple(remarks))
 
 
 def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
     found: list[str] = []
     rows: list[tuple[Path, str, int]] = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
+        lines = text_lines.lines(path)
+    except UnicodeError as error:
         raise DataError([f"task.data={path}: expected a list as text in UTF-8. Received: {error}."]) from error
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line:
             continue
-        file, _, label = line.strip().rpartition(" ")
-        picture = path.parent / file.strip()
-        if not file:
-            found.append(f"{path}, line {number}: expected `path label`. Received: {line.strip()!r}.")
+        file, label = text_lines.path_and_label(line, lambda name: (path.parent / name).is_file())
+        picture = path.parent / file
+        if not file or not label:
+            found.append(f"{path}, line {number}: expected `path label`. Received: {line!r}.")
         elif not picture.is_file():
             found.append(f"{path}, line {number}: expected a file. Received: {picture}, where there is none.")
         else:
             rows.append((picture, label, number))
-    numbered = all(label.lstrip("+-").isdigit() for _, label, _ in rows)
+    numbered = all(re.fullmatch("[+-]?[0-9]+", label) for _, label, _ in rows)
     if names is None and numbered:
         highest = max((int(label) for _, label, _ in rows), default=-1)
         # A stray label of a million is a mistake, not a million classes.
@@ -230,25 +269,17 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
         names = tuple(sorted({label for _, label, _ in rows}))
     examples = []
     for picture, label, number in rows:
+        place = f"line {number} ({picture})"
         value = int(label) if numbered else names.index(label) if label in names else -1
         if 0 <= value < len(names):
-            examples.append(Example(picture, value))
+            examples.append(Example(picture, value, place))
         else:
             expected = f"0 to {len(names) - 1}" if numbered else f"one of {_listed(names)}"
             found.append(f"{path}, line {number}: expected a label of {expected}. Received: {label}.")
     if found:
         more = [f"{path}: {len(found) - _MOST_NAMED} more lines like these."] if len(found) > _MOST_NAMED else []
         raise DataError([*found[:_MOST_NAMED], *more])
-    return Dataset(
-        tuple(examples), names, _repeats((f"line {number} ({picture})", picture) for picture, _, number in rows)
-    )
-
-
-def _repeats(places: Iterable[tuple[str, Path]]) -> tuple[str, ...]:
-    """Pairs of the given places that hold one file, whatever it is called."""
-    first: dict[str, str] = {}
-    pairs = ((first.setdefault(os.path.realpath(path), place), place) for place, path in places)
-    return tuple(f"{before} and {place} are one file" for before, place in pairs if before != place)
+    return Dataset(tuple(examples), names)
 
 
 def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:

@@ -25,8 +25,8 @@ from nets import custom, layers, weights
 from sweeps import host, trial_folder
 from sweeps.errors import nearest
 from sweeps.forkserver import Send
-from sweeps.tasks import SUMMARY, benchmark, dataset, training
-from sweeps.tasks.classifier import Classifier, NotAClassifierError, normalisation
+from sweeps.tasks import SUMMARY, benchmark, classifier, copies, dataset, folders, recall, training
+from sweeps.tasks.classifier import Classifier, NotAClassifierError
 from sweeps.tasks.dataset import DataError, Dataset
 from sweeps.tasks.pipeline import Pipeline
 from tracking import picture_plots
@@ -45,19 +45,26 @@ def run(trial: Trial, send: Send) -> None:
     benchmark.configure(trial)
     if trial.device.kind == "cpu":
         tf.config.experimental.enable_op_determinism()
-    send("host", host.facts() | benchmark.device_facts(trial))
+    facts = host.facts() | benchmark.device_facts(trial)
+    send("host", facts)
     keras.utils.set_random_seed(trial.seed)
     data = dataset.read(args["data"], args["labels"])
     if problems := dataset.split_problems(args["data"], data, args["validation"]):
         raise DataError(problems)
+    for remark in data.remarks:
+        print(remark)
     built_from = time.perf_counter()
     send("phase", ("setup", built_from - start))
     model = _build(trial, len(data.classes))
+    send("host", facts | {"in_force": model.facts()})
     send("layers", layers.rows(model.net, trial.batch))
     send("phase", ("build", time.perf_counter() - built_from))
 
     place = trial_folder.checkpoints()
     learning, held_out, decoded_per_s = _pipelines(trial, data, model.size, place)
+    alike = copies.lookalikes(learning.looks, held_out.looks)
+    if alike is not None:
+        print(alike)
     checkpoint = training.Checkpoint(place, model)
     state = checkpoint.restore(data.fingerprint)
     if state.history:
@@ -65,17 +72,24 @@ def run(trial: Trial, send: Send) -> None:
     training.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
     send("curves", state.curves())
     checkpoint.restore_best(state)
-    metrics = _metrics(state, decoded_per_s)
+    labels, probabilities = _predictions(model, held_out)
+    by_class = recall.by_class(labels, probabilities.argmax(axis=1), data.classes)
+    metrics = _metrics(state, by_class, decoded_per_s)
     send("metrics", metrics)
 
     files = trial_folder.files()
-    labels, probabilities = _predictions(model, held_out)
-    _write_files(files, data.classes, held_out, labels, probabilities)
+    _write_files(files, by_class, held_out, labels, probabilities)
     if args["save_model"]:
         from sweeps.tasks import model_file  # MLflow takes seconds to import
 
         model_file.save(model, data.classes, args["fit"], args["crop_margin"], files / "model")
-    (files / SUMMARY).write_text(_summary(state, metrics, len(learning), held_out, data), encoding="utf-8")
+    unreadable = learning.left_out | held_out.left_out
+    remarks = [f"left out: {folders.by_suffix(unreadable)} that cannot be read"] if unreadable else []
+    remarks += [*data.remarks, *model.remarks(), *([] if alike is None else [alike]), *by_class.remarks()]
+    for line in by_class.remarks():
+        print(line)
+    summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))
+    (files / SUMMARY).write_text(summary + "".join(f"{line}\n" for line in remarks), encoding="utf-8")
     for pipeline in (learning, held_out):
         pipeline.close()  # NFS keeps a file that is open, and its folder
     shutil.rmtree(place)
@@ -84,22 +98,28 @@ def run(trial: Trial, send: Send) -> None:
 def _build(trial: Trial, classes: int) -> Classifier:
     """The trial's net with as many classes as the data has, compiled to be trained. Raises ValueError."""
     args = trial.task_args
+    trial = classifier.with_classes(trial, classes)
     if trial.target is not None:
         net = custom.from_target(trial.target, **trial.model_args)
     else:
-        net = nets.build(trial.model, **trial.model_args, num_classes=classes)
+        net = nets.build(trial.model, **trial.model_args)
     if trial.weights is not None:
         print(weights.load(net, trial.weights, skip=args["skip_layers"]))
-    model = Classifier(net, normalisation(trial))
+    model = classifier.of_trial(net, trial)
     if model.classes != classes:
         raise NotAClassifierError(
-            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}"
+            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}; an argument that "
+            f"is named num_classes is given their number, any other takes it as +model.NAME={classes}"
         )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])
+    if not model.trainable_variables:
+        raise ValueError(
+            f"expected layers of {net.name} to train. Received: {len(net.weights)} weights, none of them trainable"
+        )
     model.compile(
         optimizer=training.optimizer(args),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=model.cross_entropy(),
         metrics=["accuracy"],
         run_eagerly=trial.compile == "eager",
         jit_compile=trial.compile == "xla",
@@ -149,11 +169,13 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
             )
         )
     seconds = sum(pipeline.fill() for pipeline in pipelines)
-    unreadable = [reason for pipeline in pipelines for reason in pipeline.unreadable.values()]
-    for reason in unreadable:
+    unreadable = {path: reason for pipeline in pipelines for path, reason in pipeline.left_out.items()}
+    for reason in unreadable.values():
         print(f"left out: {reason}")
     if unreadable and args["unreadable"] == "refuse":
         raise DataError([dataset.unreadable_sentence(args["data"], unreadable)])
+    if problems := dataset.copy_problems(args["data"], [e for pipeline in pipelines for e in pipeline.examples]):
+        raise DataError(problems)
     purposes = zip(("train on", "validate with"), pipelines, strict=True)
     if problems := [
         problem
@@ -175,13 +197,14 @@ def _expect_room(args: Mapping[str, Any], size: int) -> None:
         )
 
 
-def _metrics(state: training.State, decoded_per_s: float) -> dict[str, float]:
+def _metrics(state: training.State, by_class: recall.ByClass, decoded_per_s: float) -> dict[str, float]:
     best = state.best
     timed = [epoch for epoch in state.history if epoch.warm] or state.history
     waited, stepped = (sum(getattr(epoch, name) for epoch in timed) for name in ("waited_s", "stepped_s"))
     trained = sum(epoch.images_per_s * (epoch.waited_s + epoch.stepped_s) for epoch in timed)
     return {
         "val/accuracy": best.val_accuracy,
+        "val/balanced_accuracy": by_class.balanced_accuracy,
         "val/loss": best.val_loss,
         "train/accuracy": best.train_accuracy,
         "best/epoch": best.number,
@@ -204,20 +227,23 @@ def _predictions(model: Classifier, held_out: Pipeline) -> tuple[np.ndarray[Any,
 
 def _write_files(
     files: Path,
-    classes: Sequence[str],
+    by_class: recall.ByClass,
     held_out: Pipeline,
     labels: np.ndarray[Any, Any],
     probabilities: np.ndarray[Any, Any],
 ) -> None:
     """The classes, what was predicted of each validation picture, the confusion matrix and some samples."""
+    classes, matrix = by_class.classes, by_class.matrix
     (files / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(matrix, (labels, predicted), 1)
     with (files / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["true class", *classes])
         writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    with (files / "classes.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["class", "pictures", "right", "recall"])
+        writer.writerows(by_class.rows())
     with (files / "validation.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "true class", "predicted class", "probability"])
@@ -253,15 +279,13 @@ def _samples(
     ]
 
 
-def _summary(
-    state: training.State, metrics: Mapping[str, float], trained: int, held_out: Pipeline, data: Dataset
-) -> str:
+def _summary(state: training.State, metrics: Mapping[str, float], trained: int, held_out: int, classes: int) -> str:
     best, share = state.best, metrics["input/wait_share"]
     limit = "The pictures are the limit" if share > 0.5 else "The net is the limit"
     return (
-        f"{len(data.classes)} classes, {trained} pictures to train on, {len(held_out)} to validate with.\n"
+        f"{classes} classes, {trained} pictures to train on, {held_out} to validate with.\n"
         f"Best after epoch {best.number} of {len(state.history)}: validation accuracy {best.val_accuracy:.1%}, "
-        f"loss {best.val_loss:.4f}.\n"
+        f"balanced accuracy {metrics['val/balanced_accuracy']:.1%}, loss {best.val_loss:.4f}.\n"
         f"{limit}: it waited for input {share:.0%} of the time; the net alone takes {metrics['net/images_per_s']:.4g} "
         f"images/s, pictures were first decoded at {metrics['input/images_per_s']:.4g} images/s.\n"
     )

@@ -50,6 +50,8 @@ class Pipeline:
         self._filled = False
         self.unreadable: dict[int, str] = {}
         """Why examples are left out, by place; known after `fill`."""
+        self.looks: dict[Path, bytes] = {}
+        """A digest of each decoded picture; known after `fill`."""
 
     def __len__(self) -> int:
         return int(self._usable.sum())
@@ -59,6 +61,11 @@ class Pipeline:
         """Those that can be read, in the order of `in_order`."""
         return [example for example, usable in zip(self._examples, self._usable, strict=True) if usable]
 
+    @property
+    def left_out(self) -> dict[Path, str]:
+        """The pictures that cannot be read, and why; known after `fill`."""
+        return {self._examples[place].path: reason for place, reason in self.unreadable.items()}
+
     def fill(self) -> float:
         """Decode every picture once and keep it if there is a cache; leave out what is unreadable. -> seconds.
 
@@ -67,10 +74,15 @@ class Pipeline:
         start = time.perf_counter()
         store = picture_store.create(self._cache, len(self._examples), (*self._decoded_size, 3))
         for numbers, images in self._pictures(tf.data.Dataset.range(len(self._examples))).batch(self.batch):
+            decoded = images.numpy()
             if store is not None:
-                store.put(numbers.numpy(), images.numpy())
+                store.put(numbers.numpy(), decoded)
+            for place, image in zip(numbers.numpy().tolist(), decoded, strict=True):
+                self.looks[self._examples[place].path] = hashlib.blake2b(image, digest_size=16).digest()
         self._store = store
         self._usable[list(self.unreadable)] = False
+        for path in self.left_out:
+            del self.looks[path]
         self._filled = True
         return time.perf_counter() - start
 
@@ -118,8 +130,9 @@ class Pipeline:
 
     def _decode(self, number: np.int64) -> np.ndarray[Any, Any]:
         """A picture from its file; while the pipeline is filled, an unreadable one is black and noted."""
+        path = self._examples[int(number)].path
         try:
-            return pictures.read(self._examples[int(number)].path, self._decoded_size, self._fit)
+            return pictures.read(path, self._decoded_size, self._fit)
         except pictures.PictureError as error:
             if self._filled:
                 raise

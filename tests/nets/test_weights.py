@@ -247,7 +247,7 @@ def test_files_of_no_use(model: keras.Model, tmp_path: Path) -> None:
     expect_refused(model, tmp_path / "none.npy", UnreadableWeights, "is not a file")
     expect_refused(model, tmp_path, UnreadableWeights, "is not a file")
     (tmp_path / "w.ckpt").touch()
-    expect_refused(model, tmp_path / "w.ckpt", UnreadableWeights, "*.npy, *.weights.h5 or *.keras")
+    expect_refused(model, tmp_path / "w.ckpt", UnreadableWeights, "*.npy, *.h5, *.hdf5 or *.keras")
     np.save(tmp_path / "w.npy", np.zeros(3))
     expect_refused(model, tmp_path / "w.npy", UnreadableWeights, "Received: an array of float64")
     for name in ("w.npy", "w.weights.h5", "w.keras"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tasks import dataset
+from sweeps.tasks import copies, dataset
 from sweeps.tasks.dataset import DataError, Example
 from tests.picture_data import make_shapes, picture
 
@@ -116,6 +116,148 @@ def test_a_file_that_is_there_twice_is_refused(shapes: Path) -> None:
     assert sentence.endswith(" and 6 more.")
 
 
+def test_copies_are_seen_by_their_content(shapes: Path) -> None:
+    (shapes / "disc" / "empty.jpg").touch()
+    (shapes / "ring" / "empty.jpg").touch()
+    (shapes / "disc" / "long.ppm").write_bytes(b"P6 200 200 255\n" + bytes(120_000))
+    (shapes / "ring" / "long.ppm").write_bytes(b"P6 200 200 255\n" + bytes(60_000) + b"\1" + bytes(59_999))
+    assert problems(shapes, skip=True) == ()  # files that cannot be read are left out, alike as they are
+    (shapes / "ring" / "link.jpg").hardlink_to(shapes / "ring" / "002.jpg")
+    (shapes / "ring" / "same class.JPG").write_bytes((shapes / "ring" / "003.jpg").read_bytes())
+    (shapes / "ring" / "other class.jpg").write_bytes((shapes / "disc" / "000.jpg").read_bytes())
+    (sentence,) = problems(shapes, skip=True)
+    for words in (
+        f"{shapes}/ring/002.jpg and {shapes}/ring/link.jpg are one file",
+        f"{shapes}/ring/003.jpg and {shapes}/ring/same class.JPG have the same content",
+        f"{shapes}/disc/000.jpg and {shapes}/ring/other class.jpg have the same content",
+    ):
+        assert words in sentence
+    lines = ["disc/000.jpg 0", "disc/001.jpg 0", "ring/000.jpg 1", "ring/other class.jpg 1"]
+    assert "line 1 (" in problems(write_list(shapes, *lines))[0]
+
+
+def test_pictures_that_look_the_same() -> None:
+    one, two, three = Path("one.png"), Path("two.jpg"), Path("three.jpg")
+    assert copies.lookalikes({one: b"a"}, {two: b"b"}) is None
+    sentence = copies.lookalikes({one: b"a"}, {two: b"b", three: b"a"})
+    assert sentence is not None
+    assert "1 of 2 pictures to validate with" in sentence
+    assert "three.jpg and one.png" in sentence
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", " \t "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "  \n"])
+def test_lists_as_programs_write_them(shapes: Path, separator: str, end: str) -> None:
+    (shapes / "disc" / "000.jpg").rename(shapes / "disc" / "a b,c.jpg")
+    lines = ["disc/a b,c.jpg 0", *listed()[1:]]
+    text = "".join(separator.join(line.rsplit(" ", 1)) + end for line in lines)
+    (shapes / "list.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    data = dataset.read(str(shapes / "list.txt"))
+    assert (len(data.examples), data.classes) == (10, ("0", "1"))
+    assert data.examples[0] == Example(shapes / "disc" / "a b,c.jpg", 0)
+    assert problems(shapes / "list.txt") == ()
+
+
+def test_labels_with_blanks_after_a_tab(shapes: Path) -> None:
+    path = write_list(shapes, *(line.replace(" ", "\t", 1) for line in listed("round disc", "ring")))
+    assert dataset.read(str(path)).classes == ("ring", "round disc")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("disc\nring\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        ("disc\nring\n".encode("utf-32"), "UTF-32; save it as UTF-8"),
+        ("disc\nring\n".encode("utf-16-le"), "zero bytes, as UTF-16"),
+        ("ring\ndisc\nöl\n".encode("latin-1"), "a byte 0xf6 in line 3 that is not UTF-8"),
+    ],
+)
+def test_text_of_another_encoding(shapes: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    assert words in problems(shapes, tmp_path / "names.txt")[0]
+    assert words in problems(tmp_path / "names.txt")[0]
+
+
+def test_names_of_classes_with_a_byte_order_mark(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfring \r\ndisc\r\n")
+    assert dataset.class_names(str(tmp_path / "names.txt")) == ("ring", "disc")
+    assert problems(shapes, tmp_path / "names.txt") == ()
+
+
+def parted(shapes: Path, train: str, validate: str) -> Path:
+    """The shapes in a folder to train on, and others of theirs in one to validate with."""
+    (shapes / train).mkdir()
+    for kind in ("disc", "ring"):
+        (shapes / kind).rename(shapes / train / kind)
+    for kind in ("disc", "ring"):
+        (shapes / validate / kind).mkdir(parents=True)
+        for i in (7, 8):
+            picture(kind, i).save(shapes / validate / kind / f"{i}.png")
+    return shapes
+
+
+@pytest.mark.parametrize(("train", "validate"), [("train", "val"), ("Training", "VALIDATION"), ("train", "test")])
+def test_a_folder_to_train_on_and_one_to_validate_with(shapes: Path, train: str, validate: str) -> None:
+    data = dataset.read(str(parted(shapes, train, validate)))
+    assert data.classes == ("disc", "ring")
+    assert problems(shapes) == ()
+    learning, held_out = dataset.split(data, 0.2, seed=1)
+    assert {example.path.relative_to(shapes).parts[0] for example in learning} == {train}
+    assert {example.path.relative_to(shapes).parts[0] for example in held_out} == {validate}
+    assert [(len(learning), len(held_out)), [e.label for e in held_out]] == [(10, 4), [0, 0, 1, 1]]
+
+
+def test_parts_that_do_not_go_together(shapes: Path) -> None:
+    parted(shapes, "train", "val")
+    (shapes / "test" / "disc").mkdir(parents=True)
+    assert problems(shapes) == ()
+    assert f"left out: {shapes}/test." in dataset.read(str(shapes)).remarks
+    (shapes / "val" / "disc").rename(shapes / "val" / "disk")
+    assert (
+        "the same class folders in train and val. Received: disc only in train; disk only in val."
+        in (problems(shapes)[0])
+    )
+    (shapes / "val" / "disk").rename(shapes / "val" / "disc")
+    again = shapes / "val" / "ring" / "again.jpg"
+    again.write_bytes((shapes / "train" / "ring" / "001.jpg").read_bytes())
+    assert "train/ring/001.jpg and " in problems(shapes)[0]
+    again.unlink()
+    for path in (shapes / "val" / "ring").iterdir():
+        path.unlink()
+    assert problems(shapes) == (
+        f"task.data={shapes}: expected pictures of every class to validate with. Received: none of ring.",
+    )
+    (shapes / "bus").mkdir()
+    assert "no class beside them. Received: bus, test, train, val." in problems(shapes)[0]
+    (shapes / "bus").rmdir()
+    (shapes / "val").rename(shapes / "elsewhere")
+    (shapes / "elsewhere").rename(shapes.parent / "elsewhere")
+    (shapes / "test").rename(shapes.parent / "test")
+    assert f"Received: only train; for its classes say task.data={shapes}/train." in problems(shapes)[0]
+
+
+def test_train_and_val_without_classes_in_them(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "photos", 3, ("disc", "ring"))
+    (data / "disc").rename(data / "train")
+    (data / "ring").rename(data / "val")
+    with pytest.raises(DataError, match="Received: no folder in train; no folder in val"):
+        dataset.read(str(data))
+    (data / "val").rename(data / "bus")
+    assert dataset.read(str(data)).classes == ("bus", "train")
+
+
+def test_files_that_are_left_out_are_counted(shapes: Path) -> None:
+    for name in ("a.txt", "b.TXT", "c"):
+        (shapes / "ring" / name).touch()
+    picture("disc", 9).save(shapes / "sheet.png")
+    (shapes / "readme.md").touch()
+    assert dataset.read(str(shapes)).remarks == (
+        f"left out: 1 .png in no class's folder, e.g. {shapes}/sheet.png.",
+        f"left out: 2 .txt, 1 without a suffix, 1 .md that are no pictures, e.g. {shapes}/ring/a.txt.",
+    )
+    assert problems(shapes) == ()
+
+
 def test_empty_single_and_small_classes(shapes: Path) -> None:
     (shapes / "empty").mkdir()
     (shapes / "small").mkdir()
@@ -135,7 +277,7 @@ def test_unreadable_pictures_are_refused_or_left_out(shapes: Path) -> None:
         (shapes / "disc" / f"bad{i}.jpg").write_bytes(b"no picture")
     (sentence,) = problems(shapes)
     assert "3 pictures cannot be used; task.unreadable=skip leaves such out: " in sentence
-    assert "bad0.jpg cannot be read: not JPEG, PNG, BMP or WebP; " in sentence
+    assert "bad0.jpg cannot be read: not JPEG, PNG, BMP, WebP, GIF, " in sentence
     assert problems(shapes, skip=True) == ()
     for path in (shapes / "ring").iterdir():
         path.write_bytes(b"no picture")

@@ -25,7 +25,7 @@ import tensorflow as tf
 from sweeps.cores import available
 from sweeps.isolate import run_trial
 from sweeps.picture_classifier.loader import Classifier
-from sweeps.tasks import dataset, finetune
+from sweeps.tasks import dataset, finetune, recall
 from sweeps.tasks.training import Epoch, State
 from tests import logged_model
 from tests.picture_data import CLASSES, make_shapes, picture, size_of, task_args
@@ -119,7 +119,9 @@ def test_rates_are_those_of_all_epochs_that_compiled_nothing() -> None:
         Epoch(number=2, images_per_s=4.0, waited_s=1.0, stepped_s=4.0, **figures),
         Epoch(number=3, images_per_s=5.0, waited_s=3.0, stepped_s=2.0, **figures),
     ]
-    found = finetune._metrics(State("data", history), decoded_per_s=100.0)
+    by_class = recall.by_class(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0]), ("a", "b"))
+    found = finetune._metrics(State("data", history), by_class, decoded_per_s=100.0)
+    assert found["val/balanced_accuracy"] == pytest.approx(1 / 3)
     assert found["images_per_s"] == pytest.approx(4.5)
     assert found["net/images_per_s"] == pytest.approx(7.5)
     assert found["input/wait_share"] == pytest.approx(0.4)
@@ -146,7 +148,9 @@ def test_a_picture_damaged_in_its_middle(server: str, shapes: Path, tmp_path: Pa
     assert "epoch 1" not in (tmp_path / "a" / "log.txt").read_text()
     skipped = run(tmp_path / "b", server, data, unreadable="skip", **QUICK)
     assert skipped.ok, skipped.error
-    assert "left out: " in (tmp_path / "b" / "log.txt").read_text()
+    assert f"left out: {bad} is damaged" in (tmp_path / "b" / "log.txt").read_text()
+    summary = (tmp_path / "b" / "files" / "summary.txt").read_text()
+    assert "left out: 1 .jpg that cannot be read\n" in summary
     with (tmp_path / "b" / "files" / "validation.csv").open() as file:
         assert str(bad) not in file.read()
 
@@ -204,6 +208,13 @@ def test_what_only_the_net_can_tell(
     assert result.error is not None
     assert (result.error.kind, words in result.error.message) == (kind, True), result.error
     assert "epoch 1" not in (tmp_path / "trial" / "log.txt").read_text()
+
+
+def test_a_net_without_a_trainable_weight_is_refused(server: str, shapes: Path, tmp_path: Path) -> None:
+    frozen = replace(TINY, model="frozen", target="tests.models.frozen", model_args={})
+    result = run(tmp_path / "trial", server, shapes, frozen, **QUICK)
+    assert result.error is not None
+    assert "to train. Received: 2 weights, none of them trainable" in result.error.message
 
 
 def test_pretrained_layers_are_loaded_and_kept(server: str, shapes: Path, tmp_path: Path) -> None:

@@ -18,13 +18,15 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".bmp", ".webp"])
+@pytest.mark.parametrize("suffix", [suffix for suffixes in pictures.FORMATS.values() for suffix in suffixes[:2]])
 def test_formats(tmp_path: Path, suffix: str) -> None:
-    path = saved(tmp_path / f"a{suffix}", Image.new("RGB", (40, 20), ORANGE))
+    format_ = next(name for name, suffixes in pictures.FORMATS.items() if suffix in suffixes)
+    mode, colour = ("L", ORANGE[1]) if suffix == ".pgm" else ("RGB", ORANGE)
+    path = saved(tmp_path / f"a{suffix}", Image.new(mode, (40, 20), colour), format=format_)
     assert check(path) is None
     image = read(path, (8, 10))
     assert (image.shape, image.dtype) == ((8, 10, 3), np.uint8)
-    np.testing.assert_allclose(image, np.broadcast_to(ORANGE, image.shape), atol=3)
+    np.testing.assert_allclose(image, np.broadcast_to(colour, image.shape), atol=3)
     np.testing.assert_array_equal(read(path.read_bytes(), (8, 10)), image)
 
 
@@ -85,9 +87,9 @@ def test_a_large_photograph_decoded_at_a_fraction_is_the_same(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not JPEG, PNG, BMP or WebP"),
-        (b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "not JPEG, PNG, BMP or WebP"),
-        (b"no picture at all", "not JPEG, PNG, BMP or WebP"),
+        (b"", "not JPEG, PNG, BMP, WebP, GIF, "),
+        (b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "not JPEG, PNG, BMP, WebP, GIF, "),
+        (b"no picture at all", "not JPEG, PNG, BMP, WebP, GIF, "),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 60, ""),
     ],
 )

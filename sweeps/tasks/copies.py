@@ -1,0 +1,70 @@
+"""Pictures that are in a data set more than once: training and validation must not share one, nor two classes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_END = 2**14
+"""Bytes at a file's beginning and end that tell most pictures of one size apart."""
+
+
+def pairs(files: Sequence[tuple[str, Path]]) -> list[str]:
+    """A clause for each file, given as how to call it and its path, that is another one's or has the same content."""
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+        stats = dict(zip((path for _, path in files), pool.map(os.stat, (path for _, path in files)), strict=True))
+        inodes = {path: (stat.st_dev, stat.st_ino) for path, stat in stats.items()}
+        first: dict[tuple[int, int], str] = {}
+        repeated = []
+        unique: list[tuple[str, Path]] = []
+        for name, path in files:
+            if inodes[path] in first:
+                repeated.append(f"{first[inodes[path]]} and {name} are one file")
+            else:
+                first[inodes[path]] = name
+                unique.append((name, path))
+        alike = _grouped([unique], lambda paths: [stats[path].st_size for path in paths])
+        alike = _grouped(alike, lambda paths: pool.map(_ends, paths))
+        alike = _grouped(alike, lambda paths: pool.map(_digest, paths))
+    for group in alike:
+        repeated += [f"{group[0][0]} and {name} have the same content" for name, _ in group[1:]]
+    return repeated
+
+
+def lookalikes(training: Mapping[Path, bytes], held_out: Mapping[Path, bytes]) -> str | None:
+    """A sentence where pictures to validate with are, once decoded, the same as some to train on; both by digest."""
+    known = {digest: path for path, digest in training.items()}
+    alike = [(path, known[digest]) for path, digest in held_out.items() if digest in known]
+    if not alike:
+        return None
+    return (
+        f"warning: {len(alike)} of {len(held_out)} pictures to validate with are at the net's size the same as one to "
+        f"train on, e.g. {alike[0][0]} and {alike[0][1]}: the validation accuracy is too good"
+    )
+
+
+def _grouped(
+    groups: Sequence[Sequence[tuple[str, Path]]], keys: Callable[[list[Path]], Iterable[Hashable]]
+) -> list[list[tuple[str, Path]]]:
+    """Each group parted by a key of its members; parts of one member are dropped."""
+    members = [(place, *file) for place, group in enumerate(groups) for file in group]
+    parted: defaultdict[Hashable, list[tuple[str, Path]]] = defaultdict(list)
+    for (place, name, path), key in zip(members, keys([path for _, _, path in members]), strict=True):
+        parted[place, key].append((name, path))
+    return [part for part in parted.values() if len(part) > 1]
+
+
+def _ends(path: Path) -> bytes:
+    with path.open("rb") as file:
+        head = file.read(_END)
+        file.seek(max(0, path.stat().st_size - _END))
+        return hashlib.blake2b(head + file.read(), digest_size=16).digest()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()

@@ -1,0 +1,109 @@
+"""Folders of pictures: what is in them, and whether a folder is parted into `train/` and `val/`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweeps.picture_classifier import pictures
+
+_TRAINING = ("train", "training")
+_VALIDATION = ("val", "valid", "validation", "dev", "eval", "evaluation")
+_TEST = ("test", "testing")
+_PARTS = (*_TRAINING, *_VALIDATION, *_TEST)
+
+
+class LayoutError(ValueError):
+    """Folders of which it cannot be told what they are, in a clause: what was expected and received."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files below a folder, hidden ones left out, in alphabetical order."""
+
+    pictures: list[Path] = field(default_factory=list)
+    """Those whose names say that they are pictures, whether such are read or not."""
+    others: list[Path] = field(default_factory=list)
+
+
+def below(folder: Path) -> Files:
+    """Every file below the folder; hidden folders are not looked into, links are followed."""
+    files = Files()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        _sort_into(files, (Path(place, name) for name in sorted(names)))
+    return files
+
+
+def directly_in(folder: Path) -> Files:
+    """The files in the folder itself."""
+    files = Files()
+    _sort_into(files, sorted(path for path in folder.iterdir() if path.is_file()))
+    return files
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in it, in alphabetical order, hidden ones left out."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def by_suffix(paths: Iterable[Path]) -> str:
+    """How many there are of each suffix, e.g. `3 .txt, 1 without a suffix`."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The names of the folders to train on and to validate with, and of those that are left out."""
+
+    training: str
+    validation: str
+    left_out: Sequence[str]
+
+
+def parts(folder: Path) -> Parts | None:
+    """How the folder is parted for training and validation; None where its folders are classes.
+
+    It is parted where one of its folders is called `train` and one `val`, or like these, in any case; `test` is for
+    validation only where there is none of the others. Raises LayoutError where that leaves something open.
+    """
+    names = subfolders(folder)
+    training, validation, test = ([n for n in names if n.lower() in words] for words in (_TRAINING, _VALIDATION, _TEST))
+    if not training or not (validation or test):
+        if names and all(name.lower() in _PARTS for name in names):
+            raise LayoutError(
+                f"expected a folder a class, or train and val with the same classes in each. Received: only "
+                f"{', '.join(names)}; for its classes say task.data={folder / names[0]}"
+            )
+        return None
+    chosen = validation or test
+    others = [name for name in names if name.lower() not in _PARTS]
+    if len(training) > 1 or len(chosen) > 1 or others:
+        raise LayoutError(
+            f"expected one folder to train on and one to validate with, and no class beside them. Received: "
+            f"{', '.join(names)}"
+        )
+    found = Parts(training[0], chosen[0], test if validation else ())
+    classes = {part: set(subfolders(folder / part)) for part in (found.training, found.validation)}
+    here, there = classes.values()
+    differences = [f"no folder in {part}" for part, inside in classes.items() if not inside] or [
+        f"{', '.join(sorted(inside - other))} only in {part}"
+        for part, inside, other in ((found.training, here, there), (found.validation, there, here))
+        if inside - other
+    ]
+    if differences:
+        raise LayoutError(
+            f"expected the same class folders in {found.training} and {found.validation}. "
+            f"Received: {'; '.join(differences)}"
+        )
+    return found
+
+
+def _sort_into(files: Files, paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.name.startswith("."):
+            (files.pictures if path.name.lower().endswith(pictures.SUFFIXES) else files.others).append(path)

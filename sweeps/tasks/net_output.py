@@ -1,0 +1,91 @@
+"""Whether a net gives logits or probabilities, found by looking at what it computes, and the loss that suits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Output = Literal["logits", "probabilities", "independent"]
+"""`probabilities` add up to 1 (softmax); `independent` ones are each between 0 and 1 (sigmoid)."""
+
+IN_WORDS: dict[Output, str] = {
+    "logits": "logits, which a softmax makes probabilities",
+    "probabilities": "probabilities, which are taken as they are",
+    "independent": "a probability for each class by itself (sigmoid), which is taken as it is",
+}
+_BY_OPERATION: dict[str, Output] = {
+    "Softmax": "probabilities",
+    "Sigmoid": "independent",
+    "LogSoftmax": "logits",
+    "MatMul": "logits",
+    "BiasAdd": "logits",
+}
+"""By TensorFlow's type of the last operation; the values of a sigmoid could be logits, too."""
+_PICTURES = 8
+_HANDED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "StopGradient", "PreventGradient", "CheckNumerics")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> tuple[Output, ...]:
+    """What each output of a net on byte pictures `[height, width, channels]` is, in training or in inference mode.
+
+    The operation that makes it tells most. Where that is another, the net is run: outputs that are nowhere below 0 and
+    add up to 1 are probabilities, however they were made.
+    """
+    operations = _last_operations(net, shape, training=training)
+    known = [_BY_OPERATION.get(operation) for operation in operations]
+    if None not in known:
+        return tuple(kind for kind in known if kind is not None)
+    images = np.random.default_rng(0).integers(0, 256, (_PICTURES, *shape), np.uint8)
+    with keras.StatelessScope():  # nothing is learned from these pictures, be it a moving average
+        values = keras.tree.flatten(net(images, training=training))
+    return tuple(kind or _by_values(value) for value, kind in zip(values, known, strict=True))
+
+
+class _OneVersusRest(keras.losses.Loss):
+    """Binary cross-entropy of every class's own probability `[batch, classes]` against labels `[batch]`."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        labels = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
+        return keras.losses.binary_crossentropy(keras.ops.one_hot(labels, y_pred.shape[-1]), y_pred)
+
+
+def loss(kind: Output) -> keras.losses.Loss:
+    """The cross-entropy that an output of this kind is trained with, given the numbers of the true classes."""
+    if kind == "independent":
+        return _OneVersusRest()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=kind == "logits")
+
+
+def probabilities(output: Any, kind: Output) -> Any:
+    """`[batch, classes]` in float32."""
+    output = tf.cast(output, tf.float32)
+    return tf.nn.softmax(output) if kind == "logits" else output
+
+
+def _by_values(value: Any) -> Output:
+    rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
+    sixteen_bits = keras.backend.standardize_dtype(value.dtype) in ("float16", "bfloat16")
+    add_up = np.abs(rows.sum(axis=-1) - 1) < (0.02 if sixteen_bits else 1e-3)
+    return "probabilities" if (rows >= 0).all() and add_up.all() else "logits"
+
+
+def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> list[str]:
+    """TensorFlow's type of the operation that makes each output, whatever layers it is within."""
+    function = tf.function(lambda images: keras.tree.flatten(net(images, training=training)), autograph=False)
+    graph = function.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8)).graph
+    return [_maker(tensor) for tensor in graph.outputs]
+
+
+def _maker(tensor: Any) -> str:
+    operation = tensor.op
+    if operation.type in _HANDED_ON:
+        return _maker(operation.inputs[0])
+    if operation.type in _CALLS:
+        inner = operation.graph._get_function(operation.get_attr("f").name)
+        return _maker(inner.graph.outputs[tensor.value_index]) if inner is not None else "unknown"
+    return str(operation.type)

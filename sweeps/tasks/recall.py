@@ -1,0 +1,52 @@
+"""How many of each class's pictures were recognised: an accuracy over all is blind to small classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """What was predicted of the pictures of each class."""
+
+    classes: Sequence[str]
+    matrix: np.ndarray[Any, Any]
+    """Counts `[true class, predicted class]`."""
+
+    @property
+    def recalls(self) -> np.ndarray[Any, Any]:
+        """Share of each class's pictures that was recognised `[classes]`; of a class without pictures it is NaN."""
+        with np.errstate(invalid="ignore"):
+            recalls: np.ndarray[Any, Any] = self.matrix.diagonal() / self.matrix.sum(axis=1)
+        return recalls
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the recalls: every class counts alike, however many pictures it has."""
+        return float(np.nanmean(self.recalls))
+
+    def rows(self) -> list[tuple[str, int, int, float]]:
+        """Name, pictures, how many of them are recognised, and recall of each class."""
+        right, counts = self.matrix.diagonal().tolist(), self.matrix.sum(axis=1).tolist()
+        return list(zip(self.classes, counts, right, self.recalls.round(6).tolist(), strict=True))
+
+    def remarks(self) -> list[str]:
+        """A warning with the classes of which no picture was recognised."""
+        missed = [f"{name} (0 of {count})" for name, count, right, _ in self.rows() if count and not right]
+        if not missed:
+            return []
+        more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
+        return [f"warning: never recognised: {', '.join(missed[:_MOST_NAMED])}{more}"]
+
+
+def by_class(labels: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: Sequence[str]) -> ByClass:
+    """Counted from the numbers of the true and of the predicted classes `[n]`."""
+    matrix = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(matrix, (labels, predicted), 1)
+    return ByClass(classes, matrix)
