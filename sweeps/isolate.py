@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps import trial_folder
+from sweeps import cgroup, trial_folder
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
 from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
@@ -151,7 +151,9 @@ def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]
         )
     name = signal.Signals(os.WTERMSIG(exit_status)).name
     if name == "SIGKILL" and _oom_kills() > oom_kills:
-        return "oom", Failure(kind=name, message="the kernel killed the process: out of memory", detail=tail)
+        limit = cgroup.memory_limit()
+        where = "" if limit is None else f" (the container's limit is {limit / 2**20:.0f} MB)"
+        return "oom", Failure(kind=name, message=f"the kernel killed the process: out of memory{where}", detail=tail)
     last_words = _tail(log, _LAST_WORDS).splitlines()
     if name == "SIGABRT" and (told := [line for line in last_words if _OUT_OF_MEMORY.search(line)]):
         return "oom", Failure(kind=name, message=f"the process aborted, out of memory: {told[-1].strip()}", detail=tail)
@@ -159,6 +161,9 @@ def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]
 
 
 def _oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory: of the container's or, without one, the machine's."""
+    if (killed := cgroup.oom_kills()) is not None:
+        return killed
     for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import psutil
-
+from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
 from tracking.record import Layout, Trial
 
@@ -103,19 +102,18 @@ class Preflight:
             activations = max(activations, _KEPT * net.activation_mb)
         return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
 
-    def warnings(self, trials: Iterable[Trial]) -> list[str]:
+    def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
         """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
-        smallest: dict[tuple[Key, str], Trial] = {}
+        smallest: dict[tuple[Key, str], str] = {}
         for trial in sorted(trials, key=lambda trial: trial.batch):
-            needed, has = self.memory_mb(trial), memory_of(trial)
+            needed, has = self.memory_mb(trial), memory_of(trial, nodes)
             if needed is not None and has is not None and needed > has:
-                smallest.setdefault((key(trial), trial.device.label), trial)
-        return [
-            f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about "
-            f"{self.memory_mb(trial):.0f} MB and has {memory_of(trial):.0f} MB: "
-            "it, and larger batches, may run out of memory"
-            for trial in smallest.values()
-        ]
+                sentence = (
+                    f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about {needed:.0f} MB and "
+                    f"has {has:.0f} MB: it, and larger batches, may run out of memory"
+                )
+                smallest.setdefault((key(trial), trial.device.label), sentence)
+        return list(smallest.values())
 
 
 def _died(status: int | None, log: str) -> str:
@@ -127,12 +125,16 @@ def _died(status: int | None, log: str) -> str:
     return "\n".join([f"the process that builds them has died{how}", *words])
 
 
-def memory_of(trial: Trial) -> float | None:
-    """Memory that the trial may take, in units of 2**20 bytes; None where it is the GPU's, which its node knows."""
+def memory_of(trial: Trial, nodes: Iterable[Node]) -> float | None:
+    """Memory that the trial may take on the roomiest of the nodes that it fits, in units of 2**20 bytes.
+
+    None where that is not known, and where it is the GPU's, which its node knows.
+    """
     if trial.device.kind == "gpu":
         return trial.device.gpu_memory_mb
-    machine = psutil.virtual_memory().total / 2**20
-    return machine if trial.device.memory_mb is None else min(machine, trial.device.memory_mb)
+    rooms = [room for node in nodes if not node.misses(trial.device) and (room := node.room_mb) is not None]
+    limits = [limit for limit in (max(rooms, default=None), trial.device.memory_mb) if limit is not None]
+    return min(limits, default=None)
 
 
 def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:

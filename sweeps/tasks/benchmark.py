@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 import nets
-from nets import custom, layers, weights
+from nets import custom, keras_defaults, layers, weights
 from nets.layout import build_in
 from sweeps import host, nvml, timing
 from sweeps.evidence import Watch
@@ -82,6 +82,7 @@ def configure(trial: Trial) -> None:
     if trial.layout == "channels_first":
         # TensorFlow would turn the convolutions round where it thinks the other order faster.
         tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    keras_defaults.restore()
     keras.config.set_image_data_format(trial.layout)
     tf.config.experimental.enable_tensor_float_32_execution(trial.precision == "tf32")
     keras.config.set_dtype_policy(POLICIES[trial.precision])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from sweeps import cores
 from sweeps.picture_classifier import pictures
 
 _MOST_NAMED = 5
@@ -253,7 +254,7 @@ def _repeats(places: Iterable[tuple[str, Path]]) -> tuple[str, ...]:
 
 def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
     paths = list(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(cores.available())) as pool:
         return [(path, why) for path, why in zip(paths, pool.map(pictures.check, paths), strict=True) if why]
 
 
