@@ -59,6 +59,22 @@ def free_memory() -> int:
     return free if left is None else min(free, left)
 
 
+def oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory: of the container's or, without one, the machine's."""
+    if (killed := cgroup.oom_kills()) is not None:
+        return killed
+    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+def out_of_memory() -> str:
+    """That, in words, with the container's limit where it has one."""
+    limit = cgroup.memory_limit()
+    return "out of memory" + ("" if limit is None else f" (the container's limit is {limit / 2**20:.0f} MB)")
+
+
 def gpu_facts() -> dict[str, Any]:
     """Names of the GPUs that this process may use, their driver and the newest CUDA it knows; nothing without any."""
     cards = [card.facts() for card in nvml.visible_cards()]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sweeps import host
 from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
 from tracking.record import Layout, Trial
@@ -71,6 +72,7 @@ class Preflight:
 
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
         """Take note of each trial's net; what the process has died of that built them, if it has."""
+        oom_kills = host.oom_kills()
         nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
@@ -87,7 +89,8 @@ class Preflight:
                 status = message[1]
             if status == 0:
                 return []
-            return [f"the nets could not be looked at: {_died(status, log.read().decode(errors='replace'))}"]
+            words = _died(status, log.read().decode(errors="replace"), starved=host.oom_kills() > oom_kills)
+            return [f"the nets could not be looked at: {words}"]
 
     def memory_mb(self, trial: Trial) -> float | None:
         """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
@@ -116,11 +119,16 @@ class Preflight:
         return list(smallest.values())
 
 
-def _died(status: int | None, log: str) -> str:
-    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words."""
+def _died(status: int | None, log: str, *, starved: bool) -> str:
+    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words.
+
+    `starved`: the kernel has killed a process for want of memory meanwhile.
+    """
     how = ""
     if status is not None and os.WIFSIGNALED(status):
         how = f" of {signal.Signals(os.WTERMSIG(status)).name}"
+        if starved and os.WTERMSIG(status) == signal.SIGKILL:
+            how += f", {host.out_of_memory()}"
     words = log.strip().splitlines()[-_LAST_WORDS:]
     return "\n".join([f"the process that builds them has died{how}", *words])
 
@@ -149,7 +157,7 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
     for index, (name, arguments, layout) in enumerate(wanted):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
-            with keras.StatelessScope():  # variables stay descriptions
+            with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
                 keras.config.set_image_data_format(layout)
                 model = build_in(layout, partial(nets.build, name, **arguments))
                 rows = layers.rows(model, 1) if flops else ()

@@ -248,7 +248,8 @@ def _reproduce(sweep: Sweep, results: Sequence[Result]) -> str:
     tables += [_facts(f"trials on {name}", facts) for name, facts in list(hosts.items())[:50]]
     return (
         f"<pre><code>{escape(sweep.command)}</code></pre><p>Sweep {escape(sweep.sweep_id)}, begun {when}{code}. "
-        f"The raw step times are in results.jsonl in the sweep's folder {escape(Path(sweep.folder).name)}.</p>{''.join(tables)}"
+        "The raw step times are in results.jsonl in the sweep's folder "
+        f"{escape(Path(sweep.folder).name)}.</p>{''.join(tables)}"
     )
 
 

@@ -22,7 +22,7 @@ from tensorflow.python.util import _pywrap_util_port
 import nets
 from nets import custom, keras_defaults, layers, weights
 from nets.layout import build_in
-from sweeps import host, nvml, timing
+from sweeps import environment, host, nvml, timing
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
 from sweeps.tasks import gpus, in_force, profiling, replicas
@@ -64,6 +64,7 @@ def run(trial: Trial, send: Send) -> None:
         step = steps[name] = step_function(name, model, images, trial.compile, mirrored)
         measurement = time_pass(name, step, trial, _step_flops(name, model, trial, rows))
         facts["in_force"][name] = in_force.check(trial, step, model)
+        facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
         send("host", facts)
         send("pass", (name, measurement))
     if trial.profile:
