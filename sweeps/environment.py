@@ -62,7 +62,10 @@ def settings(variables: Mapping[str, str]) -> dict[str, str]:
     found = {
         name: value
         for name, value in sorted(variables.items())
-        if (name in _NAMES or name.startswith(_PREFIXES)) and name not in _HARMLESS and not name.startswith(_TERRAFORM)
+        if value
+        and (name in _NAMES or name.startswith(_PREFIXES))
+        and name not in _HARMLESS
+        and not name.startswith(_TERRAFORM)
     }
     return {name: MARK if _SECRET.search(name) else redact(value) for name, value in found.items()}
 

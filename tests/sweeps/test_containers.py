@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cgroups import limited
-from tests.sweeps.test_run import COMMAND, QUICK, environment, journal, only_sweep
+from tests.sweeps.test_run import COMMAND, QUICK, _environment, journal, only_sweep
 
 NET = """
 import keras
@@ -21,7 +21,7 @@ def hungry():
 def run(within: Sequence[str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*within, *COMMAND, *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment()
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=_environment()
     )
 
 

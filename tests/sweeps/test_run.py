@@ -19,12 +19,12 @@ QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1"]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = environment() | environment
+    env = _environment() | environment
     command = [*COMMAND, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False, env=env)
 
 
-def environment() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
     return kept | {"COLUMNS": "160"}
 
@@ -174,7 +174,7 @@ def interrupted(folder: Path, arguments: list[str], after: str, number: signal.S
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(),
+        env=_environment(),
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
@@ -310,8 +310,8 @@ def test_help_says_what_can_be_set(tmp_path: Path) -> None:
 
 
 def test_the_shell_completes_names(tmp_path: Path) -> None:
-    completing = environment() | {"COMP_LINE": "python run.py model=vg", "COMP_POINT": "22"}
+    environment = _environment() | {"COMP_LINE": "python run.py model=vg", "COMP_POINT": "22"}
     done = subprocess.run(
-        [*COMMAND, "-sc", "query=bash"], cwd=tmp_path, env=completing, capture_output=True, text=True, check=True
+        [*COMMAND, "-sc", "query=bash"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert "model=vgg16" in done.stdout
