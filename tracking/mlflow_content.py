@@ -188,10 +188,10 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
     hosts = sorted({name for result in results if (name := host_name(result))})
     counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common()) or "none finished yet"
     text = f"`{redact(sweep.command)}`\n\n{len(sweep.trials)} trials: {counts}."
-    if code := commits(sweep.facts):
-        text += f" Run by {'; '.join(code)}."
     if hosts:
         text += f" Measured on {', '.join(hosts[:10])}{' and others' if len(hosts) > 10 else ''}."
+    if code := commits(sweep.facts):
+        text += f" Code: {'; '.join(code)}."
     lines = []
     lines += metric_lines(results, names)
     if any(result.passes for result in results):
