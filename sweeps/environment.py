@@ -59,7 +59,7 @@ _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECA
 
 def settings(variables: Mapping[str, str]) -> dict[str, str]:
     """Those of the variables that may change a figure, by name; values that look like secrets are `***`."""
-    found = {
+    relevant = {
         name: value
         for name, value in sorted(variables.items())
         if value
@@ -67,7 +67,7 @@ def settings(variables: Mapping[str, str]) -> dict[str, str]:
         and name not in _HARMLESS
         and not name.startswith(_TERRAFORM)
     }
-    return {name: MARK if _SECRET.search(name) else redact(value) for name, value in found.items()}
+    return {name: MARK if _SECRET.search(name) else redact(value) for name, value in relevant.items()}
 
 
 def warmed_up() -> None:

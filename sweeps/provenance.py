@@ -31,28 +31,28 @@ def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
     files, sweeps' own results and what git ignores apart. Where git does not tell either, `git_unknown` or
     `git_project_unknown` is a word why: `no-git`, `ownership` (safe.directory), `bare`, `empty`, `slow`, `failed`.
     """
-    found = _repository("git", tool, results)
+    known = _repository("git", tool, results)
     try:
-        if "git_commit" in found and not _git(tool, "ls-files", "--", Path(__file__).relative_to(ROOT).as_posix()):
-            found = {}  # a copy within somebody else's repository, which does not hold it
+        if "git_commit" in known and not _git(tool, "ls-files", "--", Path(__file__).relative_to(ROOT).as_posix()):
+            known = {}  # a copy within somebody else's repository, which does not hold it
     except _GitError:
-        found = {}
-    return found | _repository("git_project", project, results)
+        known = {}
+    return known | _repository("git_project", project, results)
 
 
 def _repository(prefix: str, folder: Path, results: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     try:
         if _git(folder, "rev-parse", "--is-inside-work-tree").strip() != "true":
             raise _GitError("bare")
-        found[f"{prefix}_commit"] = _git(folder, "rev-parse", "--verify", "HEAD").strip()
+        known[f"{prefix}_commit"] = _git(folder, "rev-parse", "--verify", "HEAD").strip()
         top = Path(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
         entries = _git(folder, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").split("\0")
         changed = [entry for entry in entries if entry and not _is_output(entry, top, folder, results)]
-        found[f"{prefix}_clean"] = not changed
+        known[f"{prefix}_clean"] = not changed
     except _GitError as error:
-        found |= {f"{prefix}_unknown": str(error)} if str(error) else {}
-    return found
+        known |= {f"{prefix}_unknown": str(error)} if str(error) else {}
+    return known
 
 
 def _is_output(entry: str, top: Path, folder: Path, results: Path) -> bool:

@@ -37,9 +37,9 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
     Of a repository that one of them does not know nothing is said.
     """
-    found = []
+    changes = []
     for prefix, whose in _WHOSE.items():
         before, after = commit_words(begun, prefix), commit_words(now, prefix)
         if before and after and before != after:
-            found.append(f"{whose} was at {before} and is at {after}")
-    return "; ".join(found)
+            changes.append(f"{whose} was at {before} and is at {after}")
+    return "; ".join(changes)

@@ -125,8 +125,8 @@ def test_a_sweep_tells_the_projects_commit_and_that_it_goes_on_at_another(projec
     sweep = only_sweep(project)
     facts = json.loads((sweep / "plan.json").read_text())["facts"]
     assert (facts["git_project_commit"], facts["git_project_clean"]) == (first, False)
-    told = f"the project at commit {first} with uncommitted changes"
-    assert told in (sweep / "report.html").read_text()
+    expected = f"the project at commit {first} with uncommitted changes"
+    assert expected in (sweep / "report.html").read_text()
 
     (project / "mine.py").write_text(NET.format(line="pass"))
     git(project, "commit", "-q", "-a", "-m", "second")
