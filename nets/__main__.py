@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from nets import NetError, build, check, names
+from nets import NetError, build, check, keras_defaults, names
 
 if TYPE_CHECKING:
     from tracking.record import Layer
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
         name, batch, args = parse(words)
         if problems := check(name, args):
             raise NetError(" ".join(problems))
-        _quieten_tensorflow()
+        _start_keras()
         model = build(name, **args)
     except ValueError as error:  # NetError and what Keras says of an impossible size
         sentence = " ".join(str(error).split())
@@ -98,14 +98,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _quieten_tensorflow() -> None:
-    """TensorFlow's C++ log goes to file descriptor 2 from the moment of its import, whatever its level is set to."""
+def _start_keras() -> None:
+    """Import Keras with its own defaults, and without the remarks of what is below it.
+
+    TensorFlow's C++ log goes to file descriptor 2 from the moment of its import, whatever its level is set to.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(sink, 2)
+        keras_defaults.load()
         import tensorflow as tf
 
         tf.constant(0)  # starts the runtime, which has its own remarks

@@ -1,6 +1,8 @@
 """Cores that a trial has to itself, among all sweeps of one user on one machine.
 
 A core is held by a lock on a file; the kernel drops the lock when its holder dies, so a crash never strands a core.
+Where the container has a quota of processor time, trials get as many cores as the quota pays for in full: with more,
+the kernel would stop all of them for a part of every period.
 """
 
 from __future__ import annotations
@@ -8,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import tempfile
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+from sweeps import cgroup
 
 _PATIENCE_S = 0.02
 SYSTEM = Path("/sys/devices/system")
@@ -56,9 +62,32 @@ class Topology:
         return [core for _, core in sorted(rounds)]
 
 
-def available() -> tuple[int, ...]:
-    """The cores that this process may use, in order."""
-    return tuple(sorted(os.sched_getaffinity(0)))
+def available(system: Path = SYSTEM) -> tuple[int, ...]:
+    """The cores that this process may use, in order: those that it may run on, as many as its quota pays for.
+
+    A quota of less than a core gives one core, on which a trial is stopped for a part of the time.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    quota = cgroup.cpu_quota()
+    if quota is None or quota >= len(allowed):
+        return tuple(allowed)
+    return paid_for(max(1, int(quota)), allowed, topology(system), socket.gethostname())
+
+
+def paid_for(count: int, allowed: Sequence[int], topology: Topology, name: str) -> tuple[int, ...]:
+    """`count` of the allowed cores, always the same ones for a container with this name.
+
+    A quota does not say which cores. Containers side by side on a machine do not know of each other, and would all bind
+    their trials to its first cores; by their names they are spread over it.
+    """
+
+    # Neighbours in this order are on one NUMA node and, but at the end, on physical cores of their own.
+    def rank(core: int) -> tuple[bool, int, int]:
+        return topology.physical.get(core, core) != core, topology.numa.get(core, 0), core
+
+    ranked = sorted(allowed, key=rank)
+    start = zlib.crc32(name.encode()) % (len(ranked) // count) * count
+    return tuple(sorted(ranked[start : start + count]))
 
 
 def topology(system: Path = SYSTEM) -> Topology:
@@ -80,7 +109,7 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
 
     With `alone`, no other claim holds a core meanwhile. The last `spared` cores are left to others.
     """
-    cores = available()
+    cores = available(system)
     cores = cores[: len(cores) - spared]
     if not 1 <= count <= len(cores):
         raise ValueError(f"expected between 1 and {len(cores)} cores. Received: {count}")

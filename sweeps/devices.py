@@ -24,12 +24,25 @@ class Node:
     """Ray's id of it; empty: the trials of this Ray have no other machine."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What a result says of where it ran, even if the trial could say nothing."""
+    memory_mb: float | None = None
+    """Memory of the machine, in units of 2**20 bytes; None where it is not known."""
+    cpu_quota: float | None = None
+    """The processor time that the node's container may have, in cores; None where nothing limits it."""
+    memory_limit_mb: float | None = None
+    """The memory that the node's container may have, in units of 2**20 bytes; None where nothing limits it."""
+    variables: frozenset[str] = frozenset()
+    """Names of environment variables that are set there and may change a figure (`sweeps/environment.py`)."""
+
+    @property
+    def room_mb(self) -> float | None:
+        """Memory that trials may take together, in units of 2**20 bytes; None where it is not known."""
+        return min((size for size in (self.memory_mb, self.memory_limit_mb) if size is not None), default=None)
 
     @property
     def kind(self) -> str:
         """What it offers, in words; alike for nodes that take the same trials."""
         gpus = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" + (f" ({self.accelerator})" if self.accelerator else "")
-        return ", ".join(
+        offers = ", ".join(
             [
                 f"{self.cpus} core{'s' * (self.cpus != 1)}",
                 *([gpus] if self.gpus else []),
@@ -37,6 +50,17 @@ class Node:
                 *(f"{name}={value}" for name, value in sorted(self.labels.items())),
             ]
         )
+        return f"{offers}; {self.container}" if self.container else offers
+
+    @property
+    def container(self) -> str:
+        """The limits of the node's container, in words; empty where it has none."""
+        limits = []
+        if self.cpu_quota is not None:
+            limits.append(f"quota is {self.cpu_quota:.3g}")
+        if self.memory_limit_mb is not None:
+            limits.append(f"memory limit is {self.memory_limit_mb:.0f} MB")
+        return f"the container's {' and its '.join(limits)}" if limits else ""
 
     def misses(self, device: Device) -> list[str]:
         """What `device` asks for and this node has not, in words; empty if the device fits."""
@@ -45,9 +69,9 @@ class Node:
             if device.cpus is None:
                 lacking.append(f"device={device.name} asks for a core and {self.name} has none")
             else:
-                lacking.append(
-                    f"device.cpus={device.cpus} asks for {device.cpus} cores and {self.name} has {self.cpus}"
-                )
+                quota = f" (the container's quota is {self.cpu_quota:.3g})" if self.cpu_quota is not None else ""
+                asks = f"device.cpus={device.cpus} asks for {device.cpus} cores"
+                lacking.append(f"{asks} and {self.name} has {self.cpus}{quota}")
         if device.gpus > self.gpus:
             has = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "none"
             lacking.append(
@@ -81,6 +105,16 @@ class Node:
         # Parts as 0.1 are counted as Ray does, which knows ten thousandths.
         shares += [int(self.resources[name] / amount + 1e-4) for name, amount in device.resources.items() if amount > 0]
         return min(shares)
+
+
+def limits(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of a Node that follow from the facts about its host."""
+    return {
+        "memory_mb": facts["memory_gb"] * 1024,
+        "cpu_quota": facts.get("cpu_quota"),
+        "memory_limit_mb": facts.get("memory_limit_mb"),
+        "variables": frozenset(facts["env"]),
+    }
 
 
 def ray_options(device: Device, node: Node) -> dict[str, Any]:

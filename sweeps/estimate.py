@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sweeps import cgroup, cores
 from sweeps.devices import Node
 from sweeps.preflight import Key, Net, key
 from tracking.folders import sweep_folders
@@ -36,15 +40,19 @@ class Estimate:
     """By the protocol's and the trial's own limits; infinite where there is none."""
 
 
-def earlier_results(cwd: Path, hostname: str) -> list[Result]:
-    """The ok results of all sweeps under `cwd` that were measured on this machine."""
+_WHERE = ("hostname", "cpu_quota")
+"""Facts of a host without which a time says nothing of another one."""
+
+
+def earlier_results(cwd: Path, facts: Mapping[str, Any]) -> list[Result]:
+    """The ok results of all sweeps under `cwd` measured on the machine with these facts, within the same quota."""
     found: list[Result] = []
     for folder in sweep_folders(cwd):
         try:
             found += Journal(folder).read()
         except JournalError:
             continue  # an unreadable old sweep is no reason not to plan a new one
-    return [result for result in found if result.ok and result.host.get("hostname") == hostname]
+    return [result for result in found if result.ok and all(result.host.get(key) == facts.get(key) for key in _WHERE)]
 
 
 class Estimator:
@@ -103,14 +111,16 @@ def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_
 
 
 def matrix_rate() -> float:
-    """Operations a second of a float32 matrix product on the cores of this process: the best of a few."""
+    """Operations a second of a float32 matrix product on the cores that a trial may have: the best of a few."""
     left = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         left @ left
         seconds.append(time.perf_counter() - start)
-    return float(2 * _MATRIX**3 / min(seconds))
+    # The product runs on all cores that there are, and too short for a quota to stop it.
+    share = min(cgroup.cpu_quota() or math.inf, len(cores.available())) / len(os.sched_getaffinity(0))
+    return share * float(2 * _MATRIX**3 / min(seconds))
 
 
 def _alike(name: Pass, trial: Trial) -> tuple[Pass, str, str]:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps import core_time
+from sweeps import cgroup, core_time
+from sweeps.cgroup import Throttling
 from sweeps.core_time import FINE_BLUR_S, TICKS_BLUR_S, Ticks
 from sweeps.nvml import Card, CardWatch
 
@@ -37,6 +38,8 @@ class _Reading:
     """Mean frequency of the trial's cores; 0 where the machine does not tell."""
     overheated: int | None
     """How often the trial's cores were slowed down for their temperature; None where the machine does not tell."""
+    quota: Throttling
+    """What the quota of the process's control group has cost so far."""
     others_running: int
     """Tasks of others that were on a core, or waiting for one, at that moment."""
 
@@ -63,7 +66,8 @@ class Watch:
         cores of the whole machine others kept busy on average; `blind_share`: the share of the trial's cores that
         others may have had without the counters showing it, which grows as the look becomes shorter; `steal_share`:
         what the hypervisor gave to another machine; `wall_s`; `swapped_pages`, `major_faults`; `mhz_before` and
-        `mhz_after`, `throttles`, where the machine tells.
+        `mhz_after`, `throttles`, where the machine tells; `quota_stops` of `quota_periods`, if any, in which the
+        kernel stopped the process because its control group had used up its quota.
         """
         before, after = self._before, self._read()
         wall_s = after.clock_s - before.clock_s
@@ -83,6 +87,9 @@ class Watch:
             "swapped_pages": after.swapped_pages - before.swapped_pages,
             "major_faults": after.major_faults - before.major_faults,
         }
+        if after.quota.throttles > before.quota.throttles:
+            evidence["quota_stops"] = after.quota.throttles - before.quota.throttles
+            evidence["quota_periods"] = after.quota.periods - before.quota.periods
         if before.mhz and after.mhz:
             evidence |= {"mhz_before": before.mhz, "mhz_after": after.mhz}
         if before.overheated is not None and after.overheated is not None:
@@ -105,6 +112,7 @@ class Watch:
             major_faults=_major_faults(),
             mhz=_mhz(self._cores),
             overheated=_overheated(self._cores),
+            quota=cgroup.throttling(),
             others_running=int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]) - 1,
         )
 

@@ -29,6 +29,8 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nets import keras_defaults
+from sweeps import environment
 from sweeps.errors import DispatchError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,12 +164,14 @@ def connect(address: str) -> Connection[Any, Any]:
 
 
 def main(address: str) -> None:
+    keras_defaults.load()
     for name in PRELOAD:
         importlib.import_module(name)
     # The sources of all nets and the facts about this machine, found once for all children. More cannot be warmed: the
     # first graph starts a thread of TensorFlow's, which would be missing in the children.
     importlib.import_module("nets").check("tiny", {})
     importlib.import_module("sweeps.host").facts()
+    environment.warmed_up()
     # A child ends without clean-up, and TensorFlow leaves a file for every function it converts: here they go with us.
     tempfile.tempdir = str(Path(address).parent)
     gc.collect()

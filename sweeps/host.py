@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from sweeps import nvml
+from sweeps import cgroup, environment, nvml
 
 PACKAGES = ("tensorflow", "keras", "numpy", "ray", "mlflow", "hydra-core")
 _MODEL = re.compile(r"\w+\s+((?:[A-Z]+\s+)*[A-Z0-9]*\d[A-Z0-9]*)")
@@ -21,8 +21,13 @@ _MODEL = re.compile(r"\w+\s+((?:[A-Z]+\s+)*[A-Z0-9]*\d[A-Z0-9]*)")
 
 
 def facts() -> dict[str, Any]:
-    """Host name, processor, memory, operating system, library versions, and the cores this process is bound to."""
-    return {**_lasting(), "cores": sorted(os.sched_getaffinity(0))}
+    """What this process runs on and with, as plain values.
+
+    Host name, processor, memory, operating system, library versions, the limits of the container if it has any
+    (`cpu_quota` in cores, `memory_limit_mb`), the `cores` that this process is bound to, and under `env` what is set in
+    its environment that may change a figure.
+    """
+    return {**_lasting(), "cores": sorted(os.sched_getaffinity(0)), "env": environment.here()}
 
 
 @cache
@@ -37,10 +42,37 @@ def _lasting() -> dict[str, Any]:
         "python": platform.python_version(),
     }
     found |= {package.replace("-", "_"): version for package in PACKAGES if (version := version_of(package))}
+    if (quota := cgroup.cpu_quota()) is not None:
+        found["cpu_quota"] = round(quota, 3)
+    if (limit := cgroup.memory_limit()) is not None:
+        found["memory_limit_mb"] = limit // 2**20
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.exists():
         found["cpu_governor"] = governor.read_text().strip()
     return found
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take: of the machine's memory and, in a container, of its limit."""
+    left = cgroup.memory_left()
+    free = psutil.virtual_memory().available
+    return free if left is None else min(free, left)
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory: of the container's or, without one, the machine's."""
+    if (killed := cgroup.oom_kills()) is not None:
+        return killed
+    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+def out_of_memory() -> str:
+    """That, in words, with the container's limit where it has one."""
+    limit = cgroup.memory_limit()
+    return "out of memory" + ("" if limit is None else f" (the container's limit is {limit / 2**20:.0f} MB)")
 
 
 def gpu_facts() -> dict[str, Any]:

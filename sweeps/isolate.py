@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps import trial_folder
+from sweeps import host, trial_folder
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
 from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
@@ -48,7 +48,7 @@ def run_trial(
     meanwhile, is `crashed` with the kind `LOST`.
     """
     started_at, started = time.time(), time.perf_counter()
-    oom_kills = _oom_kills()
+    oom_kills = host.oom_kills()
     measured: dict[Pass, Measurement] = {}
     phases: dict[str, float] = {}
     facts: dict[str, Any] = {}
@@ -150,19 +150,13 @@ def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]
             kind=f"Exit{code}", message=f"the process exited with code {code} in mid-trial", detail=tail
         )
     name = signal.Signals(os.WTERMSIG(exit_status)).name
-    if name == "SIGKILL" and _oom_kills() > oom_kills:
-        return "oom", Failure(kind=name, message="the kernel killed the process: out of memory", detail=tail)
+    if name == "SIGKILL" and host.oom_kills() > oom_kills:
+        message = f"the kernel killed the process: {host.out_of_memory()}"
+        return "oom", Failure(kind=name, message=message, detail=tail)
     last_words = _tail(log, _LAST_WORDS).splitlines()
     if name == "SIGABRT" and (told := [line for line in last_words if _OUT_OF_MEMORY.search(line)]):
         return "oom", Failure(kind=name, message=f"the process aborted, out of memory: {told[-1].strip()}", detail=tail)
     return "crashed", Failure(kind=name, message=f"the process died of {name}", detail=tail)
-
-
-def _oom_kills() -> int:
-    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-        if line.startswith("oom_kill "):
-            return int(line.split()[1])
-    return 0
 
 
 def _tail(log: Path, lines: int = _TAIL_LINES) -> str:

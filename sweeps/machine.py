@@ -8,13 +8,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps import cores, host
 from sweeps.cluster import batch
-from sweeps.devices import Node
+from sweeps.devices import Node, limits
 from sweeps.errors import UsageError
 
 
 def this_node() -> Node:
     """What this machine offers to trials."""
-    return Node(cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator())
+    return Node(
+        cpus=len(cores.available()), gpus=host.gpu_count(), accelerator=host.accelerator(), **limits(host.facts())
+    )
 
 
 def node(cluster: DictConfig) -> Node:
@@ -25,7 +27,8 @@ def node(cluster: DictConfig) -> Node:
     if cluster.name in batch.KINDS:
         return batch.node(OmegaConf.to_object(cluster))
     here = this_node()
-    limits = {key: cluster[key] for key in ("cpus", "gpus") if cluster.get(key) is not None}
-    if (cpus := limits.get("cpus", 1)) > here.cpus:
-        raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {here.cpus} cores. Received: {cpus}."])
-    return replace(here, **limits)
+    allowed = {key: cluster[key] for key in ("cpus", "gpus") if cluster.get(key) is not None}
+    if (cpus := allowed.get("cpus", 1)) > here.cpus:
+        limit = f" ({here.container})" if here.cpu_quota is not None else ""
+        raise UsageError([f"cluster.cpus={cpus}: expected between 1 and {here.cpus} cores{limit}. Received: {cpus}."])
+    return replace(here, **allowed)

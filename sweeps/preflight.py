@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import psutil
-
+from sweeps import host
+from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
 from tracking.record import Layout, Trial
 
@@ -72,6 +72,7 @@ class Preflight:
 
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
         """Take note of each trial's net; what the process has died of that built them, if it has."""
+        oom_kills = host.oom_kills()
         nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
@@ -88,7 +89,8 @@ class Preflight:
                 status = message[1]
             if status == 0:
                 return []
-            return [f"the nets could not be looked at: {_died(status, log.read().decode(errors='replace'))}"]
+            words = _died(status, log.read().decode(errors="replace"), starved=host.oom_kills() > oom_kills)
+            return [f"the nets could not be looked at: {words}"]
 
     def memory_mb(self, trial: Trial) -> float | None:
         """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
@@ -103,36 +105,44 @@ class Preflight:
             activations = max(activations, _KEPT * net.activation_mb)
         return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
 
-    def warnings(self, trials: Iterable[Trial]) -> list[str]:
+    def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
         """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
-        smallest: dict[tuple[Key, str], Trial] = {}
+        smallest: dict[tuple[Key, str], str] = {}
         for trial in sorted(trials, key=lambda trial: trial.batch):
-            needed, has = self.memory_mb(trial), memory_of(trial)
+            needed, has = self.memory_mb(trial), memory_of(trial, nodes)
             if needed is not None and has is not None and needed > has:
-                smallest.setdefault((key(trial), trial.device.label), trial)
-        return [
-            f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about "
-            f"{self.memory_mb(trial):.0f} MB and has {memory_of(trial):.0f} MB: "
-            "it, and larger batches, may run out of memory"
-            for trial in smallest.values()
-        ]
+                sentence = (
+                    f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about {needed:.0f} MB and "
+                    f"has {has:.0f} MB: it, and larger batches, may run out of memory"
+                )
+                smallest.setdefault((key(trial), trial.device.label), sentence)
+        return list(smallest.values())
 
 
-def _died(status: int | None, log: str) -> str:
-    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words."""
+def _died(status: int | None, log: str, *, starved: bool) -> str:
+    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words.
+
+    `starved`: the kernel has killed a process for want of memory meanwhile.
+    """
     how = ""
     if status is not None and os.WIFSIGNALED(status):
         how = f" of {signal.Signals(os.WTERMSIG(status)).name}"
+        if starved and os.WTERMSIG(status) == signal.SIGKILL:
+            how += f", {host.out_of_memory()}"
     words = log.strip().splitlines()[-_LAST_WORDS:]
     return "\n".join([f"the process that builds them has died{how}", *words])
 
 
-def memory_of(trial: Trial) -> float | None:
-    """Memory that the trial may take, in units of 2**20 bytes; None where it is the GPU's, which its node knows."""
+def memory_of(trial: Trial, nodes: Iterable[Node]) -> float | None:
+    """Memory that the trial may take on the roomiest of the nodes that it fits, in units of 2**20 bytes.
+
+    None where that is not known, and where it is the GPU's, which its node knows.
+    """
     if trial.device.kind == "gpu":
         return trial.device.gpu_memory_mb
-    machine = psutil.virtual_memory().total / 2**20
-    return machine if trial.device.memory_mb is None else min(machine, trial.device.memory_mb)
+    rooms = [room for node in nodes if not node.misses(trial.device) and (room := node.room_mb) is not None]
+    limits = [limit for limit in (max(rooms, default=None), trial.device.memory_mb) if limit is not None]
+    return min(limits, default=None)
 
 
 def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
@@ -147,7 +157,7 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
     for index, (name, arguments, layout) in enumerate(wanted):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
-            with keras.StatelessScope():  # variables stay descriptions
+            with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
                 keras.config.set_image_data_format(layout)
                 model = build_in(layout, partial(nets.build, name, **arguments))
                 rows = layers.rows(model, 1) if flops else ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import cores, host, versions
-from sweeps.devices import Node
+from sweeps.devices import Node, limits
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot
 from sweeps.forkserver import LastingServer
@@ -33,6 +33,9 @@ class Agent:
 
     def __init__(self) -> None:
         self._server = LastingServer()
+        # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
+        for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+            os.environ.pop(name, None)
 
     def about(self, files: list[str]) -> dict[str, Any]:
         """The node's versions and cores, and which of the files it has not."""
@@ -42,9 +45,6 @@ class Agent:
 
     def address(self) -> str:
         """Where a fork server listens on this node, after waiting for it."""
-        # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
-        for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-            os.environ.pop(name, None)
         return self._server.address()
 
 
@@ -288,6 +288,7 @@ class RayFleet(Fleet):
             labels=labels,
             name=member.name,
             node_id=entry["NodeID"],
+            **(limits(about["facts"]) if about else {}),
             facts={
                 "hostname": entry["NodeManagerHostname"],
                 "node_id": entry["NodeID"],

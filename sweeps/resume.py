@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import subprocess
 import sys
 import time
 import uuid
@@ -17,11 +16,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import host
+from sweeps import host, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
-from sweeps.forkserver import ROOT
 from tracking import folders, sinks
+from tracking.commits import differences
 from tracking.journal import Journal, JournalError
 from tracking.record import Sweep, Trial
 from tracking.redact import is_redacted, redact
@@ -41,8 +40,8 @@ def new_sweep(
             "cluster": cluster,
             "tracking": sinks.storable(tracking),
             "objective": objective,
-            "git_commit": _git_commit(),
         }
+        | provenance.facts(Path.cwd(), folder)
     )
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
@@ -62,6 +61,18 @@ def find(name: str, cwd: Path) -> Sweep:
         return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
     except JournalError as error:
         raise UsageError([f"resume={name}: {error}"]) from error
+
+
+def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
+    """The sweep with a note of how the code has changed since it was begun, and this change; empty: it has not.
+
+    Results of both stand in one table then, and the plan's commit is that of the first ones.
+    """
+    change = differences(sweep.facts, provenance.facts(Path.cwd(), Path(sweep.folder)))
+    known = sweep.facts.get("git_resumed", ())
+    if not change or change in known:
+        return sweep, change
+    return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
 
 
 def going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
@@ -121,11 +132,3 @@ def remove_if_empty(folder: Path) -> None:
             if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
                 return
             empty.rmdir()
-
-
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

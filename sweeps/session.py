@@ -70,6 +70,7 @@ class Session:
         self._outbox: Outbox | None = None
         self._fail_fast: plan.FailFast | None = None
         self._preflight = Preflight()
+        self._variables: frozenset[str] = frozenset()
         self.recorder: Recorder | None = None
         self._calibration = Calibration()
         self._hosts = Hosts()
@@ -132,6 +133,7 @@ class Session:
         recorder = self._recording(asked, outbox)
         todo = _without_result(asked.trials, recorder.results, rerun=asked.cfg.rerun is not None)
         self.terminal.plan(recorder.sweep, todo, asked.nodes)
+        self._tell_variables(asked.nodes)
         if todo:
             self._dispatch(todo, asked.cfg, asked.nodes, recorder)
         return [[recorder.results[trial.trial_id] for trial in repeats] for repeats in asked.points]
@@ -200,6 +202,9 @@ class Session:
         nodes, misfits = self._nodes(cfg, trials)
         if found := [*schema.read(cfg)[1], *misfits]:
             raise UsageError(found)
+        sweep, change = resume.changed_code(sweep)
+        if change and trials:
+            self.terminal.warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
         sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
         return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
 
@@ -254,16 +259,27 @@ class Session:
         """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""
         if found := self._preflight.problems(asked.trials, self._server.address, flops=asked.cfg.dry_run):
             raise UsageError(found)
-        for warning in self._preflight.warnings(asked.trials):
+        for warning in self._preflight.warnings(asked.trials, asked.nodes):
             self.terminal.warn(warning)
+
+    def _tell_variables(self, nodes: Iterable[Node]) -> None:
+        """Warn, once, of what is set in the environment of trials and may change their figures."""
+        new = frozenset().union(*(node.variables for node in nodes)) - self._variables
+        self._variables |= new
+        if new:
+            self.terminal.warn(
+                f"set in the environment and recorded with each result, since it may change figures: "
+                f"{', '.join(sorted(new))}"
+            )
 
     def _show(self, asked: _Asked) -> None:
         """Print the plan and how long it will take."""
         known = {result.trial_id: result for result in Journal(asked.sweep.folder).read()}
         todo = _without_result(asked.trials, known, rerun=asked.cfg.rerun is not None)
-        earlier = estimate.earlier_results(Path.cwd(), host.facts()["hostname"])
+        earlier = estimate.earlier_results(Path.cwd(), host.facts())
         estimator = estimate.Estimator(self._preflight.nets, earlier)
         self.terminal.plan(asked.sweep, todo, asked.nodes)
+        self._tell_variables(asked.nodes)
         estimates = [estimator(trial) for trial in todo]
         at_once = 1 if asked.cfg.cluster.name == "inline" else None
         self.terminal.forecast(todo, estimates, self._preflight.memory_mb, asked.nodes, at_once)

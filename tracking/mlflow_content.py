@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tracking import mlflow_view
+from tracking.commits import commits
 from tracking.names import flatten, host_name, metric_word, series_names, trial_names
 from tracking.quality import verdict
 from tracking.record import Result, Sweep, Trial
@@ -31,6 +32,8 @@ _NOT_PARAMS = ("device.name", "protocol.name", "profile")
 _FIRST_PARAMS = ("model", "batch", "device", "precision", "compile", "passes", "protocol", "task")
 _SHARED = tuple(f"host.{key}" for key in ("gpu", "gpu_driver", "cuda", "onednn"))
 """Facts about the trials' machines that a driver may not know: the sweep's run has the first ones found."""
+OF_TRIALS = ("env", "cpu_quota", "memory_limit_mb")
+"""Facts that say something by their absence too: each trial's run has its own, and the sweep's none."""
 EXPERIMENT_TAGS = {
     NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html.",
     mlflow_view.TAG: mlflow_view.VIEW,
@@ -73,9 +76,14 @@ def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return _fitting({key: tags[key] for key in _SHARED if key in tags})
 
 
+def driver_facts(sweep: Sweep) -> dict[str, str]:
+    """What the sweep's run says of the driver's host, and a trial's run only where its own host differs."""
+    return flatten({key: value for key, value in sweep.facts.items() if key not in OF_TRIALS})
+
+
 def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = None) -> dict[str, str]:
     """Identity, outcome, and what the trial's host was where that differs from what the sweep's run says of hosts."""
-    said = {f"host.{key}": text for key, text in flatten(sweep.facts).items()} | dict(shared or {})
+    said = {f"host.{key}": text for key, text in driver_facts(sweep).items()} | dict(shared or {})
     facts = {key: value for key, value in result.host.items() if key != "in_force"}
     found = {f"host.{key}": text for key, text in flatten(facts).items()}
     host = {key: text for key, text in found.items() if said.get(key) != text}
@@ -162,7 +170,7 @@ def layer_table(result: Result) -> str:
 
 def sweep_tags(sweep: Sweep, results: Sequence[Result]) -> dict[str, str]:
     """The parent run's tags: identity, the driver's host, and a description in Markdown."""
-    host = {f"host.{key}": text for key, text in flatten(sweep.facts).items() if not key.startswith("tracking")}
+    host = {f"host.{key}": text for key, text in driver_facts(sweep).items() if not key.startswith("tracking")}
     tags = {
         "sweep_id": sweep.sweep_id,
         "command": redact(sweep.command),
@@ -182,6 +190,8 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
     text = f"`{redact(sweep.command)}`\n\n{len(sweep.trials)} trials: {counts}."
     if hosts:
         text += f" Measured on {', '.join(hosts[:10])}{' and others' if len(hosts) > 10 else ''}."
+    if code := commits(sweep.facts):
+        text += f" Code: {'; '.join(code)}."
     lines = []
     lines += metric_lines(results, names)
     if any(result.passes for result in results):

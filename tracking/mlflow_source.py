@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking.mlflow_client import DEFAULT_URI, absolute_uri, preload
-from tracking.mlflow_content import PARENT
-from tracking.names import flatten
+from tracking.mlflow_content import PARENT, driver_facts
 from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
 from tracking.redact import redact
 
@@ -138,11 +137,16 @@ def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:
     )
 
 
-def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, str]:
-    """The driver's facts, where the parent's or the child's tags have nothing else."""
-    host = flatten(sweep.facts)
+def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, Any]:
+    """The driver's facts, where the parent's or the child's tags have nothing else; `env` is a mapping as in a journal.
+
+    Sweeps from before `env` was recorded have none.
+    """
+    host: dict[str, Any] = dict(driver_facts(sweep))
     for tags in (parent.data.tags, run.data.tags):
         host |= {key[5:]: text for key, text in tags.items() if key.startswith("host.")}
+    if "env" in sweep.facts:
+        host["env"] = {key[4:]: host.pop(key) for key in sorted(host) if key.startswith("env.")}
     return host if trial.device.gpus else {key: text for key, text in host.items() if key not in _OF_GPUS}
 
 

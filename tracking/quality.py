@@ -126,6 +126,9 @@ def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
     evidence = measured.evidence
     yield from _core_reasons(evidence)
+    if stops := evidence.get("quota_stops"):
+        periods = evidence["quota_periods"]
+        yield f"quota: the kernel stopped the process in {stops:.0f} of {periods:.0f} periods"
     if evidence.get("swapped_pages", 0) > 0:
         yield f"swapping: {evidence['swapped_pages']:.0f} pages"
     if evidence.get("throttles", 0) > 0:

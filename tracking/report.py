@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import report_profile, report_tasks
+from tracking.commits import commits
 from tracking.curves import PASS_TITLES
 from tracking.names import flatten, host_name, sweep_name, trial_names
 from tracking.peaks import Peak, Peaks, exceeded_sentences
@@ -246,11 +247,13 @@ def _reproduce(sweep: Sweep, results: Sequence[Result]) -> str:
     for result in results:
         if result.host:
             hosts.setdefault(host_name(result) or "a host", result.host)
+    code = "".join(f"; {escape(phrase)}" for phrase in commits(sweep.facts, digits=40))
     tables = [_facts("the driver", sweep.facts)]
     tables += [_facts(f"trials on {name}", facts) for name, facts in list(hosts.items())[:50]]
     return (
-        f"<pre><code>{escape(sweep.command)}</code></pre><p>Sweep {escape(sweep.sweep_id)}, begun {when}. The raw step "
-        f"times are in results.jsonl in the sweep's folder {escape(Path(sweep.folder).name)}.</p>{''.join(tables)}"
+        f"<pre><code>{escape(sweep.command)}</code></pre><p>Sweep {escape(sweep.sweep_id)}, begun {when}{code}. "
+        "The raw step times are in results.jsonl in the sweep's folder "
+        f"{escape(Path(sweep.folder).name)}.</p>{''.join(tables)}"
     )
 
 

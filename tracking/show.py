@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking.commits import commits
 from tracking.console import results_table, status_text
 from tracking.folders import find, sweep_folders
 from tracking.journal import Journal, JournalError
@@ -86,6 +87,8 @@ def show(sweep: Sweep, results: Sequence[Result], console: Console) -> None:
     """Print one sweep's head and results."""
     console.print(Text(f"{sweep.sweep_id}  {_date(sweep)}"), _statuses(sweep, results))
     console.print(Text(redact(sweep.command)), soft_wrap=True)
+    if code := commits(sweep.facts):
+        console.print(Text("; ".join(code)), soft_wrap=True)
     console.print(results_table(results, sweep.trials))
 
 

@@ -20,9 +20,9 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 import nets
-from nets import custom, layers, weights
+from nets import custom, keras_defaults, layers, weights
 from nets.layout import build_in
-from sweeps import host, nvml, timing
+from sweeps import environment, host, nvml, timing
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
 from sweeps.tasks import gpus, in_force, profiling, replicas
@@ -64,6 +64,7 @@ def run(trial: Trial, send: Send) -> None:
         step = steps[name] = step_function(name, model, images, trial.compile, mirrored)
         measurement = time_pass(name, step, trial, _step_flops(name, model, trial, rows))
         facts["in_force"][name] = in_force.check(trial, step, model)
+        facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
         send("host", facts)
         send("pass", (name, measurement))
     if trial.profile:
@@ -82,6 +83,7 @@ def configure(trial: Trial) -> None:
     if trial.layout == "channels_first":
         # TensorFlow would turn the convolutions round where it thinks the other order faster.
         tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+    keras_defaults.restore()
     keras.config.set_image_data_format(trial.layout)
     tf.config.experimental.enable_tensor_float_32_execution(trial.precision == "tf32")
     keras.config.set_dtype_policy(POLICIES[trial.precision])

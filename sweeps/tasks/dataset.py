@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import os
 import random
 import re
 from collections import Counter, defaultdict
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from sweeps import cores
 from sweeps.picture_classifier import pictures
 from sweeps.tasks import copies, folders, text_lines
 
@@ -284,7 +284,7 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
 
 def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
     paths = list(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(cores.available())) as pool:
         return [(path, why) for path, why in zip(paths, pool.map(pictures.check, paths), strict=True) if why]
 
 

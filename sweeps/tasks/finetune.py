@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import psutil
 import tensorflow as tf
 
 import nets
@@ -187,7 +186,7 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
 
 
 def _expect_room(args: Mapping[str, Any], size: int) -> None:
-    free = psutil.virtual_memory().available
+    free = host.free_memory()
     if args["cache"] == "memory" and size > _CACHE_SHARE * free:
         raise DataError(
             [

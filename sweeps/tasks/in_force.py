@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sweeps import environment
 from tracking.record import Layout, Precision, Trial
 
 DTYPES: dict[Precision, str] = {
@@ -42,6 +43,9 @@ def check(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str
     tf32 = _tf32()
     if tf32 != (trial.precision == "tf32"):
         raise NotInForceError(f"expected precision={trial.precision}. Received: TF32 {'on' if tf32 else 'off'}")
+    if trial.compile == "graph" and (flag := environment.auto_jit(os.environ, gpu=trial.device.kind == "gpu")):
+        way_out = "unset it, or ask for compile=xla"
+        raise NotInForceError(f"expected compile=graph. Received: TF_XLA_FLAGS={flag}, XLA for parts of it; {way_out}")
     devices = {_short(weight.value.device) for weight in model.trainable_weights}
     if trial.device.kind == "gpu" and not all(device.startswith("GPU") for device in devices):
         raise NotInForceError(f"expected weights on the GPU. Received: {', '.join(sorted(devices))}")

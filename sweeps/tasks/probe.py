@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 
-import psutil
-
 from sweeps import host
 from sweeps.forkserver import Send
 from tracking.record import Trial
@@ -20,6 +18,6 @@ def run(trial: Trial, send: Send) -> None:
     if trial.device.kind == "gpu":
         facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     send("host", facts)
-    free_mb = psutil.virtual_memory().available / 2**20
+    free_mb = host.free_memory() / 2**20
     send("metrics", {"memory/free_mb": free_mb})
     print(f"{facts['hostname']}: cores {facts['cores']}, {free_mb:.0f} MB free")

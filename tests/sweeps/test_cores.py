@@ -3,6 +3,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from sweeps import cores
+from tests.cgroups import limited
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +90,34 @@ TWO_SOCKETS = cores.Topology(
 )
 def test_a_trials_cores_lie_together(count: int, free: Sequence[int], chosen: tuple[int, ...]) -> None:
     assert TWO_SOCKETS.choose(count, free) == chosen
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 16])
+def test_a_quota_pays_for_the_same_cores_each_time_and_for_others_next_door(count: int) -> None:
+    chosen = {cores.paid_for(count, range(16), TWO_SOCKETS, f"pod-{number}") for number in range(100)}
+    assert chosen == {cores.paid_for(count, range(16), TWO_SOCKETS, f"pod-{number}") for number in range(100)}
+    assert {len(set(held)) for held in chosen} == {count}
+    assert len(chosen) == 16 // count
+    for held in chosen:
+        if count <= 2:
+            assert len({TWO_SOCKETS.numa[core] for core in held}) == 1
+        if count <= 8:
+            assert len({TWO_SOCKETS.physical[core] for core in held}) == count
+
+
+OFFERED = """
+from sweeps import cores
+with cores.claim(1) as held:
+    print(len(cores.available()), len(held))
+"""
+
+
+@pytest.mark.parametrize(("quota", "count"), [(0.5, 1), (1.5, 1), (64.0, len(os.sched_getaffinity(0)))])
+def test_a_real_quota_gives_as_many_cores_as_it_pays_for(quota: float, count: int) -> None:
+    with limited(cores=quota) as within:
+        command = [*within, sys.executable, "-c", OFFERED]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(count), "1"]
 
 
 def test_what_the_kernel_says_of_the_machine(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ def test_a_trial_sees_the_gpus_it_was_given_and_no_others() -> None:
 
 def test_a_node_names_what_it_lacks() -> None:
     assert Node(cpus=2).misses(Device(cpus=2)) == []
+    assert Node(cpus=1, cpu_quota=1.5).misses(Device(cpus=2)) == [
+        "device.cpus=2 asks for 2 cores and this machine has 1 (the container's quota is 1.5)"
+    ]
     assert Node(cpus=2, gpus=1).misses(Device(name="h100", kind="gpu", gpus=4)) == [
         "device=h100 asks for 4 GPUs and this machine has 1 GPU"
     ]
@@ -35,6 +38,8 @@ def test_a_node_names_what_it_lacks() -> None:
 def test_a_node_is_what_it_offers() -> None:
     node = Node(cpus=16, gpus=1, accelerator="H100", labels={"zone": "a"}, resources={"fast": 2}, name="n7")
     assert node.kind == "16 cores, 1 GPU (H100), fast=2, zone=a"
+    assert Node(cpus=1, cpu_quota=0.5).kind == "1 core; the container's quota is 0.5"
+    assert Node(cpus=2, memory_limit_mb=1500).kind == "2 cores; the container's memory limit is 1500 MB"
     assert node.misses(Device(accelerator="H100", node_labels={"zone": "a"}, resources={"fast": 2})) == []
     assert node.misses(Device(accelerator="A100", node_labels={"zone": "b", "disk": "ssd"})) == [
         "device.accelerator=A100 and n7 has H100",

@@ -96,13 +96,15 @@ def test_as_many_run_at_once_as_the_scarcest_thing_allows(device: Device, node: 
     assert total_s(trials, [node], at_once=1) == 40
 
 
-def test_only_ok_results_of_this_machine_count(tmp_path: Path) -> None:
+def test_only_ok_results_of_this_machine_within_this_quota_count(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "day" / "time"
     here, elsewhere = make_result(), make_result(batch=8, host={"hostname": "node2"})
-    results = [here, elsewhere, make_result(batch=16, status="oom")]
+    limited = make_result(batch=32, host={"hostname": "node1", "cpu_quota": 0.5})
+    results = [here, elsewhere, make_result(batch=16, status="oom"), limited]
     journal = Journal(folder)
     journal.write_plan(make_sweep(results, folder))
     for result in results:
         journal.append(result)
     journal.close()
-    assert earlier_results(tmp_path, "node1") == [here]
+    assert earlier_results(tmp_path, {"hostname": "node1"}) == [here]
+    assert earlier_results(tmp_path, {"hostname": "node1", "cpu_quota": 0.5}) == [limited]

@@ -13,6 +13,7 @@ import pytest
 
 from sweeps import host
 from tests import fake_nvml
+from tests.cgroups import limited
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = "Fake H100 80GB HBM3"
@@ -27,6 +28,17 @@ def test_facts_tell_the_machine_and_the_versions() -> None:
     assert facts["python"] == platform.python_version()
     for package in ("tensorflow", "keras", "ray", "mlflow"):
         assert facts[package] == version(package)
+
+
+def test_free_memory_is_what_the_container_leaves() -> None:
+    with limited(memory_mb=700) as within:
+        code = "from sweeps import host; print(host.free_memory(), host.facts()['memory_limit_mb'])"
+        done = subprocess.run(
+            [*within, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    free, limit = map(int, done.stdout.split())
+    assert limit == 700
+    assert 500 < free / 2**20 < 700
 
 
 @pytest.mark.parametrize(("visible", "names"), [("0", [CARD]), ("0,1", [CARD, CARD]), ("", [])])

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Listener
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nets
 from sweeps import preflight
-from sweeps.forkserver import Call, Send
+from sweeps.devices import Node
+from sweeps.forkserver import Call, Send, connect
 from sweeps.preflight import Preflight, key, memory_of
 from tracking.record import Device, Trial
 
@@ -30,6 +33,21 @@ def test_a_net_is_known_without_a_variable_filled(looked: Preflight) -> None:
     assert net.forward_flops == pytest.approx(30.97e9, rel=0.001)
     assert 2.9 < net.training_flops / net.forward_flops < 3.0
     assert net.largest_mb == 224 * 224 * 64 * 4 / 2**20
+
+
+def _look_and_weigh(asked: Any, send: Send) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    preflight.look(asked, send)
+    send("taken_mb", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def test_looking_at_a_net_takes_next_to_no_memory(server: str) -> None:
+    """VGG16's variables alone are 528 MB: a container with room for its trial may have none for them twice."""
+    asked = ([("vgg16", {}, "channels_last")], True)
+    with connect(server) as connection:
+        connection.send(Call(function="tests.sweeps.test_preflight:_look_and_weigh", argument=asked))
+        taken = [value for kind, value in iter(connection.recv, ("exit", 0)) if kind == "taken_mb"]
+    assert taken[0] < 100
 
 
 @pytest.mark.parametrize("name", [name for name in nets.names() if name not in ("vgg16", "resnet_v2_200")])
@@ -81,16 +99,27 @@ def test_the_memory_estimate_is_near_what_was_measured(looked: Preflight) -> Non
 def test_what_will_hardly_fit_is_a_warning_at_its_smallest_batch(looked: Preflight) -> None:
     tight = Device(memory_mb=4000)
     trials = [replace(VGG, batch=batch, device=tight) for batch in (512, 256, 1)]
-    (warning,) = looked.warnings(trials)
+    (warning,) = looked.warnings(trials, [Node(cpus=2, memory_mb=30_000)])
     assert warning.startswith("vgg16 at batch 256 on cpu 4000 mb will take about ")
     assert "has 4000 MB" in warning
-    assert looked.warnings([replace(VGG, batch=1)]) == []
+    assert looked.warnings([replace(VGG, batch=1)], [Node(cpus=2, memory_mb=30_000)]) == []
+
+
+def test_the_memory_of_a_trial_is_that_of_the_roomiest_node_that_it_fits() -> None:
+    small = Node(cpus=2, memory_mb=30_000, memory_limit_mb=1500)
+    large = Node(cpus=1, memory_mb=8000)
+    assert memory_of(VGG, [small]) == 1500
+    assert memory_of(VGG, [small, large]) == 8000
+    assert memory_of(replace(VGG, device=Device(cpus=2)), [small, large]) == 1500
+    assert memory_of(replace(VGG, device=Device(memory_mb=1000)), [small]) == 1000
+    assert memory_of(VGG, [Node(cpus=2)]) is None
 
 
 def test_the_memory_of_a_gpu_is_not_the_machines() -> None:
     gpu = Device(name="gpu", kind="gpu", gpus=1)
-    assert memory_of(replace(VGG, device=gpu)) is None
-    assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048))) == 2048
+    node = Node(cpus=2, gpus=1, memory_mb=30_000)
+    assert memory_of(replace(VGG, device=gpu), [node]) is None
+    assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048)), [node]) == 2048
 
 
 def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,10 @@ from sweeps import ray_cluster
 from sweeps.devices import Node
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
+from tests.cgroups import limited
 from tests.ray_nodes import Machines
+
+ROOT = Path(__file__).resolve().parents[2]
 
 QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
 NETS = """
@@ -236,3 +242,31 @@ def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
     said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 2, said
     assert "the cluster wants a token: set RAY_AUTH_TOKEN" in said
+
+
+ABOUT = """
+import json, os
+os.environ["OMP_NUM_THREADS"] = "1"  # as Ray does in its workers
+from sweeps.ray_cluster import Agent
+print(json.dumps(Agent().about([])))
+"""
+
+
+def test_a_node_tells_the_limits_and_settings_of_its_own_container() -> None:
+    with limited(cores=1.5, memory_mb=900) as within:
+        env = os.environ | {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
+        command = [*within, sys.executable, "-c", ABOUT]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    entry = {
+        "NodeID": "a",
+        "NodeManagerAddress": "10.0.0.2",
+        "NodeManagerHostname": "n2",
+        "Resources": {"CPU": 64.0},
+        "Labels": {},
+    }
+    fleet = RayFleet(None, ("10.0.0.1", 1), [], wait_s=0, driver_core=False, warn=print)
+    node = fleet._node(ray_cluster._Member(entry, about=json.loads(done.stdout)))
+    assert node.kind == "1 core; the container's quota is 1.5 and its memory limit is 900 MB"
+    assert node.room_mb == 900
+    assert "XLA_FLAGS" in node.variables
+    assert "OMP_NUM_THREADS" not in node.variables

@@ -62,7 +62,8 @@ def test_sweep_is_a_parent_and_nested_children(
     assert tags["mlflow.source.name"] == "sweeps/run.py"
     assert tags["mlflow.source.git.commit"] == "0123abc"
     assert tags["host.hostname"] == "driver"
-    assert "3 trials: 2 ok, 1 oom. Measured on node1." in tags["mlflow.note.content"]
+    note = "3 trials: 2 ok, 1 oom. Measured on node1. Code: this tool at commit 0123abc."
+    assert note in tags["mlflow.note.content"]
     assert "vgg16 b=16: **oom**, ResourceExhaustedError" in tags["mlflow.note.content"]
     assert set(runs.artifacts(parent)) == {"plan.json", "report.html", "results.csv"}
     assert runs.artifacts(parent, "plots") == ["plots/time_per_batch_forward.png"]

@@ -112,3 +112,27 @@ def test_no_database(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no such folder; and there is no .*none\.db to seek it in MLflow"):
         read_sweep("first", f"sqlite:///{tmp_path}/none.db", MISSING)
     assert not (tmp_path / "none.db").exists()
+
+
+def test_settings_and_limits_of_a_trials_host_are_not_the_drivers(tmp_path: Path) -> None:
+    """Their absence tells something, so a trial that has none must not be given those of the sweep's driver."""
+    driver = {"env": {"XLA_FLAGS": "--mine"}, "cpu_quota": 0.5, "memory_limit_mb": 900, "python": "3.11.2"}
+    settings = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--theirs"}
+    results = [
+        make_result(batch=1, steps=20, sweep_id="nodes", host={"hostname": "n1", "env": {}}),
+        make_result(batch=2, steps=20, sweep_id="nodes", host={"hostname": "n2", "env": settings, "cpu_quota": 2.0}),
+    ]
+    sweep = make_sweep(results, tmp_path, facts=driver)
+    with Journal(tmp_path) as journal:
+        journal.write_plan(sweep)
+    uri = f"sqlite:///{tmp_path}/nodes.db"
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+    sink.close(sweep, results)
+    read = by_id(read_sweep("nodes", uri, MISSING)[1])
+    free, limited = (read[result.trial_id].host for result in results)
+    assert (free["env"], free["python"]) == ({}, "3.11.2")
+    assert not {"cpu_quota", "memory_limit_mb"} & free.keys()
+    assert (limited["env"], limited["cpu_quota"]) == (settings, "2.0")

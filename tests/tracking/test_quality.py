@@ -51,6 +51,7 @@ def test_a_quiet_trial_is_good() -> None:
         ),
         (measured(wall_s=0.005, blind_share=4.0), "too short to tell: in 5 ms others may have had 100% of the cores"),
         (measured(steal_share=0.1), "contention: the hypervisor took 10% of the cores (forward)"),
+        (measured(quota_stops=53.0, quota_periods=270.0), "quota: the kernel stopped the process in 53 of 270 periods"),
         (measured(swapped_pages=12.0), "swapping: 12 pages (forward)"),
         (measured(throttles=3.0), "throttling: 3 times (forward)"),
         (measured(mhz_before=3000.0, mhz_after=2400.0), "frequency: -20% over the run (forward)"),
