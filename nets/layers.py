@@ -151,7 +151,7 @@ def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
             result = original(*args, **kwargs)
             given, outputs = _arrays((args, kwargs)), _tensors(result)
             size = sum(math.prod(tensor.shape) * tensor.dtype.size for tensor in outputs)
-            tensors = (tuple(_tensors(given)), tuple(outputs))
+            tensors = (_symbols(given), _symbols(outputs))
             calls.append(Call(part, _shapes(given), _shapes(outputs), size, tensors))
             return result
 
@@ -195,6 +195,11 @@ def own_weights(part: Any) -> list[Any]:
 
 def _tensors(values: Any) -> list[tf.Tensor]:
     return [value for value in keras.tree.flatten(values) if isinstance(value, tf.Tensor)]
+
+
+def _symbols(values: Any) -> tuple[tf.Tensor, ...]:
+    """The tensors of a graph, without constants that are there already."""
+    return tuple(tensor for tensor in _tensors(values) if hasattr(tensor, "graph"))
 
 
 def _arrays(values: Any) -> list[Any]:

@@ -56,9 +56,9 @@ def _called(model: keras.Model) -> Any:
     raise last
 
 
-def with_dtype(structure: Any, dtype: str) -> Any:
-    """The same inputs, of another type."""
-    return keras.tree.map_structure(lambda each: Input(each.name, each.shape, dtype), structure)
+def tells_types(model: keras.Model) -> bool:
+    """Whether the model says of which types its inputs are; a subclassed one does not."""
+    return _symbols(model) is not None
 
 
 def specs(structure: Any, batch: int) -> Any:

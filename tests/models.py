@@ -192,3 +192,45 @@ def pruned() -> keras.Model:
 def out_of_gpu_memory() -> keras.Model:
     """A net that says what XLA says when a GPU's memory has run out."""
     raise tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+
+class Spy(keras.layers.Layer):  # type: ignore[misc]
+    """A layer that changes nothing and writes what it is given, once it runs, to the log: lowest, highest, distinct."""
+
+    def call(self, x):  # type: ignore[no-untyped-def]
+        flat = tf.reshape(tf.cast(x, tf.float32), [-1])
+        count = tf.size(tf.unique(flat)[0])
+        with tf.control_dependencies([tf.print("SPY", tf.reduce_min(flat), tf.reduce_max(flat), count, summarize=-1)]):
+            return tf.identity(x)
+
+
+def tokens(kind: str = "embedding", size: int = 1000, length: int = 64, dtype: str = "int32") -> keras.Model:
+    """A net of tokens that are looked up in one of many ways."""
+    given = keras.Input((length,), dtype=dtype, name="tokens")
+    seen = Spy()(given) if kind != "unspied" else given
+    x = looked_up(kind, seen, size)
+    return keras.Model(given, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+
+
+def looked_up(kind: str, x, size: int):  # type: ignore[no-untyped-def]
+    table = keras.ops.ones((size, 8))
+    if kind == "masked":
+        return keras.layers.LSTM(3)(keras.layers.Embedding(size, 8, mask_zero=True)(x))
+    if kind == "take":
+        return keras.ops.take(table, keras.ops.expand_dims(x, -1), axis=0)
+    if kind == "gather":
+        return keras.layers.Lambda(lambda x: tf.gather(tf.ones((size, 8)), x[:, ::2]), output_shape=(32, 8))(x)
+    if kind == "one_hot":
+        return keras.ops.one_hot(x, size)
+    if kind == "category":
+        return keras.layers.CategoryEncoding(size, output_mode="multi_hot")(x)
+    if kind == "smallest":
+        both = [keras.layers.Embedding(rows, 8)(x) for rows in (size, 3 * size)]
+        return keras.layers.Add()(both)
+    if kind == "offset":
+        return keras.layers.Embedding(size, 8)(x + 5)
+    if kind == "counts":
+        return keras.ops.cast(x, "float32")
+    if kind == "vocabulary":
+        return keras.ops.cast(keras.layers.IntegerLookup(vocabulary=[7, 70, 700])(x), "float32")
+    return keras.layers.Embedding(size, 8)(x)

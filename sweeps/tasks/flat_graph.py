@@ -118,7 +118,7 @@ def _fill(
 ) -> dict[Any, Value]:
     """Add the nodes of a graph whose inputs are `given`; where each of its tensors comes from."""
     values: dict[Any, Value] = {_key(tensor): value for tensor, value in zip(inputs, given, strict=True)}
-    for operation in graph.get_operations():
+    for operation in _sorted(graph.get_operations()):
         if all(_key(tensor) in values for tensor in operation.outputs) and operation.outputs:
             continue  # an input
         sources = [values[_key(tensor)] for tensor in operation.inputs if _key(tensor) in values]
@@ -145,8 +145,8 @@ def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], wh
         return merged
     if operation.type in _LOOPS:
         round_about = []
-        for tensor in operation.inputs:
-            node = _add(flat, LOOP_VARIABLE, sources, [tensor])
+        for tensor, source in zip(operation.inputs, sources, strict=True):
+            node = _add(flat, LOOP_VARIABLE, [source, *sources], [tensor])
             round_about.append((node, 0))
         inside = _Where(looped=True, optional=where.optional)
         condition = _called(flat, graph, operation.get_attr("cond").name, round_about, inside)
@@ -168,6 +168,22 @@ def _called(flat: FlatGraph, graph: Any, name: str, sources: list[Value], where:
         body = function_def_to_graph(definition, input_shapes=shapes)
     values = _fill(flat, body, body.inputs, sources, where)
     return [values[_key(tensor)] for tensor in body.outputs]
+
+
+def _sorted(operations: Sequence[Any]) -> list[Any]:
+    """Each operation after those that its inputs come from; those in a circle at the end."""
+    missing = {each.name: len({tensor.op.name for tensor in each.inputs}) for each in operations}
+    users: dict[str, list[Any]] = {}
+    for each in operations:
+        for name in {tensor.op.name for tensor in each.inputs}:
+            users.setdefault(name, []).append(each)
+    ready = [each for each in operations if not missing[each.name]]
+    for each in ready:  # which grows meanwhile
+        for user in users.get(each.name, ()):
+            missing[user.name] -= 1
+            if not missing[user.name]:
+                ready.append(user)
+    return ready + [each for each in operations if missing[each.name]]
 
 
 def _key(tensor: Any) -> Any:
