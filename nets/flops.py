@@ -64,11 +64,11 @@ class Term:
     products: int = 0
     """Those of them that multiply two tensors and add up."""
     operands: tuple[Operand, ...] = ()
-    """The two tensors; without any, the backward pass costs what the forward pass does."""
+    """Those of the two that may need a gradient; without any, the backward pass costs what the forward pass does."""
 
-    def factors(self, weights: bool, inputs: bool) -> int:
-        """How many of the operands need a gradient, given whether the layer's weights and its inputs do."""
-        needed = {"weight": weights, "input": inputs, "inner": weights or inputs}
+    def factors(self, kernels: bool, weights: bool, inputs: bool) -> int:
+        """How many of the operands need a gradient, given whether the layer's kernels, weights and inputs do."""
+        needed = {"weight": kernels, "input": inputs, "inner": weights or inputs}
         return sum(needed[operand] for operand in self.operands)
 
 
@@ -162,7 +162,7 @@ def _attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
     pairs = math.prod(query[:-1]) * value[1]
     summed = Term(pairs * (2 * value[-1] + 3), 2 * pairs * value[-1], ("inner", "input"))  # and the softmax's three
-    if getattr(call.part, "score_mode", "concat") == "concat":  # additive: of tanh(query + key)
+    if isinstance(call.part, layers.AdditiveAttention) or call.part.score_mode == "concat":  # of tanh(query + key)
         return Term(3 * pairs * query[-1]), summed
     return Term(2 * pairs * query[-1], 2 * pairs * query[-1], ("input", "input")), summed
 
@@ -183,9 +183,15 @@ def _recurrent(call: Call) -> tuple[Term, ...] | None:
         gates, others = counted
         times = batch * steps * each.units
         found += _product(2 * times * gates * width, source, "weight", others=times * others)
-        found += _product(2 * times * gates * each.units, "inner", "weight")
+        found += _over_state(2 * times * gates * each.units, steps)
         width, source = each.units, "inner"
     return tuple(found)
+
+
+def _over_state(products: int, steps: int) -> tuple[Term, ...]:
+    """The products with the state before each step; that before the first is a constant, and needs no gradient."""
+    first = products // steps
+    return Term(products - first, products - first, ("inner", "weight")), Term(first, first, ("weight",))
 
 
 def _convolutional_lstm(call: Call) -> tuple[Term, ...]:
@@ -194,7 +200,7 @@ def _convolutional_lstm(call: Call) -> tuple[Term, ...]:
     positions = math.prod(output[-cell.rank - 1 : -1] if last else output[-cell.rank :])
     times = math.prod(call.inputs[0][:2]) * positions
     found = _product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
-    return found + _product(2 * times * math.prod(cell.recurrent_kernel.shape), "inner", "weight")
+    return found + _over_state(2 * times * math.prod(cell.recurrent_kernel.shape), call.inputs[0][1])
 
 
 def _each_step(call: Call) -> tuple[Term, ...] | None:

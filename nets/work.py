@@ -8,6 +8,7 @@ frozen parts and stopped gradients count as they are. The loss and the update of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,15 @@ def forward(trace: Trace) -> Work:
 
 def training(trace: Trace) -> Work:
     """The work of one forward and backward pass, from a trace in training mode."""
+    graph = trace.function.graph
     flow = _GradientFlow(trace)
-    return _sum(trace, [flow.differentiated(call) for call in trace.calls])
+    inside = [call.part for call in trace.calls if any(tensor.graph is not graph for tensor in call.tensors[1])]
+    return _sum(trace, [flow.differentiated(call) for call in trace.calls], inside)
 
 
-def _sum(trace: Trace, counted: list[tuple[Term, ...] | None]) -> Work:
+def _sum(trace: Trace, counted: list[tuple[Term, ...] | None], unknown: Sequence[Any] = ()) -> Work:
     missing = [call.part for call, found in zip(trace.calls, counted, strict=True) if found is None]
+    missing += unknown
     every = [term for found in counted for term in found or ()]
     return Work(
         counted=sum(term.flops for term in every),
@@ -63,12 +67,11 @@ def _sum(trace: Trace, counted: list[tuple[Term, ...] | None]) -> Work:
 class _GradientFlow:
     """Which tensors of a traced graph depend on a trainable variable, and which the outputs depend on, differentiably.
 
-    A tensor of a graph within that graph, as a function of the user's own has one, is taken to do both.
+    What is inside a `tf.function` of the user's own is not followed.
     """
 
     def __init__(self, trace: Trace) -> None:
         graph = trace.function.graph
-        self._graph = graph
         self._needing: set[str] = set()
         """Names of tensors that need a gradient, if it reaches them."""
         self._reached: set[str] = set()
@@ -90,32 +93,25 @@ class _GradientFlow:
         if (counted := counted_terms(call)) is None:
             return None
         given, made = call.tensors
-        if not any(self._is(tensor, self._reached) for tensor in made):
+        if not any(tensor.name in self._reached for tensor in made):
             return counted
-        needing = sum(self._is(tensor, self._needing) for tensor in given if _carries(tensor))
-        if not needing and not any(self._is(tensor, self._needing) for tensor in made):
+        needing = sum(tensor.name in self._needing for tensor in given if _carries(tensor))
+        if not needing and not any(tensor.name in self._needing for tensor in made):
             return counted
-        return tuple(_backward(term, _trains(call), needing) for term in counted)
-
-    def _is(self, tensor: tf.Tensor, names: set[str]) -> bool:
-        return tensor.graph is not self._graph or tensor.name in names
+        return tuple(_backward(term, call, needing) for term in counted)
 
 
-def _backward(term: Term, trains: bool, needing: int) -> Term:
+def _backward(term: Term, call: Call, needing: int) -> Term:
     """The term together with its backward pass: `needing` of the call's inputs need a gradient."""
     if not term.operands:
         times = 2
     elif term.operands == ("input", "input"):
         times = 1 + min(2, needing)
     else:
-        times = 1 + term.factors(trains, needing > 0)
+        trained = call.part.trainable_weights if isinstance(call.part, keras.layers.Layer) else []
+        kernels = any(len(weight.shape) > 1 for weight in trained)
+        times = 1 + term.factors(kernels, bool(trained), needing > 0)
     return Term(times * term.flops, times * term.products)
-
-
-def _trains(call: Call) -> bool:
-    """Whether a kernel of the layer, or of one inside it, is trained."""
-    weights = call.part.trainable_weights if isinstance(call.part, keras.layers.Layer) else []
-    return any(len(weight.shape) > 1 for weight in weights)
 
 
 def _carries(tensor: tf.Tensor) -> bool:

@@ -234,3 +234,63 @@ def looked_up(kind: str, x, size: int):  # type: ignore[no-untyped-def]
     if kind == "vocabulary":
         return keras.ops.cast(keras.layers.IntegerLookup(vocabulary=[7, 70, 700])(x), "float32")
     return keras.layers.Embedding(size, 8)(x)
+
+
+def mostly_pruned() -> keras.Model:
+    """A net with a large product that nothing is made of, and a small one that is its output."""
+
+    class Idle(keras.layers.Dense):  # type: ignore[misc]
+        def call(self, x, training=None):  # type: ignore[no-untyped-def]
+            super().call(x, training=training)
+            return x[:, :8]
+
+    inputs = keras.Input((64, 64, 3))
+    hidden = Idle(8192)(keras.layers.Flatten()(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2)(hidden))
+
+
+def broken(kind: str) -> keras.Model:
+    """A net in which something of what it says that it computes is not done."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Flatten()(inputs)
+    if kind == "frozen":
+        model = keras.Model(inputs, keras.layers.Dense(4)(x))
+        model.trainable = False
+        return model
+    if kind == "no_gradient":
+        return keras.Model(inputs, keras.ops.stop_gradient(keras.layers.Dense(4)(x)))
+    if kind == "some_gradient":
+        return keras.Model(
+            inputs, keras.layers.Dense(4)(keras.ops.stop_gradient(keras.layers.Dense(4, name="lost")(x)))
+        )
+    if kind == "zeros":
+        return keras.Model(inputs, keras.layers.Dense(4)(keras.ops.zeros_like(x)))
+    if kind == "twice":  # the same numbers: a table of constants, not a layer's weights
+        table = keras.ops.ones((192, 4))
+        both = [keras.ops.matmul(x, table) for _ in range(2)]
+        return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Add()(both)))
+    if kind == "nan":
+        return keras.Model(inputs, keras.layers.Dense(4)(keras.ops.log(x)))
+    if kind == "raw":
+        product = keras.layers.Lambda(lambda x: tf.matmul(x, tf.ones((192, 64))), output_shape=(64,), name="raw")
+        return keras.Model(inputs, keras.layers.Dense(4)(product(x)))
+    raise ValueError(kind)
+
+
+class Subclassed(keras.Model):  # type: ignore[misc]
+    """A model that only its `build` tells what it takes."""
+
+    def __init__(self) -> None:
+        super().__init__(name="subclassed")
+        self.conv = keras.layers.Conv2D(4, 3, name="conv")
+        self.dense = keras.layers.Dense(3, name="dense")
+
+    def call(self, image):  # type: ignore[no-untyped-def]
+        return self.dense(keras.layers.Flatten()(self.conv(image)))
+
+
+def subclassed(build: bool = True) -> keras.Model:
+    model = Subclassed()
+    if build:
+        model.build((None, 8, 8, 3))
+    return model

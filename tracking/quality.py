@@ -29,6 +29,8 @@ FEWEST_STEPS = 6
 """With fewer, no interval of the median has 95% confidence."""
 WIDEST = 0.05
 """Half width of the median's interval, as a share of the median, above which it is not known."""
+LEAST_WORK = 0.95
+"""Share of the products in the layer table below which the work was not all done."""
 ABOVE_PEAK = 1.05
 THROTTLES = {
     "power_limit": "by its power limit",
@@ -94,6 +96,14 @@ def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
             yield f"clock: the GPU fell from {before:.0f} to {lowest:.0f} MHz"
 
 
+def _work_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
+    """What the first call's graph and result said, before anything was timed."""
+    if (share := evidence.get("work_share", 1.0)) < LEAST_WORK:
+        yield f"work: {share:.0%} of the layers' products are computed; the rest is pruned, merged or folded away"
+    if tensors := evidence.get("nonfinite_outputs", 0):
+        yield f"not finite: {tensors:.0f} of the step's results hold{'s' * (tensors == 1)} nan or infinity"
+
+
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
     evidence, steps = measured.evidence, measured.step_s
     if evidence.get("wall_s", 0.0) >= SHORTEST_S:
@@ -113,6 +123,7 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         if abs(change) > FREQUENCY_CHANGE:
             yield f"frequency: {change:+.0%} over the run"
     yield from _gpu_reasons(evidence)
+    yield from _work_reasons(evidence)
     trend = stats.drift(steps)
     if trend.matters:
         yield f"drift: {trend.change:+.0%} over the run"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 Shape = tuple[int, ...] | None
@@ -162,10 +163,13 @@ def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], wh
 
 def _called(flat: FlatGraph, graph: Any, name: str, sources: list[Value], where: _Where) -> list[Value]:
     """Add the nodes of a function of the graph's library; where its outputs come from."""
-    definition = graph._get_function(name).cached_definition
-    shapes = [node.tensors[place].shape for node, place in sources]
-    with graph.as_default():
-        body = function_def_to_graph(definition, input_shapes=shapes)
+    function = graph._get_function(name)
+    if isinstance(graph, FuncGraph):
+        body = function.graph
+    else:  # a graph that was read has functions without shapes
+        shapes = [node.tensors[place].shape for node, place in sources]
+        with graph.as_default():
+            body = function_def_to_graph(function.cached_definition, input_shapes=shapes)
     values = _fill(flat, body, body.inputs, sources, where)
     return [values[_key(tensor)] for tensor in body.outputs]
 

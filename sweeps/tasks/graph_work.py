@@ -3,7 +3,7 @@
 What was asked for is in the layer table. The graph says what is left of it: an output that nobody uses is pruned, equal
 parts are computed once, constants are folded. Looked at is what runs: the graph that TensorFlow has optimised for the
 first call, where it shows one; for XLA, the traced graph without what XLA leaves out for certain; without a compiler,
-every operation, as all of them run.
+from what the result needs to every operation there is.
 """
 
 from __future__ import annotations
@@ -42,20 +42,25 @@ class GraphWork:
 def look(traced: FlatGraph, optimised: FlatGraph | None, fed: int, compiler: Compile) -> GraphWork:
     """The work of a function whose first `fed` parameters are its input."""
     shown = None if optimised is None or any(node.kind in _LOWERED for node in optimised.nodes) else optimised
-    if compiler == "graph" and shown is not None:
-        counted: Iterable[Node] = shown.nodes
-    elif compiler == "eager":
-        counted = traced.nodes
-    else:
-        counted = _kept(traced, merged=compiler == "xla")
+    needs_input = all(_needs_input(each, fed) for each in (traced, shown or traced))
+    least, most = _sum(shown.nodes if shown is not None else _kept(traced, merged=compiler == "xla"))
+    if shown is not None and most is None:  # what another compiler has made of a part has no shapes
+        least, most = _sum(_kept(traced, merged=False))
+    if compiler == "eager":  # which also computes gradients that nobody asks for
+        _, most = _sum(traced.nodes)
+    return GraphWork(least, most, needs_input)
+
+
+def _sum(nodes: Iterable[Node]) -> tuple[int, int | None]:
+    """`least` and `most` of these nodes."""
     least, most = 0, 0
     known = True
-    for node in counted:
+    for node in nodes:
         size = _size(node)
         known = known and size is not None and not (node.looped and size)
         most += size or 0
         least += 0 if node.optional else size or 0
-    return GraphWork(least, most if known else None, _needs_input(shown or traced, fed))
+    return least, most if known else None
 
 
 def _needs_input(flat: FlatGraph, fed: int) -> bool:

@@ -90,12 +90,12 @@ class Inspection:
                 "expected a step that computes something of its input. Received: a graph whose every output is the "
                 "same whatever is fed"
             )
-        if counted and seen.most is not None and (seen.least == seen.most or seen.most < counted):
-            self.evidence["work_share"] = seen.most / counted
         if seen.least > _MORE * counted:
             self.facts["flops"] = (
                 f"not counted: the graph multiplies {seen.least / 1e9:.3g} GFLOP, the layer table {counted / 1e9:.3g}"
             )
+        elif counted and seen.most is not None and (seen.least == seen.most or seen.most < counted):
+            self.evidence["work_share"] = seen.most / counted
 
 
 def _tensors(output: Any) -> list[tf.Tensor]:
