@@ -242,7 +242,7 @@ def mostly_pruned() -> keras.Model:
     class Idle(keras.layers.Dense):  # type: ignore[misc]
         def call(self, x, training=None):  # type: ignore[no-untyped-def]
             super().call(x, training=training)
-            return x[:, :8]
+            return x[:, : self.units]
 
     inputs = keras.Input((64, 64, 3))
     hidden = Idle(8192)(keras.layers.Flatten()(inputs))
@@ -269,7 +269,7 @@ def broken(kind: str) -> keras.Model:
         table = keras.ops.ones((192, 4))
         both = [keras.ops.matmul(x, table) for _ in range(2)]
         return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Add()(both)))
-    if kind == "nan":
+    if kind == "log":
         return keras.Model(inputs, keras.layers.Dense(4)(keras.ops.log(x)))
     if kind == "raw":
         product = keras.layers.Lambda(lambda x: tf.matmul(x, tf.ones((192, 64))), output_shape=(64,), name="raw")
@@ -283,10 +283,11 @@ class Subclassed(keras.Model):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(name="subclassed")
         self.conv = keras.layers.Conv2D(4, 3, name="conv")
+        self.flatten = keras.layers.Flatten(name="flatten")
         self.dense = keras.layers.Dense(3, name="dense")
 
     def call(self, image):  # type: ignore[no-untyped-def]
-        return self.dense(keras.layers.Flatten()(self.conv(image)))
+        return self.dense(self.flatten(self.conv(image)))
 
 
 def subclassed(build: bool = True) -> keras.Model:
