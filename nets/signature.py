@@ -101,14 +101,18 @@ def _built_with(model: keras.Model) -> tuple[str, Any]:
             f"expected {model.name} to say what it takes: give it a keras.Input, or build it before it is returned, "
             f"as model.build((None, height, width, channels)). Received: a {type(model).__name__} that was not built"
         )
-    if len(shapes) > 1:
+    (first, *others) = [
+        name
+        for name, parameter in inspect.signature(model.call).parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in ("training", "mask")
+    ] or ["inputs"]
+    if len(shapes) > 1 or [name for name in others if not name.endswith("args")]:
         raise ValueError(
             f"expected {model.name} to take one argument: several tensors go in as one list or dictionary. "
-            f"Received: {', '.join(key.removesuffix('_shape') for key in shapes)}"
+            f"Received: call({', '.join([first, *others])})"
         )
     (shape,) = shapes.values()
-    parameters = [*inspect.signature(model.call).parameters]
-    return (parameters[0] if parameters else "inputs"), shape
+    return first, shape
 
 
 def _structure(model: keras.Model, name: str, shapes: Any, dtype: str) -> Any:

@@ -61,9 +61,7 @@ def run(trial: Trial, send: Send) -> None:
     if mirrored:
         print(f"global batch {trial.batch}: {trial.batch // count} images on each of {count} GPUs")
     fed = inputs.feed(trial, inference)
-    if inputs.unproven(trial, inference) and (trial.compile == "xla" or count):
-        with tf.device("CPU:0"):  # whose kernels refuse an index that XLA and GPUs would silently replace
-            model(fed.tensors, training=False)
+    inputs.expect_legal(trial, fed, inference)
     send("layers", inference.rows)
     send("phase", ("build", time.perf_counter() - built_from))
     facts["in_force"] = {"inputs": fed.facts}

@@ -82,9 +82,20 @@ def expect_allowed(fed: Fed, trace: Trace) -> None:
             )
 
 
-def unproven(trial: Trial, trace: Trace) -> bool:
-    """Whether numbers are fed into a lookup of which the graph does not tell that it allows them."""
-    return bool(trial.inputs) and any(usage.arithmetic for usage in _usages(trace))
+def expect_legal(trial: Trial, fed: Fed, trace: Trace) -> None:
+    """Raise InputError where a lookup that the net calculates its index for has no such row.
+
+    The graph does not tell, so the net is run once on the processor, whose kernels refuse what XLA and GPUs replace.
+    """
+    if not trial.inputs or not any(usage.arithmetic for usage in _usages(trace)):
+        return
+    try:
+        with tf.device("CPU:0"):
+            trace.model(fed.tensors, training=False)
+    except tf.errors.InvalidArgumentError as error:
+        cause = next((line for line in str(error).splitlines() if "is not in" in line), str(error).splitlines()[0])
+        given = " ".join(f"inputs.{name}={dict(setting)}" for name, setting in trial.inputs.items())
+        raise InputError(f"expected numbers that the net's lookups allow. Received: {given}: {cause}") from error
 
 
 def _usages(trace: Trace) -> list[Usage]:

@@ -106,6 +106,8 @@ def _tensors(output: Any) -> list[tf.Tensor]:
 
 def _finite(tensor: tf.Tensor) -> bool:
     with tf.device(tensor.device):
+        if tensor.dtype == tf.bfloat16:  # for which not every device has the operation
+            tensor = tf.cast(tensor, tf.float32)
         summary = tf.raw_ops.DebugNumericSummaryV2(
             input=tensor, tensor_debug_mode=_HEALTH, tensor_id=0, output_dtype=tf.float32
         )
