@@ -34,19 +34,22 @@ def main(words: list[str]) -> int:
         sentence = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(f"nets: {sentence}", markup=False, highlight=False)
         return 2
-    from nets.layers import rows, totals, training_flops
+    from nets import work
+    from nets.layers import totals, trace
 
-    forward, training = rows(model, batch), rows(model, batch, training=True)
+    inference, training = trace(model, batch), trace(model, batch, training=True)
     console = Console()
-    console.print(table(f"{name}, batch {batch}", forward))
-    everything = totals(training)
+    console.print(table(f"{name}, batch {batch}", inference.rows))
+    everything, step = totals(training.rows), work.training(training)
+    least = "at least " if step.uncounted else ""
     console.print(
         f"{everything.trainable_params:,} trainable and {everything.other_params:,} other parameters; "
-        f"forward {totals(forward).flops / 1e9:,.2f} GFLOP, training step {training_flops(training) / 1e9:,.2f} GFLOP; "
-        f"activations {totals(forward).activation_bytes / 1e6:,.1f} MB"
+        f"forward {least}{work.forward(inference).counted / 1e9:,.2f} GFLOP, "
+        f"training step {least}{step.counted / 1e9:,.2f} GFLOP; "
+        f"activations {totals(inference.rows).activation_bytes / 1e6:,.1f} MB"
     )
-    if everything.uncounted:
-        console.print(f"FLOPs not counted: {', '.join(everything.uncounted)}")
+    if step.uncounted:
+        console.print(f"FLOPs not counted: {', '.join(step.uncounted)}", markup=False)
     return 0
 
 

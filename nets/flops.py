@@ -4,29 +4,39 @@ A multiply and an add are two operations; counts are for the whole batch, forwar
 
 - Convolutions, dense and einsum layers: two for each weight each time that it is used, with groups, depthwise and
   separable kernels as they are; one for each output with a bias, one for each output with a fused activation.
-- Attention: its projections are layers of their own; scores and weighted sum are two for each product.
+- Attention: its projections are layers of their own; scores and weighted sum are two for each product. Additive scores:
+  three for each element of query and key that meet.
+- Recurrent layers: at every step two for each weight of the cell's kernels, and a few for each unit (gates, bias,
+  activations). Their cells are not rows of their own.
+- Plain matrix products, einsums, convolutions and dot products of a functional model: two for each product.
 - Pooling: one for each input of each window. Local response normalisation: two for each channel of the window, plus 3.
 - Batch normalisation and fixed rescaling: two for each output (a scale and a shift, as in inference); normalisations
   that take their statistics from the input in inference too: five. Softmax: three.
 - Merging layers: one less than their inputs for each output. Every other layer without weights, and every plain
-  operation of a functional model: one for each output, unless it only moves data (reshape, pad, concatenate,
+  operation of a functional model: one for each output, unless it only moves data (reshape, pad, concatenate, look up,
   dropout in inference, ...), which is none.
-- A layer with weights that is in none of these lists is not guessed at: `count` says None.
+- A layer with weights that is in none of these lists, and an operation of linear algebra, is not guessed at: `terms`
+  says None.
+
+The backward pass of a product of two tensors has one such product for each of them that needs a gradient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from nets.lrn import LocalResponseNormalization
 
 Shape = tuple[int, ...]
+Operand = Literal["input", "weight", "inner"]
+"""What a product's factor is: the call's own input, a weight, or something that the layer has made of both."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class Call:
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     output_bytes: int
+    tensors: tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]] = ((), ())
+    """What went in and came out, as symbols of the traced graph."""
 
     @property
     def size(self) -> int:
@@ -44,7 +56,23 @@ class Call:
         return math.prod(self.outputs[0]) if self.outputs else 0
 
 
-Rule = Callable[[Call], int]
+@dataclass(frozen=True)
+class Term:
+    """A part of a call's operations."""
+
+    flops: int
+    products: int = 0
+    """Those of them that multiply two tensors and add up."""
+    operands: tuple[Operand, ...] = ()
+    """Those of the two that may need a gradient; without any, the backward pass costs what the forward pass does."""
+
+    def factors(self, kernels: bool, weights: bool, inputs: bool) -> int:
+        """How many of the operands need a gradient, given whether the layer's kernels, weights and inputs do."""
+        needed = {"weight": kernels, "input": inputs, "inner": weights or inputs}
+        return sum(needed[operand] for operand in self.operands)
+
+
+Rule = Callable[[Call], tuple[Term, ...] | None]
 
 
 def rule(part: Any) -> tuple[str, Rule] | None:
@@ -55,98 +83,226 @@ def rule(part: Any) -> tuple[str, Rule] | None:
     return None
 
 
-def count(call: Call, weighted: bool) -> int | None:
-    """Operations of the call; None for a layer that has weights of its own and no rule."""
+def whole(part: Any) -> bool:
+    """Whether a layer is one row together with the layers inside it, which it calls once a step."""
+    return isinstance(part, layers.RNN | layers.TimeDistributed)
+
+
+def terms(call: Call, weighted: bool) -> tuple[Term, ...] | None:
+    """The operations of the call; None where there is no rule for a layer with weights, or for an operation."""
     if found := rule(call.part):
         return found[1](call)
-    if weighted:
-        return call.size if type(call.part).__name__ == "LayerScale" else None  # ConvNeXt's; Keras does not export it
-    return 0 if type(call.part).__name__ in _MOVES_DATA else call.size
+    kind = type(call.part).__name__
+    if not isinstance(call.part, layers.Layer):
+        if kind in _NOT_COUNTED:
+            return None
+        if kind in _OPERATIONS:
+            return _OPERATIONS[kind](call)
+    if weighted and kind != "LayerScale":  # ConvNeXt's, which Keras does not export
+        return None
+    return () if kind in _MOVES_DATA else (Term(call.size),)
 
 
-def _epilogue(call: Call) -> int:
-    """Bias and fused activation."""
+def _product(products: int, *operands: Operand, others: int = 0) -> tuple[Term, ...]:
+    return (Term(products + others, products, operands),)
+
+
+def _layer_product(call: Call, products: int) -> tuple[Term, ...]:
+    """The input times a kernel, then bias and fused activation."""
     layer = call.part
     activation = getattr(layer, "activation", None)
     fused = activation is not None and activation is not keras.activations.linear
-    return call.size * ((getattr(layer, "bias", None) is not None) + fused)
+    others = call.size * ((getattr(layer, "bias", None) is not None) + fused)
+    return _product(products, "input", "weight", others=others)
 
 
-def _convolution(call: Call) -> int:
-    return 2 * math.prod(_kernel(call)[:-1]) * call.size + _epilogue(call)
+def _convolution(call: Call) -> tuple[Term, ...]:
+    return _layer_product(call, 2 * math.prod(_kernel(call)[:-1]) * call.size)
 
 
-def _transposed_convolution(call: Call) -> int:
-    return 2 * math.prod(_kernel(call)[:-1]) * math.prod(call.inputs[0]) + _epilogue(call)
+def _transposed_convolution(call: Call) -> tuple[Term, ...]:
+    return _layer_product(call, 2 * math.prod(_kernel(call)[:-1]) * math.prod(call.inputs[0]))
 
 
-def _depthwise_convolution(call: Call) -> int:
-    return 2 * math.prod(_kernel(call)[:-2]) * call.size + _epilogue(call)
+def _depthwise_convolution(call: Call) -> tuple[Term, ...]:
+    return _layer_product(call, 2 * math.prod(_kernel(call)[:-2]) * call.size)
 
 
-def _separable_convolution(call: Call) -> int:
+def _separable_convolution(call: Call) -> tuple[Term, ...]:
     depthwise, pointwise = _kernel(call, "depthwise_kernel"), _kernel(call, "pointwise_kernel")
     positions = call.size // pointwise[-1]
-    return 2 * (math.prod(depthwise) + math.prod(pointwise)) * positions + _epilogue(call)
+    (last,) = _layer_product(call, 2 * math.prod(pointwise) * positions)
+    (first,) = _product(2 * math.prod(depthwise) * positions, "input", "weight")
+    return first, Term(last.flops, last.products, ("inner", "weight"))
 
 
-def _dense(call: Call) -> int:
-    return 2 * _kernel(call)[0] * call.size + _epilogue(call)
+def _dense(call: Call) -> tuple[Term, ...]:
+    return _layer_product(call, 2 * _kernel(call)[0] * call.size)
 
 
-def _einsum(call: Call) -> int:
-    terms, result = call.part.equation.replace(" ", "").split("->")
-    labels = zip(terms.split(",")[1].replace(".", ""), _kernel(call), strict=True)
-    return 2 * math.prod(size for label, size in labels if label not in result) * call.size + _epilogue(call)
+def _einsum(call: Call) -> tuple[Term, ...]:
+    inputs, result = call.part.equation.replace(" ", "").split("->")
+    labels = zip(inputs.split(",")[1].replace(".", ""), _kernel(call), strict=True)
+    return _layer_product(call, 2 * math.prod(size for label, size in labels if label not in result) * call.size)
 
 
-def _attention(call: Call) -> int:
+def _multi_head_attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
     widths: int = call.part.num_heads * (call.part.key_dim + (call.part.value_dim or call.part.key_dim))
-    return 2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths
+    return _product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+
+
+def _grouped_query_attention(call: Call) -> tuple[Term, ...]:
+    query, value = call.inputs[:2]
+    widths: int = 2 * call.part.num_query_heads * call.part.head_dim
+    return _product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+
+
+def _attention(call: Call) -> tuple[Term, ...]:
+    query, value = call.inputs[:2]
+    pairs = math.prod(query[:-1]) * value[1]
+    summed = Term(pairs * (2 * value[-1] + 3), 2 * pairs * value[-1], ("inner", "input"))  # and the softmax's three
+    if isinstance(call.part, layers.AdditiveAttention) or call.part.score_mode == "concat":  # of tanh(query + key)
+        return Term(3 * pairs * query[-1]), summed
+    return Term(2 * pairs * query[-1], 2 * pairs * query[-1], ("input", "input")), summed
+
+
+_GATES = {layers.LSTMCell: (4, 17), layers.GRUCell: (3, 15), layers.SimpleRNNCell: (1, 3)}
+"""Products with each kernel, and the other operations, of one unit at one step."""
+
+
+def _recurrent(call: Call) -> tuple[Term, ...] | None:
+    """Every cell at every step; None for a cell of another kind."""
+    cell, (batch, steps, width) = call.part.cell, call.inputs[0]
+    source: Operand = "input"
+    found: list[Term] = []
+    for each in cell.cells if isinstance(cell, layers.StackedRNNCells) else [cell]:
+        counted = next((counts for kind, counts in _GATES.items() if type(each) is kind), None)
+        if counted is None:
+            return None
+        gates, others = counted
+        times = batch * steps * each.units
+        found += _product(2 * times * gates * width, source, "weight", others=times * others)
+        found += _over_state(2 * times * gates * each.units, steps)
+        width, source = each.units, "inner"
+    return tuple(found)
+
+
+def _over_state(products: int, steps: int) -> tuple[Term, ...]:
+    """The products with the state before each step; that before the first is a constant, and needs no gradient."""
+    first = products // steps
+    return Term(products - first, products - first, ("inner", "weight")), Term(first, first, ("weight",))
+
+
+def _convolutional_lstm(call: Call) -> tuple[Term, ...]:
+    cell, output = call.part.cell, call.outputs[0]
+    last = cell.data_format == "channels_last"
+    positions = math.prod(output[-cell.rank - 1 : -1] if last else output[-cell.rank :])
+    times = math.prod(call.inputs[0][:2]) * positions
+    found = _product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
+    return found + _over_state(2 * times * math.prod(cell.recurrent_kernel.shape), call.inputs[0][1])
+
+
+def _each_step(call: Call) -> tuple[Term, ...] | None:
+    """The layer inside, on as many inputs as there are steps."""
+    inputs, outputs = ((math.prod(shape[:2]), *shape[2:]) for shape in (call.inputs[0], call.outputs[0]))
+    inside = call.part.layer
+    if isinstance(inside, keras.Model) or not (rule(inside) or not inside.weights):
+        return None
+    return terms(Call(inside, (inputs,), (outputs,), call.output_bytes), weighted=bool(inside.weights))
+
+
+def _dot(call: Call) -> tuple[Term, ...]:
+    axes = call.part.axes
+    axis = axes if isinstance(axes, int) else axes[0]
+    return _product(2 * call.size * call.inputs[0][axis], "input", "input")
+
+
+def _matrix_product(call: Call) -> tuple[Term, ...]:
+    return _product(2 * call.size * call.inputs[0][-1], "input", "input")
+
+
+def _plain_einsum(call: Call) -> tuple[Term, ...] | None:
+    return (
+        None
+        if (size := einsum_size(call.part.subscripts, call.inputs)) is None
+        else _product(2 * size, "input", "input")
+    )
+
+
+def einsum_size(equation: str, shapes: Sequence[Shape]) -> int | None:
+    """How many pairs of elements an einsum of two tensors multiplies; None for one of more, or of one alone."""
+    names = equation.replace(" ", "").split("->")[0].split(",")
+    if len(names) != 2 or len(shapes) != 2:
+        return None
+    sizes: dict[str, int] = {}
+    for labels, shape in zip(names, shapes, strict=True):
+        before, dots, after = labels.partition("...")
+        hidden = len(shape) - len(before) - len(after)
+        expanded = [*before, *(f"...{hidden - i}" for i in range(hidden if dots else 0)), *after]
+        for label, size in zip(expanded, shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    return math.prod(sizes.values())
+
+
+def _plain_convolution(call: Call) -> tuple[Term, ...]:
+    return _product(2 * math.prod(call.inputs[1][:-1]) * call.size, "input", "input")
+
+
+def _plain_depthwise(call: Call) -> tuple[Term, ...]:
+    return _product(2 * math.prod(call.inputs[1][:-2]) * call.size, "input", "input")
+
+
+def _plain_transposed(call: Call) -> tuple[Term, ...]:
+    return _product(2 * math.prod(call.inputs[1][:-1]) * math.prod(call.inputs[0]), "input", "input")
+
+
+def _plain_attention(call: Call) -> tuple[Term, ...]:
+    (batch, queries, heads, width), (_, keys, *_) = call.inputs[:2]
+    return _product(4 * batch * queries * heads * width * keys, "inner", "inner")
 
 
 def _kernel(call: Call, name: str = "kernel") -> Shape:
     return tuple(getattr(call.part, name).shape)
 
 
-def _pool(call: Call) -> int:
+def _pool(call: Call) -> tuple[Term, ...]:
     window: Shape = call.part.pool_size
-    return math.prod(window) * call.size
+    return (Term(math.prod(window) * call.size),)
 
 
-def _global_pool(call: Call) -> int:
-    return math.prod(call.inputs[0])
+def _global_pool(call: Call) -> tuple[Term, ...]:
+    return (Term(math.prod(call.inputs[0])),)
 
 
-def _lrn(call: Call) -> int:
+def _lrn(call: Call) -> tuple[Term, ...]:
     window: int = 2 * call.part.depth_radius + 1
-    return (2 * window + 3) * call.size
+    return (Term((2 * window + 3) * call.size),)
 
 
-def _merge(call: Call) -> int:
-    return (len(call.inputs) - 1) * call.size
+def _merge(call: Call) -> tuple[Term, ...]:
+    return (Term((len(call.inputs) - 1) * call.size),)
 
 
 def _each(operations: int) -> Rule:
-    return lambda call: operations * call.size
+    return lambda call: (Term(operations * call.size),)
 
 
-_PRODUCTS: dict[Any, Rule] = {
+_RULES: dict[Any, Rule] = {
     **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
     **dict.fromkeys((layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose), _transposed_convolution),
     **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise_convolution),
     **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable_convolution),
     layers.Dense: _dense,
     layers.EinsumDense: _einsum,
-    layers.MultiHeadAttention: _attention,
-}
-
-PRODUCTS = frozenset(base.__name__ for base in _PRODUCTS)
-"""Kinds whose work is a product of two tensors: the backward pass has one such product for each of them."""
-
-_RULES: dict[Any, Rule] = {
-    **_PRODUCTS,
+    layers.MultiHeadAttention: _multi_head_attention,
+    layers.GroupQueryAttention: _grouped_query_attention,
+    **dict.fromkeys((layers.Attention, layers.AdditiveAttention), _attention),
+    **dict.fromkeys((layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D), _convolutional_lstm),
+    **dict.fromkeys((layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN), _recurrent),
+    layers.TimeDistributed: _each_step,
+    layers.Embedding: lambda _: (),
+    layers.Dot: _dot,
     **dict.fromkeys((layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D), _pool),
     **dict.fromkeys((layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D), _pool),
     **dict.fromkeys((layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D), _global_pool),
@@ -168,3 +324,21 @@ _MOVES_DATA = {
     *("Transpose", "ExpandDims", "Squeeze", "GetItem", "Pad", "Split", "Stack", "BroadcastTo", "Cast"),
 }
 """Kinds that compute nothing in inference."""
+
+_OPERATIONS: dict[str, Rule] = {
+    **dict.fromkeys(("Matmul", "Dot"), _matrix_product),
+    "Einsum": _plain_einsum,
+    "Conv": _plain_convolution,
+    "DepthwiseConv": _plain_depthwise,
+    "ConvTranspose": _plain_transposed,
+    "DotProductAttention": _plain_attention,
+}
+"""Plain operations of a functional model that are products, by the names of their classes."""
+
+_NOT_COUNTED = {
+    *("Tensordot", "Inner", "Vdot", "Outer", "Kron", "Correlate", "Corrcoef", "SeparableConv", "CDist"),
+    *("Cholesky", "CholeskyInverse", "Det", "Eig", "Eigh", "Inv", "Logdet", "Lstsq", "LuFactor", "MatrixRank", "Pinv"),
+    *("Qr", "Solve", "SolveTriangular", "SVD", "FFT", "FFT2", "IFFT2", "RFFT", "IRFFT", "STFT", "ISTFT"),
+    *("AssociativeScan", "Cond", "ForiLoop", "JVP", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"),
+}
+"""Plain operations that are much more than one operation for each output."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from nets import signature
 from nets.registry import NetError
 from tracking.record import Layout
 
@@ -44,6 +45,7 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
     Raises BadLayout for a net that does not follow the setting: it would compute something else.
     """
     model = make()
+    signature.ensure_built(model)
     if layout == "channels_last":
         return model
     first = _shapes(model)
@@ -52,7 +54,8 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
         last = _shapes(make())
     finally:
         keras.config.set_image_data_format(layout)
-    if (expected := [_channels_first(last[0]), *last[1:]]) != first:
+    inputs = len(last) - len(model.weights)
+    if (expected := [*map(_channels_first, last[:inputs]), *last[inputs:]]) != first:
         wanted, got = next((a, b) for a, b in itertools.zip_longest(expected, first) if a != b)
         setting = "keras.config.image_data_format()"
         raise BadLayout(f"expected {model.name} to follow {setting} and have a shape {wanted}. Received: {got}")
@@ -62,8 +65,9 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
 
 
 def _shapes(model: keras.Model) -> list[tuple[int | None, ...]]:
-    """Of the input and of each weight."""
-    return [tuple(model.input_shape), *(tuple(weight.shape) for weight in model.weights)]
+    """Of each input and of each weight."""
+    taken = [(None, *each.shape) for each in keras.tree.flatten(signature.inputs(model))]
+    return [*taken, *(tuple(weight.shape) for weight in model.weights)]
 
 
 def _channels_first(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

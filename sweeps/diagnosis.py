@@ -176,8 +176,8 @@ def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:
     near = nearest(parts[depth], [str(name) for name in node if parent or name != "hydra"])
     if not _open(parent, node):
         return f"{text}: {where}.{near}"
-    # A dot in a name would be read as another level.
-    added = f"+{parent}={{{rest}: {value}}}" if "." in rest else f"+{key}={value}"
+    # A dot in a name would be read as another level; inputs have one.
+    added = f"+{parent}={{{rest}: {value}}}" if "." in rest and parent != "inputs" else f"+{key}={value}"
     return f"{text}: {where}.{near} Write {added} to add it."
 
 

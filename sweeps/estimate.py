@@ -90,7 +90,7 @@ class Estimator:
             self._assumed = self._assumed or _SHARE * matrix_rate()
             rate = self._assumed
         flops = net.forward_flops if name == "forward" else net.training_flops
-        return None if rate is None else flops * trial.batch / rate
+        return None if rate is None or flops is None else flops * trial.batch / rate
 
     def _most_s(self, trial: Trial) -> float:
         if trial.timeout_s is not None:

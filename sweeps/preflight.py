@@ -42,9 +42,9 @@ class Net:
     """Every layer's output."""
     largest_mb: float
     """The largest output of a layer."""
-    forward_flops: int = 0
-    """Operations of one forward pass; 0: not asked for."""
-    training_flops: int = 0
+    forward_flops: int | None = None
+    """Operations of one forward pass; None: not asked for, or not all counted."""
+    training_flops: int | None = None
 
 
 Key = tuple[str, str, Layout]
@@ -150,7 +150,7 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
     import keras
 
     import nets
-    from nets import layers
+    from nets import layers, work
     from nets.layout import build_in
 
     wanted, flops = asked
@@ -160,8 +160,8 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
             with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
                 keras.config.set_image_data_format(layout)
                 model = build_in(layout, partial(nets.build, name, **arguments))
-                rows = layers.rows(model, 1) if flops else ()
-                training = layers.training_flops(layers.rows(model, 1, training=True)) if flops else 0
+                forward = work.forward(layers.trace(model, 1)).flops if flops else None
+                training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
             sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
         except Exception as error:
             cause = next(filter(None, str(error).splitlines()), type(error).__name__)
@@ -171,7 +171,7 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
             parameter_mb=4 * model.count_params() / 2**20,
             activation_mb=sum(sizes),
             largest_mb=max(sizes),
-            forward_flops=sum(row.flops for row in rows),
+            forward_flops=forward,
             training_flops=training,
         )
         send("net", (index, net))

@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
 from nets import custom
-from sweeps import objective
+from sweeps import input_ranges, objective
 from sweeps.cluster import batch
 from sweeps.errors import UsageError, nearest
 from sweeps.ranges import above, at_least
@@ -107,6 +107,7 @@ class Config:
     model: dict[str, Any] = field(default_factory=dict)
     batch: int = 32
     device: DeviceConf = field(default_factory=DeviceConf)
+    inputs: dict[str, Any] = field(default_factory=dict)
     passes: list[PassName] = field(default_factory=lambda: list(PassName))
     precision: PrecisionName = PrecisionName["float32"]
     compile: CompileName = CompileName["graph"]
@@ -194,6 +195,7 @@ def _trial(values: dict[str, Any]) -> Trial:
         precision=values["precision"],
         compile=values["compile"],
         layout=values["layout"],
+        inputs=values["inputs"],
         passes=tuple(values["passes"]) if timed else (),
         protocol=PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
         task=task["name"],
@@ -234,6 +236,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
         found.append(f"task={task}: expected one of {', '.join(TASKS)}.")
     found += checks.arguments(task, values["task"])
     found += objective.problems(values["objective"], values["passes"], task)
+    found += input_ranges.problems(values["inputs"], task, model)
     found += batch.problems(values)
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))

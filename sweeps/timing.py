@@ -43,26 +43,30 @@ def measure(
     *,
     sync: Callable[[], None],
     first: Callable[[], Any] | None = None,
+    after_first: Callable[[Any], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     before_steps: Callable[[], None] = lambda: None,
     progress: Progress = _ignore,
 ) -> Timed:
     """Time `step` by `protocol`. `before_steps` is called between the warm-up and the first timed step.
 
-    `first`, if given, is called for the first time instead of `step`, and does what it does.
+    `first`, if given, is called for the first time instead of `step`, and does what it does; `after_first` gets what it
+    returns, off the clock.
     A step ends when `sync` returns, so an asynchronous device has done its work; its output is freed off the clock.
     """
 
-    def timed(call: Callable[[], Any] = step) -> float:
+    def timed(call: Callable[[], Any] = step, look: Callable[[Any], None] | None = None) -> float:
         sync()
         start = clock()
         output = call()
         sync()
         seconds = clock() - start
+        if look is not None:
+            look(output)
         del output
         return seconds
 
-    first_call_s = timed(first or step)
+    first_call_s = timed(first or step, after_first)
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -102,6 +102,7 @@ def _axes(trial: Trial) -> dict[str, str]:
             f"protocol.{key}": f"{key}={_text(value)}" for key, value in asdict(trial.protocol).items() if key != "name"
         },
         "model_args": _pairs(trial.model_args),
+        "inputs": _pairs(trial.inputs),
         "target": trial.target or "",
         "weights": trial.weights or "",
         "task": trial.task,

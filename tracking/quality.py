@@ -29,6 +29,8 @@ FEWEST_STEPS = 6
 """With fewer, no interval of the median has 95% confidence."""
 WIDEST = 0.05
 """Half width of the median's interval, as a share of the median, above which it is not known."""
+LEAST_WORK = 0.95
+"""Share of the products in the layer table below which the work was not all done."""
 ABOVE_PEAK = 1.05
 THROTTLES = {
     "power_limit": "by its power limit",
@@ -123,6 +125,14 @@ def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
         yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
 
 
+def _work_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
+    """What the first call's graph and result said, before anything was timed."""
+    if (share := evidence.get("work_share", 1.0)) < LEAST_WORK:
+        yield f"work: {share:.0%} of the layers' products are computed; the rest is pruned, merged or folded away"
+    if tensors := evidence.get("nonfinite_outputs", 0):
+        yield f"not finite: {tensors:.0f} of the step's results hold{'s' * (tensors == 1)} nan or infinity"
+
+
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:
     evidence = measured.evidence
     yield from _core_reasons(evidence)
@@ -138,6 +148,7 @@ def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str
         if abs(change) > FREQUENCY_CHANGE:
             yield f"frequency: {change:+.0%} over the run"
     yield from _gpu_reasons(evidence)
+    yield from _work_reasons(evidence)
     yield from step_reasons(measured.step_s)
     peak, rate = limits.get("peak_gflops_per_s"), measured.gflops_per_s
     if peak and rate and rate > ABOVE_PEAK * peak:

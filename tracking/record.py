@@ -105,7 +105,7 @@ Protocol = Classic | Adaptive
 PROTOCOLS: Mapping[str, type[Classic] | type[Adaptive]] = {"classic": Classic, "adaptive": Adaptive}
 
 
-_LATER: Mapping[str, Any] = {"layout": "channels_last"}
+_LATER: Mapping[str, Any] = {"layout": "channels_last", "inputs": {}}
 _LATER_DEVICE: Mapping[str, Any] = {
     "memory_mb": None,
     "gpu_memory_mb": None,
@@ -135,6 +135,8 @@ class Trial:
     task_args: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout = "channels_last"
     """Order of the axes of images and inside the net; kernels have the same shapes in either."""
+    inputs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By input of the net, what its whole numbers are drawn from: at least `low`, below `high`."""
     seed: int = 0
     repeat: int = 0
     timeout_s: float | None = None

@@ -205,7 +205,7 @@ def _failures(results: Sequence[Result], names: Mapping[str, str]) -> str:
     return f'<section id="failures"><h2>Failed trials</h2>{first}{more}</section>'
 
 
-def _layers(results: Iterable[Result]) -> str:
+def _layers(results: Sequence[Result]) -> str:
     """One collapsible table a net: that of its first result with layers, since only the batch differs in the others."""
     nets: dict[str, tuple[str, tuple[Layer, ...]]] = {}
     for result in results:
@@ -221,7 +221,20 @@ def _layers(results: Iterable[Result]) -> str:
             tables.append("<p>Further nets are left out here: each trial's layers.json has its table.</p>")
             break
         tables.append(_layer_table(title, layers))
-    return f'<section id="layers"><h2>Layers</h2>{"".join(tables)}</section>' if tables else ""
+    notes = "".join(f"<p>{escape(note)}</p>" for note in uncounted_flops(results))
+    return f'<section id="layers"><h2>Layers</h2>{notes}{"".join(tables)}</section>' if tables else ""
+
+
+def uncounted_flops(results: Iterable[Result]) -> list[str]:
+    """A sentence for each net and reason whose rates are missing because its operations are not all counted."""
+    found: dict[str, None] = {}
+    for result in results:
+        for name, measured in result.passes.items():
+            reason = result.host.get("in_force", {}).get(name, {}).get("flops")
+            if measured.flops is None and reason:
+                words = f"FLOPs of {result.trial.model} {PASS_TITLES[name]} are {reason}."
+                found[f"{words} Its rate, share of the peak and place under the roofline are left out."] = None
+    return list(found)
 
 
 def _layer_table(title: str, layers: Sequence[Layer]) -> str:
@@ -233,9 +246,10 @@ def _layer_table(title: str, layers: Sequence[Layer]) -> str:
     )
     trainable = sum(layer.trainable_params for layer in layers)
     flops = sum(layer.flops for layer in layers)
+    least = "at least " if any("not counted" in layer.kind for layer in layers) else ""
     return (
         f"<details><summary><b>{escape(title)}</b>: {len(layers)} layers, {trainable:,} trainable parameters, "
-        f'{_digits(flops / 1e9)} GFLOP forward</summary><div class="scroll"><table class="plain"><thead><tr>'
+        f'{least}{_digits(flops / 1e9)} GFLOP forward</summary><div class="scroll"><table class="plain"><thead><tr>'
         "<th>layer</th><th>kind</th><th>output shape</th><th>trainable</th><th>other</th><th>FLOPs</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>"
     )

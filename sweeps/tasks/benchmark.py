@@ -1,7 +1,8 @@
 """Time a net's passes: `forward` in inference mode, `forward_backward` in training mode with gradients.
 
 Nothing timed is pruned: the forward pass returns the net's outputs, the training step the gradient of every trainable
-variable; the returned tensors stay on the device and are freed off the clock. The batch is made on the device, once.
+variable that has one; the returned tensors stay on the device and are freed off the clock. The batch is made once, and
+is an argument of what is compiled. The first call's graph and result are looked at before anything is timed.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 import nets
-from nets import custom, keras_defaults, layers, weights
+from nets import custom, keras_defaults, layers, weights, work
+from nets.layers import Trace
 from nets.layout import build_in
+from nets.work import Work
 from sweeps import environment, host, nvml, timing
 from sweeps.evidence import Watch
 from sweeps.forkserver import Send
-from sweeps.tasks import gpus, in_force, profiling, replicas
-from tracking.record import Layer, Measurement, Pass, Precision, Trial
+from sweeps.tasks import gpus, in_force, inputs, profiling, replicas
+from sweeps.tasks.inspection import Inspection
+from sweeps.tasks.steps import step_function
+from tracking.record import Measurement, Pass, Precision, Trial
 
 POLICIES: dict[Precision, str] = {
     "float32": "float32",
@@ -50,20 +55,23 @@ def run(trial: Trial, send: Send) -> None:
     mirrored = replicas.strategy([f"GPU:{index}" for index in range(count)]) if count > 1 else None
     with mirrored.scope() if mirrored else contextlib.nullcontext():
         model = build(trial)
-    rows = layers.rows(model, trial.batch)
-    for row in rows:
+    inference = layers.trace(model, trial.batch)
+    for row in inference.rows:
         print(row.name, list(row.output_shape))
     if mirrored:
         print(f"global batch {trial.batch}: {trial.batch // count} images on each of {count} GPUs")
-    images = fixed_batch(trial, model)
-    send("layers", rows)
+    fed = inputs.feed(trial, inference)
+    inputs.expect_legal(trial, fed, inference)
+    send("layers", inference.rows)
     send("phase", ("build", time.perf_counter() - built_from))
-    facts["in_force"] = {}
+    facts["in_force"] = {"inputs": fed.facts}
+    send("host", facts)
     steps: dict[Pass, Callable[[], Any]] = {}
     for name in trial.passes:
-        step = steps[name] = step_function(name, model, images, trial.compile, mirrored)
-        measurement = time_pass(name, step, trial, _step_flops(name, model, trial, rows))
-        facts["in_force"][name] = in_force.check(trial, step, model)
+        step = steps[name] = step_function(name, model, fed.tensors, trial.compile, mirrored)
+        inspection = Inspection(step, trial.compile, _work(name, model, trial, inference, fed))
+        measurement = time_pass(name, step, trial, None, inspection)
+        facts["in_force"][name] = in_force.check(trial, step, model) | inspection.facts
         facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
         send("host", facts)
         send("pass", (name, measurement))
@@ -125,56 +133,27 @@ def build(trial: Trial) -> keras.Model:
     return model
 
 
-def fixed_batch(trial: Trial, model: keras.Model) -> tf.Tensor:
-    """Normal(0, 0.1) values by the trial's seed, in the net's order of axes: the same images in either.
-
-    A batch for several GPUs is in the machine's memory: on one of them it would be there beside that GPU's part.
-    """
-    shape = model.input_shape[1:]
-    with tf.device("CPU:0") if trial.device.gpus > 1 else contextlib.nullcontext():
-        if trial.layout == "channels_last":
-            return keras.random.normal((trial.batch, *shape), stddev=0.1, seed=trial.seed)
-        images = keras.random.normal((trial.batch, *shape[1:], shape[0]), stddev=0.1, seed=trial.seed)
-        return keras.ops.moveaxis(images, -1, 1)
+def fixed_batch(trial: Trial, model: keras.Model) -> Any:
+    """What the model is fed: the same values by the same seed, in either order of axes."""
+    return inputs.feed(trial, layers.trace(model, trial.batch)).tensors
 
 
-def step_function(
-    name: Pass,
-    model: keras.Model,
-    images: tf.Tensor,
-    compiler: str,
-    mirrored: tf.distribute.Strategy | None = None,
-) -> Callable[[], Any]:
-    """One step of a pass on one fixed batch: `graph`, `xla` or `eager`, on one device or mirrored."""
-
-    def forward(images: tf.Tensor) -> Any:
-        return model(images, training=False)
-
-    def forward_backward(images: tf.Tensor) -> Any:
-        with tf.GradientTape() as tape:
-            outputs = tf.nest.flatten(model(images, training=True))
-            loss = tf.add_n([tf.nn.l2_loss(tf.cast(output, tf.float32)) for output in outputs])
-        return tape.gradient(loss, model.trainable_variables)
-
-    function = forward if name == "forward" else forward_backward
-    if mirrored is not None:
-        return replicas.step_function(function, images, compiler, mirrored, gradients=name == "forward_backward")
-
-    def step() -> Any:
-        return function(images)
-
-    # AutoGraph never enters Keras, so there is nothing for it to convert, and looking costs longer than tracing.
-    return step if compiler == "eager" else tf.function(step, jit_compile=compiler == "xla", autograph=False)
-
-
-def _step_flops(name: Pass, model: keras.Model, trial: Trial, rows: tuple[Layer, ...]) -> int:
+def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: inputs.Fed) -> Work:
+    """The operations of a pass by the layer table."""
     if name == "forward":
-        return layers.totals(rows).flops
-    return layers.training_flops(layers.rows(model, trial.batch, training=True))
+        return work.forward(inference)
+    training = layers.trace(model, trial.batch, training=True)
+    inputs.expect_allowed(fed, training)
+    return work.training(training)
 
 
-def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, flops: int) -> Measurement:
-    """Time one pass by the trial's protocol; the log gets the seeds' lines."""
+def time_pass(
+    name: Pass, step: Callable[[], Any], trial: Trial, flops: int | None, inspection: Inspection | None = None
+) -> Measurement:
+    """Time one pass by the trial's protocol; the log gets the seeds' lines.
+
+    `inspection` looks at the first call off the clock, may end the pass there, and says the operations if there are.
+    """
     for index in range(trial.device.gpus):
         tf.config.experimental.reset_memory_stats(f"GPU:{index}")
     watch = Watch(nvml.visible_cards() if trial.device.gpus else ())
@@ -182,6 +161,8 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, flops: int) -> 
 
     def first() -> Any:
         nonlocal trace_s
+        if inspection is not None:
+            inspection.start()
         if trial.compile != "eager":
             start = time.perf_counter()
             step.get_concrete_function()  # type: ignore[attr-defined]
@@ -197,11 +178,15 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, flops: int) -> 
         step,
         trial.protocol,
         first=first,
+        after_first=inspection.look if inspection is not None else None,
         sync=tf.test.experimental.sync_devices,
         before_steps=watch.start,
         progress=progress,
     )
     evidence = watch.stop()
+    if inspection is not None:
+        evidence |= inspection.evidence
+        flops = inspection.flops
     if trial.compile != "eager":
         # The rest of the first call: optimising or compiling, choosing kernels, allocating.
         compile_s = timed.first_call_s - trace_s - statistics.median(timed.step_s)

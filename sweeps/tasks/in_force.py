@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from sweeps import environment
+from sweeps.tasks.steps import Step
 from tracking.record import Layout, Precision, Trial
 
 DTYPES: dict[Precision, str] = {
@@ -32,7 +32,7 @@ class NotInForceError(RuntimeError):
     """TensorFlow does something else than the trial asked for."""
 
 
-def check(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str, Any]:
+def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
     """Facts about precision, compiler, threads, layout and devices as they are, after the step's first call.
 
     Raises NotInForceError where one is not as asked.
@@ -53,7 +53,7 @@ def check(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str
     facts["devices"] = sorted(devices)
     if trial.compile == "eager":
         return facts | _eager(trial, step, model)
-    return facts | _compiled(trial, step.get_concrete_function())  # type: ignore[attr-defined]
+    return facts | _compiled(trial, step.get_concrete_function())
 
 
 def _tf32() -> bool:
@@ -67,9 +67,9 @@ def _tf32() -> bool:
     return bool(capabilities) and min(capabilities) >= _AMPERE
 
 
-def _eager(trial: Trial, step: Callable[[], Any], model: keras.Model) -> dict[str, Any]:
+def _eager(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
     """There is no graph to look at: what the layers say of themselves."""
-    if hasattr(step, "get_concrete_function"):
+    if step.compiled:
         raise NotInForceError("expected compile=eager. Received: a compiled function")
     dtypes = Counter(layer.compute_dtype for layer in model._flatten_layers(recursive=True) if layer.weights)
     _expect_most(dtypes, DTYPES[trial.precision], f"expected layers that compute in {DTYPES[trial.precision]}")

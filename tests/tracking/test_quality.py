@@ -107,3 +107,17 @@ def test_a_disturbed_calibration_accuses_nobody_of_work_not_done() -> None:
     result = measured(step_s=(0.1,) * 20, flops=20 * 10**9)
     (doubt,) = judged(replace(result, limits=result.limits | {"others_share": 0.4})).quality
     assert doubt == "above peak: 200% of what the device did while others had 40% of its cores (forward)"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        ({"work_share": 0.5}, "work: 50% of the layers' products are computed"),
+        ({"nonfinite_outputs": 1.0}, "not finite: 1 of the step's results holds nan or infinity"),
+        ({"nonfinite_outputs": 2.0}, "not finite: 2 of the step's results hold nan"),
+    ],
+)
+def test_work_that_was_not_done_is_doubted(evidence: dict[str, float], words: str) -> None:
+    (reason,) = judged(measured(**evidence)).quality
+    assert reason.startswith(words)
+    assert judged(measured(work_share=0.96, nonfinite_outputs=0.0)).quality == ()

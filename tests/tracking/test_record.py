@@ -58,6 +58,7 @@ def test_a_trial_is_frozen() -> None:
         {"device": Device(accelerator="H100")},
         {"device": Device(node_labels={"rack": "a"})},
         {"device": Device(exclusive_node=True)},
+        {"inputs": {"tokens": {"high": 100}}},
     ],
 )
 def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> None:
@@ -66,7 +67,7 @@ def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> No
 
 def test_every_field_but_the_time_limit_and_the_profile_is_in_the_id() -> None:
     tested = {"model", "batch", "model_args", "target", "weights", "device", "precision", "compile", "passes"}
-    tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout"}
+    tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout", "inputs"}
     assert {field.name for field in fields(Trial)} - tested == {"timeout_s", "profile"}
     assert replace(TRIAL, timeout_s=5.0, profile=True).trial_id == TRIAL.trial_id
 

@@ -1,0 +1,202 @@
+"""A traced function as one graph: the functions that it calls, branches and bodies of loops put in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+Shape = tuple[int, ...] | None
+"""None: not known in full."""
+
+_BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch")}
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_LOOPS = ("While", "StatelessWhile")
+PARAMETER, MERGE, LOOP, LOOP_VARIABLE = "Parameter", "Branches", "Loop", "LoopVariable"
+"""Kinds of nodes that stand for a function's input, a branch's or a loop's output, and what goes round in a loop."""
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation, with where its inputs come from."""
+
+    kind: str
+    inputs: list[Value]
+    shapes: list[Shape]
+    dtypes: list[tf.DType]
+    operation: Any = None
+    """TensorFlow's own; None for the kinds that stand for something."""
+    tensors: list[Any] = field(default_factory=list)
+    looped: bool = False
+    """In the body of a loop: done any number of times."""
+    optional: bool = False
+    """In a branch: done or not."""
+
+
+Value = tuple[Node, int]
+"""A node and which of its outputs."""
+
+
+@dataclass
+class FlatGraph:
+    """Nodes, each after its inputs, but for what goes round in a loop of an optimised graph."""
+
+    nodes: list[Node] = field(default_factory=list)
+    parameters: list[Node] = field(default_factory=list)
+    """The function's inputs, captured variables included."""
+    outputs: list[Value] = field(default_factory=list)
+
+
+def of_function(function: Any) -> FlatGraph:
+    """A concrete function's graph as it was traced."""
+    flat = FlatGraph()
+    graph = function.graph
+    for tensor in graph.inputs:
+        flat.parameters.append(_add(flat, PARAMETER, [], [tensor]))
+    values = _fill(flat, graph, graph.inputs, [(node, 0) for node in flat.parameters], _Where())
+    flat.outputs = [values[_key(tensor)] for tensor in graph.outputs]
+    return flat
+
+
+def of_definition(definition: Any) -> FlatGraph:
+    """A function's graph as TensorFlow has optimised it: inputs are `_Arg` operations, outputs `_Retval`."""
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(definition, name="")
+    flat = FlatGraph()
+    arguments = sorted((each for each in graph.get_operations() if each.type == "_Arg"), key=_index)
+    tensors = [each.outputs[0] for each in arguments]
+    for tensor in tensors:
+        flat.parameters.append(_add(flat, PARAMETER, [], [tensor]))
+    values = _fill(flat, graph, tensors, [(node, 0) for node in flat.parameters], _Where())
+    results = sorted((each for each in graph.get_operations() if each.type == "_Retval"), key=_index)
+    flat.outputs = [values[_key(each.inputs[0])] for each in results]
+    return flat
+
+
+def reachable(values: Sequence[Value], follow: Callable[[Node], bool] = lambda _: True) -> set[Node]:
+    """The nodes that the values are computed from; `follow` says of a node whether its inputs are looked at, too."""
+    seen: set[Node] = set()
+    waiting = [node for node, _ in values]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            if follow(node):
+                waiting += [source for source, _ in node.inputs]
+    return seen
+
+
+def constant(value: Value) -> Any:
+    """The numbers of a constant as an array; None for what is not constant."""
+    node, _ = value
+    while node.kind == "Identity":
+        node, _ = node.inputs[0]
+    if node.kind != "Const":
+        return None
+    return tf.make_ndarray(node.operation.get_attr("value"))
+
+
+@dataclass(frozen=True)
+class _Where:
+    looped: bool = False
+    optional: bool = False
+
+
+def _add(flat: FlatGraph, kind: str, inputs: list[Value], tensors: Sequence[Any], operation: Any = None) -> Node:
+    node = Node(kind, inputs, [_shape(each) for each in tensors], [each.dtype for each in tensors], operation)
+    node.tensors = list(tensors)
+    flat.nodes.append(node)
+    return node
+
+
+def _fill(
+    flat: FlatGraph, graph: Any, inputs: Sequence[Any], given: Sequence[Value], where: _Where
+) -> dict[Any, Value]:
+    """Add the nodes of a graph whose inputs are `given`; where each of its tensors comes from."""
+    values: dict[Any, Value] = {_key(tensor): value for tensor, value in zip(inputs, given, strict=True)}
+    for operation in _sorted(graph.get_operations()):
+        if all(_key(tensor) in values for tensor in operation.outputs) and operation.outputs:
+            continue  # an input
+        sources = [values[_key(tensor)] for tensor in operation.inputs if _key(tensor) in values]
+        for tensor, value in zip(operation.outputs, _place(flat, graph, operation, sources, where), strict=True):
+            values[_key(tensor)] = value
+    return values
+
+
+def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], where: _Where) -> list[Value]:
+    """Add an operation, or what it calls; where its outputs come from."""
+    if operation.type in _CALLS:
+        return _called(flat, graph, operation.get_attr("f").name, sources, where)
+    if operation.type in _BRANCHES or operation.type == "Case":
+        if operation.type == "Case":
+            names = [each.name for each in operation.get_attr("branches")]
+        else:
+            names = [operation.get_attr(branch).name for branch in _BRANCHES[operation.type]]
+        inside = _Where(where.looped, optional=True)
+        ends = [_called(flat, graph, name, sources[1:], inside) for name in names]
+        merged = []
+        for place, tensor in enumerate(operation.outputs):
+            node = _add(flat, MERGE, [sources[0], *(end[place] for end in ends)], [tensor])
+            merged.append((node, 0))
+        return merged
+    if operation.type in _LOOPS:
+        round_about = []
+        for tensor, source in zip(operation.inputs, sources, strict=True):
+            node = _add(flat, LOOP_VARIABLE, [source, *sources], [tensor])
+            round_about.append((node, 0))
+        inside = _Where(looped=True, optional=where.optional)
+        condition = _called(flat, graph, operation.get_attr("cond").name, round_about, inside)
+        body = _called(flat, graph, operation.get_attr("body").name, round_about, inside)
+        ends_of = []
+        for start, end, tensor in zip(sources, body, operation.outputs, strict=True):
+            ends_of.append((_add(flat, LOOP, [start, end, *condition], [tensor]), 0))
+        return ends_of
+    node = _add(flat, operation.type, sources, operation.outputs, operation)
+    node.looped, node.optional = where.looped, where.optional
+    return [(node, place) for place in range(len(operation.outputs))]
+
+
+def _called(flat: FlatGraph, graph: Any, name: str, sources: list[Value], where: _Where) -> list[Value]:
+    """Add the nodes of a function of the graph's library; where its outputs come from."""
+    function = graph._get_function(name)
+    if isinstance(graph, FuncGraph):
+        body = function.graph
+    else:  # a graph that was read has functions without shapes
+        shapes = [node.tensors[place].shape for node, place in sources]
+        with graph.as_default():
+            body = function_def_to_graph(function.cached_definition, input_shapes=shapes)
+    values = _fill(flat, body, body.inputs, sources, where)
+    return [values[_key(tensor)] for tensor in body.outputs]
+
+
+def _sorted(operations: Sequence[Any]) -> list[Any]:
+    """Each operation after those that its inputs come from; those in a circle at the end."""
+    missing = {each.name: len({tensor.op.name for tensor in each.inputs}) for each in operations}
+    users: dict[str, list[Any]] = {}
+    for each in operations:
+        for name in {tensor.op.name for tensor in each.inputs}:
+            users.setdefault(name, []).append(each)
+    ready = [each for each in operations if not missing[each.name]]
+    for each in ready:  # which grows meanwhile
+        for user in users.get(each.name, ()):
+            missing[user.name] -= 1
+            if not missing[user.name]:
+                ready.append(user)
+    return ready + [each for each in operations if missing[each.name]]
+
+
+def _key(tensor: Any) -> Any:
+    return tensor.ref()
+
+
+def _index(operation: Any) -> int:
+    return int(operation.get_attr("index"))
+
+
+def _shape(tensor: Any) -> Shape:
+    return tuple(tensor.shape) if tensor.shape.is_fully_defined() else None
