@@ -68,6 +68,40 @@ def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
         assert facts["dtypes"] == {"float32": facts["dtypes"]["float32"]}
 
 
+def nothing(trial: Trial, send: Send) -> None:
+    """What becomes of a frozen net and of one that ignores its input, on two logical devices and without a compiler."""
+    import tensorflow as tf
+
+    from nets import layers, work
+    from sweeps.tasks import inputs, replicas
+    from sweeps.tasks.inspection import Inspection
+    from sweeps.tasks.steps import step_function
+    from tests import models
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
+    for kind, name in (("frozen", "forward_backward"), ("zeros", "forward")):
+        with mirrored.scope():
+            model = models.broken(kind)
+        traced = layers.trace(model, trial.batch)
+        batch = inputs.feed(trial, traced).tensors
+        for compiler in ("graph", "xla", "eager"):
+            step = step_function(name, model, batch, compiler, None if compiler == "eager" else mirrored)  # type: ignore[arg-type]
+            inspection = Inspection(step, compiler, work.forward(traced))  # type: ignore[arg-type]
+            try:
+                inspection.start()
+                inspection.look(step())
+            except RuntimeError as error:
+                send(f"{kind} {compiler}", str(error))
+
+
+@pytest.mark.parametrize(("kind", "words"), [("frozen", "no trainable variable"), ("zeros", "whatever is fed")])
+def test_replicas_and_eager_steps_that_do_nothing_are_errors(server: str, kind: str, words: str) -> None:
+    found = found_by(server, TINY, "nothing")
+    assert all(words in found[f"{kind} {compiler}"] for compiler in ("graph", "xla", "eager"))
+
+
 def where(trial: Trial, send: Send) -> None:
     """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
     import tensorflow as tf
