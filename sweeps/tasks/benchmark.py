@@ -70,7 +70,7 @@ def run(trial: Trial, send: Send) -> None:
     for name in trial.passes:
         step = steps[name] = step_function(name, model, fed.tensors, trial.compile, mirrored)
         inspection = Inspection(step, trial.compile, _work(name, model, trial, inference, fed))
-        measurement = time_pass(name, step, trial, None, inspection)
+        measurement = time_pass(name, step, trial, inspection)
         facts["in_force"][name] = in_force.check(trial, step, model) | inspection.facts
         facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
         send("host", facts)
@@ -147,12 +147,10 @@ def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: i
     return work.training(training)
 
 
-def time_pass(
-    name: Pass, step: Callable[[], Any], trial: Trial, flops: int | None, inspection: Inspection | None = None
-) -> Measurement:
-    """Time one pass by the trial's protocol; the log gets the seeds' lines.
+def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Inspection | None = None) -> Measurement:
+    """Time one pass by the trial's protocol; the log gets the articles' lines.
 
-    `inspection` looks at the first call off the clock, may end the pass there, and says the operations if there are.
+    `inspection` looks at the first call off the clock, may end the pass there, and counts its operations.
     """
     for index in range(trial.device.gpus):
         tf.config.experimental.reset_memory_stats(f"GPU:{index}")
@@ -186,7 +184,6 @@ def time_pass(
     evidence = watch.stop()
     if inspection is not None:
         evidence |= inspection.evidence
-        flops = inspection.flops
     if trial.compile != "eager":
         # The rest of the first call: optimising or compiling, choosing kernels, allocating.
         compile_s = timed.first_call_s - trace_s - statistics.median(timed.step_s)
@@ -198,7 +195,7 @@ def time_pass(
         warmup_s=timed.warmup_s,
         step_s=timed.step_s,
         stopped=timed.stopped,
-        flops=flops,
+        flops=inspection.flops if inspection is not None else None,
         evidence=evidence,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         peak_device_mb=_peak_device_mb(trial.device.gpus),

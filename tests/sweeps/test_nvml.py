@@ -173,7 +173,7 @@ protocol = Classic(burn_in=2, steps=10)
 trial = Trial(
     model="tiny", batch=14, compile="eager", protocol=protocol, device=Device(name="gpu", kind="gpu", gpus=1)
 )
-measured = benchmark.time_pass("forward", step, trial, 1)
+measured = benchmark.time_pass("forward", step, trial)
 print("\\n" + json.dumps([measured.evidence, measured.peak_device_mb]))
 """
 
