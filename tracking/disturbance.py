@@ -159,7 +159,6 @@ _SLOWDOWNS: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
     "frequency": _by_frequency,
     "foreign": _by_foreign_processes,
     "too short to tell": _unknown,
-    "unwatched": _unknown,
 }
 """By kind of disturbance, the factor by which it can have lengthened a step, from evidence and number of cores."""
 _LESS_WORK = frozenset({"work", "above peak"})

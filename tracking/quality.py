@@ -19,6 +19,8 @@ CALIBRATION_SHARE = 0.15
 """The same beside a calibration, whose best runs count: with more, even those may have been disturbed."""
 SHORTEST_S = 0.3
 """Timed seconds after which the kernel's counters tell, by ticks of 10 ms too, whether others had the cores."""
+TICKS_BLUR_S = 0.02
+"""What the kernel's ticks may miss of a core's time; records from before there was a `blind_share` rest on ticks."""
 BLIND_SHARE = 0.1
 """Share of the cores that others may have had unseen; where it could be more, the look was too short to tell."""
 NEIGHBOURS = 0.25
@@ -112,15 +114,14 @@ def step_reasons(steps: Sequence[float]) -> Iterator[str]:
 def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
     """Others on the trial's cores or beside them, or that nobody can know."""
     if "others_share" not in evidence:
-        yield "unwatched: nothing tells what else ran meanwhile"
         return
     if evidence["others_share"] > OTHERS_SHARE:
         yield f"contention: others had {evidence['others_share']:.0%} of the cores"
     elif evidence["others_cores"] > NEIGHBOURS:
         yield f"neighbours: others kept {evidence['others_cores']:.1f} cores of the machine busy"
-    elif (blind := evidence.get("blind_share", 1.0)) > BLIND_SHARE:
+    elif (blind := evidence.get("blind_share", TICKS_BLUR_S / evidence["wall_s"])) > BLIND_SHARE:
         unseen = f"others may have had {min(1.0, blind):.0%} of the cores unseen"
-        yield f"too short to tell: in {evidence['wall_s'] * 1000:.2g} ms {unseen}"
+        yield f"too short to tell: in {evidence['wall_s'] * 1000:.3g} ms {unseen}"
     if evidence["steal_share"] > STEAL_SHARE:
         yield f"contention: the hypervisor took {evidence['steal_share']:.0%} of the cores"
 

@@ -74,10 +74,17 @@ def test_a_short_look_is_judged_by_what_it_saw() -> None:
     assert judged(measured(**short, others_share=0.5)).quality == ("contention: others had 50% of the cores (forward)",)
 
 
-def test_what_nobody_watched_is_not_good() -> None:
-    result = measured()
-    unwatched = replace(result, passes={"forward": replace(result.passes["forward"], evidence={})})
-    assert judged(unwatched).quality == ("unwatched: nothing tells what else ran meanwhile (forward)",)
+def test_records_from_before_rest_on_ticks() -> None:
+    def before(wall_s: float) -> Result:
+        result = measured(wall_s=wall_s)
+        forward = result.passes["forward"]
+        evidence = {key: value for key, value in forward.evidence.items() if key != "blind_share"}
+        return judged(replace(result, passes={"forward": replace(forward, evidence=evidence)}))
+
+    assert before(0.3).quality == ()
+    assert before(0.1).quality == (
+        "too short to tell: in 100 ms others may have had 20% of the cores unseen (forward)",
+    )
 
 
 def test_a_trial_without_figures_has_no_verdict() -> None:
