@@ -165,7 +165,7 @@ class Classifier(keras.Model):
 
     def probabilities(self, images: Any) -> Any:
         """`[batch, classes]` in float32, in inference mode."""
-        return net_output.probabilities(self(images, training=False), self.answers_are)
+        return net_output.probabilities(net_output.in_order(self(images, training=False))[0], self.answers_are)
 
     def cross_entropy(self) -> keras.losses.Loss:
         """The loss of the first output in training, against the numbers of the true classes."""
@@ -180,7 +180,7 @@ class Classifier(keras.Model):
         training: bool = True,
     ) -> Any:
         """Cross-entropy, and the net's own regularisation."""
-        outputs = keras.tree.flatten(y_pred)
+        outputs = net_output.in_order(y_pred)
         kinds = self.outputs_are if training else (self.answers_are,)
         loss = net_output.loss(kinds[0])(y, outputs[0], sample_weight)
         for other, kind in zip(outputs[1:], kinds[1:], strict=False):  # in validation only the first one counts
@@ -188,7 +188,7 @@ class Classifier(keras.Model):
         return loss + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().compute_metrics(x, y, keras.tree.flatten(y_pred)[0], sample_weight)
+        return super().compute_metrics(x, y, net_output.in_order(y_pred)[0], sample_weight)
 
 
 def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
@@ -197,7 +197,7 @@ def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
         shape = layers.input_shape(net)
     except ValueError as error:
         raise NotAClassifierError(f"expected {net.name} to take pictures. Received: {error}") from error
-    output = keras.tree.flatten(net.compute_output_spec(keras.KerasTensor((None, *shape))))[0].shape
+    output = net_output.in_order(net.compute_output_spec(keras.KerasTensor((None, *shape))))[0].shape
     if len(shape) != 3 or shape[2] not in (1, 3) or len(output) != 2:
         raise NotAClassifierError(
             f"expected {net.name} to take pictures [batch, height, width, 3] (or 1, grey) and give logits or "

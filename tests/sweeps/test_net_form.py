@@ -80,7 +80,13 @@ def nested_softmax() -> keras.Model:
 
 
 OUTPUTS = {
-    "logits": [dense, lambda: dense(kernel_initializer="zeros"), lambda: dense(activation="log_softmax"), subclassed],
+    "logits": [
+        lambda: net(layers.Conv2D(3, 1, activation="relu"), layers.GlobalAveragePooling2D()),
+        dense,
+        lambda: dense(kernel_initializer="zeros"),
+        lambda: dense(activation="log_softmax"),
+        subclassed,
+    ],
     "probabilities": [
         lambda: dense(activation="softmax"),
         nested_softmax,
@@ -91,6 +97,8 @@ OUTPUTS = {
     "independent": [
         lambda: dense(activation="sigmoid"),
         lambda: subclassed(after=sigmoid_within_a_function),
+        lambda: subclassed(after=lambda x, _: 1 / (1 + ops.exp(-x))),
+        lambda: dense(activation="hard_sigmoid"),
     ],
 }
 
@@ -131,6 +139,14 @@ def test_auxiliary_heads_are_each_what_they_are() -> None:
     first = float(net_output.loss("logits")(labels, logits))
     both = float(model.compute_loss(None, labels, [logits, shares]))
     assert both == pytest.approx(first + classifier.AUXILIARY_WEIGHT * np.log(2), rel=1e-5)
+    assert model.probabilities(IMAGES).shape == (4, 3)
+    main, auxiliary = two.outputs
+    named = Classifier(keras.Model(inputs, {"main": auxiliary, "auxiliary": main}), PLAIN)
+    assert named.outputs_are == ("probabilities", "logits")
+    np.testing.assert_allclose(named.probabilities(IMAGES), two(PLAIN(IMAGES))[1], atol=1e-6)
+    assert float(named.compute_loss(None, labels, {"main": shares, "auxiliary": logits})) == pytest.approx(
+        np.log(2) + classifier.AUXILIARY_WEIGHT * first, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
