@@ -54,7 +54,7 @@ def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: boo
     return tuple(kind or _by_values(*rows) for *rows, kind in zip(values, extremes, known, strict=True))
 
 
-class _OneVersusRest(keras.losses.Loss):
+class OneVersusRest(keras.losses.Loss):  # its name is a scope in the graph, and may not begin with an underscore
     """Binary cross-entropy of every class's own probability `[batch, classes]` against labels `[batch]`."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -65,7 +65,7 @@ class _OneVersusRest(keras.losses.Loss):
 def loss(kind: Output) -> keras.losses.Loss:
     """The cross-entropy that an output of this kind is trained with, given the numbers of the true classes."""
     if kind == "independent":
-        return _OneVersusRest()
+        return OneVersusRest()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=kind == "logits")
 
 
