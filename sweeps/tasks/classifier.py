@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from nets import custom, layers
 from sweeps.tasks import net_output
-from sweeps.tasks.net_input import Scaling, own_scaling
+from sweeps.tasks.net_input import BYTES, Scaling, late_scaling, own_scaling
 from tracking.record import Trial
 
 Form = tuple[str, tuple[float, float, float], float | tuple[float, float, float]]
@@ -149,12 +149,19 @@ class Classifier(keras.Model):
         lines = [f"input: {self.form}"]
         if self.own is not None and self.own.expects is not None:
             span = self.own.expects[1]
-            lines[0] += f"; the net itself scales values from 0 to {span:g} ({self.own})"
+            does = "expects" if self.own.is_none else "itself scales"
+            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.own})"
             if _is_scaled_twice(self.form, span):
+                twice = "twice, by task.mean and task.scale and by the net itself"
                 lines.append(
-                    f"warning: pictures are scaled twice, by task.mean and task.scale and by the net itself; "
-                    f"leave both out for values from 0 to {span:g}"
+                    f"warning: pictures are scaled {'although the net expects others' if self.own.is_none else twice}; "
+                    f"leave task.mean and task.scale out for values from 0 to {span:g}"
                 )
+        elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
+            lines.append(
+                f"warning: {late} scales values from 0 to 255, but behind a trained layer, and is given others; for "
+                "plain values say task.mean=[0,0,0] task.scale=1"
+            )
         return [*lines, f"output: {net_output.IN_WORDS[self.answers_are]}"]
 
     def call(self, images: Any, training: bool = False) -> Any:

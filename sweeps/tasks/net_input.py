@@ -28,6 +28,10 @@ _LINEAR = 0.01
 """How far from a straight line the values may lie, as a share of their span."""
 
 
+_OF_BYTES = 0.02
+"""Below this a factor is made for 0 to 255: 1/255, 1/127.5, 1/58."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """What arrives at the first trained layer: `factor * value + offset`, of the middle channel."""
@@ -36,14 +40,23 @@ class Scaling:
     offset: float
     layer: str
     """Name of that layer."""
+    stated: Range | None = None
+    """The range that a layer for training alone, such as `RandomBrightness`, is told to keep values in."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the net hands its input on as it is."""
+        return abs(self.factor - 1) < _LINEAR and abs(self.offset) < _LINEAR
 
     @property
     def expects(self) -> Range | None:
         """The range that the scaling brings nearest to -1 to 1, by width and middle; None where that is -1 to 1 itself.
 
         1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` for 0 to 1; a net without a scaling is given
-        values from -1 to 1.
+        values from -1 to 1, or those that it states.
         """
+        if self.is_none and self.stated in (BYTES, UNIT):
+            return self.stated
 
         def distance(expected: Range) -> float:
             low, high = sorted(self.factor * value + self.offset for value in expected)
@@ -53,6 +66,8 @@ class Scaling:
         return None if nearest == _CENTRED else nearest
 
     def __str__(self) -> str:
+        if self.is_none:
+            return f"augmentation keeps them there, before {self.layer}"
         sign = "-" if self.offset < 0 else "+"
         return f"{self.factor:.4g} * value {sign} {abs(self.offset):.4g} before {self.layer}"
 
@@ -88,7 +103,22 @@ def own_scaling(net: keras.Model) -> Scaling | None:
         return None
     # One whole element, as factor and offset belong together: channels may have a mean each.
     middle = np.flatnonzero(seen)[np.argsort(-values[0][seen] / slopes[seen], kind="stable")[seen.sum() // 2]]
-    return Scaling(float(slopes[middle]), float(values[0][middle]), name)
+    return Scaling(float(slopes[middle]), float(values[0][middle]), name, _stated_range(net))
+
+
+def late_scaling(net: keras.Model) -> str | None:
+    """The name of a `Rescaling` that is made for 0 to 255, wherever in the net it is; None: there is none."""
+    parts = net._flatten_layers(include_self=False)
+    rescaling = (part for part in parts if isinstance(part, keras.layers.Rescaling))
+    return next((part.name for part in rescaling if 0 < np.max(np.abs(part.scale)) < _OF_BYTES), None)
+
+
+def _stated_range(net: keras.Model) -> Range | None:
+    """What the first layer that is told the range of its input is told."""
+    for layer in net._flatten_layers(include_self=False):
+        if stated := getattr(layer, "value_range", None):
+            return float(stated[0]), float(stated[1])
+    return None
 
 
 @contextmanager

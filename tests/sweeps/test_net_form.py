@@ -118,6 +118,9 @@ def test_outputs_are_served_as_the_net_means_them(kind: str, make: Callable[[], 
         loss = -np.log(expected[np.arange(4), labels]).mean()
     for training in (True, False):
         assert float(model.compute_loss(None, labels, own, training=training)) == pytest.approx(loss, rel=1e-4)
+    model.compile(optimizer="sgd", loss=model.cross_entropy(), metrics=["accuracy"])
+    assert model.test_on_batch(IMAGES, labels, return_dict=True)["loss"] == pytest.approx(loss, rel=1e-4)
+    assert np.isfinite(model.train_on_batch(IMAGES, labels, return_dict=True)["loss"])
 
 
 def test_a_softmax_in_inference_alone() -> None:
@@ -189,6 +192,30 @@ def test_a_nets_own_scaling_is_seen(make: Callable[[], keras.Model], expects: An
     assert found is not None
     assert found.factor == pytest.approx(factor)
     assert found.expects == expects
+
+
+@pytest.mark.parametrize(
+    ("steps", "expects"),
+    [
+        ([layers.RandomBrightness(0.2)], BYTES),
+        ([layers.RandomFlip(), layers.RandomBrightness(0.2, value_range=(0, 1))], UNIT),
+        ([layers.RandomBrightness(0.2, value_range=(-1, 1))], None),
+        ([layers.Rescaling(1 / 255), layers.RandomBrightness(0.2, value_range=(0, 1))], BYTES),
+        ([layers.RandomFlip(), layers.RandomContrast(0.2)], BYTES),  # it cuts values off, too
+        ([layers.RandomFlip(), layers.RandomRotation(0.2)], None),
+    ],
+)
+def test_augmentation_gets_the_range_that_it_keeps_values_in(steps: list[Any], expects: Any) -> None:
+    found = own_scaling(headed(*steps))
+    assert found is not None
+    assert found.expects == expects
+
+
+def test_a_rescaling_behind_a_trained_layer_is_warned_of() -> None:
+    late = net(layers.Conv2D(4, 1), layers.Rescaling(1 / 255, name="late"), layers.Flatten(), layers.Dense(3))
+    assert any(line.startswith("warning: late scales") for line in classifier.of_trial(late, TRIAL).remarks())
+    plain = replace(TRIAL, task_args=task_args("finetune", data="photos", mean=[0.0, 0.0, 0.0], scale=1.0))
+    assert not any("warning" in line for line in classifier.of_trial(late, plain).remarks())
 
 
 def test_what_standardises_each_picture_is_no_scaling() -> None:
