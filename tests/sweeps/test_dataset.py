@@ -143,6 +143,12 @@ def test_pictures_that_look_the_same() -> None:
     assert sentence is not None
     assert "1 of 2 pictures to validate with" in sentence
     assert "three.jpg and one.png" in sentence
+    looks = {one: b"a", two: b"b", three: b"a"}
+    assert copies.contradictions(looks, {one: 0, two: 1, three: 0}) is None
+    sentence = copies.contradictions(looks, {one: 0, two: 1, three: 1})
+    assert sentence is not None
+    assert "1 of 3 pictures" in sentence
+    assert "one.png and three.jpg" in sentence
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", " \t "])
