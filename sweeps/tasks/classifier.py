@@ -157,6 +157,11 @@ class Classifier(keras.Model):
                     f"warning: pictures are scaled {'although the net expects others' if self.own.is_none else twice}; "
                     f"leave task.mean and task.scale out for values from 0 to {span:g}"
                 )
+        elif self.own is not None and not self.own.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]:
+            lines.append(
+                f"warning: the net's own preprocessing before {self.own.layer} is no scaling, so that nothing tells "
+                "which values it is made for; set task.mean and task.scale"
+            )
         elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
             lines.append(
                 f"warning: {late} scales values from 0 to 255, but behind a trained layer, and is given others; for "

@@ -40,6 +40,8 @@ class Scaling:
     offset: float
     layer: str
     """Name of that layer."""
+    is_linear: bool = True
+    """Whether the values that arrive are on a straight line; otherwise it cannot be told what the net expects."""
     stated: Range | None = None
     """The range that a layer for training alone, such as `RandomBrightness`, is told to keep values in."""
 
@@ -55,6 +57,8 @@ class Scaling:
         1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` for 0 to 1; a net without a scaling is given
         values from -1 to 1, or those that it states.
         """
+        if not self.is_linear:
+            return None
         if self.is_none and self.stated in (BYTES, UNIT):
             return self.stated
 
@@ -75,7 +79,7 @@ class Scaling:
 def own_scaling(net: keras.Model) -> Scaling | None:
     """The net's own scaling of pictures `[height, width, channels]`, in inference mode.
 
-    None where the first trained layer's input does not depend on the picture in a straight line, e.g. where each
+    None where the first trained layer's input does not depend on how bright a picture of one grey is, since each
     picture is standardised by its own mean, and where the net has no trained layer or takes no pictures.
     """
     try:
@@ -99,11 +103,10 @@ def own_scaling(net: keras.Model) -> Scaling | None:
     if not seen.any():
         return None
     line = values[0] + np.outer(_PROBES, slopes)
-    if not (np.abs(values - line)[:, seen] <= _LINEAR * 255 * np.abs(slopes[seen])).all():
-        return None
+    linear = bool((np.abs(values - line)[:, seen] <= _LINEAR * 255 * np.abs(slopes[seen])).all())
     # One whole element, as factor and offset belong together: channels may have a mean each.
     middle = np.flatnonzero(seen)[np.argsort(-values[0][seen] / slopes[seen], kind="stable")[seen.sum() // 2]]
-    return Scaling(float(slopes[middle]), float(values[0][middle]), name, _stated_range(net))
+    return Scaling(float(slopes[middle]), float(values[0][middle]), name, linear, _stated_range(net))
 
 
 def late_scaling(net: keras.Model) -> str | None:

@@ -211,6 +211,14 @@ def test_augmentation_gets_the_range_that_it_keeps_values_in(steps: list[Any], e
     assert found.expects == expects
 
 
+@pytest.mark.parametrize("step", [lambda x: ops.clip(x, 0, 1), lambda x: ops.sqrt(x / 255)])
+def test_preprocessing_that_is_no_scaling_is_warned_of(step: Any) -> None:
+    model = classifier.of_trial(headed(step), TRIAL)
+    assert any("warning: the net's own preprocessing" in line for line in model.remarks())
+    given = replace(TRIAL, task_args=task_args("finetune", data="photos", mean=[0.0, 0.0, 0.0], scale=1 / 255))
+    assert not any("warning" in line for line in classifier.of_trial(headed(step), given).remarks())
+
+
 def test_a_rescaling_behind_a_trained_layer_is_warned_of() -> None:
     late = net(layers.Conv2D(4, 1), layers.Rescaling(1 / 255, name="late"), layers.Flatten(), layers.Dense(3))
     assert any(line.startswith("warning: late scales") for line in classifier.of_trial(late, TRIAL).remarks())
