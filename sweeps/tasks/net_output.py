@@ -84,7 +84,9 @@ def _by_values(value: Any, extreme: Any) -> Output:
     if (np.abs(rows.sum(axis=-1) - 1) < tolerance).all():
         return "probabilities"
     bounded = far.min() >= -tolerance and far.max() <= 1 + tolerance
-    return "independent" if bounded and np.ptp(far) > 0 else "logits"
+    # Not the constants that a net gives whose last units are off.
+    responds = rows.max() > tolerance and np.ptp([rows, far]) > 0
+    return "independent" if bounded and responds else "logits"
 
 
 def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> list[str]:

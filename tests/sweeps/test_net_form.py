@@ -98,6 +98,7 @@ OUTPUTS = {
         lambda: dense(activation="sigmoid"),
         lambda: subclassed(after=sigmoid_within_a_function),
         lambda: subclassed(after=lambda x, _: 1 / (1 + ops.exp(-x))),
+        lambda: subclassed(after=lambda x, _: 1 / (1 + ops.exp(-ops.abs(x)))),  # never below one half
         lambda: dense(activation="hard_sigmoid"),
     ],
 }
