@@ -28,6 +28,8 @@ _LINEAR = 0.01
 """How far from a straight line the values may lie, as a share of their span."""
 
 
+_ASIDE = 4
+"""How much it counts that a range is aside, by its width, compared with the logarithm of that."""
 _OF_BYTES = 0.02
 """Below this a factor is made for 0 to 255: 1/255, 1/127.5, 1/58."""
 
@@ -52,10 +54,10 @@ class Scaling:
 
     @property
     def expects(self) -> Range | None:
-        """The range that the scaling brings nearest to -1 to 1, by width and middle; None where that is -1 to 1 itself.
+        """The range that the scaling brings nearest to -1 to 1, by width and place; None where that is -1 to 1 itself.
 
-        1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` for 0 to 1; a net without a scaling is given
-        values from -1 to 1, or those that it states.
+        1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` and `value - 0.5` for 0 to 1; a net without a
+        scaling is given values from -1 to 1, or those that it states.
         """
         if not self.is_linear:
             return None
@@ -64,7 +66,9 @@ class Scaling:
 
         def distance(expected: Range) -> float:
             low, high = sorted(self.factor * value + self.offset for value in expected)
-            return abs(math.log((high - low) / 2)) + abs(low + high) / 2 / (high - low)
+            width = high - low
+            aside = min(abs(low + high) / 2, abs(low))  # what begins at 0 is as good as what is around it
+            return abs(math.log(width / 2)) + _ASIDE * aside / width
 
         nearest = min((_CENTRED, BYTES, UNIT), key=distance)
         return None if nearest == _CENTRED else nearest

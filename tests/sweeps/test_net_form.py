@@ -181,6 +181,7 @@ SCALINGS: list[tuple[Callable[[], keras.Model], Any, float | None]] = [
     (lambda: headed(lambda x: x / 2 + 0.5), None, 1 / 2),
     (lambda: subclassed(before=lambda x: x / 127.5 - 1), BYTES, 1 / 127.5),
     (lambda: headed(lambda x: 2 * x - 1), UNIT, 2),
+    (lambda: headed(lambda x: x - 0.5), UNIT, 1),
     (lambda: headed(layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2] * 3)), UNIT, 1 / 0.229),
     (lambda: nets.build("EfficientNetB0", image_size=32, num_classes=2), BYTES, 1 / 255),
     (lambda: keras.applications.MobileNetV3Small(weights=None, classes=2, input_shape=(32, 32, 3)), BYTES, 1 / 127.5),
