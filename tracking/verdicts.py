@@ -73,7 +73,8 @@ class Comparison:
     ratio: Ratio
     verdict: Verdict
     detectable: float
-    """The smallest true ratio that would have been called SLOWER, given the width of the interval; may be infinite."""
+    """The smallest true ratio that would have been called SLOWER, given the width of the interval and how much of it
+    disturbances may have hidden; may be infinite."""
 
     @property
     def label(self) -> str:
@@ -148,6 +149,8 @@ def _comparison(
     level = max(sweep_noise, SWEEP_NOISE) if old.disturbed or recent.disturbed else sweep_noise
     noise = (old.lone_noise, recent.lone_noise)
     ratio = _corrected(ratio_interval(old.runs, recent.runs, seed, SWEEPS_APART, noise, level), old, recent)
+    # A true slow-down looks smaller where BASE was measured too long or NEW too short.
+    hidden = old.lengthened * recent.shortened
     return Comparison(
         pair=pair,
         pass_name=pass_name,
@@ -156,7 +159,7 @@ def _comparison(
         sides=sides,
         ratio=ratio,
         verdict=judge(ratio, threshold),
-        detectable=max(1 + threshold, ratio.ratio / ratio.low if ratio.low else math.inf),
+        detectable=max(1 + threshold, hidden * ratio.ratio / ratio.low if ratio.low else math.inf),
     )
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from nets import custom, layers
 from sweeps.tasks import net_output
-from sweeps.tasks.net_input import Scaling, own_scaling
+from sweeps.tasks.net_input import BYTES, Scaling, late_scaling, own_scaling
 from tracking.record import Trial
 
 Form = tuple[str, tuple[float, float, float], float | tuple[float, float, float]]
@@ -149,12 +149,24 @@ class Classifier(keras.Model):
         lines = [f"input: {self.form}"]
         if self.own is not None and self.own.expects is not None:
             span = self.own.expects[1]
-            lines[0] += f"; the net itself scales values from 0 to {span:g} ({self.own})"
+            does = "expects" if self.own.is_none else "itself scales"
+            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.own})"
             if _is_scaled_twice(self.form, span):
+                twice = "twice, by task.mean and task.scale and by the net itself"
                 lines.append(
-                    f"warning: pictures are scaled twice, by task.mean and task.scale and by the net itself; "
-                    f"leave both out for values from 0 to {span:g}"
+                    f"warning: pictures are scaled {'although the net expects others' if self.own.is_none else twice}; "
+                    f"leave task.mean and task.scale out for values from 0 to {span:g}"
                 )
+        elif self.own is not None and not self.own.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]:
+            lines.append(
+                f"warning: the net's own preprocessing before {self.own.layer} is no scaling, so that nothing tells "
+                "which values it is made for; set task.mean and task.scale"
+            )
+        elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
+            lines.append(
+                f"warning: {late} scales values from 0 to 255, but behind a trained layer, and is given others; for "
+                "plain values say task.mean=[0,0,0] task.scale=1"
+            )
         return [*lines, f"output: {net_output.IN_WORDS[self.answers_are]}"]
 
     def call(self, images: Any, training: bool = False) -> Any:
@@ -165,7 +177,7 @@ class Classifier(keras.Model):
 
     def probabilities(self, images: Any) -> Any:
         """`[batch, classes]` in float32, in inference mode."""
-        return net_output.probabilities(self(images, training=False), self.answers_are)
+        return net_output.probabilities(net_output.in_order(self(images, training=False))[0], self.answers_are)
 
     def cross_entropy(self) -> keras.losses.Loss:
         """The loss of the first output in training, against the numbers of the true classes."""
@@ -180,7 +192,7 @@ class Classifier(keras.Model):
         training: bool = True,
     ) -> Any:
         """Cross-entropy, and the net's own regularisation."""
-        outputs = keras.tree.flatten(y_pred)
+        outputs = net_output.in_order(y_pred)
         kinds = self.outputs_are if training else (self.answers_are,)
         loss = net_output.loss(kinds[0])(y, outputs[0], sample_weight)
         for other, kind in zip(outputs[1:], kinds[1:], strict=False):  # in validation only the first one counts
@@ -188,7 +200,7 @@ class Classifier(keras.Model):
         return loss + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().compute_metrics(x, y, keras.tree.flatten(y_pred)[0], sample_weight)
+        return super().compute_metrics(x, y, net_output.in_order(y_pred)[0], sample_weight)
 
 
 def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
@@ -197,7 +209,7 @@ def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
         shape = layers.input_shape(net)
     except ValueError as error:
         raise NotAClassifierError(f"expected {net.name} to take pictures. Received: {error}") from error
-    output = keras.tree.flatten(net.compute_output_spec(keras.KerasTensor((None, *shape))))[0].shape
+    output = net_output.in_order(net.compute_output_spec(keras.KerasTensor((None, *shape))))[0].shape
     if len(shape) != 3 or shape[2] not in (1, 3) or len(output) != 2:
         raise NotAClassifierError(
             f"expected {net.name} to take pictures [batch, height, width, 3] (or 1, grey) and give logits or "

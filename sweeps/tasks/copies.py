@@ -47,6 +47,20 @@ def lookalikes(training: Mapping[Path, bytes], held_out: Mapping[Path, bytes]) -
     )
 
 
+def contradictions(looks: Mapping[Path, bytes], labels: Mapping[Path, int]) -> str | None:
+    """A sentence where pictures of different classes are, once decoded, the same; by digest."""
+    first: dict[bytes, Path] = {}
+    for path, digest in looks.items():
+        first.setdefault(digest, path)
+    unlike = [(path, first[digest]) for path, digest in looks.items() if labels[path] != labels[first[digest]]]
+    if not unlike:
+        return None
+    return (
+        f"warning: {len(unlike)} of {len(looks)} pictures are at the net's size the same as one of another class, e.g. "
+        f"{unlike[0][1]} and {unlike[0][0]}"
+    )
+
+
 def _grouped(
     groups: Sequence[Sequence[tuple[str, Path]]], keys: Callable[[list[Path]], Iterable[Hashable]]
 ) -> list[list[tuple[str, Path]]]:

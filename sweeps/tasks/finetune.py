@@ -61,9 +61,14 @@ def run(trial: Trial, send: Send) -> None:
 
     place = trial_folder.checkpoints()
     learning, held_out, decoded_per_s = _pipelines(trial, data, model.size, place)
-    alike = copies.lookalikes(learning.looks, held_out.looks)
-    if alike is not None:
-        print(alike)
+    labels_of = {example.path: example.label for pipeline in (learning, held_out) for example in pipeline.examples}
+    alike = (
+        copies.lookalikes(learning.looks, held_out.looks),
+        copies.contradictions(learning.looks | held_out.looks, labels_of),
+    )
+    same_looks = [sentence for sentence in alike if sentence is not None]
+    for sentence in same_looks:
+        print(sentence)
     checkpoint = training.Checkpoint(place, model)
     state = checkpoint.restore(data.fingerprint)
     if state.history:
@@ -84,7 +89,7 @@ def run(trial: Trial, send: Send) -> None:
         model_file.save(model, data.classes, args["fit"], args["crop_margin"], files / "model")
     unreadable = learning.left_out | held_out.left_out
     remarks = [f"left out: {folders.by_suffix(unreadable)} that cannot be read"] if unreadable else []
-    remarks += [*data.remarks, *model.remarks(), *([] if alike is None else [alike]), *by_class.remarks()]
+    remarks += [*data.remarks, *model.remarks(), *same_looks, *by_class.remarks()]
     for line in by_class.remarks():
         print(line)
     summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))

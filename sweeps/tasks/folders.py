@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,13 @@ from sweeps.picture_classifier import pictures
 _TRAINING = ("train", "training")
 _VALIDATION = ("val", "valid", "validation", "dev", "eval", "evaluation")
 _TEST = ("test", "testing")
-_PARTS = (*_TRAINING, *_VALIDATION, *_TEST)
+_ROLES = {
+    word: role
+    for role, words in (("training", _TRAINING), ("validation", _VALIDATION), ("test", _TEST))
+    for word in words
+}
+_FILLERS = {"set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "photos", "folder"}
+"""Words beside those that say nothing of what is in a folder."""
 
 
 class LayoutError(ValueError):
@@ -68,20 +75,23 @@ class Parts:
 def parts(folder: Path) -> Parts | None:
     """How the folder is parted for training and validation; None where its folders are classes.
 
-    It is parted where one of its folders is called `train` and one `val`, or like these, in any case; `test` is for
+    It is parted where one of its folders is called `train` and one `val`, or like these: in any case, with numbers,
+    with words like `images`, or with other words that all of them share (`seg_train`, `seg_test`). `test` is for
     validation only where there is none of the others. Raises LayoutError where that leaves something open.
     """
     names = subfolders(folder)
-    training, validation, test = ([n for n in names if n.lower() in words] for words in (_TRAINING, _VALIDATION, _TEST))
+    by_role = _roles(names)
+    training, validation, test = (by_role[role] for role in ("training", "validation", "test"))
     if not training or not (validation or test):
-        if names and all(name.lower() in _PARTS for name in names):
+        if names and len(names) == len(training) + len(validation) + len(test):
             raise LayoutError(
                 f"expected a folder a class, or train and val with the same classes in each. Received: only "
                 f"{', '.join(names)}; for its classes say task.data={folder / names[0]}"
             )
+        _expect_no_parts_within(folder, names)
         return None
     chosen = validation or test
-    others = [name for name in names if name.lower() not in _PARTS]
+    others = [name for name in names if name not in (*training, *validation, *test)]
     if len(training) > 1 or len(chosen) > 1 or others:
         raise LayoutError(
             f"expected one folder to train on and one to validate with, and no class beside them. Received: "
@@ -101,6 +111,34 @@ def parts(folder: Path) -> Parts | None:
             f"Received: {'; '.join(differences)}"
         )
     return found
+
+
+def _roles(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names that say `training`, `validation` or `test`, by which; none where their other words differ.
+
+    So `train` and `test_tube` are two classes.
+    """
+    by_role: dict[str, list[str]] = {"training": [], "validation": [], "test": []}
+    remainders = set()
+    for name in names:
+        words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)]
+        roles = [word for word in words if word in _ROLES]
+        if len(roles) == 1:
+            by_role[_ROLES[roles[0]]].append(name)
+            remainders.add(tuple(word for word in words if word not in (roles[0], *_FILLERS)))
+    return by_role if len(remainders) == 1 else {role: [] for role in by_role}
+
+
+def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
+    """Raises LayoutError where a class is parted itself: its pictures would be mixed and parted anew."""
+    for name in classes:
+        by_role = _roles(subfolders(folder / name))
+        if by_role["training"] and (by_role["validation"] or by_role["test"]):
+            inside = ", ".join(f"{name}/{part}" for names in by_role.values() for part in names)
+            raise LayoutError(
+                f"expected train and val around the class folders. Received: {inside}; if {name} is no class, say "
+                f"task.data={folder / name}, otherwise exchange the two levels or use a list of files"
+            )
 
 
 def _sort_into(files: Files, paths: Iterable[Path]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -26,15 +26,23 @@ _BY_OPERATION: dict[str, Output] = {
 }
 """By TensorFlow's type of the last operation; the values of a sigmoid could be logits, too."""
 _PICTURES = 8
+_EXTREME = np.float32(1e4)
+"""What pictures are multiplied by to see whether outputs are bounded."""
 _HANDED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "StopGradient", "PreventGradient", "CheckNumerics")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def in_order(outputs: Any) -> list[Any]:
+    """A net's outputs, the main one first: one tensor, several, or a mapping in the order in which it was written."""
+    return list(outputs.values()) if isinstance(outputs, Mapping) else keras.tree.flatten(outputs)
 
 
 def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> tuple[Output, ...]:
     """What each output of a net on byte pictures `[height, width, channels]` is, in training or in inference mode.
 
     The operation that makes it tells most. Where that is another, the net is run: outputs that are nowhere below 0 and
-    add up to 1 are probabilities, however they were made.
+    add up to 1 are probabilities, however they were made; those that stay between 0 and 1 whatever the input are each
+    the probability of a class.
     """
     operations = _last_operations(net, shape, training=training)
     known = [_BY_OPERATION.get(operation) for operation in operations]
@@ -42,11 +50,11 @@ def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: boo
         return tuple(kind for kind in known if kind is not None)
     images = np.random.default_rng(0).integers(0, 256, (_PICTURES, *shape), np.uint8)
     with keras.StatelessScope():  # nothing is learned from these pictures, be it a moving average
-        values = keras.tree.flatten(net(images, training=training))
-    return tuple(kind or _by_values(value) for value, kind in zip(values, known, strict=True))
+        values, extremes = (in_order(net(x, training=training)) for x in (images, images * _EXTREME))
+    return tuple(kind or _by_values(*rows) for *rows, kind in zip(values, extremes, known, strict=True))
 
 
-class _OneVersusRest(keras.losses.Loss):
+class OneVersusRest(keras.losses.Loss):  # its name is a scope in the graph, and may not begin with an underscore
     """Binary cross-entropy of every class's own probability `[batch, classes]` against labels `[batch]`."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -57,7 +65,7 @@ class _OneVersusRest(keras.losses.Loss):
 def loss(kind: Output) -> keras.losses.Loss:
     """The cross-entropy that an output of this kind is trained with, given the numbers of the true classes."""
     if kind == "independent":
-        return _OneVersusRest()
+        return OneVersusRest()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=kind == "logits")
 
 
@@ -67,16 +75,23 @@ def probabilities(output: Any, kind: Output) -> Any:
     return tf.nn.softmax(output) if kind == "logits" else output
 
 
-def _by_values(value: Any) -> Output:
-    rows = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
+def _by_values(value: Any, extreme: Any) -> Output:
+    rows, far = (keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")) for x in (value, extreme))
     sixteen_bits = keras.backend.standardize_dtype(value.dtype) in ("float16", "bfloat16")
-    add_up = np.abs(rows.sum(axis=-1) - 1) < (0.02 if sixteen_bits else 1e-3)
-    return "probabilities" if (rows >= 0).all() and add_up.all() else "logits"
+    tolerance = 0.02 if sixteen_bits else 1e-3
+    if rows.min() < -tolerance or rows.max() > 1 + tolerance:
+        return "logits"
+    if (np.abs(rows.sum(axis=-1) - 1) < tolerance).all():
+        return "probabilities"
+    bounded = far.min() >= -tolerance and far.max() <= 1 + tolerance
+    # Not the constants that a net gives whose last units are off.
+    responds = rows.max() > tolerance and np.ptp([rows, far]) > 0
+    return "independent" if bounded and responds else "logits"
 
 
 def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> list[str]:
     """TensorFlow's type of the operation that makes each output, whatever layers it is within."""
-    function = tf.function(lambda images: keras.tree.flatten(net(images, training=training)), autograph=False)
+    function = tf.function(lambda images: in_order(net(images, training=training)), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8)).graph
     return [_maker(tensor) for tensor in graph.outputs]
 

@@ -143,6 +143,12 @@ def test_pictures_that_look_the_same() -> None:
     assert sentence is not None
     assert "1 of 2 pictures to validate with" in sentence
     assert "three.jpg and one.png" in sentence
+    looks = {one: b"a", two: b"b", three: b"a"}
+    assert copies.contradictions(looks, {one: 0, two: 1, three: 0}) is None
+    sentence = copies.contradictions(looks, {one: 0, two: 1, three: 1})
+    assert sentence is not None
+    assert "1 of 3 pictures" in sentence
+    assert "one.png and three.jpg" in sentence
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", " \t "])
@@ -196,7 +202,18 @@ def parted(shapes: Path, train: str, validate: str) -> Path:
     return shapes
 
 
-@pytest.mark.parametrize(("train", "validate"), [("train", "val"), ("Training", "VALIDATION"), ("train", "test")])
+@pytest.mark.parametrize(
+    ("train", "validate"),
+    [
+        ("train", "val"),
+        ("Training", "VALIDATION"),
+        ("train", "test"),
+        ("training_set", "test_set"),
+        ("train2017", "val2017"),
+        ("TrainImages", "val"),
+        ("seg_train", "seg_test"),
+    ],
+)
 def test_a_folder_to_train_on_and_one_to_validate_with(shapes: Path, train: str, validate: str) -> None:
     data = dataset.read(str(parted(shapes, train, validate)))
     assert data.classes == ("disc", "ring")
@@ -234,6 +251,25 @@ def test_parts_that_do_not_go_together(shapes: Path) -> None:
     (shapes / "elsewhere").rename(shapes.parent / "elsewhere")
     (shapes / "test").rename(shapes.parent / "test")
     assert f"Received: only train; for its classes say task.data={shapes}/train." in problems(shapes)[0]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "photos", 3, ("disc", "ring"))
+    (data / "disc").rename(data / "train")
+    (data / "ring").rename(data / "test_tube")
+    assert problems(data) == ()
+    assert dataset.read(str(data)).classes == ("test_tube", "train")
+
+
+def test_classes_that_are_parted_themselves_are_refused(tmp_path: Path) -> None:
+    cats = make_shapes(tmp_path / "pets" / "cats", 3, ("disc", "ring"))
+    (cats / "disc").rename(cats / "train")
+    (cats / "ring").rename(cats / "val")
+    assert problems(tmp_path / "pets") == (
+        f"task.data={tmp_path}/pets: expected train and val around the class folders. Received: cats/train, cats/val; "
+        f"if cats is no class, say task.data={tmp_path}/pets/cats, otherwise exchange the two levels or use a list of "
+        "files.",
+    )
 
 
 def test_train_and_val_without_classes_in_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def saved(values: np.ndarray[Any, Any], format_: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("bits", [12, 14, 16])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_the_bits_that_are_used_become_eight(bits: int, channels: int) -> None:
     values = np.stack([RAMP * (2**bits - 1)] * channels, axis=-1)
@@ -60,6 +60,16 @@ def test_other_formats_of_many_bits() -> None:
         np.testing.assert_allclose(read(data, (8, 8)), expected, atol=1.01)
 
 
+def test_a_tiff_whose_zero_is_white() -> None:
+    for highest, type_ in ((4095, np.uint16), (65535, np.uint16), (255, np.uint8)):
+        buffer = io.BytesIO()
+        inverted = Image.fromarray((highest - RAMP * highest).astype(type_))
+        # Pillow inverts 8 bits as it writes this tag.
+        whole = inverted if type_ is np.uint16 else Image.fromarray((RAMP * highest).astype(type_))
+        whole.save(buffer, "TIFF", tiffinfo={262: 0})
+        np.testing.assert_allclose(read(buffer.getvalue(), (8, 8))[..., 0], RAMP * 255, atol=1.01)
+
+
 def test_a_portable_graymap_says_what_is_white() -> None:
     dark = b"P5 8 8 4095\n" + np.full((8, 8), 512, ">u2").tobytes()
     assert read(dark, (8, 8))[0, 0].tolist() == [32, 32, 32]
@@ -68,6 +78,9 @@ def test_a_portable_graymap_says_what_is_white() -> None:
 def test_what_cannot_be_told_is_refused() -> None:
     with pytest.raises(PictureError, match="not finite"):
         read(saved(np.full((8, 8), np.nan, np.float32), "TIFF"), (8, 8))
+    for values in ((RAMP - 0.5).astype(np.float32), (RAMP * 100 - 50).astype(np.int32)):
+        with pytest.raises(PictureError, match="expected values from 0 to 2147483647"):
+            read(saved(values, "TIFF"), (8, 8))
     whole = png(np.random.default_rng(0).integers(0, 65536, (32, 32, 3)))
     with pytest.raises(PictureError, match="is damaged"):
         read(whole[:2000], (8, 8))

@@ -80,7 +80,13 @@ def nested_softmax() -> keras.Model:
 
 
 OUTPUTS = {
-    "logits": [dense, lambda: dense(kernel_initializer="zeros"), lambda: dense(activation="log_softmax"), subclassed],
+    "logits": [
+        lambda: net(layers.Conv2D(3, 1, activation="relu"), layers.GlobalAveragePooling2D()),
+        dense,
+        lambda: dense(kernel_initializer="zeros"),
+        lambda: dense(activation="log_softmax"),
+        subclassed,
+    ],
     "probabilities": [
         lambda: dense(activation="softmax"),
         nested_softmax,
@@ -91,6 +97,9 @@ OUTPUTS = {
     "independent": [
         lambda: dense(activation="sigmoid"),
         lambda: subclassed(after=sigmoid_within_a_function),
+        lambda: subclassed(after=lambda x, _: 1 / (1 + ops.exp(-x))),
+        lambda: subclassed(after=lambda x, _: 1 / (1 + ops.exp(-ops.abs(x)))),  # never below one half
+        lambda: dense(activation="hard_sigmoid"),
     ],
 }
 
@@ -110,6 +119,9 @@ def test_outputs_are_served_as_the_net_means_them(kind: str, make: Callable[[], 
         loss = -np.log(expected[np.arange(4), labels]).mean()
     for training in (True, False):
         assert float(model.compute_loss(None, labels, own, training=training)) == pytest.approx(loss, rel=1e-4)
+    model.compile(optimizer="sgd", loss=model.cross_entropy(), metrics=["accuracy"])
+    assert model.test_on_batch(IMAGES, labels, return_dict=True)["loss"] == pytest.approx(loss, rel=1e-4)
+    assert np.isfinite(model.train_on_batch(IMAGES, labels, return_dict=True)["loss"])
 
 
 def test_a_softmax_in_inference_alone() -> None:
@@ -131,6 +143,14 @@ def test_auxiliary_heads_are_each_what_they_are() -> None:
     first = float(net_output.loss("logits")(labels, logits))
     both = float(model.compute_loss(None, labels, [logits, shares]))
     assert both == pytest.approx(first + classifier.AUXILIARY_WEIGHT * np.log(2), rel=1e-5)
+    assert model.probabilities(IMAGES).shape == (4, 3)
+    main, auxiliary = two.outputs
+    named = Classifier(keras.Model(inputs, {"main": auxiliary, "auxiliary": main}), PLAIN)
+    assert named.outputs_are == ("probabilities", "logits")
+    np.testing.assert_allclose(named.probabilities(IMAGES), two(PLAIN(IMAGES))[1], atol=1e-6)
+    assert float(named.compute_loss(None, labels, {"main": shares, "auxiliary": logits})) == pytest.approx(
+        np.log(2) + classifier.AUXILIARY_WEIGHT * first, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -161,6 +181,7 @@ SCALINGS: list[tuple[Callable[[], keras.Model], Any, float | None]] = [
     (lambda: headed(lambda x: x / 2 + 0.5), None, 1 / 2),
     (lambda: subclassed(before=lambda x: x / 127.5 - 1), BYTES, 1 / 127.5),
     (lambda: headed(lambda x: 2 * x - 1), UNIT, 2),
+    (lambda: headed(lambda x: x - 0.5), UNIT, 1),
     (lambda: headed(layers.Normalization(mean=[0.485, 0.456, 0.406], variance=[0.229**2] * 3)), UNIT, 1 / 0.229),
     (lambda: nets.build("EfficientNetB0", image_size=32, num_classes=2), BYTES, 1 / 255),
     (lambda: keras.applications.MobileNetV3Small(weights=None, classes=2, input_shape=(32, 32, 3)), BYTES, 1 / 127.5),
@@ -173,6 +194,38 @@ def test_a_nets_own_scaling_is_seen(make: Callable[[], keras.Model], expects: An
     assert found is not None
     assert found.factor == pytest.approx(factor)
     assert found.expects == expects
+
+
+@pytest.mark.parametrize(
+    ("steps", "expects"),
+    [
+        ([layers.RandomBrightness(0.2)], BYTES),
+        ([layers.RandomFlip(), layers.RandomBrightness(0.2, value_range=(0, 1))], UNIT),
+        ([layers.RandomBrightness(0.2, value_range=(-1, 1))], None),
+        ([layers.Rescaling(1 / 255), layers.RandomBrightness(0.2, value_range=(0, 1))], BYTES),
+        ([layers.RandomFlip(), layers.RandomContrast(0.2)], BYTES),  # it cuts values off, too
+        ([layers.RandomFlip(), layers.RandomRotation(0.2)], None),
+    ],
+)
+def test_augmentation_gets_the_range_that_it_keeps_values_in(steps: list[Any], expects: Any) -> None:
+    found = own_scaling(headed(*steps))
+    assert found is not None
+    assert found.expects == expects
+
+
+@pytest.mark.parametrize("step", [lambda x: ops.clip(x, 0, 1), lambda x: ops.sqrt(x / 255)])
+def test_preprocessing_that_is_no_scaling_is_warned_of(step: Any) -> None:
+    model = classifier.of_trial(headed(step), TRIAL)
+    assert any("warning: the net's own preprocessing" in line for line in model.remarks())
+    given = replace(TRIAL, task_args=task_args("finetune", data="photos", mean=[0.0, 0.0, 0.0], scale=1 / 255))
+    assert not any("warning" in line for line in classifier.of_trial(headed(step), given).remarks())
+
+
+def test_a_rescaling_behind_a_trained_layer_is_warned_of() -> None:
+    late = net(layers.Conv2D(4, 1), layers.Rescaling(1 / 255, name="late"), layers.Flatten(), layers.Dense(3))
+    assert any(line.startswith("warning: late scales") for line in classifier.of_trial(late, TRIAL).remarks())
+    plain = replace(TRIAL, task_args=task_args("finetune", data="photos", mean=[0.0, 0.0, 0.0], scale=1.0))
+    assert not any("warning" in line for line in classifier.of_trial(late, plain).remarks())
 
 
 def test_what_standardises_each_picture_is_no_scaling() -> None:

@@ -88,10 +88,11 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
 
 
 def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
-    for kind, count in (("common", 32), ("rare", 4)):
+    for kind, count in (("common", 32), ("rare", 3)):
         (tmp_path / "photos" / kind).mkdir(parents=True)
         for i in range(count):
             picture("disc" if kind == "common" else "ring", i).save(tmp_path / "photos" / kind / f"{i}.png")
+    picture("disc", 5).save(tmp_path / "photos" / "rare" / "again.bmp")
     done = run(
         tmp_path, "task=finetune", "model._target_=tests.models.first_class_only", "task.data=photos",
         "task.validation=0.25", "task.epochs=1", "task.learning_rate=1e-9", "task.save_model=false", *COMMON,
@@ -103,6 +104,8 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
     assert "val/accuracy 88.9%   val/balanced_accuracy 50.0%" in done.stdout
     assert "validation accuracy 88.9%, balanced accuracy 50.0%" in done.stdout
     assert "warning: never recognised: rare (0 of 1)" in done.stdout
+    again = "same as one of another class, e.g. photos/common/5.png and photos/rare/again.bmp"
+    assert f"warning: 1 of 36 pictures are at the net's size the {again}" in done.stdout
     sweep = only_sweep(tmp_path)
     table = (sweep / "trials" / line["trial_id"] / "files" / "classes.csv").read_text()
     assert table == "class,pictures,right,recall\ncommon,8,8,1.0\nrare,1,0,0.0\n"

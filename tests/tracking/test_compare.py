@@ -215,6 +215,8 @@ def test_disturbed_runs_are_left_aside_and_a_doubling_is_found() -> None:
     code, out = command("base", "all disturbed", "--fail-on", "undecided")
     assert code == 3
     assert "Doubts   NEW 3 of 3 compared runs (contention), their typical step may be 2.00 times too long" in out
+    _, out = command("all disturbed", "base")  # BASE may hide a slow-down of as much
+    assert re.search(r"Finds +a slow-down of 1\d\d% or more would have been called SLOWER", out)
 
 
 def test_work_that_may_be_missing_is_never_faster() -> None:
