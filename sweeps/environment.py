@@ -37,7 +37,7 @@ _HARMLESS = frozenset(
         # Each trial's device sets these; which card it was is among the facts of the host.
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
         # Where files lie, and which messages are left out.
-        *("KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL"),
+        *("KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TPU_ML_PLATFORM_VERSION"),
         # NVIDIA's images have these: what a container asks of the host before it starts.
         *("NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_REQUIRE_CUDA", "NVIDIA_PRODUCT_NAME", "CUDA_VERSION"),
         # Terraform has TensorFlow's prefix.
@@ -45,6 +45,13 @@ _HARMLESS = frozenset(
         *("TF_INPUT", "TF_SKIP_PROVIDER_VERIFY", "TF_WORKSPACE"),
     )
 )
+_SET_ON_IMPORT = {
+    "TF2_BEHAVIOR": "1",
+    "TPU_ML_PLATFORM": "Tensorflow",
+    "KMP_DUPLICATE_LIB_OK": "True",
+    "KMP_INIT_AT_FORK": "FALSE",
+}
+"""What libraries set when they are imported: a notebook that has imported TensorFlow hands it on to its commands."""
 _TERRAFORM = (
     *("TF_CLI_", "TF_CLOUD_", "TF_LOG", "TF_PLUGIN_", "TF_REATTACH_", "TF_REGISTRY_", "TF_STATE_PERSIST_"),
     *("TF_TOKEN_", "TF_VAR_"),
@@ -65,6 +72,7 @@ def settings(variables: Mapping[str, str]) -> dict[str, str]:
         if value
         and (name in _NAMES or name.startswith(_PREFIXES))
         and name not in _HARMLESS
+        and _SET_ON_IMPORT.get(name) != value
         and not name.startswith(_TERRAFORM)
     }
     return {name: MARK if _SECRET.search(name) else redact(value) for name, value in relevant.items()}

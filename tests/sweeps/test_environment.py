@@ -113,6 +113,14 @@ def test_the_users_home_and_environment_change_no_trial_and_are_recorded(tmp_pat
     assert "hunter2" not in "".join(path.read_text() for path in (*sweep.glob("*.json*"), sweep / "report.html"))
 
 
+def test_what_tensorflow_sets_by_itself_is_no_setting_of_the_users() -> None:
+    import tensorflow  # noqa: F401 - it leaves its own variables in the environment
+
+    assert "TF2_BEHAVIOR" in os.environ
+    assert "TF2_BEHAVIOR" not in environment.settings(os.environ)
+    assert environment.settings({"TF2_BEHAVIOR": "0"}) == {"TF2_BEHAVIOR": "0"}
+
+
 def test_without_settings_nothing_is_said_of_any(tmp_path: Path) -> None:
     """Nor of the half dozen variables that TensorFlow and its like set when they are imported."""
     unset = dict.fromkeys(environment.settings(os.environ), "")
