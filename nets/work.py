@@ -33,6 +33,8 @@ class Work:
     """Those that multiply two tensors and add up."""
     uncounted: tuple[str, ...]
     """Layers and operations without one, as `name (kind)`."""
+    recurrent: bool
+    """Whether any layer has a loop over steps, all of which are counted."""
 
     @property
     def flops(self) -> int | None:
@@ -61,6 +63,7 @@ def _sum(trace: Trace, counted: list[tuple[Term, ...] | None], unknown: Sequence
         counted=sum(term.flops for term in every),
         products=sum(term.products for term in every),
         uncounted=tuple(dict.fromkeys(f"{part.name} ({type(part).__name__})" for part in missing)),
+        recurrent=any(isinstance(call.part, keras.layers.RNN) for call in trace.calls),
     )
 
 

@@ -296,7 +296,23 @@ def broken(kind: str) -> keras.Model:
     if kind == "raw":
         product = keras.layers.Lambda(lambda x: tf.matmul(x, tf.ones((192, 64))), output_shape=(64,), name="raw")
         return keras.Model(inputs, keras.layers.Dense(4)(product(x)))
+    if kind == "sliced":  # the first 64 of 68 features are of no use
+        unused = keras.layers.Dense(64)(keras.layers.Dense(64)(x))
+        return keras.Model(inputs, keras.layers.Concatenate()([unused, keras.layers.Dense(4)(x)])[:, 64:])
+    if kind == "loop":  # so little a turn that one of them would not show beside the layer
+        loop = keras.layers.Lambda(_centred, output_shape=(192,))
+        return keras.Model(inputs, keras.layers.Dense(64)(loop(x)))
+    if kind == "fourier":
+        transform = keras.layers.Lambda(lambda x: tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64))))
+        return keras.Model(inputs, keras.layers.Dense(64)(transform(x)))
     raise ValueError(kind)
+
+
+def _centred(x: tf.Tensor) -> tf.Tensor:
+    """The tensor less its rows' means, a hundred times."""
+    mean = tf.fill((192, 1), 1 / 192)
+    turn = (lambda index, _: index < 100, lambda index, x: (index + 1, x - tf.matmul(x, mean)))
+    return tf.while_loop(*turn, (0, x), maximum_iterations=100)[1]
 
 
 class Subclassed(keras.Model):  # type: ignore[misc]

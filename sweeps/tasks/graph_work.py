@@ -2,8 +2,9 @@
 
 What was asked for is in the layer table. The graph says what is left of it: an output that nobody uses is pruned, equal
 parts are computed once, constants are folded. Looked at is what runs: the graph that TensorFlow has optimised for the
-first call, where it shows one; for XLA, the traced graph without what XLA leaves out for certain; without a compiler,
-from what the result needs to every operation there is.
+first call, where it shows one; for XLA, the traced graph without what XLA leaves out for certain, and without products
+that are not in its own program, where that can be read; without a compiler, from what the result needs to
+every operation there is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from nets.flops import einsum_size
 from sweeps.tasks.flat_graph import LOOP, LOOP_VARIABLE, MERGE, PARAMETER, FlatGraph, Node, Shape, reachable
+from sweeps.tasks.xla_program import Program
 from tracking.record import Compile
 
 _VALUES_UNUSED = {
@@ -25,6 +27,7 @@ _VALUES_UNUSED = {
 _LOWERED = {"Switch", "Merge", "Enter", "Exit", "NextIteration"}
 """What branches and loops have become in an optimised graph, where one cannot tell what is in which."""
 _OPAQUE = ("CudnnRNN", "XlaCustomCall", "XlaLaunch", "TRTEngineOp", "PyFunc", "EagerPyFunc", "Cholesky", "Svd", "Qr")
+_TRANSFORMS = ("FFT", "RFFT", "IFFT", "IRFFT")
 """Operations that compute more than this module can count."""
 
 
@@ -37,18 +40,42 @@ class GraphWork:
     """With every branch taken; None: a loop, or something that cannot be looked into, may do any number more."""
     needs_input: bool
     """Whether any output depends on the numbers that are fed."""
+    hidden: tuple[str, ...] = ()
+    """Kinds of operations of which the graph does not say how much they compute; products in a loop as `While`."""
 
 
-def look(traced: FlatGraph, optimised: FlatGraph | None, fed: int, compiler: Compile) -> GraphWork:
-    """The work of a function whose first `fed` parameters are its input."""
+def look(
+    traced: FlatGraph,
+    optimised: FlatGraph | None,
+    fed: int,
+    compiler: Compile,
+    program: Program | None = None,
+) -> GraphWork:
+    """The work of a function whose first `fed` parameters are its input.
+
+    `program`: what XLA has made of it; None where that was not looked at.
+    """
     shown = None if optimised is None or any(node.kind in _LOWERED for node in optimised.nodes) else optimised
     needs_input = all(_needs_input(each, fed) for each in (traced, shown or traced))
-    least, most = _sum(shown.nodes if shown is not None else _kept(traced, merged=compiler == "xla"))
+    nodes = shown.nodes if shown is not None else list(_kept(traced, merged=compiler == "xla"))
+    least, most = _sum(nodes)
+    if program is not None:
+        named, _ = _sum(node for node in nodes if _size(node) and program.has(node.operation.name))
+        there = max(named, program.products)
+        least, most = min(least, there), None if most is None else min(most, there)
     if shown is not None and most is None:  # what another compiler has made of a part has no shapes
         least, most = _sum(_kept(traced, merged=False))
     if compiler == "eager":  # which also computes gradients that nobody asks for
         _, most = _sum(traced.nodes)
-    return GraphWork(least, most, needs_input)
+    return GraphWork(least, most, needs_input, tuple(sorted(set(_hidden(traced)))))
+
+
+def _hidden(flat: FlatGraph) -> Iterator[str]:
+    for node in flat.nodes:
+        if node.kind.startswith((*_OPAQUE, *_TRANSFORMS)):
+            yield node.kind
+        elif node.looped and _size(node) != 0:
+            yield "While"
 
 
 def _sum(nodes: Iterable[Node]) -> tuple[int, int | None]:

@@ -181,7 +181,10 @@ def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, words: 
         )
     most = int(dtype.max) if dtype.is_integer else 2**24
     if wanted_high - 1 > most or (dtype.is_integer and wanted_low < dtype.min):
-        raise InputError(f"inputs.{each.name}: expected numbers that {each.dtype} holds. Received: {dict(setting)}")
+        raise InputError(
+            f"inputs.{each.name}: expected numbers that {each.dtype} holds, at most {most}. Received: low={wanted_low} "
+            f"high={wanted_high}; set +inputs.{each.name}.high, or give the keras.Input dtype='int32'"
+        )
     return wanted_low, wanted_high
 
 

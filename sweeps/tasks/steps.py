@@ -37,6 +37,10 @@ class Step:
         function = self._function if self.compiled else tf.function(self._function, autograph=False)
         return function.get_concrete_function(self._batch)
 
+    def xla_program(self) -> str:
+        """What XLA has made of the step, as the text of its instructions; it is compiled once more for that."""
+        return str(self._function.experimental_get_compiler_ir(self._batch)(stage="optimized_hlo"))
+
     @property
     def inputs(self) -> int:
         """How many parameters of the concrete function are the batch."""

@@ -143,4 +143,5 @@ def test_graph_and_table_agree_on_the_products(name: str, size: int, training: b
     seen = graph_work.look(flat_graph.of_function(step.get_concrete_function()), None, step.inputs, "graph")
     assert (seen.least, seen.most) == (counted.products, counted.products)
     assert seen.needs_input
+    assert not seen.hidden
     assert not counted.uncounted

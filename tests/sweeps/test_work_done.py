@@ -110,7 +110,7 @@ def test_a_bad_range_is_refused_before_anything_runs(
 
 
 def test_a_pass_that_differentiates_or_computes_nothing_is_an_error(tmp_path: Path) -> None:
-    kinds = "frozen,no_gradient,some_gradient,zeros,twice,log,raw"
+    kinds = "frozen,no_gradient,some_gradient,zeros,twice,log,raw,sliced,loop,fourier"
     found, logs = sweep(
         tmp_path, "model._target_=tests.models.broken", f"+model.kind={kinds}", "batch=2", "compile=graph,xla", code=1
     )
@@ -138,6 +138,17 @@ def test_a_pass_that_differentiates_or_computes_nothing_is_an_error(tmp_path: Pa
         line = found["raw" + compiler]
         assert {measured["flops"] for measured in line["passes"].values()} == {None}
         assert "not counted: the graph multiplies" in line["host"]["in_force"]["forward"]["flops"]
+        for kind, operation in (("loop", "While"), ("fourier", "FFT")):
+            line = found[kind + compiler]
+            assert {measured["flops"] for measured in line["passes"].values()} == {None}, line
+            words = f"not counted: the graph does not say what is in {operation}"
+            assert line["host"]["in_force"]["forward"]["flops"] == words
+    # XLA computes nothing that a slice of the result does not need; TensorFlow's own optimiser does.
+    line = found["sliced xla"]
+    share = 192 * 4 / (192 * 64 + 64 * 64 + 192 * 4)
+    assert line["passes"]["forward"]["evidence"]["work_share"] == pytest.approx(share)
+    assert any(reason.startswith("work: 4% of the layers' products") for reason in line["quality"])
+    assert found["sliced"]["passes"]["forward"]["evidence"]["work_share"] == 1
     report = (only_sweep(tmp_path) / "report.html").read_text()
     assert "FLOPs of broken" in report
 
