@@ -110,6 +110,16 @@ def test_the_same_steps_in_no_order_are_precise() -> None:
     assert judged(measured(step_s=shuffled)).quality == ()
 
 
+def test_a_rate_above_the_calibrations_is_believed_where_the_graph_shows_all_the_work() -> None:
+    def at(rate: int, **evidence: float) -> tuple[str, ...]:
+        return judged(measured(step_s=(0.1,) * 20, flops=rate * 10**8, **evidence)).quality
+
+    assert at(104) == at(130, work_share=1.0) == at(220, work_share=1.0) == ()
+    assert at(130)[0].startswith("above peak: 130% of what the device can do")
+    (doubt,) = at(230, work_share=1.0)
+    assert doubt.startswith("above peak: 230% of what the device can do")
+
+
 def test_a_disturbed_calibration_accuses_nobody_of_work_not_done() -> None:
     result = measured(step_s=(0.1,) * 20, flops=20 * 10**9)
     (doubt,) = judged(replace(result, limits=result.limits | {"others_share": 0.4})).quality
