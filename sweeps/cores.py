@@ -11,16 +11,14 @@ import contextlib
 import fcntl
 import os
 import socket
-import tempfile
 import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-from sweeps import cgroup
+from sweeps import cgroup, temporary
 
 _PATIENCE_S = 0.02
 SYSTEM = Path("/sys/devices/system")
@@ -113,17 +111,16 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
     cores = cores[: len(cores) - spared]
     if not 1 <= count <= len(cores):
         raise ValueError(f"expected between 1 and {len(cores)} cores. Received: {count}")
-    folder = Path(tempfile.gettempdir()) / f"sweeps-cores-{os.getuid()}"
+    folder = temporary.base() / "cores"
     folder.mkdir(mode=0o700, exist_ok=True)
-    held: dict[int, IO[str]] = {}
+    held: dict[int, int] = {}
     needed = len(cores) if alone else count
     try:
         # One claim at a time looks for cores: two that each hold half of what they need would wait for ever.
-        with (folder / "queue").open("w") as queue:
-            fcntl.flock(queue, fcntl.LOCK_EX)
+        with _locked(folder / "queue"):
             while True:
                 for core in cores:
-                    if core not in held and (lock := _try_lock(folder / str(core))):
+                    if core not in held and (lock := _try_lock(folder / str(core))) is not None:
                         held[core] = lock
                 if len(held) >= needed:
                     break
@@ -131,21 +128,33 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
             chosen = topology(system).choose(count, held) if count < len(held) else tuple(sorted(held))
             if not alone:
                 for core in held.keys() - set(chosen):
-                    held.pop(core).close()
+                    os.close(held.pop(core))
         yield chosen
     finally:
         for lock in held.values():
-            lock.close()
+            os.close(lock)
 
 
-def _try_lock(path: Path) -> IO[str] | None:
-    file = path.open("w")
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for the lock on a file, and hold it within the block."""
+    lock = temporary.open_lock(path)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The descriptor that holds the lock on a file until it is closed; None: somebody else has it."""
+    lock = temporary.open_lock(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(lock)
         return None
-    return file
+    return lock
 
 
 def _cores(path: Path) -> list[int]:

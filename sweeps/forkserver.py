@@ -30,13 +30,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nets import keras_defaults
-from sweeps import environment
+from sweeps import environment, temporary
 from sweeps.errors import DispatchError
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = ("tensorflow", "keras", "nets", "nets.layers", "sweeps.tasks.benchmark")
 _PR_SET_PDEATHSIG = 1
-_PREFIX = "sweeps-fork-"
 Send = Callable[[str, Any], None]
 
 
@@ -57,10 +56,10 @@ class ForkServer:
     """Starts a fork server as a child process and ends it; `address` is what `connect` takes."""
 
     def __init__(self) -> None:
-        remove_stale()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self.address = str(self._folder / "socket")
-        self.log = self._folder / "log.txt"
+        temporary.remove_abandoned()
+        self._folder = temporary.Folder("fork", room=len("/socket"))
+        self.address = str(self._folder.path / "socket")
+        self.log = self._folder.path / "log.txt"
         self._ready = False
         # Importing threads are pointless, and fork copies only one of them.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
@@ -96,7 +95,7 @@ class ForkServer:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
     def __enter__(self) -> ForkServer:
         return self
@@ -141,18 +140,6 @@ class LastingServer:
 
     def __exit__(self, *_: object) -> None:
         self._close()
-
-
-def remove_stale() -> None:
-    """Remove what servers of this user's have left that were killed, as Ray does on a node whose driver has died."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # its owner may be removing it
-            if folder.stat().st_uid != os.getuid() or not (folder / "socket").exists():
-                continue
-            try:
-                connect(str(folder / "socket")).close()
-            except DispatchError:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def connect(address: str) -> Connection[Any, Any]:

@@ -5,6 +5,7 @@ Exit codes: 0 every trial ok; 1 the sweep finished, some trial is not ok; 2 bad 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(Path.cwd()))  # a user's own nets lie here
 
+from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
 
 
@@ -20,7 +22,8 @@ def main() -> int:
     """Run the command line in `sys.argv` and give its exit code."""
     with LastingServer() as server:
         if _runs_trials(sys.argv[1:]):
-            server.start()  # it imports TensorFlow, the longest wait there is, while this process imports the rest
+            with contextlib.suppress(UsageError):  # raised again, where it can be reported
+                server.start()  # it imports TensorFlow, the longest wait there is, while this process imports the rest
         from sweeps import command
 
         return command.main(server)

@@ -140,8 +140,8 @@ def test_this_machine_says_something() -> None:
 def test_a_claim_alone_keeps_all_cores_from_others_and_gives_what_was_asked_for(tmp_path: Path) -> None:
     with cores.claim(1, alone=True) as held:
         assert len(held) == 1
-        assert all(cores._try_lock(lock) is None for lock in tmp_path.glob("sweeps-cores-*/[0-9]*"))
-        assert len(list(tmp_path.glob("sweeps-cores-*/[0-9]*"))) == len(cores.available())
+        assert all(cores._try_lock(lock) is None for lock in tmp_path.glob("sweeps-*/cores/[0-9]*"))
+        assert len(list(tmp_path.glob("sweeps-*/cores/[0-9]*"))) == len(cores.available())
 
 
 def test_the_drivers_core_is_left_to_it() -> None:
