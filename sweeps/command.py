@@ -9,7 +9,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from sweeps import schema, session
+from sweeps import schema, session, temporary
 from sweeps.compose import ComposeError, leave_to_ours
 from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
@@ -58,7 +58,7 @@ def main(server: LastingServer) -> int:
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
     running = session.Session(terminal, interrupts, server)
     try:
-        with terminal.telling("tracking"), running:
+        with temporary.scratch(), terminal.telling("tracking"), running:
             _run()
     except UsageError as error:
         terminal.problems(error.problems)

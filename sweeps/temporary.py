@@ -25,6 +25,8 @@ _LONGEST_SOCKET = 107
 _NAMES = 100
 _LOCK = "lock"
 _SHORT = "/tmp"
+_outside: str | None = None
+"""The machine's folder for temporary files, while this process has one of its own."""
 
 
 def base(room: int = 0) -> Path:
@@ -83,6 +85,18 @@ class Folder:
         self.close()
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """Keep the temporary files of this process, and of its libraries, in a folder that goes with the process."""
+    global _outside
+    with Folder("scratch") as folder:
+        _outside, tempfile.tempdir = tempfile.gettempdir(), str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir, _outside = _outside, None
+
+
 def abandoned() -> Iterator[Path]:
     """The folders of this user's whose owners are gone. Each is removed once the caller comes back for the next."""
     for place in _places():
@@ -108,7 +122,7 @@ def remove_abandoned() -> None:
 
 def _places() -> list[str]:
     try:
-        return list(dict.fromkeys([tempfile.gettempdir(), _SHORT]))
+        return list(dict.fromkeys([_outside or tempfile.gettempdir(), _SHORT]))
     except OSError as error:
         words = "expected a folder for temporary files that can be written (TMPDIR)"
         raise UsageError([f"{words}. Received: {error.strerror}."]) from error

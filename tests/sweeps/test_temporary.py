@@ -91,6 +91,15 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
         assert not left.exists()
 
 
+def test_the_temporary_files_of_a_process_go_with_it(place: Path) -> None:
+    with temporary.scratch():
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            left = Path(file.name)
+        assert left.parent.parent == temporary.base() == place / f"sweeps-{os.geteuid()}"
+    assert not left.exists()
+    assert tempfile.gettempdir() == str(place)
+
+
 @needs_root
 def test_what_other_users_left_is_left_alone(place: Path) -> None:
     other = place / f"sweeps-{NOBODY}" / "fork-12345678"
