@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,9 @@ LATEST = "latest"
 def sweep_folders(cwd: Path) -> Iterator[Path]:
     """Every folder with a plan under `cwd`'s roots, in the order of their paths."""
     for root in ROOTS:
-        for place, inner, files in os.walk(cwd / root):
+        for place, inner, names in os.walk(cwd / root):
             inner.sort()
-            if PLAN in files:
+            if PLAN in names:
                 inner.clear()  # a sweep's own folders are many, and hold no other sweep
                 yield Path(place)
 
@@ -30,11 +31,11 @@ def find(name: str, cwd: Path) -> Path:
 
     Raises JournalError, also for a sweep whose plan cannot be read.
     """
-    if (cwd / name / PLAN).is_file():
+    if os.path.lexists(cwd / name / PLAN):
         return cwd / name
     folders = list(sweep_folders(cwd))
-    if name == LATEST and folders:
-        return max(folders, key=lambda folder: (folder / PLAN).stat().st_mtime)
+    if name == LATEST and (dated := [(time, folder) for folder in folders if (time := _planned_at(folder))]):
+        return max(dated)[1]
     known: dict[str, Path] = {}
     for folder in folders:
         with contextlib.suppress(JournalError):  # a damaged plan of another sweep
@@ -49,3 +50,12 @@ def find(name: str, cwd: Path) -> Path:
     raise JournalError(
         f"expected a sweep's folder, its id under {' or '.join(ROOTS)}, or {LATEST!r}. Received: {name!r}{hint}"
     )
+
+
+def _planned_at(folder: Path) -> float:
+    """When the plan was written; 0 where what bears its name is no file, or is gone by now."""
+    try:
+        status = (folder / PLAN).stat()
+    except OSError:
+        return 0.0
+    return status.st_mtime if stat.S_ISREG(status.st_mode) else 0.0
