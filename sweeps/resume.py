@@ -30,6 +30,7 @@ from tracking.sinks import Settings
 
 _MOST_LINKS = 3
 
+
 def new_sweep(
     trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings, objective: str | None = None
 ) -> Sweep:
@@ -74,12 +75,13 @@ def doubts(plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial]) 
     if owner := trust.stranger(folder):
         whereto = f"; results go to {redact(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
-        found.append(f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}")
+        found.append(
+            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}"
+        )
     elif words := trust.misgivings(plan, folder, uri):
         found.append(words)
-    for link in _links(folder, trials):
-        found.append(f"{link} is a link to {os.readlink(link)}, through which would be written")
-    return found
+    links = _links(folder, trials)
+    return found + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
 
 
 def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:

@@ -216,7 +216,7 @@ class Session:
     def _trusted(
         self, cfg: DictConfig, sweep: Sweep, folder: Path, tracking: sinks.Settings, trials: Sequence[Trial]
     ) -> list[str]:
-        """Why a plan is not taken at its word, unless the user says that it is; then what it runs and where it sends."""
+        """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
         uri = resume.planned_address(sweep, tracking, sys.argv[1:])
         doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials)
         if doubts and not trust.agreed("; ".join(doubts)):

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from tracking.charts import COLOURS, draw_curves
 from tracking.curves import PASS_TITLES, Curve, Point, time_curves
 from tracking.names import host_name
+from tracking.printable import printable
 from tracking.record import PASSES
 from tracking.stats import Ratio
 from tracking.units import common_unit
@@ -52,7 +53,7 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
             axes.plot([], [], color=colour, marker=marker, linestyle="", label=verdict.lower())
     axes.set_yticks(
         range(len(shown)),
-        [f"{found.pair.name[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
+        [f"{printable(found.pair.name)[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
         fontsize=9,
     )
     axes.set_ylim(len(shown) - 0.4, -0.6)

@@ -122,7 +122,7 @@ def names(folder: str | Path, name: str) -> list[str]:
     """What lies in a folder below the folder, in order; nothing where it is no folder, or a link to one."""
     try:
         with _inside(folder, PurePath(name).parts) as place:
-            return sorted(os.listdir(place))
+            return sorted(os.listdir(place))  # noqa: PTH208 - a Path knows no descriptor
     except OSError:
         return []
 

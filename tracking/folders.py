@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tracking.journal import PLAN, Journal, JournalError
+from tracking.printable import printable
 
 ROOTS = ("multirun", "outputs")
 """Where Hydra puts what a command with `-m` and one without it makes."""
 LATEST = "latest"
+
+log = logging.getLogger(__name__)
 
 
 def sweep_folders(cwd: Path) -> Iterator[Path]:
@@ -34,8 +38,8 @@ def find(name: str, cwd: Path) -> Path:
     if os.path.lexists(cwd / name / PLAN):
         return cwd / name
     folders = list(sweep_folders(cwd))
-    if name == LATEST and (dated := [(time, folder) for folder in folders if (time := _planned_at(folder))]):
-        return max(dated)[1]
+    if name == LATEST and folders:
+        return _latest(folders)
     known: dict[str, Path] = {}
     for folder in folders:
         with contextlib.suppress(JournalError):  # a damaged plan of another sweep
@@ -50,6 +54,21 @@ def find(name: str, cwd: Path) -> Path:
     raise JournalError(
         f"expected a sweep's folder, its id under {' or '.join(ROOTS)}, or {LATEST!r}. Received: {name!r}{hint}"
     )
+
+
+def _latest(folders: Sequence[Path]) -> Path:
+    """The folder whose plan is the newest; one that cannot be read must not hide those before it, and is warned of."""
+    problems: list[JournalError] = []
+    for folder in sorted(folders, key=_planned_at, reverse=True):
+        try:
+            Journal(folder).read_plan()
+        except JournalError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            log.warning("not the latest sweep: %s", printable(str(problem)))
+        return folder
+    raise problems[0]
 
 
 def _planned_at(folder: Path) -> float:

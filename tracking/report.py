@@ -22,7 +22,6 @@ from tracking.curves import PASS_TITLES
 from tracking.markup import escape, source_hash
 from tracking.names import flatten, host_name, sweep_name, trial_names
 from tracking.peaks import Peak, Peaks, exceeded_sentences
-from tracking.printable import printable
 from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
@@ -58,8 +57,7 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
     """Write the report of `results` to `path`: below 8 MB for 1,000 trials, since step times are thinned."""
     planned = {trial.trial_id: position for position, trial in enumerate(sweep.trials)}
     results = sorted(results, key=lambda result: planned.get(result.trial_id, len(planned)))
-    called = trial_names([*sweep.trials, *(result.trial for result in results)])
-    names = {trial_id: printable(name) for trial_id, name in called.items()}
+    names = trial_names([*sweep.trials, *(result.trial for result in results)])
     data = {"trials": trial_data(results, names), "charts": chart_data(results)}
     assets = resources("tracking") / "report_assets"
     style, script = ((assets / name).read_text("utf-8") for name in ("style.css", "page.js"))

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
     Both are complete once the report is there, since it is written last.
     """
     report_file, journal_file = folder / "report.html", folder / RESULTS
-    if not results or (report_file.is_file() and report_file.stat().st_mtime_ns >= journal_file.stat().st_mtime_ns):
+    if not results or _written_at(report_file) >= _written_at(journal_file):
         return True
     from tracking import plots, report  # Here, because matplotlib takes a second.
 
@@ -96,6 +97,15 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
         complain(f"the plots and the report could not be written: {error}")
         return False
     return True
+
+
+def _written_at(file: Path) -> int:
+    """When the file was written, in nanoseconds; 0 where it is missing, or is none."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return 0
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else 0
 
 
 def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:

@@ -188,7 +188,7 @@ def hostile(folder: Path) -> None:
         rows = {"data": [[EVIL, 1, 2.0, 0.5]]}
         (place / "profile" / "forward" / "top_ops.json").write_text(json.dumps(rows))
     (folder / "plots").mkdir()
-    (folder / "plots" / "val_accuracy\"><script>stolen=1<.png").write_bytes(b"")
+    (folder / "plots" / 'val_accuracy"><script>stolen=1<.png').write_bytes(b"")
     sweep = replace(make_sweep(results, folder, facts=facts), command=EVIL, created_at=1e300)
     report.write(sweep, results, folder / "report.html")
 
