@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -33,6 +34,7 @@ def from_target(target: str, **args: Any) -> keras.Model:
     function = _resolve(target)
     if not callable(function):
         raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
+    _expect_no_standard_library(target, _home(function))
     _expect_arguments(target, function, args)
     model = function(**args)
     if not isinstance(model, keras.Model):
@@ -52,6 +54,7 @@ def check(target: str, args: Mapping[str, Any]) -> list[str]:
     """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run."""
     try:
         parts = _parts(target)
+        _expect_no_standard_library(target, parts[0])
         spec = _find(parts[0], None, "")
         depth = 1
         while depth < len(parts) and spec.submodule_search_locations is not None:
@@ -82,6 +85,20 @@ def _parts(target: str) -> list[str]:
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise BadTarget(f"expected a dotted name, package.module.callable. Received: {target!r}")
     return parts
+
+
+def _expect_no_standard_library(target: str, module: str) -> None:
+    """Refuse `os.system` and its like before they do what they do: a plan from elsewhere may name them too."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        received = f"{target}, of the standard library's {module}" if module != target.partition(".")[0] else target
+        raise BadTarget(f"expected a callable that makes a net. Received: {received}, which makes none")
+
+
+def _home(function: Any) -> str:
+    """The module of a function or class, of a partial one that of what it calls; of another object its class's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__module__", None) or type(function).__module__)
 
 
 def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:

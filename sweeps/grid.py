@@ -15,7 +15,7 @@ from tracking.record import Trial
 
 _SHARED = (
     *("cluster", "tracking", "calibrate", "profile", "order", "objective"),
-    *("resume", "rerun", "retries", "oom_ceiling", "fail_fast", "dry_run"),
+    *("resume", "rerun", "trust", "retries", "oom_ceiling", "fail_fast", "dry_run"),
 )
 """Keys that a sweep has once, not each of its trials."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,11 @@ from typing import NamedTuple
 
 from sweeps.devices import Node
 from sweeps.tasks import checks
+from tracking import files
 from tracking.journal import PLAN, RESULTS
 from tracking.record import PASSES, Failure, Pass, Result, Trial
 
+_PROBE = ".writable"
 SKIPPED = "Skipped"
 """Kind of the failure of a trial that was not run as a whole, because of what another one showed."""
 _WHOLE = ""
@@ -74,9 +77,8 @@ def unwritable(folder: Path) -> list[str]:
     """Why results cannot be written into `folder`; nothing if they can. Creates the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        files.write(folder, _PROBE, b"")
+        (folder / _PROBE).unlink()
     except OSError as error:
         return [f"expected a results folder that can be written. Received: {folder} ({error.strerror})."]
     return []
@@ -84,7 +86,7 @@ def unwritable(folder: Path) -> list[str]:
 
 def used(folder: Path) -> list[str]:
     """Why a new sweep cannot be kept in `folder`: it would take what is there for its own."""
-    return [taken(folder)] if any((folder / name).exists() for name in (PLAN, RESULTS)) else []
+    return [taken(folder)] if any(os.path.lexists(folder / name) for name in (PLAN, RESULTS)) else []
 
 
 def taken(folder: str | Path) -> str:

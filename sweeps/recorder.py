@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -40,7 +41,7 @@ class Recorder:
         try:
             return self.journal.read_plan().sweep_id != self.sweep.sweep_id
         except JournalError:
-            return (self.journal.folder / PLAN).exists() or (self.journal.folder / RESULTS).exists()
+            return any(os.path.lexists(self.journal.folder / name) for name in (PLAN, RESULTS))
 
     def extend(self, trials: Sequence[Trial]) -> None:
         """Add those of these trials that an optimising sweeper has thought of since."""

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,15 +16,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from nets import custom
 from sweeps import host, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
-from tracking import folders, sinks
-from tracking.commits import differences
+from sweeps.tasks import TASKS
+from tracking import folders, sinks, trust
+from tracking.commits import changes, differences
 from tracking.journal import Journal, JournalError
 from tracking.record import Sweep, Trial
 from tracking.redact import is_redacted, redact
 from tracking.sinks import Settings
+
+_MOST_LINKS = 3
 
 
 def new_sweep(
@@ -53,14 +57,74 @@ def new_sweep(
     )
 
 
-def find(name: str, cwd: Path) -> Sweep:
-    """The sweep that `resume=` names: a folder, a sweep id, or `latest` under `cwd`. Raises UsageError."""
+def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
+    """The plan that `resume=` names (a folder, a sweep id, or `latest` under `cwd`) and its folder. Raises UsageError.
+
+    The plan is as it was written; the folder may have been moved since.
+    """
     try:
-        folder = folders.find(name, cwd)
-        # The folder may have been moved since.
-        return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
+        folder = folders.find(name, cwd).absolute()
+        return Journal(folder).read_plan(), folder
     except JournalError as error:
         raise UsageError([f"resume={name}: {error}"]) from error
+
+
+def doubts(plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial]) -> list[str]:
+    """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`."""
+    found = []
+    if owner := trust.stranger(folder):
+        whereto = f"; results go to {redact(uri)}" if uri else ""
+        runs = ", ".join(foreign_parts(trials)) or "nets of this project"
+        found.append(
+            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}"
+        )
+    elif words := trust.misgivings(plan, folder, uri):
+        found.append(words)
+    links = _links(folder, trials)
+    return found + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+
+
+def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
+    """MLflow's address where it is the plan that names it, and neither these arguments nor anything else does."""
+    uri: str | None = tracking.get("mlflow", {}).get("uri")
+    kept = plan.facts.get("tracking")
+    if {"tracking", "tracking.uri"} & command_line.keys(arguments) or not isinstance(kept, Mapping):
+        return None
+    return uri if uri == kept.get("mlflow", {}).get("uri") else None
+
+
+def foreign_parts(trials: Iterable[Trial]) -> list[str]:
+    """What the trials run and read beyond this project's own nets and tasks' settings."""
+    parts: dict[str, None] = {}
+    for trial in trials:
+        if trial.target is not None:
+            parts[trial.target] = None
+        if trial.weights is not None:
+            parts[f"weights {trial.weights}"] = None
+        if trial.task != "benchmark":
+            parts[f"task {trial.task}"] = None
+        for key in ("data", "images"):
+            if value := trial.task_args.get(key):
+                parts[f"{key} {value}"] = None
+    return list(parts)
+
+
+def unknown_parts(trials: Iterable[Trial]) -> list[str]:
+    """What of these trials a new sweep would not take either, a sentence each."""
+    found: dict[str, None] = {}
+    for trial in trials:
+        if trial.task not in TASKS:
+            found[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
+        if trial.target is not None:
+            found |= dict.fromkeys(custom.check(trial.target, trial.model_args))
+    return list(found)
+
+
+def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:
+    """The links in the folder that these trials would write through."""
+    inner = ("", "log.txt", "files", "checkpoints")
+    places = [folder / "trials", *(folder / "trials" / trial.trial_id / name for trial in trials for name in inner)]
+    return [place for place in places if place.is_symlink()][:_MOST_LINKS]
 
 
 def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
@@ -69,7 +133,7 @@ def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
     Results of both stand in one table then, and the plan's commit is that of the first ones.
     """
     change = differences(sweep.facts, provenance.facts(Path.cwd(), Path(sweep.folder)))
-    known = sweep.facts.get("git_resumed", ())
+    known = changes(sweep.facts)
     if not change or change in known:
         return sweep, change
     return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
@@ -111,9 +175,13 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]
 
     Where its plan does not keep the address's password, MLFLOW_TRACKING_URI is taken. Raises UsageError without that.
     """
-    given, stored = command_line.keys(arguments), sweep.facts.get("tracking")
-    if stored is None or "tracking" in given:
+    given = command_line.keys(arguments)
+    if sweep.facts.get("tracking") is None or "tracking" in given:
         return dict(composed)
+    try:
+        stored = sinks.stored(sweep.facts)
+    except sinks.SettingsError as error:
+        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another one chooses anew."]) from error
     own = {"sinks": list(stored), **stored.get("mlflow", {})}
     kept = {key: own[key] for key in own.keys() & composed.keys() if f"tracking.{key}" not in given}
     chosen = {**composed, **kept}

@@ -121,6 +121,7 @@ class Config:
     timeout_s: Optional[float] = None  # noqa: UP045
     resume: Optional[str] = None  # noqa: UP045
     rerun: Optional[Rerun] = None  # noqa: UP045
+    trust: Optional[bool] = None  # noqa: UP045
     retries: int = 1
     oom_ceiling: bool = True
     fail_fast: Optional[int] = None  # noqa: UP045
@@ -220,6 +221,8 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found += of_cluster(cluster)
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
+    if values["trust"] and values["resume"] is None:
+        found.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
         found += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
     else:

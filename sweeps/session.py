@@ -30,7 +30,7 @@ from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
-from tracking import sinks
+from tracking import sinks, trust
 from tracking.journal import Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
@@ -194,19 +194,41 @@ class Session:
 
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
-        sweep = resume.with_limit(resume.find(cfg.resume, Path.cwd()), cfg, sys.argv[1:])
+        planned, folder = resume.find(cfg.resume, Path.cwd())
+        sweep = resume.with_limit(replace(planned, folder=str(folder)), cfg, sys.argv[1:])
         cfg = resume.going_on(cfg, sweep)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
+        wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials)]
+        wrong += self._trusted(cfg, planned, folder, tracking, trials)
+        if wrong:
+            raise UsageError(wrong)  # before anything else of the plan is looked at
         nodes, misfits = self._nodes(cfg, trials)
-        if found := [*schema.read(cfg)[1], *misfits]:
-            raise UsageError(found)
+        if misfits:
+            raise UsageError(misfits)
         sweep, change = resume.changed_code(sweep)
         if change and trials:
             self.terminal.warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
         sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
         return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
+
+    def _trusted(
+        self, cfg: DictConfig, sweep: Sweep, folder: Path, tracking: sinks.Settings, trials: Sequence[Trial]
+    ) -> list[str]:
+        """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
+        uri = resume.planned_address(sweep, tracking, sys.argv[1:])
+        doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials)
+        if doubts and not trust.agreed("; ".join(doubts)):
+            expected = f"resume={cfg.resume}: expected a sweep of this user's own, or trust=true"
+            return [f"{expected}. Received: {doubt}." for doubt in doubts]
+        if doubts:
+            cfg.trust = True  # of a batch job nobody can be asked
+        if parts := resume.foreign_parts(trials):
+            self.terminal.say(f"Runs     {', '.join(parts)}, as {folder} says")
+        if uri and trials:
+            self.terminal.say(f"Sends    results to {uri}, as {folder} says")
+        return []
 
     def _new(self, first: DictConfig, others: Iterator[DictConfig], home: Path) -> _Asked:
         """A sweep of every config's trials, into `home`."""

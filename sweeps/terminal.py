@@ -9,12 +9,13 @@ import contextlib
 import itertools
 import logging
 import os
+import shlex
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,12 +25,13 @@ from sweeps.devices import Node
 from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from sweeps.tasks import SUMMARY
-from tracking import console
+from tracking import console, files
 from tracking.names import trial_names
 from tracking.outbox import Pending
 from tracking.peaks import exceeded_sentences
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
+from tracking.screen import Screen
 
 _TAIL_BYTES = 400
 _FILE_WIDTH = 140
@@ -50,7 +52,7 @@ class _Told(logging.Handler):
         self._last = text
 
 
-class _Console(Console):
+class _Console(Screen):
     """Standard output or error. Whoever reads it and goes away, as `head` does, has interrupted the sweep."""
 
     def on_broken_pipe(self) -> None:
@@ -131,7 +133,7 @@ class Terminal:
         models = ", ".join(dict.fromkeys(trial.model for trial in sweep.trials))
         batches = ", ".join(str(batch) for batch in sorted({trial.batch for trial in sweep.trials}))
         table = Table.grid(padding=(0, 2))
-        table.add_row("[bold]Sweep[/]", sweep.sweep_id)
+        table.add_row("[bold]Sweep[/]", escape(sweep.sweep_id))
         trials = f"{len(sweep.trials)}"
         if len(todo) < len(sweep.trials):
             trials += f" planned, {len(todo)} to run"
@@ -222,7 +224,7 @@ class Terminal:
     def _summary(self, result: Result) -> None:
         """What the trial's task has to say for itself."""
         with contextlib.suppress(OSError):
-            text = (self._log(result.trial).parent / "files" / SUMMARY).read_text(encoding="utf-8")
+            text = files.read(self._log(result.trial).parent, f"files/{SUMMARY}").decode("utf-8", "replace")
             self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
 
     def waiting(self, pending: Sequence[Pending]) -> None:
@@ -247,17 +249,18 @@ class Terminal:
         missing = len(sweep.trials) - len(known)
         if missing:
             self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")
-            self._out.print(f"  python sweeps/run.py resume={_short(sweep.folder)}", soft_wrap=True)
+            command = f"  python sweeps/run.py {shlex.quote(f'resume={_short(sweep.folder)}')}"
+            self._out.print(command, markup=False, soft_wrap=True)
         report = Path(sweep.folder) / "report.html"
         if report.is_file():
-            self._out.print(f"Report   {_short(report)}", soft_wrap=True)
+            self._out.print(f"Report   {_short(report)}", markup=False, soft_wrap=True)
         for sink, count, reason in recorder.outbox.pending():
             lacks = f"lacks {count} result{'s' * (count != 1)}" if count else "is not complete"
-            complete = f"python tracking/sync.py {_short(sweep.folder)}"
+            complete = f"python tracking/sync.py {shlex.quote(_short(sweep.folder))}"
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
             page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
-            self._out.print(f"Compare  {_how_to_look(settings['uri'], page)}", soft_wrap=True)
+            self._out.print(f"Compare  {_how_to_look(settings['uri'], page)}", markup=False, soft_wrap=True)
 
     def _view(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -308,16 +311,14 @@ def _how_to_look(uri: str, page: str) -> str:
     if uri.startswith("http"):
         return f"open {uri.rstrip('/')}/{page}"
     here = f"sqlite:///{Path.cwd()}/mlflow.db"
-    command = "mlflow ui" if uri == here else f"mlflow ui --backend-store-uri {uri}"
+    command = "mlflow ui" if uri == here else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     return f"{command}, then http://127.0.0.1:5000/{page}"
 
 
 def _last_words(log: Path) -> str:
     """The last line that a trial has written about itself, without its time stamp."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
+        lines = files.end(log.parent, log.name, _TAIL_BYTES).decode(errors="replace").strip().splitlines()
     except OSError:
         return "starting"
     words = [line for line in lines if ": step " in line or " across " in line or ": epoch " in line]

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from tracking.curves import Curve, Point
 from tracking.names import trial_names
+from tracking.printable import printable
 from tracking.record import Pass, Result, Status
 from tracking.stats import quantiles
 
@@ -276,6 +277,7 @@ def frame(axes: Axes, grid: str) -> None:
 
 
 def short(label: str) -> str:
-    """The label cut to a bearable length, without the signs that matplotlib takes for commands."""
+    """The label cut to a bearable length, without what matplotlib takes for a command or has no sign for."""
+    label = printable(label)
     label = label if len(label) <= _LABEL_WIDTH else label[: _LABEL_WIDTH - 3] + "..."
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")

@@ -29,7 +29,13 @@ def commits(facts: Mapping[str, Any], digits: int = _SHORT) -> list[str]:
         if why := facts.get(f"{prefix}_unknown"):
             what = "whether it is clean" if commit else f"the commit of {whose}"
             phrases[f"{prefix} unknown"] = f"{what} is not known ({why})"
-    return [*phrases.values(), *(f"resumed later: {change}" for change in facts.get("git_resumed", ()))]
+    return [*phrases.values(), *(f"resumed later: {change}" for change in changes(facts))]
+
+
+def changes(facts: Mapping[str, Any]) -> list[str]:
+    """How the code had changed each time that the sweep was resumed."""
+    known = facts.get("git_resumed")
+    return [str(change) for change in known] if isinstance(known, list | tuple) else []
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:

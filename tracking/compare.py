@@ -22,7 +22,6 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from rich.console import Console
 from rich.text import Text
 
 from tracking.compare_table import print_comparisons
@@ -31,6 +30,7 @@ from tracking.host_facts import allow_option, not_allowed, unknown_names, unlike
 from tracking.journal import JournalError
 from tracking.mlflow_source import SourceError
 from tracking.record import Result, Trial
+from tracking.screen import Screen
 from tracking.show import read
 from tracking.verdicts import SWEEP_NOISE, Pairs, compare, differing_fields, pair_up
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Piped output has no width of its own; wide lines can be searched.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
-    console, complaints = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
+    console, complaints = Screen(highlight=False, width=width), Screen(stderr=True, highlight=False, soft_wrap=True)
     try:
         base, new = _sources(options)
         pairs = _pairs(base, new, across_hosts=options.across_hosts)

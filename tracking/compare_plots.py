@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tracking import files
 from tracking.charts import COLOURS, draw_curves
 from tracking.curves import PASS_TITLES, Curve, Point, time_curves
 from tracking.names import host_name
+from tracking.printable import printable
 from tracking.record import PASSES
 from tracking.stats import Ratio
 from tracking.units import common_unit
@@ -52,7 +55,7 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
             axes.plot([], [], color=colour, marker=marker, linestyle="", label=verdict.lower())
     axes.set_yticks(
         range(len(shown)),
-        [f"{found.pair.name[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
+        [f"{printable(found.pair.name)[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
         fontsize=9,
     )
     axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -67,7 +70,7 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
     axes.grid(axis="x", alpha=0.25)
     figure.legend(loc="outside lower left", fontsize=9, frameon=False, ncols=4)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
     return path
 
 
@@ -99,9 +102,16 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
         for kind, figure in figures.items():
             if figure is not None:
                 place = path.with_name(f"{path.stem}_{kind}_{pass_name}{path.suffix}")
-                figure.savefig(place, dpi=110)
+                _save(figure, place)
                 drawn.append(place)
     return drawn
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the picture in the format of its suffix; a link of that name in this folder is replaced."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110, format=path.suffix.removeprefix(".") or "png")
+    files.write(path.parent, path.name, content.getvalue())
 
 
 def _drawable(ratio: Ratio) -> Ratio:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tracking.journal import write_atomically
+from tracking import files
 from tracking.names import trial_names
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
 from tracking.table import Row, csv_text, rows, table
 
 FILE = "results.csv"
+_LARGEST = 2**28
+"""Bytes of a table that is gone on with."""
 _SMALL = 500
 """Trials up to which the table is written with every result. It is written as a whole, each time a longer one."""
 _PAUSE = 20.0
@@ -56,7 +59,7 @@ class CsvSink:
 
     def _save(self, table_rows: Sequence[Row]) -> None:
         try:
-            write_atomically(self._path, csv_text(table_rows).encode())
+            files.write(self._path.parent, FILE, csv_text(table_rows).encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise SinkError(f"{self._path} could not be written: {error.strerror}") from error
 
@@ -65,9 +68,9 @@ def _rows_in(path: Path) -> dict[str, list[Row]]:
     """The rows of a table by trial id; none where there is no such table."""
     found: dict[str, list[Row]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(row["trial_id"], []).append({column: text or None for column, text in row.items()})
+        text = files.read(path.parent, path.name, _LARGEST).decode("utf-8")
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            found.setdefault(row["trial_id"], []).append({column: cell or None for column, cell in row.items()})
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
     return found

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tracking.journal import PLAN, Journal, JournalError
+from tracking.printable import printable
 
 ROOTS = ("multirun", "outputs")
 """Where Hydra puts what a command with `-m` and one without it makes."""
 LATEST = "latest"
 
+log = logging.getLogger(__name__)
+
 
 def sweep_folders(cwd: Path) -> Iterator[Path]:
     """Every folder with a plan under `cwd`'s roots, in the order of their paths."""
     for root in ROOTS:
-        for place, inner, files in os.walk(cwd / root):
+        for place, inner, names in os.walk(cwd / root):
             inner.sort()
-            if PLAN in files:
+            if PLAN in names:
                 inner.clear()  # a sweep's own folders are many, and hold no other sweep
                 yield Path(place)
 
@@ -30,11 +35,11 @@ def find(name: str, cwd: Path) -> Path:
 
     Raises JournalError, also for a sweep whose plan cannot be read.
     """
-    if (cwd / name / PLAN).is_file():
+    if os.path.lexists(cwd / name / PLAN):
         return cwd / name
     folders = list(sweep_folders(cwd))
     if name == LATEST and folders:
-        return max(folders, key=lambda folder: (folder / PLAN).stat().st_mtime)
+        return _latest(folders)
     known: dict[str, Path] = {}
     for folder in folders:
         with contextlib.suppress(JournalError):  # a damaged plan of another sweep
@@ -49,3 +54,27 @@ def find(name: str, cwd: Path) -> Path:
     raise JournalError(
         f"expected a sweep's folder, its id under {' or '.join(ROOTS)}, or {LATEST!r}. Received: {name!r}{hint}"
     )
+
+
+def _latest(folders: Sequence[Path]) -> Path:
+    """The folder whose plan is the newest; one that cannot be read must not hide those before it, and is warned of."""
+    problems: list[JournalError] = []
+    for folder in sorted(folders, key=_planned_at, reverse=True):
+        try:
+            Journal(folder).read_plan()
+        except JournalError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            log.warning("not the latest sweep: %s", printable(str(problem)))
+        return folder
+    raise problems[0]
+
+
+def _planned_at(folder: Path) -> float:
+    """When the plan was written; 0 where what bears its name is no file, or is gone by now."""
+    try:
+        status = (folder / PLAN).stat()
+    except OSError:
+        return 0.0
+    return status.st_mtime if stat.S_ISREG(status.st_mode) else 0.0

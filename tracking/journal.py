@@ -14,12 +14,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
-from tracking.record import FormatError, Result, Sweep
+from tracking import files
+from tracking.printable import printable
+from tracking.record import FORMAT, FormatError, Result, Sweep
 
 PLAN = "plan.json"
 RESULTS = "results.jsonl"
 DRIVER_LOCK = "journal.lock"
+_LARGEST_PLAN = 2**28
+_LARGEST_JOURNAL = 2**33
+_LONGEST_LINE = 2**26
+"""Bytes that are read of a plan, a journal and one result: many times what the largest sweep makes of them."""
+_NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+"""What reading raises where a file holds something else than a record."""
 
 log = logging.getLogger(__name__)
 
@@ -71,23 +80,28 @@ class Journal:
         """Replace the plan. Raises JournalError, and then the old plan is still there."""
         self.lock()
         try:
-            write_atomically(self.folder / PLAN, json.dumps(sweep.to_json(), indent=1).encode() + b"\n")
+            files.write(self.folder, PLAN, json.dumps(sweep.to_json(), indent=1).encode() + b"\n")
         except OSError as error:
             raise JournalError(f"{self.folder / PLAN} could not be written: {error.strerror}") from error
 
     def read_plan(self) -> Sweep:
         """The plan as it was last written. Raises JournalError."""
         path = self.folder / PLAN
+        data: Any = None
         try:
-            return Sweep.from_json(json.loads(path.read_bytes()))
-        except FileNotFoundError as error:
+            data = json.loads(files.read(self.folder, PLAN, _LARGEST_PLAN, follow=True))
+            sweep = Sweep.from_json(data)
+            for trial in sweep.trials:
+                _ = trial.trial_id  # fails where the trial is none, and is kept
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise JournalError(f"expected a sweep's folder with a {PLAN}. Received: {self.folder}") from error
         except OSError as error:
             raise JournalError(f"{path} could not be read: {error.strerror}") from error
-        except FormatError as error:
-            raise JournalError(f"{path}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise JournalError(f"{path} is not a sweep's plan: {error!r}") from error
+        except _NO_RECORD as error:
+            if _is_newer(data):
+                raise JournalError(f"{path}: {error}") from error
+            raise JournalError(f"{path} is not a sweep's plan: {_words(error)}") from error
+        return sweep
 
     def append(self, result: Result) -> None:
         """Put one result on the disk. Raises JournalError, and then the earlier results are as they were."""
@@ -98,7 +112,7 @@ class Journal:
             if self._file is None:
                 self._file = self._open_results()
             end = os.lseek(self._file, 0, os.SEEK_END)
-            _write_all(self._file, line)
+            files.write_all(self._file, line)
             os.fsync(self._file)
         except OSError as error:
             self._cut(end)
@@ -116,36 +130,47 @@ class Journal:
         self.notes = []
         results: dict[str, Result] = {}
         try:
-            content = path.read_bytes()
+            with os.fdopen(files.open_to_read(self.folder, RESULTS, _LARGEST_JOURNAL, follow=True), "rb") as file:
+                for number, line in enumerate(_lines(file), start=1):
+                    if (result := self._result(line, f"{path}, line {number}")) is not None:
+                        results[result.trial_id] = result
         except FileNotFoundError:
             return []
         except OSError as error:
             raise JournalError(f"{path} could not be read: {error.strerror}") from error
-        for number, (line, whole) in enumerate(_lines(content), start=1):
-            if not whole:
-                self._note(f"{path}: line {number} is unfinished (the writer was cut off) and was left out")
-                continue
-            try:
-                result = Result.from_json(json.loads(line))
-            except FormatError as error:
-                raise JournalError(f"{path}, line {number}: {error}") from error
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._note(f"{path}: line {number} is damaged and was left out: {error!r:.200}")
-                continue
-            results[result.trial_id] = result
         return list(results.values())
+
+    def _result(self, line: _Line, where: str) -> Result | None:
+        """The result that the line holds; None, with a note, where it holds none. Raises JournalError."""
+        if line.cut:
+            self._note(f"{where} is longer than {_LONGEST_LINE:,} bytes and was left out")
+            return None
+        if not line.ended:
+            self._note(f"{where} is unfinished (the writer was cut off) and was left out")
+            return None
+        data: Any = None
+        try:
+            data = json.loads(line.content)
+            result = Result.from_json(data)
+            _ = result.trial_id  # fails where the trial is none, and is kept
+        except _NO_RECORD as error:
+            if _is_newer(data):
+                raise JournalError(f"{where}: {error}") from error
+            self._note(f"{where} is damaged and was left out: {_words(error)}")
+            return None
+        return result
 
     def _open_results(self) -> int:
         """Open for appending, after the last whole line."""
         path = self.folder / RESULTS
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        descriptor = files.open_to_write(path, os.O_APPEND)
         try:
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                log.warning("%s: cut off an unfinished last line of %d bytes", path, len(content) - whole)
+            size = os.fstat(descriptor).st_size
+            whole = _end_of_last_line(descriptor, size)
+            if whole < size:
+                log.warning("%s: cut off an unfinished last line of %d bytes", printable(str(path)), size - whole)
                 os.ftruncate(descriptor, whole)
-            sync_folder(self.folder)
+            files.sync_folder(self.folder)
         except OSError:
             os.close(descriptor)
             raise
@@ -163,52 +188,28 @@ class Journal:
             self._file = None
 
     def _note(self, sentence: str) -> None:
+        sentence = printable(sentence)
         self.notes.append(sentence)
-        log.warning(sentence)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a reader, or a power cut, finds the old content or the new one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            _write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        log.warning("%s", sentence)
 
 
 def take_lock(path: Path, *, wait: bool) -> int:
     """Lock a file and return its descriptor; closing it, or the end of the process, unlocks. Raises LockedError."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = files.open_to_write(path)
     except OSError as error:
         raise JournalError(f"{path} could not be opened: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        # For the message of whoever comes second; the lock itself is the kernel's.
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        if os.fstat(descriptor).st_nlink == 1:  # or it would be written into another file too
+            # For the message of whoever comes second; the lock itself is the kernel's.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise LockedError(
-            f"another process{f' ({holder})' if holder else ''} is writing {path.parent}: "
+            f"another process{f' ({holder})' if holder.isdigit() else ''} is writing {path.parent}: "
             "wait for it to end, or choose another folder"
         ) from error
     except OSError as error:
@@ -227,17 +228,45 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
-    # os.write may write less than it was given, above all on a disk that is getting full.
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+class _Line(NamedTuple):
+    content: bytes
+    ended: bool
+    """Whether a newline follows."""
+    cut: bool = False
+    """It is longer than any result, and not here as a whole."""
 
 
-def _lines(content: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Each line and whether it was ended."""
-    lines = content.split(b"\n")
-    for line in lines[:-1]:
-        yield line, True
-    if lines[-1]:
-        yield lines[-1], False
+def _lines(file: BinaryIO) -> Iterator[_Line]:
+    while content := file.readline(_LONGEST_LINE):
+        ended = content.endswith(b"\n")
+        if ended or len(content) < _LONGEST_LINE:
+            yield _Line(content, ended)
+            continue
+        while rest := file.readline(2**20):
+            if ended := rest.endswith(b"\n"):
+                break
+        yield _Line(b"", ended, cut=True)
+
+
+def _end_of_last_line(descriptor: int, size: int) -> int:
+    """Where the last newline ends; 0 where there is none."""
+    end = size
+    while end > 0:
+        start = max(0, end - 2**20)
+        place = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
+        end = start
+    return 0
+
+
+def _is_newer(data: Any) -> bool:
+    """Whether a later version has written it, which is no damage."""
+    version = data.get("format") if isinstance(data, dict) else None
+    return isinstance(version, int) and version > FORMAT
+
+
+def _words(error: Exception) -> str:
+    """What was wrong, on one line of bounded length."""
+    words = str(error) if isinstance(error, FormatError) else repr(error)
+    return printable(words[:300])

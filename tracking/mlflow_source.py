@@ -13,6 +13,7 @@ from typing import Any
 
 from tracking.mlflow_client import DEFAULT_URI, absolute_uri, preload
 from tracking.mlflow_content import PARENT, driver_facts
+from tracking.printable import printable
 from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
 from tracking.redact import redact
 
@@ -97,7 +98,11 @@ def _plan(client: Any, parent: Any) -> Sweep:
                 f"expected a finished sweep's parent run. Received: run {parent.info.run_id}, which has no plan.json"
             )
         path = client.download_artifacts(parent.info.run_id, "plan.json", scratch)
-        return Sweep.from_json(json.loads(Path(path).read_text("utf-8")))
+        try:
+            return Sweep.from_json(json.loads(Path(path).read_bytes()))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            words = f"the plan.json of run {parent.info.run_id} is not a sweep's plan"
+            raise SourceError(f"{words}: {printable(f'{error!r:.200}')}") from error
 
 
 def _runs(client: Any, parent: Any) -> list[Any]:

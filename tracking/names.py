@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tracking.printable import printable
 from tracking.record import Protocol, Result, Trial
 
 _LONGEST_KEY = 200
@@ -22,7 +23,7 @@ def trial_names(trials: Iterable[Trial]) -> dict[str, str]:
     """
     unique = {trial.trial_id: _axes(trial) for trial in trials}
     shown = {"model", "batch"} | _varying(unique.values())
-    names = {trial_id: _join(axes, shown) for trial_id, axes in unique.items()}
+    names = {trial_id: printable(_join(axes, shown)) for trial_id, axes in unique.items()}
     count = Counter(names.values())
     return {trial_id: name if count[name] == 1 else f"{name} {trial_id[:6]}" for trial_id, name in names.items()}
 
@@ -52,7 +53,7 @@ def sweep_name(trials: Sequence[Trial]) -> str:
     devices = list(dict.fromkeys(trial.device.label for trial in trials))
     spread = ",".join(map(str, batches)) if len(batches) <= 8 else f"{batches[0]}..{batches[-1]}"
     tasks = dict.fromkeys(trial.task for trial in trials if trial.task != "benchmark")
-    return " ".join(
+    words = " ".join(
         [
             *tasks,
             ", ".join(models) if len(models) <= 4 else f"{len(models)} models",
@@ -60,13 +61,14 @@ def sweep_name(trials: Sequence[Trial]) -> str:
             ", ".join(devices) if len(devices) <= 3 else f"{len(devices)} devices",
         ]
     )
+    return printable(words)
 
 
 def host_name(result: Result) -> str:
     """What tells the machine of a result from others: its name, and in a cluster its address."""
     name = str(result.host.get("hostname", ""))
     address = result.host.get("node_ip")
-    return f"{name} ({address})" if address else name
+    return printable(f"{name} ({address})" if address else name)
 
 
 def metric_word(text: str) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from tracking.journal import write_atomically
+from tracking import files
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
 from tracking.table import COLUMNS, columns, table
@@ -45,6 +45,6 @@ class ParquetSink:
         path = Path(sweep.folder) / FILE
         try:
             frame.to_parquet(content, index=False)
-            write_atomically(path, content.getvalue())
+            files.write(sweep.folder, FILE, content.getvalue())
         except OSError as error:
             raise SinkError(f"{path} could not be written: {error.strerror}") from error

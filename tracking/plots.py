@@ -7,13 +7,14 @@ nothing here touches pyplot or any other state of the caller's matplotlib.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tracking import curves
+from tracking import curves, files
 from tracking.charts import draw_curves, draw_distributions
 from tracking.curves import PASS_TITLES
 from tracking.peaks import Peaks
@@ -25,8 +26,6 @@ from tracking.units import common_unit
 
 def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Path]:
     """Write every picture that `results` give into `folder/plots/` and return their paths: no figures, no picture."""
-    place = Path(folder) / "plots"
-    place.mkdir(parents=True, exist_ok=True)
     planned = {trial.trial_id: position for position, trial in enumerate(sweep.trials)}
     results = sorted(results, key=lambda result: planned.get(result.trial_id, len(planned)))
     pictures: dict[str, Figure | None] = {}
@@ -39,9 +38,10 @@ def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Pa
     written = []
     for name, picture in pictures.items():
         if picture is not None:
-            path = place / f"{name}.png"
-            picture.savefig(path, dpi=110)
-            written.append(path)
+            content = io.BytesIO()
+            picture.savefig(content, dpi=110)
+            files.write(folder, f"plots/{name}.png", content.getvalue())
+            written.append(Path(folder, "plots", f"{name}.png"))
     return written
 
 

@@ -2,7 +2,7 @@
 
 The words and tables are written here, so that they are there without scripts too; `report_assets/` holds the style and
 the script that sorts, filters and draws the charts from the numbers of `report_data`. Every string that comes from a
-user or a machine is escaped, and the page's own policy forbids it to load anything.
+user or a machine is escaped, and the page's own policy forbids it to load anything, and to run any script but this one.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from tracking import report_profile, report_tasks
+from tracking import files, report_profile, report_tasks
 from tracking.commits import commits
 from tracking.curves import PASS_TITLES
+from tracking.markup import escape, source_hash
 from tracking.names import flatten, host_name, sweep_name, trial_names
 from tracking.peaks import Peak, Peaks, exceeded_sentences
 from tracking.quality import doubts_of
 from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
 from tracking.report_data import chart_data, trial_data
 from tracking.stats import Interval, median_interval
-from tracking.units import seconds_unit
+from tracking.units import seconds_unit, utc_time
 
 _STATUS_WORDS = {
     "oom": "ran out of memory",
@@ -60,10 +59,12 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
     results = sorted(results, key=lambda result: planned.get(result.trial_id, len(planned)))
     names = trial_names([*sweep.trials, *(result.trial for result in results)])
     data = {"trials": trial_data(results, names), "charts": chart_data(results)}
-    assets = files("tracking") / "report_assets"
+    assets = resources("tracking") / "report_assets"
+    style, script = ((assets / name).read_text("utf-8") for name in ("style.css", "page.js"))
     parts = {
-        "style": (assets / "style.css").read_text("utf-8"),
-        "script": (assets / "page.js").read_text("utf-8"),
+        "policy": f"style-src {source_hash(style)}; script-src {source_hash(script)}",
+        "style": style,
+        "script": script,
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         "title": escape(sweep_name(sweep.trials) if sweep.trials else f"Sweep {sweep.sweep_id}"),
         "summary": _summary(sweep, results, names),
@@ -76,7 +77,7 @@ def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
     }
     page = (assets / "page.html").read_text("utf-8")
     text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
-    Path(path).write_text(text, encoding="utf-8")
+    files.write(Path(path).parent, Path(path).name, text.encode("utf-8", "backslashreplace"))
 
 
 def _seconds(value: float) -> str:
@@ -230,17 +231,24 @@ def uncounted_flops(results: Iterable[Result]) -> list[str]:
     found: dict[str, None] = {}
     for result in results:
         for name, measured in result.passes.items():
-            reason = result.host.get("in_force", {}).get(name, {}).get("flops")
+            reason = _in_force(result, name).get("flops")
             if measured.flops is None and reason:
                 words = f"FLOPs of {result.trial.model} {PASS_TITLES[name]} are {reason}."
                 found[f"{words} Its rate, share of the peak and place under the roofline are left out."] = None
     return list(found)
 
 
+def _in_force(result: Result, pass_name: Pass) -> Mapping[str, Any]:
+    """What the trial's process found to be in force in a pass; empty where it told nothing of the kind."""
+    passes = result.host.get("in_force")
+    facts = passes.get(pass_name) if isinstance(passes, Mapping) else None
+    return facts if isinstance(facts, Mapping) else {}
+
+
 def _layer_table(title: str, layers: Sequence[Layer]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(layer.name)}</th><td>{escape(layer.kind)}</td>'
-        f"<td>{' x '.join(map(str, layer.output_shape))}</td>"
+        f"<td>{escape(' x '.join(map(str, layer.output_shape)))}</td>"
         f"<td>{layer.trainable_params:,}</td><td>{layer.other_params:,}</td><td>{layer.flops:,}</td></tr>"
         for layer in layers
     )
@@ -256,7 +264,7 @@ def _layer_table(title: str, layers: Sequence[Layer]) -> str:
 
 
 def _reproduce(sweep: Sweep, results: Sequence[Result]) -> str:
-    when = datetime.fromtimestamp(sweep.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    when = utc_time(sweep.created_at)
     hosts: dict[str, Mapping[str, Any]] = {}
     for result in results:
         if result.host:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracking import curves
 from tracking.curves import Curve
+from tracking.printable import printable
 from tracking.record import PASSES, Measurement, Pass, Result
 from tracking.stats import outliers
 
@@ -55,7 +56,7 @@ def _chart(figure: str, pass_name: Pass | None, unit: str, lines: Sequence[Curve
         "unit": unit,
         "lines": [
             {
-                "label": line.label,
+                "label": printable(line.label),
                 "points": [
                     {
                         "x": point.batch,

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from tracking import files
 from tracking.curves import PASS_TITLES
+from tracking.markup import escape
 from tracking.record import Result, Sweep
 
 _MOST = 100
 """Tables in one report."""
 _AT_FIRST = 6
+
+
+class Row(NamedTuple):
+    """An operation of a profiled step."""
+
+    op: str
+    calls: int
+    total_ms: float
+    share: float
 
 
 def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
@@ -23,7 +32,7 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
         for result in results
         if result.trial.profile
         for name in result.passes
-        for rows in _rows(Path(sweep.folder, "trials", result.trial_id, "files", "profile", name, "top_ops.json"))
+        for rows in _rows(sweep.folder, f"trials/{result.trial_id}/files/profile/{name}/top_ops.json")
     ]
     if not tables:
         return ""
@@ -39,20 +48,25 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
     )
 
 
-def _rows(path: Path) -> Iterator[list[list[Any]]]:
-    """The rows of the table at `path`, if it is there and whole."""
+def _rows(folder: str, name: str) -> Iterator[list[Row]]:
+    """The rows of the table in that file, if it is there and whole."""
     try:
-        rows = json.loads(path.read_text("utf-8"))["data"]
-    except (OSError, ValueError, KeyError):
+        rows = [_row(*row) for row in json.loads(files.read(folder, name))["data"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return
     if rows:
         yield rows
 
 
-def _table(title: str, rows: Sequence[Sequence[Any]]) -> str:
+def _row(op: object, calls: float, total_ms: float, share: float) -> Row:
+    """Raises TypeError or ValueError where one of the figures is none."""
+    return Row(str(op), int(calls), float(total_ms), float(share))
+
+
+def _table(title: str, rows: Sequence[Row]) -> str:
     lines = "".join(
-        f'<tr><th scope="row">{escape(str(op))}</th><td>{calls:,}</td><td>{total_ms:,.3f}</td>'
-        f'<td class="share" style="--share:{100 * share:.1f}%">{100 * share:.1f}%</td></tr>'
+        f'<tr><th scope="row">{escape(op)}</th><td>{calls:,}</td><td>{total_ms:,.3f}</td>'
+        f'<td class="share" data-share="{100 * share:.1f}">{100 * share:.1f}%</td></tr>'
         for op, calls, total_ms, share in rows
     )
     first = ", ".join(f"{op} {100 * share:.0f}%" for op, _, _, share in rows[:3])

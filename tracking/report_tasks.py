@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
-from pathlib import Path
 
+from tracking import files
 from tracking.console import metric_text
+from tracking.markup import escape
 from tracking.record import Result, Sweep
 from tracking.task_plots import headline, lower_is_better
 
 _MOST_PICTURES = 6
 _MOST_SUMMARIES = 100
 _SUMMARY = "summary.txt"
+_LONGEST_SUMMARY = 2**20
+"""Bytes."""
 
 
 def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
@@ -23,8 +25,7 @@ def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
         return None
     kinds = [("trial", "text"), *((key, "number") for key in keys), ("status", "text")]
     head = "".join(
-        f'<th scope="col" data-kind="{kind}" style="white-space:normal;overflow:visible"><button type="button" '
-        f'style="white-space:normal;overflow:visible;text-align:inherit">{_breakable(name)}</button></th>'
+        f'<th scope="col" data-kind="{kind}" class="figure"><button type="button">{_breakable(name)}</button></th>'
         for name, kind in kinds
     )
     rows = []
@@ -57,16 +58,13 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
     key = headline(results, sweep.facts.get("objective"))
     if key is None:
         return ""
-    pictures = sorted(Path(sweep.folder, "plots").glob(f"{key.replace('/', '_')}*.png"))[:_MOST_PICTURES]
-    images = "".join(
-        f'<p><img alt="{escape(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"'
-        ' style="max-width:100%"></p>'
-        for path in pictures
-    )
+    begin = key.replace("/", "_")
+    pictures = [name for name in files.names(sweep.folder, "plots") if name.startswith(begin) and name.endswith(".png")]
+    images = "".join(_image(sweep.folder, name) for name in pictures[:_MOST_PICTURES])
     words = [
         f"<details><summary>{escape(names[result.trial_id])}</summary><pre>{escape(text)}</pre></details>"
         for result in results[:_MOST_SUMMARIES]
-        if (text := _summary(Path(sweep.folder, "trials", result.trial_id, "files", _SUMMARY)))
+        if (text := _summary(sweep.folder, result.trial_id))
     ]
     if not images and not words:
         return ""
@@ -78,8 +76,16 @@ def _breakable(key: str) -> str:
     return escape(key).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
-def _summary(path: Path) -> str:
+def _image(folder: str, name: str) -> str:
     try:
-        return path.read_text("utf-8")
+        content = base64.b64encode(files.read(folder, f"plots/{name}")).decode()
+    except OSError:
+        return ""
+    return f'<p><img alt="{escape(name.removesuffix(".png"))}" src="data:image/png;base64,{content}"></p>'
+
+
+def _summary(folder: str, trial_id: str) -> str:
+    try:
+        return files.read(folder, f"trials/{trial_id}/files/{_SUMMARY}", _LONGEST_SUMMARY).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
@@ -28,8 +28,11 @@ from tracking.console import results_table, status_text
 from tracking.folders import find, sweep_folders
 from tracking.journal import Journal, JournalError
 from tracking.mlflow_source import SourceError, read_sweep
+from tracking.printable import printable
 from tracking.record import Result, Sweep
 from tracking.redact import redact
+from tracking.screen import Screen
+from tracking.units import local_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,33 +45,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted: str | None = options.sweep
     # Piped output has no width of its own; wide lines can be searched.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
-    console, complaints = Console(highlight=False, width=width), Console(stderr=True, highlight=False, soft_wrap=True)
+    console, complaints = Screen(highlight=False, width=width), Screen(stderr=True, highlight=False, soft_wrap=True)
     try:
         if wanted is None:
-            console.print(sweeps_table(_sweeps(complaints)))
+            console.print(sweeps_table(list(_rows(complaints))))
         else:
             show(*read(wanted, options.uri), console)
     except (JournalError, SourceError) as error:
-        complaints.print(Text(str(error)))
+        complaints.print(Text(printable(str(error))))
         return 2
     return 0
 
 
-def sweeps_table(sweeps: Iterable[tuple[Path, Sweep, list[Result]]]) -> Table:
-    """A row for each sweep."""
+class Row(NamedTuple):
+    """A sweep in the list of all."""
+
+    created_at: float
+    cells: tuple[str | Text, ...]
+
+
+def sweeps_table(rows: Sequence[Row]) -> Table:
+    """A row for each sweep, the newest last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("date", "sweep", "trials", "statuses", "models", "folder"):
         table.add_column(column, justify="right" if column == "trials" else "left", overflow="fold")
-    for folder, sweep, results in sorted(sweeps, key=lambda item: item[1].created_at):
-        models = dict.fromkeys(trial.model for trial in sweep.trials)
-        table.add_row(
-            _date(sweep),
-            Text(sweep.sweep_id),
-            str(len(sweep.trials)),
-            _statuses(sweep, results),
-            Text(", ".join(models)),
-            Text(str(folder)),
-        )
+    for row in sorted(rows, key=lambda row: row.created_at):
+        table.add_row(*row.cells)
     return table
 
 
@@ -78,31 +80,45 @@ def read(wanted: str, uri: str | None) -> tuple[Sweep, list[Result]]:
         journal = Journal(find(wanted, Path()))
         return journal.read_plan(), journal.read()
     except JournalError as missing:
-        if Path(wanted).exists():
+        if os.path.lexists(wanted):
             raise
         return read_sweep(wanted, uri, missing)
 
 
 def show(sweep: Sweep, results: Sequence[Result], console: Console) -> None:
     """Print one sweep's head and results."""
-    console.print(Text(f"{sweep.sweep_id}  {_date(sweep)}"), _statuses(sweep, results))
-    console.print(Text(redact(sweep.command)), soft_wrap=True)
+    console.print(Text(f"{sweep.sweep_id}  {local_time(sweep.created_at)}"), _statuses(sweep, results))
+    console.print(Text(printable(redact(sweep.command))), soft_wrap=True)
     if code := commits(sweep.facts):
-        console.print(Text("; ".join(code)), soft_wrap=True)
+        console.print(Text(printable("; ".join(code))), soft_wrap=True)
     console.print(results_table(results, sweep.trials))
 
 
-def _sweeps(complaints: Console) -> Iterator[tuple[Path, Sweep, list[Result]]]:
+def _rows(complaints: Console) -> Iterator[Row]:
+    """The sweeps here; of one that cannot be shown, a complaint."""
     for folder in sweep_folders(Path()):
         journal = Journal(folder)
         try:
-            yield folder, journal.read_plan(), journal.read()
+            yield _row(folder, journal.read_plan(), journal.read())
         except JournalError as error:
-            complaints.print(Text(str(error)))
+            complaints.print(Text(printable(str(error))))
+        except Exception as error:  # one sweep with a plan that nobody has thought of must not hide the others
+            complaints.print(Text(printable(f"{folder} cannot be shown: {error!r:.200}")))
 
 
-def _date(sweep: Sweep) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep.created_at))
+def _row(folder: Path, sweep: Sweep, results: Sequence[Result]) -> Row:
+    models = ", ".join(dict.fromkeys(trial.model for trial in sweep.trials))
+    return Row(
+        float(sweep.created_at),
+        (
+            local_time(sweep.created_at),
+            Text(sweep.sweep_id),
+            str(len(sweep.trials)),
+            _statuses(sweep, results),
+            Text(models),
+            Text(printable(str(folder))),
+        ),
+    )
 
 
 def _statuses(sweep: Sweep, results: Sequence[Result]) -> Text:

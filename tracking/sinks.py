@@ -52,6 +52,17 @@ def storable(chosen: Mapping[str, Mapping[str, Any]]) -> Settings:
     }
 
 
+def stored(facts: Mapping[str, Any]) -> Settings:
+    """The settings that a plan's facts keep. Raises SettingsError where they are none."""
+    kept = facts.get("tracking", {})
+    if not isinstance(kept, Mapping) or not all(
+        isinstance(arguments, Mapping) and all(isinstance(value, str) for value in arguments.values())
+        for arguments in kept.values()
+    ):
+        raise SettingsError(f"expected the plan to keep the settings of {', '.join(SINKS)}. Received: {kept!r:.200}")
+    return {_known(str(name)): dict(arguments) for name, arguments in kept.items()}
+
+
 def make_sinks(chosen: Mapping[str, Mapping[str, Any]]) -> list[Sink]:
     """The sinks that the settings name. Raises SettingsError, also where a password was taken out."""
     for name, arguments in chosen.items():

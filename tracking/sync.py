@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import logging
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,15 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from tracking import trust
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
+from tracking.mlflow_client import DEFAULT_URI
 from tracking.outbox import Outbox
 from tracking.record import Result, Sweep
 from tracking.redact import is_redacted
+from tracking.screen import complain, say
 from tracking.sinks import Settings, SettingsError, make_sinks
+from tracking.sinks import stored as kept
 
 SYNC_LOCK = "sync.lock"
 
@@ -35,15 +40,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", metavar="SWEEP_DIR", type=Path, help="the folder that holds plan.json")
     parser.add_argument("--uri", help="MLflow's address, instead of the sweep's own")
     parser.add_argument("--experiment", help="MLflow's experiment, instead of the sweep's own")
+    parser.add_argument(
+        "--trust", action="store_true", help="send to the address in the plan, although the folder is another user's"
+    )
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     try:
+        plan = Journal(folder).read_plan()
         # The folder may have been moved since.
-        sweep = dataclasses.replace(Journal(folder).read_plan(), folder=str(folder))
+        sweep = dataclasses.replace(plan, folder=str(folder))
         chosen = choose(sweep, options.uri, options.experiment)
         outbox = Outbox(make_sinks(chosen))
     except (JournalError, SettingsError) as error:
-        _complain(str(error))
+        complain(str(error))
+        return 2
+    uri = chosen.get("mlflow", {}).get("uri", DEFAULT_URI) if "mlflow" in chosen and not options.uri else None
+    if not options.trust and (doubt := trust.misgivings(plan, folder, uri)) and not trust.agreed(doubt):
+        complain(f"expected the address with --uri or in MLFLOW_TRACKING_URI, or --trust. Received: {doubt}")
         return 2
     try:
         with locked(folder / SYNC_LOCK), Journal(folder) as journal:
@@ -52,20 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outbox.open(sweep)
             outbox.close(sweep, results)
     except LockedError as error:
-        _complain(f"the sweep is still running, and sends its results itself ({error})")
+        complain(f"the sweep is still running, and sends its results itself ({error})")
         return 1
     except JournalError as error:
-        _complain(str(error))
+        complain(str(error))
         return 2
     pending = outbox.pending()
     for sink, count, reason in pending:
         lacks = f"lacks {count} of {len(results)} results" if count else "is not complete"
-        _complain(f"{sink} {lacks}: {reason}")
+        complain(f"{sink} {lacks}: {reason}")
     done = {str(sink) for sink in outbox.sinks} - {behind.sink for behind in pending}
     if done:
-        sys.stdout.write(
-            f"{len(results)} results of {len(sweep.trials)} planned trials are in {' and '.join(sorted(done))}\n"
-        )
+        say(f"{len(results)} results of {len(sweep.trials)} planned trials are in {' and '.join(sorted(done))}")
     return 1 if pending or not drawn else 0
 
 
@@ -75,7 +86,7 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
     Both are complete once the report is there, since it is written last.
     """
     report_file, journal_file = folder / "report.html", folder / RESULTS
-    if not results or (report_file.is_file() and report_file.stat().st_mtime_ns >= journal_file.stat().st_mtime_ns):
+    if not results or _written_at(report_file) >= _written_at(journal_file):
         return True
     from tracking import plots, report  # Here, because matplotlib takes a second.
 
@@ -83,9 +94,18 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
         plots.draw(sweep, results, folder)
         report.write(sweep, results, report_file)
     except Exception as error:  # The results matter more than their pictures.
-        _complain(f"the plots and the report could not be written: {error}")
+        complain(f"the plots and the report could not be written: {error}")
         return False
     return True
+
+
+def _written_at(file: Path) -> int:
+    """When the file was written, in nanoseconds; 0 where it is missing, or is none."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return 0
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else 0
 
 
 def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
@@ -94,7 +114,7 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
     MLFLOW_TRACKING_URI is taken only where the sweep's own settings name MLflow, or nothing, without a whole address.
     Raises SettingsError for no sink at all.
     """
-    chosen: Settings = {name: dict(arguments) for name, arguments in sweep.facts.get("tracking", {}).items()}
+    chosen: Settings = {name: dict(arguments) for name, arguments in kept(sweep.facts).items()}
     stored = str(chosen.get("mlflow", {}).get("uri") or "")
     if uri is None and ("mlflow" in chosen or not chosen) and (not stored or is_redacted(stored)):
         uri = os.environ.get("MLFLOW_TRACKING_URI")
@@ -104,10 +124,6 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
     if not chosen:
         raise SettingsError("the sweep was run without sinks (tracking=none); name a server with --uri")
     return chosen
-
-
-def _complain(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ COLUMNS = [
 ]
 
 
+_FORMULA = ("=", "+", "-", "@")
+"""With what a formula begins in spreadsheets, blanks aside."""
 MOST_METRICS = 5
 """Figures of a task that a table for people shows; the files and MLflow have all of them."""
 _OF_PASSES = ["protocol", *COLUMNS[COLUMNS.index("pass") : COLUMNS.index("gflops_per_s") + 1]]
@@ -94,12 +96,31 @@ def columns(table_rows: Iterable[Mapping[str, Cell]]) -> list[str]:
 
 
 def csv_text(table_rows: Sequence[Mapping[str, Cell]]) -> str:
-    """The rows as CSV with a header; floats in their shortest exact form, None as nothing."""
+    """The rows as CSV with a header; floats in their shortest exact form, None as nothing.
+
+    A text that a spreadsheet would calculate, such as `=1+1`, has an apostrophe before it, which says that it is text.
+    """
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns(table_rows), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table_rows)
+    names = columns(table_rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(_harmless, names))
+    writer.writerows([_harmless(row.get(name)) for name in names] for row in table_rows)
     return out.getvalue()
+
+
+def _harmless(cell: Cell) -> Cell:
+    if not isinstance(cell, str) or not cell.lstrip().startswith(_FORMULA) or _is_number(cell):
+        return cell
+    return f"'{cell}"
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one as CSV has it: a table that is read and gone on with holds texts only."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _figures(pass_name: str, measurement: Measurement, batch: int) -> Row:

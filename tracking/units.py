@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 
 def seconds_unit(seconds: float) -> tuple[float, str]:
@@ -13,3 +14,21 @@ def seconds_unit(seconds: float) -> tuple[float, str]:
 def common_unit(seconds: Sequence[float]) -> tuple[float, str]:
     """The unit for an axis that shows them all: that of the typical one; seconds where there are none."""
     return seconds_unit(sorted(seconds)[len(seconds) // 2] if seconds else 1.0)
+
+
+def local_time(seconds: float) -> str:
+    """A moment, in seconds since the epoch, on the user's own clock; `?` where no calendar has it."""
+    return _moment(time.localtime, seconds) or "?"
+
+
+def utc_time(seconds: float) -> str:
+    """The same for readers elsewhere."""
+    moment = _moment(time.gmtime, seconds)
+    return f"{moment} UTC" if moment else "?"
+
+
+def _moment(clock: Callable[[float], time.struct_time], seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", clock(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""

@@ -20,8 +20,10 @@ from typing import Any, Protocol
 from sweeps.cluster import command_line, kubernetes, ray_job, slurm
 from sweeps.devices import Node
 from sweeps.errors import UsageError
+from tracking import files
 from tracking.journal import PLAN, Journal, JournalError
 from tracking.mlflow_client import DEFAULT_URI
+from tracking.printable import printable
 from tracking.record import Device, Sweep
 from tracking.redact import redact
 
@@ -86,12 +88,17 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
+    given = command_line.given(sys.argv[1:])
+    if found := _unwritable(
+        {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
+    ):
+        raise UsageError(found)
     # A job that resumes has a name of its own: the one before it may still be known to the cluster.
     name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
     chosen = {"tracking", "tracking.uri"} & command_line.keys(sys.argv[1:])
     request = command_line.Request(
         name=name,
-        arguments=command_line.given(sys.argv[1:]),
+        arguments=given,
         resume=values["resume"],
         uri=None if uri == DEFAULT_URI else uri,
         keeps_uri=sweep is None and not chosen,
@@ -107,6 +114,14 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
 def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> int:
     folder = Path(sweep.folder)
     arguments, environment = command_line.as_composed(values)
+    places = {
+        "the sweep's folder": str(folder),
+        "the current folder": str(Path.cwd()),
+        "this Python's folder": sys.prefix,
+    }
+    found = _unwritable(places | {argument.partition("=")[0]: argument for argument in arguments})
+    if found := [*found, *slurm.folder_problems(sweep.sweep_id, folder)]:
+        raise UsageError(found)
     text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
     if values["dry_run"]:
         terminal.text(text)
@@ -116,7 +131,7 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
             with Journal(folder) as journal:
                 journal.write_plan(sweep)
         path = folder / slurm.SCRIPT
-        path.write_text(text, encoding="utf-8")
+        files.write(folder, slurm.SCRIPT, text.encode())
     except (JournalError, OSError) as error:
         raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
     job = slurm.submit(path, {**os.environ, **environment})
@@ -124,3 +139,13 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     terminal.say(f"Output   {folder}/slurm-{job}.out")
     terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
     return 0
+
+
+def _unwritable(texts: Mapping[str, str]) -> list[str]:
+    """A sentence for each of these texts, by what they are, that no script can hold on one line."""
+    return [
+        f"{what}: expected a name without control characters, which a batch job's script cannot hold. "
+        f"Received: {printable(text)}."
+        for what, text in texts.items()
+        if printable(text) != text
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracking.redact import redact
 
-_PER_COMMAND = ("tracking", "calibrate", "rerun", "retries", "oom_ceiling", "fail_fast")
+_PER_COMMAND = ("tracking", "calibrate", "rerun", "trust", "retries", "oom_ceiling", "fail_fast")
 """Keys that `resume=` takes from its own command line and not from the plan."""
 _RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
 """All keys that have a meaning beside `resume=`."""
@@ -83,6 +83,7 @@ def text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        quoted = value.replace("'", "\\'")
-        return f"'{quoted}'"
+        # Backslashes count before a quote only, and ${ would begin an interpolation.
+        quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
+        return "'{}'".format(quoted.replace("${", "\\${"))
     return str(value)

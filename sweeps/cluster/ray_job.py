@@ -22,6 +22,7 @@ from sweeps import baggage
 from sweeps.cluster.command_line import Request, text
 from sweeps.errors import SweepError
 from sweeps.interrupts import EXIT_CODE
+from tracking.printable import printable_lines
 
 COMMAND = None
 _STOP_S = 60
@@ -31,6 +32,8 @@ _AGAIN_S = 0.2
 """Between two questions to the job server, seconds; doubled by each that it does not answer."""
 _MOST_FAILURES = 7
 """So many in a row, with nothing new in between, are the end of following: 25 seconds."""
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+"""What Ray's own lines in a job's log have for a terminal."""
 _GATEWAY = re.compile(r"status code 50[234]")
 """The answer of a gateway, behind which the job server may have taken the job."""
 
@@ -186,7 +189,7 @@ async def _follow(client: Any, name: str) -> int:
 
 def _show(text: str) -> None:
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(printable_lines(_COLOURS.sub("", text)))
         sys.stdout.flush()
     except BrokenPipeError:
         raise KeyboardInterrupt from None  # the reader has left, and not the job server

@@ -20,6 +20,7 @@ from sweeps.cluster import command_line
 from sweeps.errors import SweepError
 from sweeps.forkserver import ROOT
 from sweeps.ranges import at_least
+from tracking.printable import printable
 
 COMMAND = "sbatch"
 SCRIPT = "job.sh"
@@ -27,6 +28,7 @@ _START_S = 300
 """Longest time that nodes may take to join Ray, seconds."""
 _EARLY_S = 60
 """Slurm may send the signal before the time limit earlier by as much, seconds."""
+_ID = re.compile(r"[A-Za-z0-9._-]+")
 _TIME = re.compile(r"\d+|(\d+-)?\d+(:\d+){0,2}")
 
 
@@ -63,9 +65,9 @@ def problems(options: Options) -> list[str]:
         found.append(f"cluster.time={options.time}: expected {least}. Received: {_seconds(options.time)} s.")
     if options.venv is not None and options.container is not None:
         found.append("cluster.venv, cluster.container: expected one of them. Received: both.")
-    lines = {key: value for key, value in vars(options).items() if isinstance(value, str) and "\n" in value}
+    lines = {key: value for key, value in vars(options).items() if isinstance(value, str) and printable(value) != value}
     found += [f"cluster.{key}: expected one line. Received: {value!r}." for key, value in lines.items()]
-    wrong = [line for line in options.sbatch if not line.startswith("-") or "\n" in line]
+    wrong = [line for line in options.sbatch if not line.startswith("-") or printable(line) != line]
     return found + [f"cluster.sbatch: expected options such as --qos=high. Received: {line!r}." for line in wrong]
 
 
@@ -76,6 +78,17 @@ def _seconds(time: str) -> int:
     # One number is minutes, two are minutes and seconds; after days, it begins with hours.
     hours, minutes, seconds = [*parts, 0, 0][:3] if dash or len(parts) == 3 else ([0, *parts, 0])[:3]
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def folder_problems(sweep_id: str, folder: Path) -> list[str]:
+    """What Slurm's own lines of the script, which no shell reads, cannot hold, a sentence each."""
+    found = []
+    if any(sign in str(folder) for sign in '"\\'):
+        words = "a name without quotation marks and backslashes, which Slurm's lines of a script cannot hold"
+        found.append(f"the sweep's folder: expected {words}. Received: {folder}.")
+    if not _ID.fullmatch(sweep_id):
+        found.append(f"sweep_id: expected letters, digits, '.', '_' and '-'. Received: {printable(sweep_id)}.")
+    return found
 
 
 def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
@@ -91,7 +104,7 @@ def script(options: Options, *, sweep_id: str, folder: Path, cwd: Path, argument
         "nodes": f"{inside}python -P {shlex.quote(str(ROOT / 'sweeps' / 'cluster' / 'slurm_nodes.py'))}",
         "interface": shlex.quote(options.interface or ""),
         "ray": f"{inside}ray",
-        "log": shlex.quote(str(folder / "ray-%j.log")),
+        "log": shlex.quote(f"{_pattern(folder)}/ray-%j.log"),
         "start_s": _START_S,
         "cpus": '"$(env -u OMP_NUM_THREADS nproc)"' if options.cpus is None else options.cpus,
         "gpus": options.gpus,
@@ -123,7 +136,7 @@ def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
     lines = [
         f"--job-name=sweep-{sweep_id}",
         "--dependency=singleton",  # a submission that resumes the sweep waits for the one before it
-        f'--output="{folder}/slurm-%j.out"',
+        f'--output="{_pattern(folder)}/slurm-%j.out"',
         f"--nodes={options.nodes}",
         "--ntasks-per-node=1",
         "--no-kill",  # a node that fails takes its trials along, not the job
@@ -137,6 +150,11 @@ def _directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
     if options.stop_s:
         lines.append(f"--signal=B:USR1@{options.stop_s}")
     return [*lines, *options.sbatch]
+
+
+def _pattern(folder: Path) -> str:
+    """The folder in a file name in which Slurm puts something in the place of `%j`."""
+    return str(folder).replace("%", "%%")
 
 
 _SCRIPT = """\

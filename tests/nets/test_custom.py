@@ -79,6 +79,7 @@ def test_bad_targets(target: str, words: str) -> None:
         ("mine_for_test.smal.Family", "mine_for_test has no 'smal'. Did you mean small"),
         ("mine_for_test.small.Famly", "mine_for_test.small has no 'Famly'. Did you mean Family"),
         ("mine_for_test.small", "to be a callable. Received: a module"),
+        ("os.system", "expected a callable that makes a net. Received: os.system, which makes none"),
     ],
 )
 def test_check_tells_without_importing(target: str, words: str) -> None:
@@ -95,8 +96,6 @@ def test_check_tells_without_importing(target: str, words: str) -> None:
         "mine_for_test.reexported",
         "keras.applications.ResNet50V2",
         "keras.Sequential",
-        "math.sqrt",
-        "sys.exit",
         "nets.vgg.vgg16",
     ],
 )
@@ -119,3 +118,18 @@ def test_errors_of_the_target_pass_through() -> None:
         from_target("mine_for_test.small.fails")
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         from_target("mine_for_test.broken.net")
+
+
+def test_nothing_of_the_standard_library_is_called_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "mine_for_test" / "small.py").write_text(
+        SOURCE + "import functools, os, subprocess\npartial = functools.partial(os.system, command='touch ran')\n"
+    )
+    for name in ("os.system", "partial", "subprocess.call", "subprocess.Popen", "functools.partial"):
+        with pytest.raises(BadTarget, match="expected a callable that makes a net"):
+            from_target(f"mine_for_test.small.{name}", args="touch ran")
+    (tmp_path / "mine_for_test" / "more.py").write_text(
+        "import functools\nfrom mine_for_test.small import Family\n"
+        "partial = functools.partial(Family.small, width=3)\ncached = functools.cache(Family.small)\n"
+    )
+    assert from_target("mine_for_test.more.partial").output_shape == (None, 3)
+    assert from_target("mine_for_test.more.cached").output_shape == (None, 2)

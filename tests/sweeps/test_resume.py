@@ -23,13 +23,18 @@ def planned(folder: Path, sweep_id: str, age_s: float) -> Sweep:
     return sweep
 
 
+def found(name: str, cwd: Path) -> Sweep:
+    plan, folder = resume.find(name, cwd)
+    return replace(plan, folder=str(folder))
+
+
 def test_a_sweep_is_found_by_folder_by_id_and_as_the_latest(tmp_path: Path) -> None:
     old = planned(tmp_path / "multirun" / "2026-01-01" / "12-00-00", "old", 100)
     new = planned(tmp_path / "outputs" / "2026-01-02" / "12-00-00", "new", 0)
-    assert resume.find("latest", tmp_path) == new
-    assert resume.find("old", tmp_path) == old
-    assert resume.find("multirun/2026-01-01/12-00-00", tmp_path) == old
-    assert resume.find(new.folder, tmp_path) == new
+    assert found("latest", tmp_path) == new
+    assert found("old", tmp_path) == old
+    assert found("multirun/2026-01-01/12-00-00", tmp_path) == old
+    assert found(new.folder, tmp_path) == new
     with pytest.raises(UsageError, match=r"resume=older: expected a sweep's folder, .*; did you mean 'old'\?"):
         resume.find("older", tmp_path)
 
@@ -39,7 +44,7 @@ def test_a_damaged_plan_of_another_sweep_is_no_hindrance(tmp_path: Path) -> None
     damaged = tmp_path / "multirun" / "2026-01-01" / "11-00-00"
     damaged.mkdir()
     (damaged / "plan.json").write_text("{")
-    assert resume.find("wanted", tmp_path) == wanted
+    assert found("wanted", tmp_path) == wanted
     with pytest.raises(UsageError, match="11-00-00: "):
         resume.find(str(damaged), tmp_path)
 
@@ -52,7 +57,7 @@ def test_a_sweep_knows_its_objective(tmp_path: Path) -> None:
 def test_a_sweep_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
     planned(tmp_path / "here", "moved", 0)
     (tmp_path / "here").rename(tmp_path / "there")
-    assert resume.find("there", tmp_path).folder == str(tmp_path / "there")
+    assert found("there", tmp_path).folder == str(tmp_path / "there")
 
 
 SERVER = {"uri": "http://a", "experiment": "mine"}

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tests.records import make_result, make_sweep
 from tracking.outbox import Outbox, Pending
-from tracking.record import Result, Sweep
+from tracking.record import Failure, Result, Sweep
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +137,27 @@ def test_the_end_leads_to_the_page_with_the_runs(tmp_path: Path, capsys: pytest.
         Terminal().end(recorder)
         recorder.journal.close()
         assert words in capsys.readouterr().out
+
+
+def test_no_text_moves_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]0;title\x07\r\u202e[red]"
+    failed = make_result(evil, status="error", device=evil)
+    result = replace(failed, error=Failure(kind=evil, message=evil))
+    kept = Recorder(make_sweep([result, make_result("other")], tmp_path / evil), Outbox([]))
+    kept.record(result)
+    files = tmp_path / evil / "trials" / "x" / "files"
+    files.mkdir(parents=True)
+    (files / "summary.txt").write_text(evil)
+    (files.parent / "log.txt").write_text(f"1: step {evil}")
+    terminal = Terminal()
+    terminal.plan(kept.sweep, kept.sweep.trials, [Node(cpus=2, name=evil), Node(cpus=3)])
+    with terminal.running(kept.sweep.trials, lambda _: files.parent / "log.txt"):
+        terminal.finished(result)
+    for say in (terminal.say, terminal.warn, lambda text: terminal.problems([text])):
+        say(evil)
+    terminal.end(kept)
+    told = capsys.readouterr()
+    assert "\\x1b]0;title" in told.out
+    assert "[red]" in told.out
+    for text in (told.out, told.err):
+        assert not {"\x1b", "\x07", "\r", "\u202e"} & set(text)

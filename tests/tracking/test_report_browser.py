@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.records import make_result, make_sweep
 from tracking import report
+from tracking.record import Device, Failure, Layer
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 RESULTS = [
@@ -155,6 +157,71 @@ def test_it_works_in_a_sandboxed_frame_as_in_mlflows_artifact_view(browser: Any,
     find(browser, "#results thead button")[4].click()
     assert find(browser, "#results thead th")[4].get_attribute("aria-sort") == "ascending"
     browser.switch_to.default_content()
+
+
+EVIL = (
+    '"><script>stolen=1</script></script><img src=x onerror="stolen=1"><a href="javascript:stolen=1">here</a>'
+    "\u202e\x1b]0;title\x07"
+)
+
+
+def hostile(folder: Path) -> None:
+    """Write the report of a sweep in which every text is an attack, also those in the files of its trials."""
+    trial = {"model_args": {EVIL: EVIL}, "target": EVIL, "weights": EVIL, "task_args": {"data": EVIL}}
+    device = Device(name=EVIL, resources={EVIL: 1.0}, accelerator=EVIL, node_labels={EVIL: EVIL})
+    host = {"hostname": EVIL, "node_ip": EVIL, EVIL: EVIL, "in_force": {"forward": {"flops": EVIL}}}
+    layer = Layer(name=EVIL, kind=EVIL, output_shape=(EVIL,))  # type: ignore[arg-type]
+    good = make_result(EVIL, 1, device, host=host, quality=(f"{EVIL} (forward)",), profile=True, **trial)
+    passes = {name: replace(measured, stopped=EVIL, flops=None) for name, measured in good.passes.items()}
+    bad = make_result(EVIL, 2, device, "error", host=host, **trial)
+    figures = {EVIL: 0.5, "val/accuracy": 0.5}
+    results = [
+        replace(good, layers=(layer,), passes=passes),
+        replace(good, trial=replace(good.trial, batch=8), passes=passes, metrics=figures),
+        replace(bad, error=Failure(kind=EVIL, message=EVIL, detail=EVIL), metrics=figures),
+    ]
+    facts = {EVIL: EVIL, "git_commit": EVIL, "git_unknown": EVIL, "git_resumed": [EVIL], "objective": "val/accuracy"}
+    for result in results:
+        place = folder / "trials" / result.trial_id / "files"
+        (place / "profile" / "forward").mkdir(parents=True)
+        (place / "summary.txt").write_text(EVIL)
+        rows = {"data": [[EVIL, 1, 2.0, 0.5]]}
+        (place / "profile" / "forward" / "top_ops.json").write_text(json.dumps(rows))
+    (folder / "plots").mkdir()
+    (folder / "plots" / 'val_accuracy"><script>stolen=1<.png').write_bytes(b"")
+    sweep = replace(make_sweep(results, folder, facts=facts), command=EVIL, created_at=1e300)
+    report.write(sweep, results, folder / "report.html")
+
+
+def test_no_text_of_a_sweep_becomes_a_part_of_its_page(browser: Any, tmp_path: Path) -> None:
+    hostile(tmp_path)
+    browser.get((tmp_path / "report.html").as_uri())
+    assert browser.execute_script("return window.stolen") is None
+    scripts = browser.execute_script("return [...document.scripts].map((script) => script.type)")
+    assert scripts == ["application/json", ""]
+    assert find(browser, "a, [onerror], img:not([src^='data:'])") == []
+    assert "<script>stolen=1</script>" in find(browser, "#layers")[0].get_attribute("textContent")
+    bar = "return document.querySelector('#profile td.share').style.getPropertyValue('--share')"
+    assert browser.execute_script(bar) == "50.0%"
+    for button in find(browser, "#results thead button")[:2] + find(browser, "button.open")[:1]:
+        button.click()
+    assert find(browser, "#results thead th")[1].get_attribute("aria-sort") == "ascending"
+    assert find(browser, "#chart circle.point")
+    assert "\u202e" not in browser.page_source
+    assert browser.get_log("browser") == []
+
+
+def test_the_pages_policy_keeps_out_what_an_escape_would_miss(browser: Any, tmp_path: Path) -> None:
+    page = Path(browser.page.removeprefix("file://")).read_text()
+    added = "<script>stolen=1</script><img src='data:,' onerror='stolen=1'><a href='javascript:stolen=1' id=to>x</a>"
+    (tmp_path / "page.html").write_text(page.replace("</header>", f"{added}</header>"))
+    browser.get((tmp_path / "page.html").as_uri())
+    find(browser, "#to")[0].click()
+    assert browser.execute_script("return window.stolen") is None
+    assert find(browser, "#chart circle.point")
+    refused = [entry["message"] for entry in browser.get_log("browser")]
+    assert len(refused) == 3
+    assert all("Content Security Policy" in message for message in refused)
 
 
 def test_no_error_no_dialog_and_nothing_leaves_the_page(browser: Any) -> None:

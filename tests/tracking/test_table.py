@@ -12,7 +12,7 @@ from tests.records import make_result, make_sweep
 from tracking import csv_sink
 from tracking.csv_sink import CsvSink
 from tracking.parquet_sink import ParquetSink
-from tracking.record import Result
+from tracking.record import Failure, Result
 from tracking.sink import SinkError
 from tracking.table import COLUMNS, csv_text, table
 
@@ -130,3 +130,22 @@ def test_a_tasks_figure_that_is_called_as_one_of_a_pass_is_kept() -> None:
     (row,) = csv.DictReader(io.StringIO(csv_text(table([found], [found.trial]))))
     assert (row["images_per_s"], row["val/accuracy"]) == ("123.0", "0.9")
     assert "mean_s" not in row
+
+
+def test_no_text_is_a_formula_to_a_spreadsheet(tmp_path: Path) -> None:
+    texts = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", " =1", "\t=1"]
+    results = [
+        replace(make_result(batch=batch, status="error"), error=Failure(kind=text, message="m"))
+        for batch, text in enumerate(texts, start=1)
+    ]
+    results.append(replace(make_result("tiny", task="probe", passes=()), metrics={"=loss": -0.5}))
+    sink = CsvSink()
+    sink.open(make_sweep(results, tmp_path))
+    for result in results:
+        sink.write(result)
+    again = CsvSink()  # goes on with what it reads
+    again.open(make_sweep(results, tmp_path))
+    again.write(results[0])
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
+    assert sorted(row["error"] for row in rows if row["error"]) == sorted(f"'{text}: m" for text in texts)
+    assert [row["'=loss"] for row in rows if row["'=loss"]] == ["-0.5"]

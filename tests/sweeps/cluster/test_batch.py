@@ -37,6 +37,23 @@ def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_name_becomes_a_line_of_the_script(tmp_path: Path) -> None:
+    folder = tmp_path / "a\n#SBATCH --wrap=evil\n\x1b]0;title\x07"
+    folder.mkdir()
+    done = run(folder, "model=tiny", "cluster=slurm", "dry_run=true", "hydra.run.dir='quoted\"'")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "the current folder: expected a name without control characters" in done.stderr
+    assert "the sweep's folder: expected a name without quotation marks and backslashes" in done.stderr
+    assert "\\n#SBATCH --wrap=evil\\n\\x1b]0;title" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert list(folder.iterdir()) == []
+    done = run(tmp_path, "resume='a\x1bb'", *KUBERNETES, "tracking.experiment='a\x1bb'", "dry_run=true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "resume: expected a name without control characters" in done.stderr
+    assert "tracking.experiment: expected a name without control characters" in done.stderr
+
+
 def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, "dry_run=true")
     assert done.returncode == 0, done.stderr

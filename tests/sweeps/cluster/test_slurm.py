@@ -105,6 +105,34 @@ def test_a_folder_of_any_name_is_what_the_job_resumes() -> None:
     assert OverridesParser.create().parse_override(resume).value() == "/data/run (1),b"
 
 
+SIGNS = "50% $HOME `id` 'a' ; & * #"
+
+
+def test_a_script_takes_every_sign_for_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / SIGNS
+    assert slurm.folder_problems("20260101-000000-abc", folder) == []
+    arguments = [f"tracking.experiment={SIGNS}", "a\\", 'b"c']
+    text = slurm.script(PLAIN, sweep_id="x", folder=folder, cwd=folder, arguments=arguments)
+    assert f'--output="{str(folder).replace("%", "%%")}/slurm-%j.out"' in directives(text)
+    (tmp_path / SIGNS).mkdir()
+    line = next(line for line in text.splitlines() if "cluster.address" in line and "resume=" in line)
+    stub = f"cd {shlex.quote(str(folder))} || exit 1\npwd\npython() {{ printf '%s\\n' \"$@\"; }}\n{line}\nwait\n"
+    env = {"RAY_IP": "host", "RAY_PORT": "1", "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", stub], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    where, _, resume, cluster, *rest, address = done.stdout.splitlines()
+    assert where == str(folder)
+    (override,) = OverridesParser.create().parse_overrides([resume])
+    assert override.value() == str(folder)
+    assert (cluster, rest, address) == ("cluster=ray", arguments, "cluster.address=host:1")
+
+
+@pytest.mark.parametrize(("sweep_id", "name"), [("x\n#SBATCH --wrap=y", "a"), ("x", 'a"'), ("x", "a\\"), ("", "a")])
+def test_what_a_line_of_slurms_cannot_hold(sweep_id: str, name: str) -> None:
+    (problem,) = slurm.folder_problems(sweep_id, Path("/home") / name)
+    assert "\n" not in problem
+
+
 @pytest.mark.parametrize("when", ["at once", "before the nodes have come", "while the sweep runs"])
 def test_the_signal_before_the_time_limit_ends_the_job_in_order(tmp_path: Path, when: str) -> None:
     stubs = {

@@ -10,7 +10,7 @@ from sweeps.cluster import store
 
 
 def test_a_folder_goes_to_the_store_and_comes_back(tmp_path: Path) -> None:
-    folder, bucket, back = tmp_path / "folder", (tmp_path / "bucket").as_uri(), tmp_path / "deep" / "back"
+    folder, bucket, back = tmp_path / "50% #1 ? é", (tmp_path / "bucket").as_uri(), tmp_path / "deep" / "back"
     (folder / "trials").mkdir(parents=True)
     (folder / "results.jsonl").write_text("one\n")
     (folder / "trials" / "log.txt").write_text("words")
