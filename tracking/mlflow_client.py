@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import socket
-from pathlib import Path
 
+from tracking.mlflow_database import sqlite_file, sqlite_uri
 from tracking.redact import redact
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"
-_SQLITE = "sqlite:///"
-FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
-"""Packages whose exceptions mean that MLflow, the network or the database failed."""
+_FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 """MLflow's own name for how long it waits for an answer, seconds."""
+
+_LONGEST = 300
+_PAGE = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_ADVICE = re.compile(r"\b(run|use|set|install|upgrade|restore|try|please)\b", re.IGNORECASE)
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -27,6 +30,8 @@ _ENVIRONMENT = {
     # A retried POST may make a run twice. What a dead server did not take is sent again by the outbox, or by sync.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     TIMEOUT: "10",
+    # PostgreSQL's own name for how long it tries to connect, seconds.
+    "PGCONNECT_TIMEOUT": "10",
 }
 
 
@@ -39,26 +44,50 @@ def preload() -> None:
     for name in ("mlflow", "alembic"):
         # Making the tables of a new database is told in forty lines otherwise.
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What it logs with a traceback, it raises too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def absolute_uri(uri: str) -> str:
     """A SQLite address whose relative path is made absolute, so that it names one file from everywhere."""
     database = sqlite_file(uri)
-    return uri if database is None else f"{_SQLITE}{database}"
+    return uri if database is None else sqlite_uri(database, uri)
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file that a SQLite address names; None for another address."""
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+def of_mlflow(error: BaseException) -> bool:
+    """Whether the exception means that MLflow, the network, the database or the disk failed."""
+    return type(error).__module__.split(".")[0] in _FOREIGN or isinstance(error, OSError | ImportError)
 
 
 def reason(error: BaseException) -> str:
-    """One short sentence without passwords: the network's own words where it was the network."""
+    """One short sentence without passwords: the network's or the database's own words where it was one of them."""
     links: list[BaseException] = [error]
     for link in links:
         # What requests and MLflow wrap around it says where the request went, at great length.
         if isinstance(link, ConnectionError | TimeoutError | socket.gaierror):
             return f"no answer ({link.strerror or str(link) or type(link).__name__})"
+        # What SQLAlchemy wraps around it is the statement, with all its values.
+        if isinstance(driver := getattr(link, "orig", None), Exception):
+            return f"{type(driver).__name__}: {_short(str(driver))}"
         links += filter(None, (link.__cause__, link.__context__))
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
     hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
-    return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}{hint}"
+    return f"{type(error).__name__}: {_short(str(error))}{hint}"
+
+
+def _short(message: str) -> str:
+    """The message on one line; of a page, its text; of a long one, its beginning and whatever it says to do."""
+    if "<html" in message.lower() or "<!doctype" in message.lower():
+        message = _PAGE.sub(" ", message)
+    line = redact(" ".join(message.split()))
+    if len(line) <= _LONGEST:
+        return line
+    kept, spare = "", ""
+    for sentence in re.split(r"(?<=[.!?]) ", line):
+        if len(kept) + len(sentence) > _LONGEST:
+            spare = spare or (sentence if _ADVICE.search(sentence) else "")
+            continue
+        kept += f"{sentence} "
+    kept = kept.strip() or f"{line[:_LONGEST]}…"
+    return f"{kept} {spare[:_LONGEST]}".strip()

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tracking import mlflow_view
-from tracking.mlflow_client import FOREIGN, TIMEOUT, absolute_uri, preload, reason, sqlite_file
+from tracking.mlflow_client import TIMEOUT, absolute_uri, of_mlflow, preload, reason
 from tracking.mlflow_content import EXPERIMENT_TAGS, Point
+from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.names import metric_word
 from tracking.redact import redact
 from tracking.sink import SinkError
@@ -65,8 +66,10 @@ class Experiment:
             yield
         except SinkError:
             raise
+        except DatabaseError as error:
+            raise SinkError(f"{self}: {error}") from None
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in FOREIGN and not isinstance(error, OSError | ImportError):
+            if not of_mlflow(error):
                 raise
             # Not `from error`: a traceback would print the address with its password.
             raise SinkError(f"{self}: {reason(error)}") from None
@@ -81,9 +84,7 @@ class Experiment:
         preload()
         from mlflow import MlflowClient
 
-        if (database := sqlite_file(self._uri)) is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = MlflowClient(tracking_uri=self._uri)
+        self._connection = MlflowClient(tracking_uri=reach(self._uri))
 
     def find(self) -> None:
         """Find the experiment, or make it. Raises SinkError where it was deleted."""
