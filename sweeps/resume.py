@@ -23,7 +23,7 @@ from tracking import folders, sinks
 from tracking.commits import differences
 from tracking.journal import Journal, JournalError
 from tracking.record import Sweep, Trial
-from tracking.redact import is_redacted, redact
+from tracking.redact import is_redacted, redact_arguments
 from tracking.sinks import Settings
 
 
@@ -46,7 +46,7 @@ def new_sweep(
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
         folder=str(folder),
-        command=redact(shlex.join(["python", *sys.argv])),
+        command=shlex.join(redact_arguments(["python", *sys.argv])),
         created_at=now,
         trials=tuple(trials),
         facts={key: value for key, value in facts.items() if value is not None},

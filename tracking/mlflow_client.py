@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Iterable
 
 from tracking.mlflow_database import sqlite_file, sqlite_uri
-from tracking.redact import redact
+from tracking.redact import redact, secrets_of
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"
@@ -54,33 +55,39 @@ def absolute_uri(uri: str) -> str:
     return uri if database is None else sqlite_uri(database, uri)
 
 
+def secrets(uri: str) -> set[str]:
+    """What a message about this address must not tell: its own secrets, and those that MLflow sends along."""
+    sent = (os.environ.get(name, "") for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
+    return secrets_of(uri) | set(filter(None, sent))
+
+
 def of_mlflow(error: BaseException) -> bool:
     """Whether the exception means that MLflow, the network, the database or the disk failed."""
     return type(error).__module__.split(".")[0] in _FOREIGN or isinstance(error, OSError | ImportError)
 
 
-def reason(error: BaseException) -> str:
-    """One short sentence without passwords: the network's or the database's own words where it was one of them."""
+def reason(error: BaseException, known: Iterable[str] = ()) -> str:
+    """One short sentence without secrets, those known included: the network's or the database's own words where it was one of them."""
     links: list[BaseException] = [error]
     for link in links:
         # What requests and MLflow wrap around it says where the request went, at great length.
         if isinstance(link, ConnectionError | TimeoutError | socket.gaierror):
-            return f"no answer ({link.strerror or str(link) or type(link).__name__})"
+            return f"no answer ({_short(link.strerror or str(link) or type(link).__name__, known)})"
         # What SQLAlchemy wraps around it is the statement, with all its values.
         if isinstance(driver := getattr(link, "orig", None), Exception):
-            return f"{type(driver).__name__}: {_short(str(driver))}"
+            return f"{type(driver).__name__}: {_short(str(driver), known)}"
         links += filter(None, (link.__cause__, link.__context__))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
     hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
-    return f"{type(error).__name__}: {_short(str(error))}{hint}"
+    return f"{type(error).__name__}: {_short(str(error), known)}{hint}"
 
 
-def _short(message: str) -> str:
+def _short(message: str, known: Iterable[str]) -> str:
     """The message on one line; of a page, its text; of a long one, its beginning and whatever it says to do."""
     if "<html" in message.lower() or "<!doctype" in message.lower():
         message = _PAGE.sub(" ", message)
-    line = redact(" ".join(message.split()))
+    line = " ".join(redact(message, known).split())
     if len(line) <= _LONGEST:
         return line
     kept, spare = "", ""

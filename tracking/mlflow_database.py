@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from tracking.journal import sync_folder
 
@@ -156,7 +156,7 @@ def _used(connection: sqlite3.Connection, tables: set[str]) -> bool:
     ours = {"alembic_version": "0", "workspaces": "0", "experiments": "name <> 'Default'"}
     for table in tables:
         name = '"' + table.replace('"', '""') + '"'
-        if connection.execute(f"SELECT 1 FROM {name} WHERE {ours.get(table, '1')} LIMIT 1").fetchone():  # noqa: S608
+        if connection.execute(f"SELECT 1 FROM {name} WHERE {ours.get(table, '1')} LIMIT 1").fetchone():
             return True
     return False
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking import mlflow_view
-from tracking.mlflow_client import TIMEOUT, absolute_uri, of_mlflow, preload, reason
+from tracking.mlflow_client import TIMEOUT, absolute_uri, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import EXPERIMENT_TAGS, Point
 from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.names import metric_word
@@ -72,7 +72,7 @@ class Experiment:
             if not of_mlflow(error):
                 raise
             # Not `from error`: a traceback would print the address with its password.
-            raise SinkError(f"{self}: {reason(error)}") from None
+            raise SinkError(f"{self}: {reason(error, secrets(self._uri))}") from None
         finally:
             if patience is not None:
                 os.environ[TIMEOUT] = patience

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.mlflow_client import DEFAULT_URI, absolute_uri, of_mlflow, preload, reason
+from tracking.mlflow_client import DEFAULT_URI, absolute_uri, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import PARENT, driver_facts
 from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
@@ -77,7 +77,7 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
     except Exception as error:
         if not of_mlflow(error):
             raise
-        raise SourceError(f"MLflow at {redact(address)}: {reason(error)}") from None
+        raise SourceError(f"MLflow at {redact(address)}: {reason(error, secrets(address))}") from None
 
 
 def _parent(client: Any, wanted: str) -> Any:
