@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 import time
@@ -19,9 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from sweeps import host, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
-from tracking import folders, sinks
+from tracking import folders, moved, sinks
 from tracking.commits import differences
 from tracking.journal import Journal, JournalError
+from tracking.mlflow_client import given_address
 from tracking.record import Sweep, Trial
 from tracking.redact import is_redacted, redact_arguments
 from tracking.sinks import Settings
@@ -57,8 +57,7 @@ def find(name: str, cwd: Path) -> Sweep:
     """The sweep that `resume=` names: a folder, a sweep id, or `latest` under `cwd`. Raises UsageError."""
     try:
         folder = folders.find(name, cwd)
-        # The folder may have been moved since.
-        return replace(Journal(folder).read_plan(), folder=str(folder.absolute()))
+        return moved.follow(Journal(folder).read_plan(), folder.absolute())
     except JournalError as error:
         raise UsageError([f"resume={name}: {error}"]) from error
 
@@ -118,10 +117,12 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]
     kept = {key: own[key] for key in own.keys() & composed.keys() if f"tracking.{key}" not in given}
     chosen = {**composed, **kept}
     if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
-        if not (known := os.environ.get("MLFLOW_TRACKING_URI")):
+        if not (known := given_address()):
             where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
             raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
         chosen["uri"] = known
+    elif "mlflow" in chosen["sinks"] and "uri" in kept and (problem := moved.lost(chosen["uri"])):
+        raise UsageError([f"{problem}; name one with tracking.uri=sqlite:////PATH/mlflow.db"])
     return chosen
 
 

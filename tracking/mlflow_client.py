@@ -14,7 +14,7 @@ from tracking.redact import redact, secrets_of
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"
-_FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy")
+_FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3")
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 """MLflow's own name for how long it waits for an answer, seconds."""
 
@@ -34,6 +34,11 @@ _ENVIRONMENT = {
     # PostgreSQL's own name for how long it tries to connect, seconds.
     "PGCONNECT_TIMEOUT": "10",
 }
+
+
+def given_address() -> str | None:
+    """The address in MLFLOW_TRACKING_URI; None where it is not set, or blank."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or None
 
 
 def preload() -> None:
@@ -67,7 +72,7 @@ def of_mlflow(error: BaseException) -> bool:
 
 
 def reason(error: BaseException, known: Iterable[str] = ()) -> str:
-    """One short sentence without secrets, those known included: the network's or the database's own words where it was one of them."""
+    """One short sentence, without secrets: the network's or the database's own words where it was one of them."""
     links: list[BaseException] = [error]
     for link in links:
         # What requests and MLflow wrap around it says where the request went, at great length.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracking import mlflow_view
+from tracking import mlflow_view, moved
 from tracking.mlflow_client import TIMEOUT, absolute_uri, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import EXPERIMENT_TAGS, Point
 from tracking.mlflow_database import DatabaseError, reach, sqlite_file
@@ -107,6 +107,8 @@ class Experiment:
                 f"{self}: the experiment {self._name!r} was deleted; "
                 f"restore it (mlflow experiments restore -x {experiment.experiment_id}) or choose another name"
             )
+        if (database := sqlite_file(self._uri)) is not None and (expected := self._artifact_location()):
+            moved.follow_files(database, experiment.artifact_location, expected)
         if mlflow_view.TAG not in experiment.tags:
             self.client.set_experiment_tag(experiment.experiment_id, mlflow_view.TAG, mlflow_view.VIEW)
         self.experiment_id = str(experiment.experiment_id)
@@ -152,4 +154,4 @@ class Experiment:
             return None
         database = sqlite_file(self._uri)
         folder = database.parent if database else Path.cwd()
-        return (folder / "mlartifacts" / metric_word(self._name)).as_uri()
+        return (folder / moved.FILES / metric_word(self._name)).as_uri()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.mlflow_client import DEFAULT_URI, absolute_uri, of_mlflow, preload, reason, secrets
+from tracking.mlflow_client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import PARENT, driver_facts
 from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
@@ -58,7 +57,7 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
     MLflow keeps at most 1,000 steps a pass, evenly spread, no warm-up and no traceback. Raises SourceError when there
     is no such sweep, with the message of `missing`, which says where else it was sought.
     """
-    address = absolute_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    address = absolute_uri(uri or given_address() or DEFAULT_URI)
     if (database := sqlite_file(address)) is not None and not database.exists():
         raise SourceError(f"{missing}; and there is no {database} to seek it in MLflow")
     preload()

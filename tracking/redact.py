@@ -32,7 +32,8 @@ _VALUE = r"(?P<value>(?:(?!://)[^&;\n])*(?=&[\w.-]+=)|\s*'[^'\n]*'|\s*\"[^\"\n]*
 """To the next parameter where there is one in the line, else to a blank or a quote."""
 _QUERY = re.compile(rf"(?P<name>[?&;](?:{_STRONG}|{_WEAK})=){_VALUE}", re.IGNORECASE)
 _SETTING = re.compile(
-    rf"(?P<name>(?<![\w.?&;/-]){_STRONG}[\"']?(?:=|:[ \t]*(?=[\"'])|:[ \t]+(?=\S+$)))(?P<value>'[^']*'|\"[^\"]*\"|[^&;,\s'\"]+)",
+    rf"(?P<name>(?<![\w.?&;/-]){_STRONG}[\"']?(?:=|:[ \t]*(?=[\"'])|:[ \t]+(?=\S+$)))"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[^&;,\s'\"]+)",
     re.IGNORECASE | re.MULTILINE,
 )
 """`name=value` and `"name": "value"`, outside of addresses too."""

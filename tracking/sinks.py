@@ -30,7 +30,7 @@ class SettingsError(ValueError):
 def settings(tracking: Mapping[str, Any]) -> Settings:
     """The settings for a `tracking` configuration: `sinks`, and MLflow's `uri` and `experiment`.
 
-    A relative SQLite path is taken from the current folder. Raises SettingsError.
+    A relative SQLite path is taken from the current folder; a blank address is none. Raises SettingsError.
     """
     names = tracking.get("sinks", ())
     if isinstance(names, str) or not isinstance(names, Iterable):
@@ -77,7 +77,9 @@ def _known(name: str) -> str:
 
 def _text(tracking: Mapping[str, Any], key: str, default: str) -> str:
     value = tracking.get(key)
-    if value is None:
+    if isinstance(value, str):
+        value = value.strip()
+    if value is None or (key == "uri" and not value):
         return default
     if not isinstance(value, str) or not value:
         raise SettingsError(f"expected tracking.{key} to be text such as {default!r}. Received: {value!r}")

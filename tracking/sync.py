@@ -9,9 +9,7 @@ sweep in that folder.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,9 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from tracking import moved
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
+from tracking.mlflow_client import given_address
 from tracking.outbox import Outbox
 from tracking.record import Result, Sweep
 from tracking.redact import is_redacted
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = options.folder.resolve()
     try:
-        # The folder may have been moved since.
-        sweep = dataclasses.replace(Journal(folder).read_plan(), folder=str(folder))
+        sweep = moved.follow(Journal(folder).read_plan(), folder)
         chosen = choose(sweep, options.uri, options.experiment)
         outbox = Outbox(make_sinks(chosen))
     except (JournalError, SettingsError) as error:
@@ -92,12 +91,14 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
     """The sweep's own settings, with MLflow at this address and experiment where one of them is given.
 
     MLFLOW_TRACKING_URI is taken only where the sweep's own settings name MLflow, or nothing, without a whole address.
-    Raises SettingsError for no sink at all.
+    Raises SettingsError for no sink at all, and for a database whose folder is gone.
     """
     chosen: Settings = {name: dict(arguments) for name, arguments in sweep.facts.get("tracking", {}).items()}
     stored = str(chosen.get("mlflow", {}).get("uri") or "")
     if uri is None and ("mlflow" in chosen or not chosen) and (not stored or is_redacted(stored)):
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = given_address()
+    elif uri is None and (problem := moved.lost(stored)):
+        raise SettingsError(f"{problem}; name one with --uri")
     own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
     if own:
         chosen["mlflow"] = chosen.get("mlflow", {}) | own

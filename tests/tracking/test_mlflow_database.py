@@ -234,7 +234,7 @@ def test_a_damaged_or_locked_database_is_one_sentence(
             with pytest.raises(SinkError, match="another process keeps it locked"):
                 write(uri, tmp_path / "sweep")
     os.truncate(database, 10_000)
-    with pytest.raises(SinkError, match="it is damaged .*; restore it from a backup, or move it away"):
+    with pytest.raises(SinkError, match=r"it is damaged .*; restore it from a backup, or move it away"):
         write(uri, tmp_path / "sweep")
     assert capfd.readouterr() == ("", "")
 
