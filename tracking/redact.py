@@ -69,7 +69,7 @@ def redact_arguments(arguments: Iterable[str]) -> list[str]:
 
 def is_redacted(uri: str) -> bool:
     """Whether `redact` took something out of this address."""
-    return f"://{MARK}@" in uri or any(secret["value"] == MARK for secret in _QUERY.finditer(uri))
+    return f"://{MARK}@" in uri or any(secret["value"].startswith(MARK) for secret in _QUERY.finditer(uri))
 
 
 def secrets_of(uri: str) -> set[str]:
@@ -93,9 +93,8 @@ def _spellings(secrets: Iterable[str]) -> set[str]:
 
 def _masked(match: re.Match[str]) -> str:
     value = match["value"]
-    if not value.strip():
-        return match[0]
-    return f"{match['name']}{MARK}"
+    # What was taken out before may have a sentence's colon after it.
+    return match[0] if not value.strip() or value.startswith(MARK) else f"{match['name']}{MARK}"
 
 
 def _without_credentials(text: str) -> str:

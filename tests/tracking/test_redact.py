@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -12,25 +14,17 @@ from hypothesis import strategies as st
 
 from tracking.redact import MARK, is_redacted, redact, secrets_of
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
-SCHEMES = ["http", "https", "postgresql", "postgresql+psycopg2", "mysql+pymysql", "mssql+pyodbc", "s3", "wasbs", "dbfs"]
-KEYS = [
-    "password",
-    "api_key",
-    "apiKey",
-    "access_key",
-    "sig",
-    "X-Amz-Signature",
-    "X-Amz-Credential",
-    "X-Goog-Signature",
-    "X-Amz-Security-Token",
-    "client_secret",
-    "AccountKey",
-    "SharedAccessKey",
-    "token",
-    "auth",
-    "sslpassword",
-]
+SCHEMES = ("http", "https", "postgresql", "postgresql+psycopg2", "mysql+pymysql", "mssql+pyodbc", "s3", "wasbs", "dbfs")
+KEYS = (
+    *("password", "sslpassword", "api_key", "apiKey", "access_key", "sig", "token", "auth", "client_secret"),
+    *("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "X-Goog-Signature", "AccountKey"),
+)
+SWEEP = (
+    "cluster=inline calibrate=false protocol=classic protocol.burn_in=1 protocol.steps=3 model=tiny batch=1 "
+    "passes=[forward] hydra.output_subdir=.hydra hydra.run.dir=out"
+)
 SENTENCES = [
     "{}",
     "MLflow at {}: no answer",
@@ -42,22 +36,7 @@ SENTENCES = [
 ]
 
 
-WORDS = [
-    "the",
-    "sweep",
-    "of",
-    "vgg16",
-    "went",
-    "on",
-    "batch=4",
-    "50%",
-    "me@example.org",
-    "{'a':",
-    "1}",
-    "a/b.c",
-    "x:y",
-    "1:2",
-]
+WORDS = ("the", "sweep", "of", "vgg16", "batch=4", "50%", "me@example.org", "{'a':", "1}", "a/b.c", "x:y", "1:2")
 
 
 def ours(secret: str, text: str) -> bool:
@@ -173,3 +152,25 @@ def test_line_by_line_no_time_is_lost() -> None:
     ):
         redact(text)
     redact(Path(__file__).read_text() * 20)
+
+
+def test_a_sweep_with_secrets_in_its_address_leaves_none_of_them(tmp_path: Path) -> None:
+    """Nowhere: not in its folder, in Hydra's files, in what it prints, or beside it."""
+    secrets = ("S3cr et'x", "Qu1ery", "T0ken", "Env1ron")
+    uri = 'tracking.uri="http://me:S3cr et\'x@127.0.0.1:1/p?api_key=Qu1ery"'
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    env = kept | {"MLFLOW_TRACKING_TOKEN": "T0ken", "TF_MY_API_KEY": "Env1ron", "XLA_FLAGS": ""}
+    run = [sys.executable, str(ROOT / "sweeps" / "run.py"), *SWEEP.split(), uri]
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lacks 1 result: no answer" in done.stderr
+    told = {"stdout": done.stdout, "stderr": done.stderr}
+    told |= {str(path): path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
+    assert any("***" in told[name] for name in told if name.endswith("plan.json"))
+    assert any("***" in told[name] for name in told if name.endswith("overrides.yaml"))
+    for secret in (*secrets, "S3cr", "et'x", "S3cr%20et", "S3cr+et"):
+        assert [name for name, text in told.items() if secret in text] == [], secret
+    resumed = ["resume=out"]
+    again = subprocess.run([*run[:2], *resumed], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI" in again.stderr
