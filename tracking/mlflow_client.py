@@ -81,7 +81,12 @@ def reason(error: BaseException, known: Iterable[str] = ()) -> str:
         # What SQLAlchemy wraps around it is the statement, with all its values.
         if isinstance(driver := getattr(link, "orig", None), Exception):
             return f"{type(driver).__name__}: {_short(str(driver), known)}"
-        links += filter(None, (link.__cause__, link.__context__))
+        # urllib3's own word for what it gave up at, as a server's answer 500.
+        cause = getattr(link, "reason", None)
+        links += filter(None, (link.__cause__, link.__context__, *link.args[:1], cause))
+        links[:] = [one for one in links if isinstance(one, BaseException)]
+        if type(link).__name__ == "ResponseError":
+            return f"the server fails ({_short(str(link), known)})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
     hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""

@@ -55,8 +55,14 @@ class Experiment:
             if left <= 0:
                 raise SinkError(f"{self}: its answers take longer than a sweep waits between two trials")
             # MLflow reads it anew for each request, and has no other way to bound one.
-            os.environ[TIMEOUT] = str(max(1, min(int(left), int(os.environ[TIMEOUT]))))
+            os.environ[TIMEOUT] = str(max(1, min(int(left), self._longest_answer())))
         return self._connection
+
+    def _longest_answer(self) -> int:
+        try:
+            return int(os.environ[TIMEOUT])
+        except ValueError:
+            raise SinkError(f"{self}: expected {TIMEOUT} in seconds. Received: {os.environ[TIMEOUT]!r}") from None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -67,7 +73,7 @@ class Experiment:
         except SinkError:
             raise
         except DatabaseError as error:
-            raise SinkError(f"{self}: {error}") from None
+            raise SinkError(f"{self}: {redact(str(error), secrets(self._uri))}") from None
         except Exception as error:
             if not of_mlflow(error):
                 raise

@@ -72,7 +72,7 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
         runs = sorted(_runs(client, parent), key=lambda run: run.info.start_time)
         return sweep, [_result(client, sweep, parent, run) for run in runs if "trial_id" in run.data.tags]
     except DatabaseError as error:
-        raise SourceError(f"{missing}; and MLflow at {redact(address)}: {error}") from None
+        raise SourceError(redact(f"{missing}; and MLflow at {address}: {error}", secrets(address))) from None
     except Exception as error:
         if not of_mlflow(error):
             raise

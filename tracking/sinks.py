@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from tracking.csv_sink import CsvSink
 from tracking.mlflow_client import DEFAULT_EXPERIMENT, DEFAULT_URI, absolute_uri
@@ -38,7 +39,7 @@ def settings(tracking: Mapping[str, Any]) -> Settings:
     chosen: Settings = {_known(str(name)): {} for name in names}
     if "mlflow" in chosen:
         chosen["mlflow"] = {
-            "uri": absolute_uri(_text(tracking, "uri", DEFAULT_URI)),
+            "uri": _address(_text(tracking, "uri", DEFAULT_URI)),
             "experiment": _text(tracking, "experiment", DEFAULT_EXPERIMENT),
         }
     return chosen
@@ -73,6 +74,16 @@ def _known(name: str) -> str:
     near = difflib.get_close_matches(name, SINKS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"expected tracking.sinks among {', '.join(sorted(SINKS))}. Received: {name!r}{hint}")
+
+
+def _address(uri: str) -> str:
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r} ({error})") from None
+    if "\0" in uri:
+        raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r}")
+    return absolute_uri(uri)
 
 
 def _text(tracking: Mapping[str, Any], key: str, default: str) -> str:
