@@ -81,12 +81,11 @@ def reason(error: BaseException, known: Iterable[str] = ()) -> str:
         # What SQLAlchemy wraps around it is the statement, with all its values.
         if isinstance(driver := getattr(link, "orig", None), Exception):
             return f"{type(driver).__name__}: {_short(str(driver), known)}"
-        # urllib3's own word for what it gave up at, as a server's answer 500.
-        cause = getattr(link, "reason", None)
-        links += filter(None, (link.__cause__, link.__context__, *link.args[:1], cause))
-        links[:] = [one for one in links if isinstance(one, BaseException)]
         if type(link).__name__ == "ResponseError":
             return f"the server fails ({_short(str(link), known)})"
+        # `reason` and the first argument: what urllib3 gave up at, as a server's answer 500.
+        causes = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args[:1])
+        links += [cause for cause in causes if isinstance(cause, BaseException) and cause not in links]
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
     hint = "; install the database's driver for Python" if isinstance(error, ImportError) else ""
