@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -17,7 +18,9 @@ from sweeps.forkserver import ROOT, LastingServer
 from sweeps.interrupts import EXIT_CODE, Interrupts
 from sweeps.machine import this_node
 from sweeps.terminal import Terminal
+from tracking import files
 from tracking.journal import JournalError
+from tracking.redact import redact
 
 CONF = ROOT / "conf"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -28,11 +31,21 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
     own = hydra.core.hydra_config.HydraConfig.get()
+    if own.output_subdir is not None:
+        _without_secrets(Path(own.runtime.output_dir, own.output_subdir))
     leave_to_ours(cfg, own.overrides.task)
     try:
         session.current().run([cfg], folder=own.runtime.output_dir)
     except Exception as error:
         raise _Passing from error  # Hydra has a word of its own for what it catches
+
+
+def _without_secrets(folder: Path) -> None:
+    """Take secrets out of the files in which Hydra keeps the config, where a user wants them."""
+    for path in folder.glob("*.yaml"):
+        text = files.read(folder, path.name).decode()
+        if (clean := redact(text)) != text:
+            files.write(folder, path.name, clean.encode())
 
 
 class _Passing(BaseException):

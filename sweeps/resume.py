@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import sys
 import time
@@ -21,11 +20,12 @@ from sweeps import host, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
 from sweeps.tasks import TASKS
-from tracking import folders, sinks, trust
+from tracking import folders, moved, sinks, trust
 from tracking.commits import changes, differences
 from tracking.journal import Journal, JournalError
+from tracking.mlflow_client import given_address
 from tracking.record import Sweep, Trial
-from tracking.redact import is_redacted, redact
+from tracking.redact import is_redacted, redact, redact_arguments
 from tracking.sinks import Settings
 
 _MOST_LINKS = 3
@@ -50,7 +50,7 @@ def new_sweep(
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
         folder=str(folder),
-        command=redact(shlex.join(["python", *sys.argv])),
+        command=shlex.join(redact_arguments(["python", *sys.argv])),
         created_at=now,
         trials=tuple(trials),
         facts={key: value for key, value in facts.items() if value is not None},
@@ -186,10 +186,12 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]
     kept = {key: own[key] for key in own.keys() & composed.keys() if f"tracking.{key}" not in given}
     chosen = {**composed, **kept}
     if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
-        if not (known := os.environ.get("MLFLOW_TRACKING_URI")):
+        if not (known := given_address()):
             where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
             raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
         chosen["uri"] = known
+    elif "mlflow" in chosen["sinks"] and "uri" in kept and (problem := moved.lost(chosen["uri"])):
+        raise UsageError([f"{problem}; name one with tracking.uri=sqlite:////PATH/mlflow.db"])
     return chosen
 
 

@@ -30,7 +30,7 @@ from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
-from tracking import sinks, trust
+from tracking import moved, sinks, trust
 from tracking.journal import Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
@@ -195,7 +195,7 @@ class Session:
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
-        sweep = resume.with_limit(replace(planned, folder=str(folder)), cfg, sys.argv[1:])
+        sweep = resume.with_limit(moved.follow(planned, folder), cfg, sys.argv[1:])
         cfg = resume.going_on(cfg, sweep)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}

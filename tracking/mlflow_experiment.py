@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracking import mlflow_view
-from tracking.mlflow_client import FOREIGN, TIMEOUT, absolute_uri, preload, reason, sqlite_file
+from tracking import mlflow_view, moved
+from tracking.mlflow_client import TIMEOUT, absolute_uri, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import EXPERIMENT_TAGS, Point
+from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.names import metric_word
 from tracking.redact import redact
 from tracking.sink import SinkError
@@ -54,8 +55,14 @@ class Experiment:
             if left <= 0:
                 raise SinkError(f"{self}: its answers take longer than a sweep waits between two trials")
             # MLflow reads it anew for each request, and has no other way to bound one.
-            os.environ[TIMEOUT] = str(max(1, min(int(left), int(os.environ[TIMEOUT]))))
+            os.environ[TIMEOUT] = str(max(1, min(int(left), self._longest_answer())))
         return self._connection
+
+    def _longest_answer(self) -> int:
+        try:
+            return int(os.environ[TIMEOUT])
+        except ValueError:
+            raise SinkError(f"{self}: expected {TIMEOUT} in seconds. Received: {os.environ[TIMEOUT]!r}") from None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -65,11 +72,13 @@ class Experiment:
             yield
         except SinkError:
             raise
+        except DatabaseError as error:
+            raise SinkError(f"{self}: {redact(str(error), secrets(self._uri))}") from None
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in FOREIGN and not isinstance(error, OSError | ImportError):
+            if not of_mlflow(error):
                 raise
             # Not `from error`: a traceback would print the address with its password.
-            raise SinkError(f"{self}: {reason(error)}") from None
+            raise SinkError(f"{self}: {reason(error, secrets(self._uri))}") from None
         finally:
             if patience is not None:
                 os.environ[TIMEOUT] = patience
@@ -81,9 +90,7 @@ class Experiment:
         preload()
         from mlflow import MlflowClient
 
-        if (database := sqlite_file(self._uri)) is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = MlflowClient(tracking_uri=self._uri)
+        self._connection = MlflowClient(tracking_uri=reach(self._uri))
 
     def find(self) -> None:
         """Find the experiment, or make it. Raises SinkError where it was deleted."""
@@ -106,6 +113,8 @@ class Experiment:
                 f"{self}: the experiment {self._name!r} was deleted; "
                 f"restore it (mlflow experiments restore -x {experiment.experiment_id}) or choose another name"
             )
+        if (database := sqlite_file(self._uri)) is not None and (expected := self._artifact_location()):
+            moved.follow_files(database, experiment.artifact_location, expected)
         if mlflow_view.TAG not in experiment.tags:
             self.client.set_experiment_tag(experiment.experiment_id, mlflow_view.TAG, mlflow_view.VIEW)
         self.experiment_id = str(experiment.experiment_id)
@@ -151,4 +160,4 @@ class Experiment:
             return None
         database = sqlite_file(self._uri)
         folder = database.parent if database else Path.cwd()
-        return (folder / "mlartifacts" / metric_word(self._name)).as_uri()
+        return (folder / moved.FILES / metric_word(self._name)).as_uri()

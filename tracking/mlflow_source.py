@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.mlflow_client import DEFAULT_URI, absolute_uri, preload
+from tracking.mlflow_client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
 from tracking.mlflow_content import PARENT, driver_facts
+from tracking.mlflow_database import DatabaseError, reach, sqlite_file
 from tracking.printable import printable
 from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
 from tracking.redact import redact
@@ -58,23 +58,26 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
     MLflow keeps at most 1,000 steps a pass, evenly spread, no warm-up and no traceback. Raises SourceError when there
     is no such sweep, with the message of `missing`, which says where else it was sought.
     """
-    address = absolute_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).is_file():
-        raise SourceError(f"{missing}; and there is no {address.removeprefix('sqlite:///')} to seek it in MLflow")
+    address = absolute_uri(uri or given_address() or DEFAULT_URI)
+    if (database := sqlite_file(address)) is not None and not database.exists():
+        raise SourceError(f"{missing}; and there is no {database} to seek it in MLflow")
     preload()
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=address)
     try:
+        client = MlflowClient(tracking_uri=reach(address, make=False))
         parent = _parent(client, wanted)
         if parent is None:
             raise SourceError(f"{missing}; nor is it in MLflow at {redact(address)}")
         sweep = _plan(client, parent)
         runs = sorted(_runs(client, parent), key=lambda run: run.info.start_time)
         return sweep, [_result(client, sweep, parent, run) for run in runs if "trial_id" in run.data.tags]
-    except MlflowException as error:
-        raise SourceError(f"MLflow at {redact(address)}: {redact(' '.join(str(error).split()))[:300]}") from None
+    except DatabaseError as error:
+        raise SourceError(redact(f"{missing}; and MLflow at {address}: {error}", secrets(address))) from None
+    except Exception as error:
+        if not of_mlflow(error):
+            raise
+        raise SourceError(f"MLflow at {redact(address)}: {reason(error, secrets(address))}") from None
 
 
 def _parent(client: Any, wanted: str) -> Any:

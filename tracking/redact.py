@@ -1,28 +1,139 @@
-"""Passwords within addresses: kept out of files, tags and messages."""
+"""Passwords, tokens and keys within addresses and settings: kept out of files, tags and messages.
+
+Where it is not clear how far a secret goes, as of a password with a blank, more of the line goes with it rather than a
+part of the secret stays.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MARK = "***"
 
-_ADDRESS = re.compile(r"://[^\s'\"]*")
-# To the last @, with a colon before it: a password may itself hold an @, a colon or a slash. Rather is something else
-# taken for one, as of `http://host:5000/@x`, than a part of one left.
-_CREDENTIALS = re.compile(r"(?<=://).*:.*(?=@)")
-_TOKEN = re.compile(r"(https?://)[^/@\s'\"]+(?=@)")
-"""A name without a password, which a web server takes for a token; a database's is a user's and no secret."""
-_SECRETS = re.compile(r"([?&;][\w.-]*(?:password|passwd|token|secret)=)[^&;\s'\"]*", re.IGNORECASE)
+_SCHEME = re.compile(r"(?<![\w+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
+_RUN = re.compile(r"[^\s'\"]*")
+"""An address as far as it goes without doubt: to a blank or a quote."""
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d{1,5})?"
+_PLAIN = re.compile(rf"(?:[\w.+-]+@)?{_HOST}(?:[/?#][^@]*|[:.,;)\]}}>]*)")
+"""What a run is that is an address without credentials, be there an @ later in the line or not."""
+_USERINFO = re.compile(r"[^/@]+")
+
+_WORDS = r"password|passwd|passphrase|pwd|token|jwt|secret|credentials?"
+_KEYS = (
+    r"(?:api|access|account|private|secret|shared|subscription|auth|encryption|client|master|signing|storage)[_.-]?key"
+)
+_STRONG = rf"(?:[\w.-]*(?:{_WORDS}|{_KEYS}|accesskeyid|sharedaccesssignature))"
+_WEAK = r"(?:[\w.-]*(?:signature|credential)|sig|sas|key|auth|authorization|code|pass)"
+"""Names that mean a secret within an address's query only."""
+_VALUE = r"(?P<value>(?:(?!://)[^&;\n])*(?=&[\w.-]+=)|\s*'[^'\n]*'|\s*\"[^\"\n]*\"|[\s'\"]*[^&;\s'\"]*)"
+"""To the next parameter where there is one in the line, else to a blank or a quote."""
+_QUERY = re.compile(rf"(?P<name>[?&;](?:{_STRONG}|{_WEAK})=){_VALUE}", re.IGNORECASE)
+_SETTING = re.compile(
+    rf"(?P<name>(?<![\w.?&;/-]){_STRONG}[\"']?(?:=|:[ \t]*(?=[\"'])|:[ \t]+(?=\S+$)))"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[^&;,\s'\"]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""`name=value` and `"name": "value"`, outside of addresses too."""
+_HEADER = re.compile(
+    r"(?P<name>\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token|digest|negotiate)\s+)?"
+    r"|\bbearer\s+(?=\S{8}))(?P<value>[^\s'\",;]+)",
+    re.IGNORECASE,
+)
 
 
-def redact(text: str) -> str:
-    """Replace `user:password` and `token` in every address within the text by `***`, and passwords in queries."""
+class _Span(NamedTuple):
+    start: int
+    end: int
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Replace by `***` what is secret in every address, query, setting and header within the text.
+
+    And `secrets`, which are known, in whatever spelling they are there.
+    """
+    for secret in sorted(_spellings(secrets), key=len, reverse=True):
+        text = text.replace(secret, MARK)
     # Queries first: of an @ within such a value, the address would be cut there.
-    without = _SECRETS.sub(rf"\g<1>{MARK}", text)
-    without = _ADDRESS.sub(lambda address: _CREDENTIALS.sub(MARK, address[0]), without)
-    return _TOKEN.sub(rf"\g<1>{MARK}", without)
+    text = _QUERY.sub(_masked, text)
+    text = _without_credentials(text)
+    return _HEADER.sub(_masked, _SETTING.sub(_masked, text))
+
+
+def redact_arguments(arguments: Iterable[str]) -> list[str]:
+    """The arguments of a command line, each of which ends where it ends, whatever is in it."""
+    return [redact(argument) for argument in arguments]
 
 
 def is_redacted(uri: str) -> bool:
     """Whether `redact` took something out of this address."""
-    return f"://{MARK}@" in uri or any(secret[0] == f"{secret[1]}{MARK}" for secret in _SECRETS.finditer(uri))
+    return f"://{MARK}@" in uri or any(secret["value"].startswith(MARK) for secret in _QUERY.finditer(uri))
+
+
+def secrets_of(uri: str) -> set[str]:
+    """The secrets within one address that is known to be one, for `redact` of messages that quote it their own way."""
+    found = {match["value"] for match in _QUERY.finditer(uri)}
+    for span in _credentials(uri):
+        user, colon, password = uri[span.start : span.end].partition(":")
+        found.add(password if colon else user)
+    return found
+
+
+def _spellings(secrets: Iterable[str]) -> set[str]:
+    """Each secret as it is, encoded and decoded; those too short to be told from ordinary text are left out."""
+    found = set()
+    for secret in secrets:
+        plain = {secret, unquote(secret), unquote_plus(secret)}
+        found |= plain | {spell(word) for word in plain for spell in (quote, quote_plus, repr)}
+        found |= {quote(word, safe="") for word in plain}
+    return {word for word in found if len(word.strip("'\"")) >= 3 and word != MARK}
+
+
+def _masked(match: re.Match[str]) -> str:
+    value = match["value"]
+    # What was taken out before may have a sentence's colon after it.
+    return match[0] if not value.strip() or value.startswith(MARK) else f"{match['name']}{MARK}"
+
+
+def _without_credentials(text: str) -> str:
+    done, kept = 0, []
+    for span in _credentials(text):
+        kept += [text[done : span.start], MARK]
+        done = span.end
+    return "".join([*kept, text[done:]])
+
+
+def _credentials(text: str) -> list[_Span]:
+    """Where credentials stand in the addresses within the text: between `://` and the last @ that may end them."""
+    schemes = list(_SCHEME.finditer(text))
+    found = []
+    for number, match in enumerate(schemes):
+        start = match.end()
+        end = schemes[number + 1].start() if number + 1 < len(schemes) else len(text)
+        if start > end or text.startswith(("/", f"{MARK}@"), start):
+            continue  # a path, or nothing is left to do
+        at = _last_at(text, start, end, web=match["scheme"].lower().endswith(("http", "https")))
+        if at is not None:
+            found.append(_Span(start, at))
+    return found
+
+
+def _last_at(text: str, start: int, end: int, *, web: bool) -> int | None:
+    """The @ that ends the credentials which begin at `start`; None without any.
+
+    A name without a password is a user's at a database and no secret; a web server takes it for a token.
+    """
+    run = _RUN.match(text, start, end)
+    assert run is not None
+    if not _PLAIN.fullmatch(run[0]):
+        line = text.find("\n", run.end(), end)
+        for stop in (end if line < 0 else line, end):
+            at = text.rfind("@", start, stop)
+            if at >= 0 and ":" in text[start:at]:
+                return at
+    token = _USERINFO.match(run[0])
+    if web and token is not None and run[0].startswith("@", token.end()):
+        return start + token.end()
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from tracking.csv_sink import CsvSink
 from tracking.mlflow_client import DEFAULT_EXPERIMENT, DEFAULT_URI, absolute_uri
@@ -30,7 +31,7 @@ class SettingsError(ValueError):
 def settings(tracking: Mapping[str, Any]) -> Settings:
     """The settings for a `tracking` configuration: `sinks`, and MLflow's `uri` and `experiment`.
 
-    A relative SQLite path is taken from the current folder. Raises SettingsError.
+    A relative SQLite path is taken from the current folder; a blank address is none. Raises SettingsError.
     """
     names = tracking.get("sinks", ())
     if isinstance(names, str) or not isinstance(names, Iterable):
@@ -38,7 +39,7 @@ def settings(tracking: Mapping[str, Any]) -> Settings:
     chosen: Settings = {_known(str(name)): {} for name in names}
     if "mlflow" in chosen:
         chosen["mlflow"] = {
-            "uri": absolute_uri(_text(tracking, "uri", DEFAULT_URI)),
+            "uri": _address(_text(tracking, "uri", DEFAULT_URI)),
             "experiment": _text(tracking, "experiment", DEFAULT_EXPERIMENT),
         }
     return chosen
@@ -86,9 +87,21 @@ def _known(name: str) -> str:
     raise SettingsError(f"expected tracking.sinks among {', '.join(sorted(SINKS))}. Received: {name!r}{hint}")
 
 
+def _address(uri: str) -> str:
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r} ({error})") from None
+    if "\0" in uri:
+        raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r}")
+    return absolute_uri(uri)
+
+
 def _text(tracking: Mapping[str, Any], key: str, default: str) -> str:
     value = tracking.get(key)
-    if value is None:
+    if isinstance(value, str):
+        value = value.strip()
+    if value is None or (key == "uri" and not value):
         return default
     if not isinstance(value, str) or not value:
         raise SettingsError(f"expected tracking.{key} to be text such as {default!r}. Received: {value!r}")

@@ -9,9 +9,7 @@ sweep in that folder.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
-import os
 import stat
 import sys
 from collections.abc import Sequence
@@ -21,9 +19,9 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tracking import trust
+from tracking import moved, trust
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
-from tracking.mlflow_client import DEFAULT_URI
+from tracking.mlflow_client import DEFAULT_URI, given_address
 from tracking.outbox import Outbox
 from tracking.record import Result, Sweep
 from tracking.redact import is_redacted
@@ -47,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.folder.resolve()
     try:
         plan = Journal(folder).read_plan()
-        # The folder may have been moved since.
-        sweep = dataclasses.replace(plan, folder=str(folder))
+        sweep = moved.follow(plan, folder)
         chosen = choose(sweep, options.uri, options.experiment)
         outbox = Outbox(make_sinks(chosen))
     except (JournalError, SettingsError) as error:
@@ -112,12 +109,14 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
     """The sweep's own settings, with MLflow at this address and experiment where one of them is given.
 
     MLFLOW_TRACKING_URI is taken only where the sweep's own settings name MLflow, or nothing, without a whole address.
-    Raises SettingsError for no sink at all.
+    Raises SettingsError for no sink at all, and for a database whose folder is gone.
     """
     chosen: Settings = {name: dict(arguments) for name, arguments in kept(sweep.facts).items()}
     stored = str(chosen.get("mlflow", {}).get("uri") or "")
     if uri is None and ("mlflow" in chosen or not chosen) and (not stored or is_redacted(stored)):
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = given_address()
+    elif uri is None and (problem := moved.lost(stored)):
+        raise SettingsError(f"{problem}; name one with --uri")
     own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
     if own:
         chosen["mlflow"] = chosen.get("mlflow", {}) | own

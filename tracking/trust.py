@@ -11,11 +11,11 @@ import contextlib
 import os
 import pwd
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tracking.journal import PLAN, RESULTS
+from tracking.mlflow_client import given_address
 from tracking.printable import printable
 from tracking.record import Sweep
 from tracking.redact import redact
@@ -57,11 +57,13 @@ def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
     )
 
 
-def is_named(uri: str, environment: Mapping[str, str] = os.environ) -> bool:
+def is_named(uri: str) -> bool:
     """Whether the user's own MLFLOW_TRACKING_URI leads to the same server."""
-    known = environment.get("MLFLOW_TRACKING_URI", "").strip()
+    known = given_address()
+    if known is None:
+        return False
     server = _server(known)
-    return bool(known) and (known == uri or (server is not None and server == _server(uri)))
+    return known == uri or (server is not None and server == _server(uri))
 
 
 def credentials() -> list[str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
-from tracking import mlflow_view
+from tracking import mlflow_view, show
 from tracking.mlflow_sink import MlflowSink
 from tracking.sink import SinkError
+from tracking.sinks import settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,3 +80,82 @@ def test_importing_the_sink_imports_no_mlflow() -> None:
     code = f"import sys, tracking.sinks; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A server that is no MLflow, or refuses: its path's first part says how."""
+
+    def _answer(self) -> None:
+        status = int(self.path.split("/")[1])
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", f"/200/login?password=hush&{'x' * 500}")
+        page = (
+            "<!DOCTYPE html><html><head><style>p {color: red}</style></head><body><p>Please sign in</p></body></html>"
+        )
+        body = (
+            page.encode()
+            if status != 403
+            else json.dumps({"message": "not yours", "error_code": "PERMISSION_DENIED"}).encode()
+        )
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = _answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (200, "Please sign in"),
+        (302, "Please sign in"),
+        (401, "Please sign in"),
+        (403, "not yours"),
+        (404, "Please sign in"),
+        (500, "the server fails"),
+        (503, "the server fails"),
+    ],
+)
+def test_a_server_that_is_no_mlflow_is_one_readable_sentence(
+    status: int, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sink = MlflowSink(f"http://me:hush@127.0.0.1:{server.server_port}/{status}/")
+        with pytest.raises(SinkError) as caught:
+            sink.open(make_sweep([make_result()], tmp_path))
+        server.shutdown()
+    sentence = str(caught.value)
+    assert "hush" not in sentence
+    assert not [mark for mark in ("\n", "<", "{color", "xxxx") if mark in sentence], sentence
+    assert words in sentence
+    assert capfd.readouterr() == ("", "")
+
+
+def test_blank_settings_of_the_environment_count_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for blank in ("", "  \n"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", blank)
+        assert settings({"sinks": ["mlflow"], "uri": blank}) == {"mlflow": {"uri": uri, "experiment": "sweeps"}}
+        assert show.main(["none"]) == 2
+        assert f"nor is it in MLflow at {uri}" in capsys.readouterr().err
+    assert settings({"sinks": ["mlflow"], "uri": " http://host:1/\n"})["mlflow"]["uri"] == "http://host:1/"
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "nonsense://x")
+    sweep = make_sweep([make_result()], tmp_path)
+    MlflowSink(uri).open(sweep)
+    assert len(Runs(uri).parents) == 1
+
+
+def test_a_timeout_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon")
+    sink = MlflowSink("http://127.0.0.1:1")
+    sink.limit(5)
+    with pytest.raises(SinkError, match=r"expected MLFLOW_HTTP_REQUEST_TIMEOUT in seconds. Received: 'soon'"):
+        sink.open(make_sweep([make_result()], tmp_path))

@@ -17,8 +17,10 @@ from tests.tracking.conftest import Runs
 from tests.tracking.servers import MlflowServer, Postgres
 from tracking import sync
 from tracking.journal import Journal
+from tracking.mlflow_sink import MlflowSink
 from tracking.record import Result
 from tracking.redact import redact
+from tracking.sink import SinkError
 from tracking.sinks import storable
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +115,52 @@ def test_two_sweeps_straight_into_it(
     assert (tmp_path / "mlartifacts" / "shared").is_dir()
     for plan in tmp_path.glob("*/plan.json"):
         assert "hush" not in plan.read_text()
+
+
+def test_a_database_that_mlflow_cannot_use_is_one_sentence(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other tables, an older schema, no rights, no such database: at once, untouched, and without a password."""
+    import psycopg2
+
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
+
+    def run(database: str, *statements: str) -> list[tuple[object, ...]]:
+        connection = psycopg2.connect(
+            host="127.0.0.1", port=postgres.port, user="tester", password="hush", dbname=database
+        )
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def complaint(database: str, user: str = "tester:hush") -> str:
+        address = f"postgresql+psycopg2://{user}@127.0.0.1:{postgres.port}/{database}"
+        with pytest.raises(SinkError) as caught:
+            MlflowSink(address).open(make_sweep([make_result()], tmp_path))
+        assert "\n" not in str(caught.value)
+        assert "hush" not in str(caught.value)
+        return str(caught.value)
+
+    run("postgres", "CREATE DATABASE shoes", "CREATE USER stranger PASSWORD 'hush'", "CREATE DATABASE older")
+    run("shoes", "CREATE TABLE shoes (name TEXT)", "CREATE TABLE alembic_version (version_num TEXT)")
+    run("shoes", "INSERT INTO alembic_version VALUES ('1')")
+    assert "Received: one with other tables (shoes), which was left as it is" in complaint("shoes")
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
+    assert run("shoes", tables) == [("alembic_version",), ("shoes",)]
+    assert 'database "nowhere" does not exist' in complaint("nowhere")
+    assert "password authentication failed" in complaint("shoes", "tester:hushh")
+
+    fresh = f"postgresql+psycopg2://tester:hush@127.0.0.1:{postgres.port}/older"
+    MlflowSink(fresh).open(make_sweep([make_result()], tmp_path))
+    run("older", "UPDATE alembic_version SET version_num = '867495a8f9d4'", "DROP TABLE job_locks")
+    assert "an older MLflow made it" in (words := complaint("older"))
+    assert "mlflow db upgrade 'postgresql+psycopg2://***@127.0.0.1" in words
+    assert run("older", "SELECT version_num FROM alembic_version") == [("867495a8f9d4",)]
+    run("postgres", "CREATE DATABASE closed")
+    assert "permission denied" in complaint("closed", "stranger:hush")
+    assert "Traceback" not in "".join(capfd.readouterr())

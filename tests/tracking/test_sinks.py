@@ -56,6 +56,11 @@ def test_plain_mapping_will_do() -> None:
     [
         ({"sinks": ["mlfow"]}, r"among csv, mlflow, parquet. Received: 'mlfow'; did you mean 'mlflow'\?"),
         ({"sinks": "mlflow"}, r"expected tracking.sinks to be a list such as \[mlflow,csv\]. Received: 'mlflow'"),
+        (
+            {"sinks": ["mlflow"], "uri": "http://[::1"},
+            r"expected tracking.uri to be an address. Received: 'http://\[::1'",
+        ),
+        ({"sinks": ["mlflow"], "uri": "sqlite:///a\0b"}, r"expected tracking.uri to be an address. Received: 'sqlite"),
         ({"sinks": ["mlflow"], "uri": 5}, r"expected tracking.uri to be text such as .* Received: 5"),
         ({"sinks": ["mlflow"], "experiment": ""}, r"expected tracking.experiment to be text .* Received: ''"),
     ],
