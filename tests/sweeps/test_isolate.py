@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import isolate
+from sweeps import isolate, limits
 from sweeps.cores import available
 from sweeps.isolate import run_trial
 from tracking.record import Classic, Device, Result, Trial
@@ -76,7 +76,7 @@ def test_a_process_that_leaves_in_mid_trial_has_not_done_it(server: str, tmp_pat
     result = run(replace(failing("exiting"), model_args={"code": 0}), server, tmp_path)
     assert result.status == "crashed"
     assert result.error is not None
-    assert result.error.message == "the process exited with code 0 in mid-trial"
+    assert result.error.message == "the process exited with code 0 before it was done"
 
 
 def test_a_trial_ends_at_its_time_limit(server: str, tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ def test_the_memory_of_what_a_process_starts_counts() -> None:
     ) as parent:
         try:
             until = time.monotonic() + 120
-            while isolate._resident_mb(parent.pid) < 1500:
+            while limits.resident_mb(parent.pid) < 1500:
                 assert time.monotonic() < until
                 time.sleep(0.05)
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
-    assert isolate._resident_mb(parent.pid) == 0
+    assert limits.resident_mb(parent.pid) == 0
 
 
 def test_a_server_that_is_not_there_is_lost(tmp_path: Path) -> None:
