@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sweeps import descendants
+from sweeps.errors import DispatchError
 from tracking.record import Failure, Status
 
 _LOOK_EVERY_S = 0.5
@@ -70,7 +71,12 @@ class Watch:
         os.eventfd_write(self._wake, 1)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        """Begin. Raises DispatchError where the system permits no more threads."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            os.close(self._wake)
+            raise DispatchError(f"expected a thread to hold a trial to its limits. Received: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,20 +13,20 @@ _LONGEST_LINE = 500
 
 
 def end(path: Path, size: int) -> bytes:
-    """The last bytes of a plain file, at most `size`; none of what is a link, a pipe or not there."""
+    """The last bytes of a plain file, at most `size`; none of what is a link, a pipe, a folder or not there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return b""
-        try:
-            file.seek(max(0, status.st_size - size))
-            return file.read(size)
-        except OSError:
-            return b""
+        return os.pread(descriptor, size, max(0, status.st_size - size))
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def tail(path: Path, lines: int) -> str:

@@ -33,8 +33,9 @@ import tests.sweeps.test_forking
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
+server = forking.Server(listener)
 print("ready", flush=True)
-forking.Server(listener).serve()
+server.serve()
 """
 
 
@@ -200,7 +201,7 @@ def test_a_killed_call_leaves_nothing(bare: Bare) -> None:
         assert not alive(daemon)
 
 
-def test_what_the_server_had_before_stays(bare: Bare) -> None:
+def test_what_the_server_had_before_stays() -> None:
     """As multiprocessing's resource tracker does that a library has started while it was imported."""
     helper = "import subprocess; helper = subprocess.Popen(['sleep', '3600']); "
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
@@ -298,31 +299,28 @@ def test_a_client_that_falls_silent_holds_nobody_up(bare: Bare) -> None:
 
 
 def test_a_server_without_descriptors_recovers(bare: Bare) -> None:
-    before = resource.prlimit(bare.process.pid, resource.RLIMIT_NOFILE, (3, 4096))
+    before = resource.prlimit(bare.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(bare.process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(bare.address)
-        assert bare.process.stdin is not None
-        resource.prlimit(bare.process.pid, resource.RLIMIT_NOFILE, (before[0], 4096))
+        resource.prlimit(bare.process.pid, resource.RLIMIT_NOFILE, before)
         assert bare.run(nothing)["exit"] == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run a server as a user whose processes are limited")
 def test_a_fork_that_is_refused_is_that_calls_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_nobody = "import os; os.setgid(65534); os.setuid(65534)\n"
-    monkeypatch.setitem(globals(), "SERVER", SERVER.replace('print("ready"', f'{as_nobody}print("ready"'))
+    limited = (
+        "import os, resource; os.setgid(65534); os.setuid(65534); resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))"
+    )
+    monkeypatch.setitem(globals(), "SERVER", SERVER.replace("server = ", f"{limited}\nserver = "))
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        Path(folder).chmod(0o777)
-        limited = Bare(Path(folder))
-        before = resource.prlimit(limited.process.pid, resource.RLIMIT_NPROC, (0, resource.RLIM_INFINITY))
-        with connect(limited.address) as connection:
-            connection.send(Call(function=f"{__name__}:nothing", argument=None))
-            said = dict(until_end(connection))
-        status, failure = said["failed"]
-        assert status == "crashed"
-        assert "Resource temporarily unavailable" in failure.message
-        resource.prlimit(limited.process.pid, resource.RLIMIT_NPROC, before)
-        assert limited.run(nothing)["exit"] == 0
-        limited.end()
+        Path(folder).chmod(0o711)
+        refusing = Bare(Path(folder))
+        for _ in range(2):
+            status, failure = refusing.run(nothing)["failed"]
+            assert status == "crashed"
+            assert "Resource temporarily unavailable" in failure.message
+        refusing.end()
 
 
 def test_a_stopped_server_does_not_answer(bare: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
