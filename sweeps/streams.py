@@ -16,7 +16,8 @@ class Stream:
 
     def __init__(self, stream: TextIO, lost: Callable[[str], None]) -> None:
         self._stream, self._lost = stream, lost
-        self._gone = False
+        self.gone = False
+        """Whether nothing can be written any more."""
 
     def write(self, text: str) -> int:
         self._try(lambda: self._stream.write(text))
@@ -29,12 +30,12 @@ class Stream:
         return getattr(self._stream, name)
 
     def _try(self, writing: Callable[[], object]) -> None:
-        if self._gone:
+        if self.gone:
             return
         try:
             writing()
         except OSError as error:
-            self._gone = True
+            self.gone = True
             # For everybody else who writes there, and for Python, which at its end would fail to write what it holds.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())

@@ -90,11 +90,17 @@ class Terminal:
         self._out.print(escape(redact(sentence)), soft_wrap=True)
 
     def text(self, text: str) -> None:
-        """Write a text as it is, for another program to read."""
-        self._out.file.write(text)
-        self._out.file.flush()
+        """Write a text as it is, for another program to read. Whoever reads it and goes away has interrupted."""
+        self._text_only = True
+        self._written.write(text)
+        self._written.flush()
+        self._text_only = False
+        if self._written.gone:
+            raise KeyboardInterrupt
 
     def _without_output(self, reason: str) -> None:
+        if self._text_only:
+            return
         self.warn(f"standard output can no longer be written ({reason}); what was begun goes on")
 
     @contextlib.contextmanager

@@ -82,15 +82,26 @@ def _without_terminal() -> int:
 def test_an_output_that_has_gone_ends_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gone: Callable[[], int], reason: str
 ) -> None:
-    for write in (Terminal.say, Terminal.text):
-        with os.fdopen(gone(), "w") as out:
-            monkeypatch.setattr(sys, "stdout", out)
-            terminal = Terminal()
-            for _ in range(2):
-                write(terminal, "a word\n")
-            print("of a library's", file=out, flush=True)
-        told = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
-        assert capsys.readouterr().err == told
+    with os.fdopen(gone(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal = Terminal()
+        for _ in range(2):
+            terminal.say("a word")
+        print("of a library's", file=out, flush=True)
+    told = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_reader_of_text_that_has_gone_has_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with os.fdopen(_without_reader(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal = Terminal()
+        with pytest.raises(KeyboardInterrupt):
+            terminal.text("a script\n")
+        terminal.say("another, into the void")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "huge", "link"])
