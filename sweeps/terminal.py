@@ -60,7 +60,9 @@ class Terminal:
     """Prints to standard output; problems and warnings to standard error."""
 
     def __init__(self) -> None:
-        self._out = Screen(file=cast("TextIO", Stream(sys.stdout, self._without_output)), highlight=False)
+        self._written = Stream(sys.stdout, self._without_output)
+        self._text_only = False
+        self._out = Screen(file=cast("TextIO", self._written), highlight=False)
         if not self._out.is_terminal and "COLUMNS" not in os.environ:
             self._out.width = _FILE_WIDTH
         self._err = Screen(file=cast("TextIO", Stream(sys.stderr, lambda _: None)), highlight=False)
