@@ -226,7 +226,9 @@ class Terminal:
     def _summary(self, result: Result) -> None:
         """What the trial's task has to say for itself."""
         with contextlib.suppress(OSError):
-            text = files.end(self._log(result.trial).parent, f"files/{SUMMARY}", _SUMMARY_BYTES).decode(errors="replace")
+            text = files.end(self._log(result.trial).parent, f"files/{SUMMARY}", _SUMMARY_BYTES).decode(
+                errors="replace"
+            )
             self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
 
     def waiting(self, pending: Sequence[Pending]) -> None:
