@@ -138,9 +138,8 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Wait for the lock on a file, and hold it within the block."""
-    lock = temporary.open_lock(path)
+    lock = _lock(path, fcntl.LOCK_EX)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)
@@ -148,13 +147,37 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _try_lock(path: Path) -> int | None:
     """The descriptor that holds the lock on a file until it is closed; None: somebody else has it."""
-    lock = temporary.open_lock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
         return None
-    return lock
+
+
+def _lock(path: Path, how: int) -> int:
+    """The descriptor that holds the lock on the file that has this name.
+
+    Whoever tidies temporary folders may remove it between its opening and the lock, and then the next one to come makes
+    another. Its time is set to now, because they look for old ones.
+    """
+    while True:
+        lock = temporary.open_lock(path)
+        try:
+            fcntl.flock(lock, how)
+            os.utime(lock)
+            if _names(path, lock):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether a path is that of an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _cores(path: Path) -> list[int]:

@@ -1,41 +1,40 @@
 """One warm process a node that gives every trial a fresh process of its own, with TensorFlow already imported.
 
 `python -m sweeps.forkserver SOCKET` imports TensorFlow and the nets once, touches no device, and then forks a child
-for each connection to its Unix socket. The child runs one call and dies with it: no graph, no memory and no setting
-passes from trial to trial. A child lives no longer than its client: when the client's end of the connection closes, the
-child's process group is killed; when the server's own parent goes, everything goes.
+for each connection to its Unix socket (`sweeps/forking.py`). The child runs one call and dies with it: no graph, no
+memory and no setting passes from trial to trial, and no process: what the child has started, be it a daemon, is killed
+before its end is reported. A child lives no longer than its client: when the client's end of the connection closes, it
+is killed; when the server's own parent goes, everything goes.
 
-On the wire: pickled (kind, value) pairs. To the server: a `Call`. Back: ("pid", int), whatever the call sends through
-its `send`, then ("exit", wait status).
+On the wire: pickled (kind, value) pairs. To the server: a `Call`, or nothing (an empty message), which it answers in
+kind. Back: ("pid", int), whatever the call sends through its `send`, then ("exit", wait status); ("failed", ...) where
+the call could not be begun.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import importlib
 import os
-import selectors
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nets import keras_defaults
-from sweeps import environment, temporary
+from sweeps import descendants, environment, log_tail, temporary
 from sweeps.errors import DispatchError
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = ("tensorflow", "keras", "nets", "nets.layers", "sweeps.tasks.benchmark")
-_PR_SET_PDEATHSIG = 1
+_ANSWER_S = 10.0
+"""How long a server that is well may take to say so; a loaded machine is slow."""
+_LAST_WORDS = 8
 Send = Callable[[str, Any], None]
 
 
@@ -57,6 +56,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         temporary.remove_abandoned()
+        descendants.end_abandoned()
         self._folder = temporary.Folder("fork", room=len("/socket"))
         self.address = str(self._folder.path / "socket")
         self.log = self._folder.path / "log.txt"
@@ -74,25 +74,27 @@ class ForkServer:
                 env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )
+        self._first_mark = descendants.first_mark(self._process.pid)
 
     def wait_ready(self) -> None:
         """Block until the imports are done. Raises DispatchError with the server's last words."""
         if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
             self._process.wait()
-            words = self.log.read_text(errors="replace").strip().splitlines()[-8:]
-            raise DispatchError("the fork server could not start:\n" + "\n".join(words))
+            raise DispatchError("the fork server could not start:\n" + log_tail.tail(self.log, _LAST_WORDS))
         self._ready = True
 
-    def close(self) -> None:
+    def close(self, *, lost: bool = False) -> None:
+        """End the server and all that its calls have started; at once where it is `lost` and would not hear of it."""
         if self._process.stdin is not None:
             self._process.stdin.close()  # the server's lifeline
-        if not self._ready:
+        if lost or not self._ready:
             self._process.kill()  # still importing, it has no children and hears nothing
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        descendants.end_server(self._first_mark)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._folder.close()
@@ -117,12 +119,12 @@ class LastingServer:
             self._server, self._ready = ForkServer(), False
 
     def address(self) -> str:
-        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started."""
-        if self._server is not None and self._ready:
-            try:
-                connect(self._server.address).close()
-            except DispatchError:
-                self._close()
+        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started.
+
+        One that has died, hangs or has been stopped is ended, with all its calls, and replaced.
+        """
+        if self._server is not None and self._ready and not answers(self._server.address):
+            self._close(lost=True)
         self.start()
         assert self._server is not None
         if not self._ready:
@@ -130,9 +132,9 @@ class LastingServer:
             self._ready = True
         return self._server.address
 
-    def _close(self) -> None:
+    def _close(self, *, lost: bool = False) -> None:
         if self._server is not None:
-            self._server.close()
+            self._server.close(lost=lost)
             self._server = None
 
     def __enter__(self) -> LastingServer:
@@ -150,7 +152,22 @@ def connect(address: str) -> Connection[Any, Any]:
         raise DispatchError(f"expected a fork server at {address}. Received: {error}") from error
 
 
+def answers(address: str) -> bool:
+    """Whether a server listens there and is well. One that has been stopped accepts connections too."""
+    empty = bytes(4)  # a message of length 0
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(_ANSWER_S)
+            asking.connect(address)
+            asking.sendall(empty)
+            return asking.recv(len(empty)) == empty
+    except OSError:
+        return False
+
+
 def main(address: str) -> None:
+    from sweeps import forking  # it knows this module by its own name
+
     keras_defaults.load()
     for name in PRELOAD:
         importlib.import_module(name)
@@ -168,97 +185,7 @@ def main(address: str) -> None:
     listener.listen(1024)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    _serve(listener)
-
-
-def _serve(listener: socket.socket) -> None:
-    children: dict[int, Connection[Any, Any]] = {}
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    with selectors.DefaultSelector() as selector:
-        selector.register(0, selectors.EVENT_READ)
-        selector.register(wake_read, selectors.EVENT_READ)
-        selector.register(listener, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj == 0:
-                    for pid in children:
-                        _kill_group(pid)
-                    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)  # its owner may be dead
-                    return
-                if key.fileobj == wake_read:
-                    os.read(wake_read, 4096)
-                    for pid, status in _reaped():
-                        connection = children.pop(pid)
-                        if connection in selector.get_map():
-                            selector.unregister(connection)
-                        with contextlib.suppress(OSError):
-                            connection.send(("exit", status))
-                        connection.close()
-                elif key.fileobj is listener:
-                    connection = Connection(listener.accept()[0].detach())
-                    try:
-                        call = connection.recv()
-                    except (EOFError, OSError):
-                        connection.close()
-                        continue
-                    pid = os.fork()
-                    if pid == 0:
-                        selector.close()
-                        listener.close()
-                        for other in children.values():
-                            other.close()
-                        signal.set_wakeup_fd(-1)
-                        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                        _child(call, connection)
-                    children[pid] = connection
-                    selector.register(connection, selectors.EVENT_READ, pid)
-                elif key.data in children:  # a client never speaks again: its end has closed, and its trial with it
-                    selector.unregister(key.fileobj)
-                    _kill_group(key.data)
-
-
-def _reaped() -> Iterator[tuple[int, int]]:
-    """Children that have ended, each with its wait status. What a child left running ends here too."""
-    with contextlib.suppress(ChildProcessError):
-        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            _kill_group(ended.si_pid)  # before the wait, while the process id cannot be anybody else's
-            yield os.waitpid(ended.si_pid, 0)
-
-
-def _kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):  # the group exists once the child has called setsid
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-
-
-def _child(call: Call, connection: Connection[Any, Any]) -> NoReturn:
-    status = 1
-    try:
-        os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        null = os.open(os.devnull, os.O_RDONLY)
-        log = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for source, target in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
-        if call.cores:
-            os.sched_setaffinity(0, call.cores)
-        os.environ.update(call.env)
-        connection.send(("pid", os.getpid()))
-        module, _, name = call.function.partition(":")
-        getattr(importlib.import_module(module), name)(
-            call.argument, lambda kind, value: connection.send((kind, value))
-        )
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError):  # a log on a full disk is no reason to call the trial a failure
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
+    forking.Server(listener).serve()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first ends a sweep in order, the second at once."""
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): the first ends a sweep in order, the second at once.
+
+Under `nohup`, which has SIGHUP ignored, a sweep outlives its terminal. SIGQUIT stays the emergency exit.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ class Interrupts:
 
     def install(self) -> None:
         """Take the signals; again whenever a library has taken them meanwhile."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._take)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import re
@@ -13,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeps import host, trial_folder
+from sweeps import host, log_tail, trial_folder
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
+from sweeps.limits import Watch
 from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
 
 LOST = "ForkServerLost"
@@ -26,9 +26,6 @@ _LAST_WORDS = 60
 _OUT_OF_MEMORY = re.compile(
     r"CUDA_ERROR_OUT_OF_MEMORY|RESOURCE_EXHAUSTED|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|out of memory", re.IGNORECASE
 )
-_LOOK_EVERY_S = 0.5
-"""How often a trial's memory is compared with its limit, seconds."""
-_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def run_trial(
@@ -53,24 +50,21 @@ def run_trial(
     phases: dict[str, float] = {}
     facts: dict[str, Any] = {}
     failed: tuple[Status, Failure] | None = None
-    pid, exit_status, done = 0, None, False
+    exit_status, done = None, False
     env = {**env, **trial_folder.environment(log.parent)}
     asked = trial if passes is None else replace(trial, passes=passes)
     call = Call(function="sweeps.tasks:run", argument=asked, cores=cores, env=env, log=str(log))
-    limits: _Limits | None = _Limits(trial, started)
+    watch: Watch | None = None
     try:
-        with connect(server) as connection:
+        with (
+            connect(server) as connection,
+            Watch(connection, started=started, timeout_s=trial.timeout_s, memory_mb=trial.device.memory_mb) as watch,
+        ):
             connection.send(call)
             while exit_status is None:
-                if limits is not None and not connection.poll(limits.pause()):
-                    if (exceeded := limits.exceeded(pid)) is None:
-                        continue
-                    failed, limits = exceeded, None
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(pid, signal.SIGKILL) if pid else connection.close()
                 kind, value = connection.recv()
                 if kind == "pid":
-                    pid = value
+                    watch.process(value)
                     phases["fork"] = time.perf_counter() - started
                 elif kind == "pass":
                     measured[value[0]] = value[1]
@@ -85,9 +79,14 @@ def run_trial(
                 else:
                     facts[kind] = value
     except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
-        failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
+        detail = watch.lost if watch is not None and watch.lost else str(error)
+        lost: tuple[Status, Failure] = (
+            "crashed",
+            Failure(kind=LOST, message="the fork server was lost", detail=detail),
+        )
+        failed = failed or (watch and watch.exceeded) or lost
     if failed is None and not (done and exit_status == 0):
-        failed = _died(exit_status or 0, oom_kills, log)
+        failed = (watch and watch.exceeded) or _died(exit_status or 0, oom_kills, log, done=done)
     status, failure = failed or ("ok", None)
     return Result(
         trial=trial,
@@ -102,64 +101,19 @@ def run_trial(
     )
 
 
-class _Limits:
-    """The time and the memory that a trial may take. Memory is looked at from outside, twice a second."""
-
-    def __init__(self, trial: Trial, started: float) -> None:
-        self._timeout_s, self._memory_mb = trial.timeout_s, trial.device.memory_mb
-        self._deadline = None if trial.timeout_s is None else started + trial.timeout_s
-
-    def pause(self) -> float | None:
-        """Seconds until the next look; None: there is nothing to look for."""
-        left = None if self._deadline is None else max(0.0, self._deadline - time.perf_counter())
-        if self._memory_mb is None:
-            return left
-        return _LOOK_EVERY_S if left is None else min(left, _LOOK_EVERY_S)
-
-    def exceeded(self, pid: int) -> tuple[Status, Failure] | None:
-        """The limit that the process is over, as the outcome of its trial."""
-        if self._deadline is not None and time.perf_counter() >= self._deadline:
-            return "timeout", Failure(kind="Timeout", message=f"not done after timeout_s={self._timeout_s:g}")
-        if self._memory_mb is not None and pid and (resident := _resident_mb(pid)) > self._memory_mb:
-            message = f"memory limit: {resident:.0f} MB resident, device.memory_mb={self._memory_mb}"
-            return "oom", Failure(kind="MemoryLimit", message=message)
-        return None
-
-
-def _resident_mb(pid: int) -> float:
-    """Resident memory of a process and its descendants, in units of 2**20 bytes; those that have ended have none.
-
-    Files of the kernel's, a few dozen: a walk over all of the machine's processes would be felt by what is being timed.
-    """
-    pages, pids = 0, [pid]
-    while pids:
-        process = Path(f"/proc/{pids.pop()}")
-        with contextlib.suppress(OSError):
-            pages += int((process / "statm").read_text().split()[1])
-            for thread in (process / "task").iterdir():
-                pids += map(int, (thread / "children").read_text().split())
-    return pages * _PAGE / 2**20
-
-
-def _died(exit_status: int, oom_kills: int, log: Path) -> tuple[Status, Failure]:
+def _died(exit_status: int, oom_kills: int, log: Path, *, done: bool) -> tuple[Status, Failure]:
     """What a process died of, from its wait status, its log and the kernel's out-of-memory kills before it ran."""
-    tail = _tail(log)
+    tail = log_tail.tail(log, _TAIL_LINES)
     if not os.WIFSIGNALED(exit_status):
         code = os.waitstatus_to_exitcode(exit_status)
-        return "crashed", Failure(
-            kind=f"Exit{code}", message=f"the process exited with code {code} in mid-trial", detail=tail
-        )
+        when = "as soon as" if done else "before"
+        message = f"the process exited with code {code} {when} it was done"
+        return "crashed", Failure(kind=f"Exit{code}", message=message, detail=tail)
     name = signal.Signals(os.WTERMSIG(exit_status)).name
     if name == "SIGKILL" and host.oom_kills() > oom_kills:
         message = f"the kernel killed the process: {host.out_of_memory()}"
         return "oom", Failure(kind=name, message=message, detail=tail)
-    last_words = _tail(log, _LAST_WORDS).splitlines()
+    last_words = log_tail.tail(log, _LAST_WORDS).splitlines()
     if name == "SIGABRT" and (told := [line for line in last_words if _OUT_OF_MEMORY.search(line)]):
         return "oom", Failure(kind=name, message=f"the process aborted, out of memory: {told[-1].strip()}", detail=tail)
     return "crashed", Failure(kind=name, message=f"the process died of {name}", detail=tail)
-
-
-def _tail(log: Path, lines: int = _TAIL_LINES) -> str:
-    with contextlib.suppress(OSError):
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    return ""

@@ -13,14 +13,17 @@ import math
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from sweeps import host
+from sweeps import host, log_tail
 from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
+from sweeps.limits import Watch
 from tracking.record import Layout, Trial
 
 _PROCESS_MB = 370
@@ -76,10 +79,16 @@ class Preflight:
         nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
-            with contextlib.suppress(EOFError, OSError):  # the server was lost
+            words = ""
+            # What is suppressed: the server was lost.
+            with contextlib.suppress(EOFError, OSError), Watch(connection, started=time.perf_counter()) as watch:
                 connection.send(Call(function="sweeps.preflight:look", argument=(nets, flops), log=log.name))
                 while (message := connection.recv())[0] != "exit":
-                    if message[0] == "net":
+                    if message[0] == "pid":
+                        watch.process(message[1])
+                    elif message[0] == "failed":
+                        words = message[1][1].message
+                    elif message[0] == "net":
                         index, net = message[1]
                         self.nets[key(trials[index])] = net
                         self._seen.add((key(trials[index]), flops))
@@ -89,7 +98,8 @@ class Preflight:
                 status = message[1]
             if status == 0:
                 return []
-            words = _died(status, log.read().decode(errors="replace"), starved=host.oom_kills() > oom_kills)
+            words = words or log_tail.tail(Path(log.name), _LAST_WORDS)
+            words = _died(status, words, starved=host.oom_kills() > oom_kills)
             return [f"the nets could not be looked at: {words}"]
 
     def memory_mb(self, trial: Trial) -> float | None:
@@ -119,8 +129,8 @@ class Preflight:
         return list(smallest.values())
 
 
-def _died(status: int | None, log: str, *, starved: bool) -> str:
-    """What the process that builds nets has died of, by its wait status (None: unknown) and its last words.
+def _died(status: int | None, words: str, *, starved: bool) -> str:
+    """What the process that builds nets has died of, by its wait status (None: unknown), with its last words.
 
     `starved`: the kernel has killed a process for want of memory meanwhile.
     """
@@ -129,8 +139,7 @@ def _died(status: int | None, log: str, *, starved: bool) -> str:
         how = f" of {signal.Signals(os.WTERMSIG(status)).name}"
         if starved and os.WTERMSIG(status) == signal.SIGKILL:
             how += f", {host.out_of_memory()}"
-    words = log.strip().splitlines()[-_LAST_WORDS:]
-    return "\n".join([f"the process that builds them has died{how}", *words])
+    return "\n".join(filter(None, [f"the process that builds them has died{how}", words]))
 
 
 def memory_of(trial: Trial, nodes: Iterable[Node]) -> float | None:

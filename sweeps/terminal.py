@@ -10,10 +10,12 @@ import itertools
 import logging
 import os
 import shlex
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -24,6 +26,7 @@ from rich.table import Table
 from sweeps.devices import Node
 from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
+from sweeps.streams import Stream
 from sweeps.tasks import SUMMARY
 from tracking import console, files
 from tracking.names import trial_names
@@ -34,6 +37,7 @@ from tracking.redact import redact
 from tracking.screen import Screen
 
 _TAIL_BYTES = 400
+_SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
 
@@ -52,24 +56,16 @@ class _Told(logging.Handler):
         self._last = text
 
 
-class _Console(Screen):
-    """Standard output or error. Whoever reads it and goes away, as `head` does, has interrupted the sweep."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        # Python would fail at its end to write what it still holds.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-        raise KeyboardInterrupt
-
-
 class Terminal:
     """Prints to standard output; problems and warnings to standard error."""
 
     def __init__(self) -> None:
-        self._out = _Console(highlight=False)
+        self._written = Stream(sys.stdout, self._without_output)
+        self._text_only = False
+        self._out = Screen(file=cast("TextIO", self._written), highlight=False)
         if not self._out.is_terminal and "COLUMNS" not in os.environ:
             self._out.width = _FILE_WIDTH
-        self._err = _Console(stderr=True, highlight=False)
+        self._err = Screen(file=cast("TextIO", Stream(sys.stderr, lambda _: None)), highlight=False)
         self._names: dict[str, str] = {}
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
@@ -96,12 +92,18 @@ class Terminal:
         self._out.print(escape(redact(sentence)), soft_wrap=True)
 
     def text(self, text: str) -> None:
-        """Write a text as it is, for another program to read."""
-        try:
-            self._out.file.write(text)
-            self._out.file.flush()
-        except BrokenPipeError:
-            self._out.on_broken_pipe()
+        """Write a text as it is, for another program to read. Whoever reads it and goes away has interrupted."""
+        self._text_only = True
+        self._written.write(text)
+        self._written.flush()
+        self._text_only = False
+        if self._written.gone:
+            raise KeyboardInterrupt
+
+    def _without_output(self, reason: str) -> None:
+        if self._text_only:
+            return
+        self.warn(f"standard output can no longer be written ({reason}); what was begun goes on")
 
     @contextlib.contextmanager
     def telling(self, logger: str) -> Iterator[None]:
@@ -224,7 +226,9 @@ class Terminal:
     def _summary(self, result: Result) -> None:
         """What the trial's task has to say for itself."""
         with contextlib.suppress(OSError):
-            text = files.read(self._log(result.trial).parent, f"files/{SUMMARY}").decode("utf-8", "replace")
+            text = files.end(self._log(result.trial).parent, f"files/{SUMMARY}", _SUMMARY_BYTES).decode(
+                errors="replace"
+            )
             self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
 
     def waiting(self, pending: Sequence[Pending]) -> None:

@@ -12,6 +12,7 @@ import importlib
 import traceback
 from collections.abc import Mapping
 
+from sweeps.child import exit_code
 from sweeps.forkserver import Send
 from tracking.record import Failure, Status, Trial
 
@@ -36,16 +37,30 @@ _OUT_OF_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN
 def run(trial: Trial, send: Send) -> None:
     """Run the trial's task, and send ("done", None) at its end.
 
-    An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller.
+    An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller; `sys.exit` ends both.
     """
     try:
         importlib.import_module(f"sweeps.tasks.{trial.task}").run(trial, send)
         send("done", None)
-    except Exception as error:
+    except SystemExit as leaving:
+        code = exit_code(leaving)
+        words = f": {leaving.code}" if isinstance(leaving.code, str) else ""
+        message = f"the process exited with code {code} before it was done{words}"
+        send("failed", ("crashed", Failure(kind=f"Exit{code}", message=message, detail=traceback.format_exc())))
+        raise
+    except BaseException as error:
         traceback.print_exc()
-        kind = type(error).__name__
-        out_of_memory = kind in _OUT_OF_MEMORY or any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+        kind, text = type(error).__name__, _text(error)
+        out_of_memory = kind in _OUT_OF_MEMORY or any(words in text for words in _OUT_OF_MEMORY_WORDS)
         status: Status = "oom" if out_of_memory else "error"
         # TensorFlow appends the whole graph's story to its message; the first line says what happened.
-        message = next(filter(None, str(error).splitlines()), kind)
+        message = next(filter(None, text.splitlines()), kind)
         send("failed", (status, Failure(kind=kind, message=message, detail=traceback.format_exc())))
+
+
+def _text(error: BaseException) -> str:
+    """The message of an exception, whose class may be anybody's."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"its message cannot be read ({type(another).__name__})"

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -149,3 +153,61 @@ def test_the_drivers_core_is_left_to_it() -> None:
         pytest.skip("needs two cores")
     with cores.claim(len(cores.available()) - 1, spared=1) as held:
         assert held == cores.available()[:-1]
+
+
+def test_a_lock_whose_file_is_removed_meanwhile_is_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "0"
+    first = cores._try_lock(path)
+    assert first is not None
+    waiting = threading.Thread(target=lambda: taken.append(cores._lock(path, fcntl.LOCK_EX)))
+    taken: list[int] = []
+    waiting.start()
+    while not blocked(path):
+        assert waiting.is_alive()
+    path.unlink()  # as whoever tidies temporary folders does
+    os.close(first)
+    waiting.join()
+    assert os.path.samestat(os.fstat(taken[0]), path.stat())
+    assert cores._try_lock(path) is None
+    os.close(taken[0])
+
+
+def blocked(path: Path) -> bool:
+    """Whether somebody waits for the lock on this file."""
+    waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(line.split()[-3].endswith(f":{path.stat().st_ino}") for line in waiting)
+
+
+def test_a_lock_that_is_held_looks_new(tmp_path: Path) -> None:
+    (tmp_path / "0").touch()
+    os.utime(tmp_path / "0", (0, 0))
+    lock = cores._try_lock(tmp_path / "0")
+    assert lock is not None
+    assert (tmp_path / "0").stat().st_mtime > 0
+    os.close(lock)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to plant something as another user")
+@pytest.mark.parametrize("planted", ["folder", "file", "link", "link inside"])
+def test_what_another_user_plants_is_neither_followed_nor_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))
+    place.chmod(0o1777)
+    precious = tmp_path / "precious"
+    precious.write_text("a year's work")
+    commands = {
+        "folder": "mkdir $0",
+        "file": "touch $0",
+        "link": "ln -s $1 $0",
+        "link inside": "mkdir -m 777 $0 $0/cores; ln -s $1 $0/cores/queue; ln -s $1 $0/cores/0; ln -s $1 $0/cores/1",
+    }
+    command = ["sh", "-c", commands[planted], str(place / f"sweeps-{os.getuid()}"), str(precious)]
+    subprocess.run(command, check=True, user=65534, group=65534)
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with cores.claim(1) as held:
+        assert len(held) == 1
+        (ours,) = [path for path in place.glob(f"sweeps-*/cores/{held[0]}") if path.parent.stat().st_uid == os.getuid()]
+        assert cores._try_lock(ours) is None
+    assert precious.read_text() == "a year's work"
+    shutil.rmtree(place)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps import dispatch, plan
+from sweeps import dispatch, forkserver, limits, plan
 from sweeps.calibration import Calibration
 from sweeps.cores import available
 from sweeps.devices import Node
@@ -122,6 +122,20 @@ def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(
     assert lost.status == "crashed"
     assert lost.error is not None
     assert lost.error.message == "the fork server was lost (tries: 1)"
+
+
+def test_a_stopped_fork_server_is_replaced_and_its_trial_is_tried_again(
+    context: dispatch.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "END_S", 0.5)
+    monkeypatch.setattr(forkserver, "_ANSWER_S", 0.5)
+    arguments = {"then": "finish", "once": str(tmp_path / "once")}
+    stopping = replace(TINY, target="tests.process_models.stopping_its_server", model_args=arguments)
+    with LastingServer() as server:
+        first = server.address()
+        (mended,) = dispatch.inline([stopping], replace(context, server=server.address))
+        assert server.address() != first
+    assert mended.status == "ok", mended.error
 
 
 @pytest.mark.parametrize("run", [dispatch.inline, dispatch.on_ray])

@@ -43,7 +43,9 @@ with interrupts.held():
 """
 
 
-@pytest.mark.parametrize(("first", "second"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM"), ("SIGHUP", "SIGTERM")]
+)
 @pytest.mark.parametrize(
     ("code", "exit_code", "said"),
     [
@@ -60,3 +62,10 @@ def test_the_first_ends_in_order_and_the_second_at_once(
     command = [sys.executable, "-c", SETTING + code.format(first=first, second=second)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (exit_code, said), done.stderr
+
+
+def test_under_nohup_a_closed_terminal_is_nothing() -> None:
+    code = SETTING + "interrupts.install()\n" + ONE.format(first="SIGHUP") + ONE.format(first="SIGTERM")
+    command = ["nohup", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "deaf interrupted "), done.stderr

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from sweeps import isolate
+from sweeps import isolate, limits
 from sweeps.cores import available
 from sweeps.isolate import run_trial
 from tracking.record import Classic, Device, Result, Trial
@@ -26,6 +32,22 @@ def run(trial: Trial, server: str, tmp_path: Path) -> Result:
 
 def failing(name: str) -> Trial:
     return replace(TINY, model=name, target=f"tests.models.{name}")
+
+
+def process_model(name: str, **arguments: object) -> Trial:
+    return replace(TINY, model=name, target=f"tests.process_models.{name}", model_args=arguments)
+
+
+@contextlib.contextmanager
+def running_again(server: str) -> Iterator[int]:
+    """The process id of the server, which goes on at the end where it was stopped."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(server)
+        pid = int(struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_trial_comes_back_whole(server: str, tmp_path: Path) -> None:
@@ -76,7 +98,105 @@ def test_a_process_that_leaves_in_mid_trial_has_not_done_it(server: str, tmp_pat
     result = run(replace(failing("exiting"), model_args={"code": 0}), server, tmp_path)
     assert result.status == "crashed"
     assert result.error is not None
-    assert result.error.message == "the process exited with code 0 in mid-trial"
+    assert result.error.message == "the process exited with code 0 before it was done"
+
+
+@pytest.mark.parametrize(("code", "number", "words"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("text", 1, ": text")])
+def test_an_exit_is_told_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
+    result = run(process_model("leaving", code=code), server, tmp_path)
+    assert result.status == "crashed"
+    assert result.error is not None
+    assert result.error.kind == f"Exit{number}"
+    assert result.error.message == f"the process exited with code {number} before it was done{words}"
+    assert "in leaving" in result.error.detail
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "words"),
+    [
+        ("interrupt", "KeyboardInterrupt", "interrupt"),
+        ("base", "_NoException", "base"),
+        ("unreadable", "_UnreadableError", "its message cannot be read (ValueError)"),
+    ],
+)
+def test_whatever_is_raised_is_that_trials_error(server: str, tmp_path: Path, what: str, kind: str, words: str) -> None:
+    result = run(process_model("raising", what=what), server, tmp_path)
+    assert result.status == "error"
+    assert result.error is not None
+    assert (result.error.kind, result.error.message) == (kind, words)
+
+
+def test_a_copy_of_the_trials_process_says_nothing(server: str, tmp_path: Path) -> None:
+    result = run(process_model("returning_twice"), server, tmp_path)
+    assert result.status == "ok", result.error
+    assert list(result.passes) == ["forward", "forward_backward"]
+
+
+def test_a_trials_daemon_ends_before_the_next_begins(server: str, tmp_path: Path) -> None:
+    result = run(process_model("starting_a_daemon", pid_file=str(tmp_path / "pid")), server, tmp_path)
+    assert result.status == "ok", result.error
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("then", "limits_", "status", "kind"),
+    [
+        ("hang", {"timeout_s": 1.0}, "timeout", "Timeout"),
+        ("grow", {"timeout_s": 200.0, "device": Device(memory_mb=1500)}, "oom", "MemoryLimit"),
+        ("exit", {}, "crashed", isolate.LOST),
+        ("finish", {}, "crashed", isolate.LOST),
+    ],
+)
+def test_limits_hold_while_the_fork_server_is_stopped(
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    then: str,
+    limits_: dict[str, Any],
+    status: str,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(limits, "END_S", 0.5)
+    with running_again(server):
+        result = run(replace(process_model("stopping_its_server", then=then), **limits_), server, tmp_path)
+    assert result.status == status
+    assert result.error is not None
+    assert result.error.kind == kind
+    if kind == isolate.LOST:
+        assert result.error.detail == "the fork server did not report the end of the trial's process within 0.5 s"
+
+
+def test_a_server_that_starts_nothing_is_lost(server: str, tmp_path: Path) -> None:
+    with running_again(server) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        result = run(replace(TINY, timeout_s=0.2), server, tmp_path)
+    assert result.status == "crashed"
+    assert result.error is not None
+    assert result.error.kind == isolate.LOST
+    assert result.error.detail == "the fork server did not start the trial's process within 0.2 s"
+
+
+@pytest.mark.parametrize("said", ["", "a part"])
+def test_a_trial_that_stops_itself_ends_at_its_time_limit(server: str, tmp_path: Path, said: str) -> None:
+    result = run(replace(process_model("stopping_itself", said=said), timeout_s=1.0), server, tmp_path)
+    assert result.status == "timeout", result.error
+
+
+@pytest.mark.parametrize(("text", "times"), [("x", 2**25), ("x\n", 2**24), ("\0\x1b[31m", 2**20)])
+def test_only_the_end_of_a_log_is_read_and_told(server: str, tmp_path: Path, text: str, times: int) -> None:
+    result = run(process_model("writing", text=text, times=times), server, tmp_path)
+    assert (tmp_path / "log.txt").stat().st_size > 2**22
+    assert result.error is not None
+    assert result.error.kind == "Exit7"
+    assert 0 < len(result.error.detail) < 10_000
+    assert "\x1b" not in result.error.detail
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "nothing"])
+def test_what_has_replaced_a_log_is_not_read(server: str, tmp_path: Path, kind: str) -> None:
+    result = run(process_model("replacing_its_log", kind=kind), server, tmp_path)
+    assert result.error is not None
+    assert (result.error.kind, result.error.detail) == ("Exit7", "")
 
 
 def test_a_trial_ends_at_its_time_limit(server: str, tmp_path: Path) -> None:
@@ -105,12 +225,12 @@ def test_the_memory_of_what_a_process_starts_counts() -> None:
     ) as parent:
         try:
             until = time.monotonic() + 120
-            while isolate._resident_mb(parent.pid) < 1500:
+            while limits.resident_mb(parent.pid) < 1500:
                 assert time.monotonic() < until
                 time.sleep(0.05)
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
-    assert isolate._resident_mb(parent.pid) == 0
+    assert limits.resident_mb(parent.pid) == 0
 
 
 def test_a_server_that_is_not_there_is_lost(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -186,6 +188,45 @@ def interrupted(folder: Path, arguments: list[str], after: str, number: signal.S
         os.killpg(process.pid, number)
         said.append(process.stdout.read())
         return process.wait(60), "".join(said)
+
+
+def test_a_terminal_that_closes_interrupts(tmp_path: Path) -> None:
+    """The system sends SIGHUP, and no word can be written any more."""
+    (tmp_path / "go").touch()
+    grid = ["-m", "model._target_=tests.models.waiting", "batch=1,2", "order=grid", *QUICK]
+    command = [*COMMAND, *grid, "calibrate=false", "tracking=csv"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(command[0], command, _environment())
+    said = b""
+    while b"1/2" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    sweep = only_sweep(tmp_path)
+    assert [line["status"] for line in journal(sweep)] == ["ok"]
+    for name in ("results.csv", "report.html"):
+        assert (sweep / name).stat().st_size > 0, name
+    assert left_in(tmp_path) == []
+
+
+def test_a_reader_that_goes_away_costs_no_result(tmp_path: Path) -> None:
+    arguments = ["-m", "model=tiny", "batch=1,2", *QUICK, "cluster=inline", "calibrate=false", "tracking=none"]
+    reader = shlex.join([*COMMAND, *arguments]) + " | head -n 1; exit ${PIPESTATUS[0]}"
+    done = subprocess.run(
+        ["bash", "-c", reader],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "standard output can no longer be written (Broken pipe)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [line["status"] for line in journal(only_sweep(tmp_path))] == ["ok", "ok"]
 
 
 def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:

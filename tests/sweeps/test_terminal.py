@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,16 +58,73 @@ def test_each_trial_is_a_line_where_there_is_no_terminal(
     assert third.startswith("3/3  vgg16 b=4  oom  ResourceExhaustedError: OOM when allocating tensor with shape[64,")
 
 
-def test_a_reader_that_has_gone_has_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for write in (Terminal.say, Terminal.text):
-        reading, writing = os.pipe()
-        os.close(reading)
-        with os.fdopen(writing, "w") as out:
-            monkeypatch.setattr(sys, "stdout", out)
-            terminal = Terminal()
-            with pytest.raises(KeyboardInterrupt):
-                write(terminal, "a word\n")
-            write(terminal, "another, into the void\n")
+def _without_reader() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+def _without_terminal() -> int:
+    master, terminal = os.openpty()
+    os.close(master)
+    return terminal
+
+
+@pytest.mark.parametrize(
+    ("gone", "reason"),
+    [
+        (_without_reader, "Broken pipe"),
+        (_without_terminal, "Input/output error"),
+        (lambda: os.open("/dev/full", os.O_WRONLY), "No space left on device"),
+    ],
+    ids=["reader", "terminal", "room"],
+)
+def test_an_output_that_has_gone_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gone: Callable[[], int], reason: str
+) -> None:
+    with os.fdopen(gone(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal = Terminal()
+        for _ in range(2):
+            terminal.say("a word")
+        print("of a library's", file=out, flush=True)
+    told = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_reader_of_text_that_has_gone_has_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with os.fdopen(_without_reader(), "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        terminal = Terminal()
+        with pytest.raises(KeyboardInterrupt):
+            terminal.text("a script\n")
+        terminal.say("another, into the void")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "huge", "link"])
+def test_what_a_trial_leaves_as_its_summary_holds_nobody_up(
+    recorder: Recorder, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    summary = tmp_path / "files" / "summary.txt"
+    summary.parent.mkdir()
+    if kind == "fifo":
+        os.mkfifo(summary)
+    elif kind == "folder":
+        summary.mkdir()
+    elif kind == "link":
+        summary.symlink_to("/etc/passwd")
+    else:
+        summary.write_text("\x1b[31m\n" * 2**20)
+    terminal = Terminal()
+    with terminal.running(recorder.sweep.trials, lambda _: tmp_path / "log.txt"):
+        terminal.finished(recorder.results[recorder.sweep.trials[0].trial_id])
+    told = capsys.readouterr().out
+    assert len(told) < 2**16
+    assert "\x1b" not in told
+    assert "root:" not in told
 
 
 def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
