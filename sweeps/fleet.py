@@ -116,6 +116,13 @@ class Fleet:
     def look(self) -> None:
         """Find out which nodes have come and gone. Raises DispatchError when the cluster is lost."""
 
+    def lost(self) -> str | None:
+        """Why no trial that runs now will be heard of again, in words; None: they will."""
+        return None
+
+    def revive(self) -> None:
+        """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
+
     def suspect(self, slot: Slot) -> None:
         """A trial was lost there: the node is to show that it can take another one."""
 
