@@ -157,7 +157,8 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
         if final is None:
             where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
             avoid = job.turn.avoid | {job.slot.node.node_id}
-            waiting.add(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
+            # What has killed Ray is to be found out before all others have died with it.
+            (waiting.add_first if gone else waiting.add)(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
             return
         freed = fleet.writing_cores(final, job.slot, [other.slot for other in running.values()])
         with _on_cores(freed):

@@ -156,6 +156,11 @@ class Waiting:
         self._queues[repr(turn.trial.device)].append(replace(turn, order=self._count))
         self._count += 1
 
+    def add_first(self, turn: Turn) -> None:
+        """Put a turn before all others."""
+        first = min((head.order for head in self.heads()), default=0)
+        self._queues[repr(turn.trial.device)].appendleft(replace(turn, order=first - 1))
+
     def heads(self) -> list[Turn]:
         """The first of those that ask for the same, in order."""
         return sorted((queue[0] for queue in self._queues.values() if queue), key=lambda turn: turn.order)

@@ -115,7 +115,7 @@ def lost(essential: list[psutil.Process]) -> str | None:
     for process in essential:
         try:
             ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # Ray has waited for it
+        except ChildProcessError:  # Ray has asked before, and knows how
             return "a process of it has ended"
         if ended is not None:
             killed = ended.si_code != os.CLD_EXITED
