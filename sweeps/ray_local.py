@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-
-import psutil
+from collections.abc import Callable, Iterator, Mapping
 
 from sweeps import ray_start
 from sweeps.devices import Node
@@ -22,7 +20,7 @@ class OwnRay:
         """Start it. Raises UsageError where that fails."""
         self._node = node
         self._running = contextlib.ExitStack()
-        self._essential: list[psutil.Process] = []
+        self._essential: Mapping[str, int] = {}
         self.start()
 
     def start(self) -> None:

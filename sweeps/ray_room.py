@@ -24,6 +24,7 @@ _DISK = 2**25
 """Bytes that Ray's logs may take, at least."""
 _INODES = 256
 _LONGEST_LOG = 2**18
+_ANSWER_S = 10.0
 _CAUSES = {
     os.strerror(number): number
     for number in (
@@ -80,10 +81,11 @@ def _in_words(number: int, folder: Path) -> str:
 
 def _loopback() -> Iterator[str]:
     try:
-        with socket.socket() as listener:
+        with socket.socket() as listener, socket.socket() as client:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
-            socket.create_connection(listener.getsockname(), timeout=10).close()
+            client.settimeout(_ANSWER_S)
+            client.connect(listener.getsockname())
     except OSError as error:
         yield f"nothing can be reached at 127.0.0.1 ({error.strerror or error}); `ip link set lo up` brings it up"
 

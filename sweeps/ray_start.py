@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,11 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def own_ray(node: Node) -> Iterator[list[psutil.Process]]:
+def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
     """Be connected to a Ray that is started for this, without dashboard and without a word, and ended on leaving.
 
-    Gives the processes without which it is lost. Raises UsageError where it cannot be started; then nothing is left.
+    Gives the processes without which it is lost, by name. Raises UsageError where it cannot be started, with nothing
+    left.
     """
     with Folder("ray", room=_ROOM) as folder:
         if found := ray_room.problems(folder):
@@ -79,7 +80,7 @@ def own_ray(node: Node) -> Iterator[list[psutil.Process]]:
                 _shut_down()
 
 
-def _start(node: Node, folder: Path) -> list[psutil.Process]:
+def _start(node: Node, folder: Path) -> Mapping[str, int]:
     others = set(psutil.Process().children(recursive=True))
     try:
         with _handlers_kept(), _environment():
@@ -110,17 +111,17 @@ def _start(node: Node, folder: Path) -> list[psutil.Process]:
     return essential
 
 
-def lost(essential: list[psutil.Process]) -> str | None:
-    """Which of these processes of Ray's has ended, and how, in words; None: none has."""
-    for process in essential:
+def lost(essential: Mapping[str, int]) -> str | None:
+    """Which of these processes of Ray's, by name, has ended, and how, in words; None: none has."""
+    for name, pid in essential.items():
         try:
-            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # Ray has asked before, and knows how
-            return "a process of it has ended"
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # Ray has found out before, and knows how
+            return f"its {name} has ended"
         if ended is not None:
             killed = ended.si_code != os.CLD_EXITED
             how = f"was killed by signal {ended.si_status}" if killed else f"exited with code {ended.si_status}"
-            return f"its {process.name()} {how}"
+            return f"its {name} {how}"
     return None
 
 
@@ -190,7 +191,7 @@ def _patience(others: set[psutil.Process]) -> Iterator[None]:
         services.get_node = ask
 
 
-def _check(essential: list[psutil.Process], until: float) -> None:
+def _check(essential: Mapping[str, int], until: float) -> None:
     """Raise an OSError with the reason where Ray will not come up."""
     if reason := lost(essential):
         raise OSError(reason)
@@ -198,7 +199,7 @@ def _check(essential: list[psutil.Process], until: float) -> None:
         raise OSError(f"it was not up after {START_S:g} s; is the machine that busy?")
 
 
-def _try_a_worker(essential: list[psutil.Process]) -> None:
+def _try_a_worker(essential: Mapping[str, int]) -> None:
     """Have a first worker start: where that fails, Ray itself would try for ever."""
     import ray
 
@@ -219,14 +220,15 @@ def _shut_down() -> None:
     ray.shutdown()
 
 
-def _essential(others: set[psutil.Process]) -> list[psutil.Process]:
-    """This process's own children among Ray's, dead or alive, without which it is lost."""
-    return [child for child in psutil.Process().children() if child not in others and _name(child) in _ESSENTIAL]
+def _essential(others: set[psutil.Process]) -> Mapping[str, int]:
+    """Names and ids of this process's own children among Ray's, dead or alive, without which it is lost."""
+    named = {_name(child): child.pid for child in psutil.Process().children() if child not in others}
+    return {name: named[name] for name in _ESSENTIAL if name in named}
 
 
 def _name(process: psutil.Process) -> str:
     try:
-        return process.name()
+        return str(process.name())
     except psutil.Error:
         return ""
 
