@@ -180,9 +180,12 @@ def _patience(others: set[psutil.Process]) -> Iterator[None]:
 
     def wait(address: str, node_id: str) -> Any:
         while True:
-            with contextlib.suppress(RuntimeError):
+            try:
                 return ask(address, node_id)
-            _check(_essential(others), until)
+            except Exception as error:
+                _check(_essential(others), until)
+                if not isinstance(error, RuntimeError):  # what Ray raises for a node that it does not know yet
+                    raise
 
     services.get_node = wait
     try:

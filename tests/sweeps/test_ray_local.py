@@ -95,8 +95,7 @@ def refused_to_others(address: str, folder: Path) -> None:
     assert "Permission denied" in looked.stderr
 
 
-@pytest.mark.parametrize("victim", ["raylet", "gcs_server", "ray::DashboardAgent"])
-def test_trials_go_on_when_ray_is_killed(server: Callable[[], str], tmp_path: Path, victim: str) -> None:
+def test_trials_go_on_when_ray_is_killed(server: Callable[[], str], tmp_path: Path) -> None:
     warned: list[str] = []
     with ray_on_this_machine(NODE) as ray:
         fleet = LocalFleet(ray, NODE, server)
@@ -107,19 +106,14 @@ def test_trials_go_on_when_ray_is_killed(server: Callable[[], str], tmp_path: Pa
         trials = [replace(TRIAL, repeat=index) for index in range(3)]
         for result in dispatch.on_ray(trials, context):
             if not results:
-                (found,) = [p for p in psutil.Process().children(recursive=True) if name_of(p).startswith(victim)]
+                (found,) = [child for child in psutil.Process().children() if child.name() == "gcs_server"]
                 found.kill()
-                psutil.wait_procs([found], timeout=10)
+                os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)
             results.append(result)
     assert [result.status for result in results] == ["ok"] * 3
     assert len({result.trial_id for result in results}) == 3
-    if victim in ("raylet", "gcs_server"):
-        (warning,) = warned
-        assert re.fullmatch(f"Ray was lost: its {victim} (was killed by signal 9|has ended); .* again", warning)
-
-
-def name_of(process: psutil.Process) -> str:
-    return (process.cmdline() or [""])[0].rpartition("/")[2]
+    (warning,) = warned
+    assert warning == "Ray was lost: its gcs_server was killed by signal 9; it is started again"
 
 
 def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_ends_the_sweep(
@@ -163,8 +157,7 @@ def test_what_a_killed_driver_and_guardian_leave_is_ended_by_the_next_sweep() ->
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
-def test_a_ray_that_dies_while_it_starts_is_refused_in_a_sentence_and_leaves_nothing(victim: str) -> None:
+def test_a_ray_that_dies_while_it_starts_is_refused_in_a_sentence_and_leaves_nothing() -> None:
     before, stop = set(temporary.base().iterdir()), threading.Event()
     others = set(psutil.Process().children())
 
@@ -172,7 +165,7 @@ def test_a_ray_that_dies_while_it_starts_is_refused_in_a_sentence_and_leaves_not
         while not stop.is_set():
             for process in set(psutil.Process().children()) - others:
                 with contextlib.suppress(psutil.Error):
-                    if process.name() == victim:
+                    if process.name() == "raylet":
                         process.kill()
                         return
 
@@ -185,8 +178,7 @@ def test_a_ray_that_dies_while_it_starts_is_refused_in_a_sentence_and_leaves_not
     (problem,) = refused.value.problems
     assert problem.startswith("cluster=local: expected Ray to start on this machine. Received: ")
     assert problem.endswith("cluster=inline runs the trials one after another without Ray.")
-    if victim == "raylet":
-        assert "its raylet was killed by signal 9" in problem
+    assert "its raylet was killed by signal 9" in problem
     assert set(temporary.base().iterdir()) <= before
     started = set(psutil.Process().children(recursive=True)) - others
     assert [process for process in started if process.status() != psutil.STATUS_ZOMBIE] == []
