@@ -89,6 +89,12 @@ def memory_left(root: Path = ROOT) -> int | None:
     return min(left, default=None)
 
 
+def processes_left(root: Path = ROOT) -> int | None:
+    """Processes and threads that can still be started before a limit is reached; None where nothing limits them."""
+    counted = [(group.number("pids.max"), group.number("pids.current")) for group in _groups(root, "pids")]
+    return min((most - now for most, now in counted if most is not None and now is not None), default=None)
+
+
 def throttling(root: Path = ROOT) -> Throttling:
     """What the quotas have cost this process so far; all zeros where there are none. A few reads of small files."""
     periods = throttles = 0

@@ -29,6 +29,7 @@ from tracking.record import Failure, Pass, Result, Trial
 Results = Generator[Result, None, None]
 _LOOK_AGAIN_S = 0.5
 """How often to look for a node while none is left that a trial fits."""
+_GO_ON = "resume=latest runs the rest, cluster=inline without Ray"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,8 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
 def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     """Run the trials as Ray tasks; as many at a time as their resources allow. Ray must have been started.
 
-    What still runs when the generator is closed is ended. Raises DispatchError when the cluster is lost, and when for
-    `fleet.wait_s` there is no node that the remaining trials fit.
+    What still runs when the generator is closed is ended. Raises DispatchError when the cluster is lost, a Ray of our
+    own when it is lost time and again, and when for `fleet.wait_s` there is no node that the remaining trials fit.
     """
     import ray
 
@@ -103,6 +104,7 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     look_for_skips = True
     looked = time.monotonic()
     idle_since: float | None = None
+    losses = 0
 
     def usable(trial: Trial, slot: Slot) -> bool:
         """Whether the trial, or its calibration, can be started on a node with room for it.
@@ -138,6 +140,31 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
         limit = context.limit(trial)
         return limit.reason if limit and not limit.passes else None
 
+    def ended(ref: Any, gone: str | None) -> Iterator[Result]:
+        """What is to be recorded of a job that has ended or is `gone` with all of Ray; nothing if it is tried again."""
+        nonlocal freed, look_for_skips, losses
+        job = running.pop(ref)
+        result, lost = _gone(job, gone, context) if gone else _fetch(ref, job, fleet, context)
+        job.slot.give_back(job.trial.device)
+        if lost:
+            fleet.suspect(job.slot)
+        else:
+            losses = 0
+        if job.turn is None:
+            _note(result, lost, context, job.slot.node)
+            return
+        final = _final(result, lost, len(job.turn.lost), job.turn.lost, context)
+        if final is None:
+            where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
+            avoid = job.turn.avoid | {job.slot.node.node_id}
+            # What has killed Ray is to be found out before all others have died with it.
+            (waiting.add_first if gone else waiting.add)(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
+            return
+        freed = fleet.writing_cores(final, job.slot, [other.slot for other in running.values()])
+        with _on_cores(freed):
+            yield _limited(final, job.limit)
+        look_for_skips = final.status == "oom"
+
     try:
         while waiting or any(job.turn for job in running.values()):
             if look_for_skips:
@@ -145,6 +172,17 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
                     with _on_cores(freed if running else ()):
                         yield _skipped(trial, context, reason)
                 look_for_skips = False
+                continue
+            if (gone := fleet.lost()) is not None:
+                whole, _ = ray.wait(list(running), num_returns=len(running), timeout=0) if running else ([], [])
+                for ref in list(running):
+                    yield from ended(ref, None if ref in whole else gone)
+                losses += 1
+                if losses > context.retries + 1:
+                    raise DispatchError(f"{gone}, and so were {losses - 1} before it. {_GO_ON}")
+                if waiting:
+                    context.warn(f"{gone}; it is started again")
+                    fleet.revive()
                 continue
             while (chosen := choose(waiting, fleet, usable)) is not None:
                 start(*chosen)
@@ -159,32 +197,15 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
                 fleet.look()
                 looked = time.monotonic()
             for ref in done:
-                if ref not in running:
+                if ref in running:
+                    yield from ended(ref, None)
+                else:
                     fleet.heard(ref)
-                    continue
-                job = running.pop(ref)
-                result, lost = _fetch(ref, job, fleet, context)
-                job.slot.give_back(job.trial.device)
-                if lost:
-                    fleet.suspect(job.slot)
-                if job.turn is None:
-                    _note(result, lost, context, job.slot.node)
-                    continue
-                final = _final(result, lost, len(job.turn.lost), job.turn.lost, context)
-                if final is None:
-                    where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
-                    avoid = job.turn.avoid | {job.slot.node.node_id}
-                    waiting.add(replace(job.turn, lost=(*job.turn.lost, where), avoid=avoid))
-                    continue
-                freed = fleet.writing_cores(final, job.slot, [other.slot for other in running.values()])
-                with _on_cores(freed):
-                    yield _limited(final, job.limit)
-                look_for_skips = final.status == "oom"
     except ConnectionError as error:
         raise DispatchError(f"the connection to the Ray cluster is lost: {error}") from error
     finally:
         if ray.is_initialized():
-            for ref in running:
+            for ref in [] if fleet.lost() else running:
                 with contextlib.suppress(Exception):  # the cluster may be gone
                     ray.cancel(ref, force=True)
 
@@ -252,6 +273,16 @@ def _get(ref: Any, fleet: Fleet) -> Any:
             return ray.get(ref, timeout=fleet.look_every_s)
         except ray.exceptions.GetTimeoutError:
             fleet.look()
+            if (gone := fleet.lost()) is not None:
+                raise ray.exceptions.RaySystemError(gone) from None
+
+
+def _gone(job: _Job, why: str, context: Context) -> tuple[Result, bool]:
+    """What has become of a job with whose Ray everything was lost."""
+    failure = Failure(kind="RayLost", message=why)
+    facts = job.slot.node.facts
+    result = Result(trial=job.trial, sweep_id=context.sweep_id, status="crashed", error=failure, host=facts)
+    return result, True
 
 
 def _server_lost(result: Result) -> bool:

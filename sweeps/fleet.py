@@ -116,6 +116,13 @@ class Fleet:
     def look(self) -> None:
         """Find out which nodes have come and gone. Raises DispatchError when the cluster is lost."""
 
+    def lost(self) -> str | None:
+        """Why no trial that runs now will be heard of again, in words; None: they will."""
+        return None
+
+    def revive(self) -> None:
+        """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
+
     def suspect(self, slot: Slot) -> None:
         """A trial was lost there: the node is to show that it can take another one."""
 
@@ -148,6 +155,11 @@ class Waiting:
         """Put a turn behind all others."""
         self._queues[repr(turn.trial.device)].append(replace(turn, order=self._count))
         self._count += 1
+
+    def add_first(self, turn: Turn) -> None:
+        """Put a turn before all others."""
+        first = min((head.order for head in self.heads()), default=0)
+        self._queues[repr(turn.trial.device)].appendleft(replace(turn, order=first - 1))
 
     def heads(self) -> list[Turn]:
         """The first of those that ask for the same, in order."""

@@ -1,9 +1,11 @@
 """Ends Ray's processes when the driver that started them has not lived to do it, and removes Ray's folder.
 
-Ray's larger processes end with their driver, but its agents take up to half a minute to find out. The guardian is told
-which processes they are, waits for the driver's end of a pipe to close, for whatever reason, and kills what is left.
-Then it removes the folder of sockets and logs, which Ray would leave. Run as a script, with the standard library only,
-so that it starts at once.
+Ray's larger processes end with their driver, but its agents take up to half a minute to find out, and a worker first
+finishes what it is doing. The guardian waits for the driver's end of a pipe to close, for whatever reason. Run as a
+script, with the standard library only, so that it starts at once.
+
+What Ray starts writes its log into Ray's folder, whatever it calls itself and whoever its parent is by now, so the
+processes to end are those that have a file there open for writing.
 """
 
 from __future__ import annotations
@@ -15,55 +17,68 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+_ROUNDS = 50
+_PAUSE_S = 0.1
 
 
 @contextlib.contextmanager
-def guarded(pids: Iterable[int], folder: str) -> Iterator[None]:
-    """Kill these processes and remove this folder on leaving, or when this process dies before that."""
+def guarded(folder: Path) -> Iterator[None]:
+    """End what writes into this folder and remove it, on leaving or when this process dies before that."""
     guardian = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__],
+        [sys.executable, "-I", "-S", __file__, str(folder)],
         stdin=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is the driver's to handle
     )
-    lines = [folder, *(f"{pid} {started}" for pid in pids if (started := _started(pid)) is not None)]
-    # Before the body, because a driver that is killed tells nothing any more.
-    if guardian.stdin is not None:
-        guardian.stdin.write("\n".join(lines))
-        guardian.stdin.flush()
     try:
         yield
     finally:
         guardian.communicate()
+        if guardian.returncode != 0:  # it was killed
+            end(folder)
 
 
-def main() -> None:
-    told = sys.stdin.read().splitlines()
-    if not told:  # the driver was killed before it could say anything
-        return
-    folder, *lines = told
-    for line in lines:
-        pid, started = line.split()
-        if _started(int(pid)) == started:  # else the number is another process's by now
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-    for _ in range(50):  # what was killed may still be writing its last line there
+def end(folder: Path) -> None:
+    """Kill the processes that write into this folder, but for this one and its parent, and remove it."""
+    for _ in range(_ROUNDS):  # what was killed may still be writing its last line there, or have started another
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        writers = [pid for pid in pids if _kill_writer(pid, folder)]
         shutil.rmtree(folder, ignore_errors=True)
-        if not Path(folder).exists():
+        if not writers and not folder.exists():
             break
-        time.sleep(0.1)
+        time.sleep(_PAUSE_S)
 
 
-def _started(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; None: there is no such process."""
-    try:
-        # The second field is the program's name in parentheses, and may hold blanks.
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
-    except OSError:
-        return None
+def _kill_writer(pid: int, folder: Path) -> bool:
+    """Kill a process if it writes into this folder; whether it does."""
+    if pid in (1, os.getpid(), os.getppid()):
+        return False
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        process = os.pidfd_open(pid)  # from here on, nobody else can be taken for it
+        try:
+            if _writes(pid, f"{folder}/"):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                return True
+        finally:
+            os.close(process)
+    return False
+
+
+def _writes(pid: int, below: str) -> bool:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if str(file.readlink()).startswith(below) and file.lstat().st_mode & 0o200:
+                return True
+    return False
+
+
+def main(folder: str) -> None:
+    sys.stdin.read()
+    end(Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

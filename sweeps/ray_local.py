@@ -1,73 +1,63 @@
-"""A Ray of our own on this machine, for one sweep."""
+"""This machine as a fleet of one node, under a Ray of our own that is started again where it is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
-import psutil
-
+from sweeps import ray_start
 from sweeps.devices import Node
-from sweeps.forkserver import ROOT
-from sweeps.guardian import guarded
+from sweeps.errors import DispatchError, UsageError
+from sweeps.fleet import Fleet, Slot
 
-_QUIET = {
-    "raylet_report_resources_period_milliseconds": 1000,
-    "gcs_pull_resource_loads_period_milliseconds": 10_000,
-    "raylet_check_gc_period_milliseconds": 10_000,
-    "object_manager_timer_freq_ms": 1000,
-    "free_objects_period_milliseconds": 5000,
-    "local_fs_monitor_interval_ms": 5000,
-    "enable_metrics_collection": False,
-}
-"""Ray's settings under which its daemons wake up less often: a sweep of one machine needs none of what they then do."""
+_LOOK_EVERY_S = 2.0
+
+
+class OwnRay:
+    """A Ray of our own, from the start of one to the end of the last."""
+
+    def __init__(self, node: Node) -> None:
+        """Start it. Raises UsageError where that fails."""
+        self._node = node
+        self._running = contextlib.ExitStack()
+        self._essential: Mapping[str, int] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if it was there. Raises UsageError where that fails."""
+        self.close()
+        self._essential = self._running.enter_context(ray_start.own_ray(self._node))
+
+    def lost(self) -> str | None:
+        """How it was lost, in words; None: it is there."""
+        return ray_start.lost(self._essential)
+
+    def close(self) -> None:
+        self._running.close()
 
 
 @contextlib.contextmanager
-def ray_on_this_machine(node: Node) -> Iterator[None]:
-    """A Ray of our own, without dashboard and without a word, stopped on leaving."""
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), path]))  # workers import this package
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    others = _descendants()
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path))
-        stack.callback(ray.shutdown)
-        context = ray.init(
-            address="local",  # whatever else runs here or RAY_ADDRESS names: `cluster=ray` is for that
-            num_cpus=node.cpus,
-            num_gpus=node.gpus,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            configure_logging=True,
-            namespace="sweeps",
-            _system_config=dict(_QUIET),
-        )
-        daemons = _descendants() - others
-        _let_trials_go_first(daemons)
-        with guarded(daemons, context.address_info["session_dir"]):
-            try:
-                yield
-            finally:
-                ray.shutdown()
+def ray_on_this_machine(node: Node) -> Iterator[OwnRay]:
+    """A Ray of our own, ended on leaving. Raises UsageError where it cannot be started."""
+    with contextlib.closing(OwnRay(node)) as ray:
+        yield ray
 
 
-def _let_trials_go_first(pids: set[int]) -> None:
-    """Let these processes run only where nothing else wants to: Ray's housekeeping otherwise takes 2% of two cores.
+class LocalFleet(Fleet):
+    """This machine alone. When its Ray is lost, by whatever killed it, there is another one."""
 
-    That is felt as 3% in every step, because a parallel step is as slow as its slowest thread. What they start later,
-    workers among it, runs as usual.
-    """
-    for task in (task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")):
-        with contextlib.suppress(OSError):  # it has ended, or the system does not let us
-            os.sched_setscheduler(int(task.name), os.SCHED_IDLE | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    look_every_s = _LOOK_EVERY_S
 
+    def __init__(self, ray: OwnRay, node: Node, server: Callable[[], str]) -> None:
+        super().__init__([Slot(node, server)])
+        self._ray = ray
 
-def _descendants() -> set[int]:
-    return {process.pid for process in psutil.Process().children(recursive=True)}
+    def lost(self) -> str | None:
+        reason = self._ray.lost()
+        return None if reason is None else f"Ray was lost: {reason}"
+
+    def revive(self) -> None:
+        try:
+            self._ray.start()
+        except UsageError as error:
+            raise DispatchError(f"{error} resume=latest runs the rest.") from error

@@ -27,7 +27,7 @@ from sweeps.forkserver import LastingServer
 from sweeps.interrupts import Interrupts
 from sweeps.preflight import Preflight
 from sweeps.ray_cluster import RayFleet
-from sweeps.ray_local import ray_on_this_machine
+from sweeps.ray_local import LocalFleet, ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import moved, sinks, trust
@@ -75,6 +75,7 @@ class Session:
         self._calibration = Calibration()
         self._hosts = Hosts()
         self._fleet: RayFleet | None = None
+        self._local: LocalFleet | None = None
         self._job_code = 0
         self._machinery = contextlib.ExitStack()
         self._token: Token[Session]
@@ -321,7 +322,7 @@ class Session:
             folder=Path(recorder.sweep.folder),
             server=self._server.address,
             node=nodes[0],
-            fleet=self._fleet,
+            fleet=self._fleet or self._local,
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
             started=self.terminal.started,
@@ -359,8 +360,8 @@ class Session:
             self._server.start()
             imports = None if dry else self._outbox.preload()
             if asked.cfg.cluster.name == "local" and not dry:
-                self._machinery.enter_context(ray_on_this_machine(asked.nodes[0]))
-                self._interrupts.install()  # Ray has a handler of its own
+                own = self._machinery.enter_context(ray_on_this_machine(asked.nodes[0]))
+                self._local = LocalFleet(own, asked.nodes[0], self._server.address)
             if self._fleet is not None and not dry:
                 self._fleet.warm()
             self._server.address()

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sweeps import guardian
 from sweeps.errors import UsageError
 
 _LONGEST_SOCKET = 107
@@ -115,9 +116,9 @@ def abandoned() -> Iterator[Path]:
 
 
 def remove_abandoned() -> None:
-    """Remove the folders that killed processes of this user's have left."""
-    for _ in abandoned():
-        pass
+    """Remove the folders that killed processes of this user's have left, and end what still writes there."""
+    for folder in abandoned():
+        guardian.end(folder)
 
 
 def _places() -> list[str]:

@@ -120,6 +120,16 @@ def killing_its_server(once: str | None = None) -> keras.Model:
     return hanging()
 
 
+def killing_ray() -> keras.Model:
+    """A net that takes the raylet along that its driver has started."""
+    driver = psutil.Process(os.getppid()).parent()
+    assert driver is not None
+    for process in driver.children():
+        if process.name() == "raylet":
+            process.kill()
+    return hanging()
+
+
 def failing_once(once: str) -> keras.Model:
     """A net that fails only if it is the first to make the file `once`."""
     return raising() if _first(once) else nets.build("tiny")

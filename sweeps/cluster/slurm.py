@@ -182,8 +182,9 @@ read -r RAY_IP RAY_PORT RAY_CLIENT_PORT < <({nodes} address {interface}) || exit
 export RAY_IP RAY_PORT RAY_CLIENT_PORT
 
 ray_node() {{  # Ray on one node, for as long as the job step lives
-    local temporary="/tmp/ray-$SLURM_JOB_ID-$SLURM_PROCID"
-    local common=(--block --temp-dir="$temporary" --num-cpus={cpus} --num-gpus={gpus}
+    local temporary
+    temporary=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-$SLURM_PROCID-XXXXXX") || exit 1  # nobody else may enter it
+    local common=(--block --temp-dir="$temporary/r" --num-cpus={cpus} --num-gpus={gpus}
         --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
     if [ "$SLURM_PROCID" -eq 0 ]; then
         {ray} start --head --node-ip-address="$RAY_IP" --port="$RAY_PORT" \\
