@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import re
 import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from sweeps import host, trial_folder
+from sweeps import host, messages, trial_folder, wire
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
-from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
+from sweeps.messages import Heard
+from sweeps.wire import MessageError
+from tracking.record import Failure, Pass, Result, Status, Trial
 
 LOST = "ForkServerLost"
 """Kind of the failure of a trial that lost its fork server; no fault of its own."""
@@ -49,45 +51,35 @@ def run_trial(
     """
     started_at, started = time.time(), time.perf_counter()
     oom_kills = host.oom_kills()
-    measured: dict[Pass, Measurement] = {}
-    phases: dict[str, float] = {}
-    facts: dict[str, Any] = {}
-    failed: tuple[Status, Failure] | None = None
-    pid, exit_status, done = 0, None, False
     env = {**env, **trial_folder.environment(log.parent)}
     asked = trial if passes is None else replace(trial, passes=passes)
     call = Call(function="sweeps.tasks:run", argument=asked, cores=cores, env=env, log=str(log))
     limits: _Limits | None = _Limits(trial, started)
+    heard, failed = Heard(asked.passes), None
     try:
         with connect(server) as connection:
             connection.send(call)
-            while exit_status is None:
+            inbox = wire.Inbox(connection.fileno())
+            while heard.exit_status is None:
                 if limits is not None and not connection.poll(limits.pause()):
-                    if (exceeded := limits.exceeded(pid)) is None:
+                    if (exceeded := limits.exceeded(heard.pid)) is None:
                         continue
                     failed, limits = exceeded, None
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(pid, signal.SIGKILL) if pid else connection.close()
-                kind, value = connection.recv()
-                if kind == "pid":
-                    pid = value
-                    phases["fork"] = time.perf_counter() - started
-                elif kind == "pass":
-                    measured[value[0]] = value[1]
-                elif kind == "phase":
-                    phases[value[0]] = value[1]
-                elif kind == "failed":
-                    failed = failed or value
-                elif kind == "done":
-                    done = True
-                elif kind == "exit":
-                    exit_status = value
-                else:
-                    facts[kind] = value
-    except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
+                    _end(heard.pid, connection)
+                try:
+                    for kind, value in inbox.arrived():
+                        heard.take(kind, value)
+                        if kind == "pid":
+                            heard.phases["fork"] = time.perf_counter() - started
+                except MessageError as error:
+                    failed = failed or ("error", messages.failure("MessageError", str(error)))
+                    heard.exit_status = inbox.exit_status()
+                    _end(heard.pid, connection)
+    except (DispatchError, EOFError, OSError) as error:
         failed = failed or ("crashed", Failure(kind=LOST, message="the fork server was lost", detail=str(error)))
-    if failed is None and not (done and exit_status == 0):
-        failed = _died(exit_status or 0, oom_kills, log)
+    failed = failed or heard.failed
+    if failed is None and not (heard.done and heard.exit_status == 0):
+        failed = _died(heard.exit_status or 0, oom_kills, log)
     status, failure = failed or ("ok", None)
     return Result(
         trial=trial,
@@ -96,10 +88,16 @@ def run_trial(
         error=failure,
         started_at=started_at,
         wall_s=time.perf_counter() - started,
-        passes=measured,
-        phases=phases,
-        **facts,
+        passes=heard.measured,
+        phases=heard.phases,
+        **heard.facts,
     )
+
+
+def _end(pid: int, connection: Connection[Any, Any]) -> None:
+    """Kill the trial's process; one that has not said its id goes with the connection."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL) if pid else connection.close()
 
 
 class _Limits:

@@ -269,7 +269,12 @@ def _fixed(items: tuple[Reader, ...]) -> Reader:
     def reader(value: Any) -> Any:
         if type(value) not in (list, tuple) or len(value) != len(items):
             raise _MismatchError(f"a list of {len(items)}", value)
-        return tuple(item(each) for item, each in zip(items, value, strict=True))
+        found: list[Any] = []
+        try:
+            found.extend(item(each) for item, each in zip(items, value, strict=True))
+        except _MismatchError as error:
+            raise error.within(len(found)) from None
+        return tuple(found)
 
     return reader
 

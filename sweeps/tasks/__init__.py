@@ -3,17 +3,19 @@
 A task sends what it finds as soon as it has it, so that a later failure loses nothing: ("host", facts),
 ("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)); beside times, ("metrics", figures by MLflow
 key) and ("curves", their histories). What it writes into `trial_folder.files()` becomes MLflow artifacts, and the text
-of `SUMMARY` there is shown to the user.
+of `SUMMARY` there is shown to the user. `sweeps.messages` has the schema of each kind, and what is too much of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sweeps.forkserver import Send
-from tracking.record import Failure, Status, Trial
+from sweeps.messages import failure, speaker
+from tracking.record import Status, Trial
 
 TASKS = ("benchmark", "classify", "finetune", "probe")
 """What `task=` takes; `calibrate` is run by the sweep itself."""
@@ -38,14 +40,24 @@ def run(trial: Trial, send: Send) -> None:
 
     An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller.
     """
+    send = speaker(send)
     try:
         importlib.import_module(f"sweeps.tasks.{trial.task}").run(trial, send)
         send("done", None)
     except Exception as error:
-        traceback.print_exc()
-        kind = type(error).__name__
-        out_of_memory = kind in _OUT_OF_MEMORY or any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+        with contextlib.suppress(Exception):  # its words may be an error of their own, or no text
+            traceback.print_exc()
+        kind, text, detail = type(error).__name__, _words(error.__str__), _words(traceback.format_exc)
+        out_of_memory = kind in _OUT_OF_MEMORY or any(words in text for words in _OUT_OF_MEMORY_WORDS)
         status: Status = "oom" if out_of_memory else "error"
         # TensorFlow appends the whole graph's story to its message; the first line says what happened.
-        message = next(filter(None, str(error).splitlines()), kind)
-        send("failed", (status, Failure(kind=kind, message=message, detail=traceback.format_exc())))
+        message = next(filter(None, text.splitlines()), kind)
+        send("failed", (status, failure(kind, message, detail)))
+
+
+def _words(of: Callable[[], str]) -> str:
+    """What an exception says of itself, whose class may be the user's."""
+    try:
+        return str(of())
+    except Exception as error:
+        return f"(no words: {type(error).__name__})"

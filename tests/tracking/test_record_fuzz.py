@@ -41,7 +41,8 @@ _ODD: list[Callable[[], Any]] = [
         for value in (None, True, False, "", "x", "\ud800", "\0", "../../etc", "\n", "ok", 0, -1)
     ),
     *(lambda value=value: value for value in (1, 0.5, -0.0, 1e308, float("nan"), float("inf"), 2**63, 2**64, 10**400)),
-    *(lambda value=value: value for value in (b"x", 1j, (1, 2), [], {}, [[]], [None], {"": {}}, {1: 2}, {None: 1})),
+    *(lambda value=value: value for value in (b"x", 1j, (1, 2))),
+    *(list, dict, lambda: [[]], lambda: [None], lambda: {"": {}}, lambda: {1: 2}, lambda: {None: 1}),
     *(lambda: 10**5000, lambda: -(10**400), lambda: {1, 2}, object),
     *(lambda: deep(33), lambda: deep(2000), lambda: {"a": deep(2000)}),
 ]
