@@ -236,7 +236,8 @@ def _fetch(ref: Any, job: _Job, fleet: Fleet, context: Context) -> tuple[Result,
     except ray.exceptions.RayError as error:
         return ended("crashed", type(error).__name__, "the worker died", error), True
     if parcel:
-        worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
+        reasons = worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
+        result = replace(result, quality=(*result.quality, *reasons))
     host = {**facts, **result.host}
     if job.turn is not None and job.turn.lost:
         host["lost_before"] = "; ".join(job.turn.lost)
