@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def read_end(path: Path, longest: int) -> bytes:
 
 
 def _kind(found: os.stat_result) -> str:
-    tests = {
+    tests: dict[str, Callable[[int], bool]] = {
         "a link": stat.S_ISLNK,
         "a folder": stat.S_ISDIR,
         "a pipe": stat.S_ISFIFO,
