@@ -305,7 +305,8 @@ def _on_cores(freed: Sequence[int]) -> Iterator[None]:
     """Keep this thread on the cores that a trial has given back while other trials are being timed."""
     before = os.sched_getaffinity(0)
     if freed:
-        os.sched_setaffinity(0, freed)
+        with contextlib.suppress(OSError):  # cores as a trial has reported them
+            os.sched_setaffinity(0, freed)
     try:
         yield
     finally:

@@ -385,21 +385,27 @@ def failing_with(what: str) -> keras.Model:
     raise UnspeakableError
 
 
-def leaving(what: str) -> keras.Model:
-    """A net that leaves something odd in its files."""
+def half_a_pair() -> keras.Model:
+    return failing_with("surrogate")
+
+
+def unknown_kind() -> keras.Model:
+    return saying("metric", "{'loss': np.float32(1)}")
+
+
+def long_metric() -> keras.Model:
+    return saying("metrics", "{'x' * 60_000_000: 1}")
+
+
+def leaving_links() -> keras.Model:
+    """A net that leaves links and a pipe among its files."""
     from sweeps import trial_folder
 
     files = trial_folder.files()
     (files / "good.txt").write_text("good")
-    if what == "links":
-        (files / "secret").symlink_to("/etc/passwd")
-        (files / "above").symlink_to("../../../plan.json")
-        (files / "within").symlink_to("good.txt")
-        (files / "loop").symlink_to("loop")
-        (files / "folder").symlink_to("/etc")
-        os.mkfifo(files / "fifo")
-    elif what == "link":
-        (files / "good.txt").unlink()
-        files.rmdir()
-        files.symlink_to("/etc")
+    (files / "secret").symlink_to("/etc/passwd")
+    (files / "above").symlink_to("../log.txt")
+    (files / "within").symlink_to("good.txt")
+    (files / "loop").symlink_to("loop")
+    os.mkfifo(files / "fifo")
     return nets.build("tiny")
