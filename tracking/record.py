@@ -46,10 +46,6 @@ Layout = Literal["channels_last", "channels_first"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-class NewerFormatError(FormatError):
-    """A record that a later version has written."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """Where a trial runs, as data: what it asks of the scheduler and what TensorFlow gets of it."""
@@ -331,7 +327,7 @@ class Result:
 
     @classmethod
     def from_json(cls, data: Any) -> Result:
-        """Raises FormatError for whatever is no result; it is a NewerFormatError for one of a newer format."""
+        """Raises FormatError for whatever is no result, or is one of a newer format."""
         _expect_format(data, "record")
         if "trial_id" in data:
             read(Id, data["trial_id"], "trial_id")
@@ -359,7 +355,7 @@ class Sweep:
 
     @classmethod
     def from_json(cls, data: Any) -> Sweep:
-        """Raises FormatError for whatever is no plan; it is a NewerFormatError for one of a newer format."""
+        """Raises FormatError for whatever is no plan, or is one of a newer format."""
         _expect_format(data, "plan")
         return read(cls, data)  # type: ignore[no-any-return]
 
@@ -369,7 +365,7 @@ def _expect_format(data: Any, what: str) -> None:
     if type(version) is not int:
         read(int, version, "format")
     if version > FORMAT:
-        raise NewerFormatError(f"expected a {what} of format {FORMAT} or older. Received: format={shown(version)}")
+        raise FormatError(f"expected a {what} of format {FORMAT} or older. Received: format={shown(version)}")
     if not isinstance(data, dict):
         read(Mapping[str, Any], data, what)
 

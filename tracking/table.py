@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from tracking.names import flatten, host_name, trial_names
-from tracking.printable import printable
+from tracking.printable import printable, printable_lines
 from tracking.quality import verdict
 from tracking.record import Measurement, Result, Trial
 
@@ -99,7 +99,7 @@ def metric_columns(result: Result) -> dict[str, float]:
 
 def _printable(row: Row) -> Row:
     """The row with nothing in its texts that cannot be written, or that a terminal would obey."""
-    return {printable(column): printable(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+    return {printable(column): printable_lines(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
 
 
 def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
