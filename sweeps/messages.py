@@ -42,7 +42,7 @@ _SCHEMAS: Mapping[str, Any] = {
     "curves": Mapping[str, tuple[tuple[int, Figure], ...]],
     "limits": Mapping[str, float],
     "quality": tuple[str, ...],
-    "failed": tuple[Literal["error", "oom"], Failure],
+    "failed": tuple[Literal["error", "oom", "crashed"], Failure],
     "done": Any,
 }
 _OF_THE_SERVER: Mapping[str, Any] = {

@@ -53,7 +53,11 @@ def run(server: str, tmp_path: Path, target: str, passes: tuple[Any, ...] = ("fo
         ("metrics", "{'x' * 60_000_000: 1}", "a message of 600000"),
         ("metrics", "{str(i): 1 for i in range(2000)}", "metrics: expected at most 1000 of them. Received: 2000"),
         ("metrics", "'x' * 60_000_000", f"bytes, at most {wire.LONGEST} are taken"),
-        ("failed", "('ok', {'kind': 'a', 'message': 'b'})", "failed[0]: expected one of error, oom. Received: 'ok'"),
+        (
+            "failed",
+            "('ok', {'kind': 'a', 'message': 'b'})",
+            "failed[0]: expected one of error, oom, crashed. Received: 'ok'",
+        ),
         ("pass", "('forward_backward', {})", "pass[1]: expected the keys first_call_s"),
         ("phase", "('build', float('nan'))", "phase[1]: expected a number from 0"),
         ("host", "{'node_id': 'x'}", "host: expected facts of the trial's own. Received: node_id"),
