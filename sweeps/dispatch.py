@@ -257,7 +257,8 @@ def _fetch(ref: Any, job: _Job, fleet: Fleet, context: Context) -> tuple[Result,
     except ray.exceptions.RayError as error:
         return ended("crashed", type(error).__name__, "the worker died", error), True
     if parcel:
-        worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
+        reasons = worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
+        result = replace(result, quality=(*result.quality, *reasons))
     host = {**facts, **result.host}
     if job.turn is not None and job.turn.lost:
         host["lost_before"] = "; ".join(job.turn.lost)
@@ -335,7 +336,8 @@ def _on_cores(freed: Sequence[int]) -> Iterator[None]:
     """Keep this thread on the cores that a trial has given back while other trials are being timed."""
     before = os.sched_getaffinity(0)
     if freed:
-        os.sched_setaffinity(0, freed)
+        with contextlib.suppress(OSError):  # cores as a trial has reported them
+            os.sched_setaffinity(0, freed)
     try:
         yield
     finally:

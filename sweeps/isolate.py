@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from sweeps import host, log_tail, trial_folder
+from sweeps import host, log_tail, messages, trial_folder, wire
 from sweeps.errors import DispatchError
 from sweeps.forkserver import Call, connect
 from sweeps.limits import Watch
-from tracking.record import Failure, Measurement, Pass, Result, Status, Trial
+from sweeps.messages import Heard
+from sweeps.wire import MessageError
+from tracking.record import Failure, Pass, Result, Status, Trial
 
 LOST = "ForkServerLost"
 """Kind of the failure of a trial that lost its fork server; no fault of its own."""
@@ -46,14 +46,11 @@ def run_trial(
     """
     started_at, started = time.time(), time.perf_counter()
     oom_kills = host.oom_kills()
-    measured: dict[Pass, Measurement] = {}
-    phases: dict[str, float] = {}
-    facts: dict[str, Any] = {}
-    failed: tuple[Status, Failure] | None = None
-    exit_status, done = None, False
     env = {**env, **trial_folder.environment(log.parent)}
     asked = trial if passes is None else replace(trial, passes=passes)
     call = Call(function="sweeps.tasks:run", argument=asked, cores=cores, env=env, log=str(log))
+    heard = Heard(asked.passes)
+    failed: tuple[Status, Failure] | None = None
     watch: Watch | None = None
     try:
         with (
@@ -61,32 +58,25 @@ def run_trial(
             Watch(connection, started=started, timeout_s=trial.timeout_s, memory_mb=trial.device.memory_mb) as watch,
         ):
             connection.send(call)
-            while exit_status is None:
-                kind, value = connection.recv()
-                if kind == "pid":
-                    watch.process(value)
-                    phases["fork"] = time.perf_counter() - started
-                elif kind == "pass":
-                    measured[value[0]] = value[1]
-                elif kind == "phase":
-                    phases[value[0]] = value[1]
-                elif kind == "failed":
-                    failed = failed or value
-                elif kind == "done":
-                    done = True
-                elif kind == "exit":
-                    exit_status = value
-                else:
-                    facts[kind] = value
-    except (DispatchError, EOFError, OSError, pickle.UnpicklingError) as error:  # the last: it died in mid-message
+            inbox = wire.Inbox(connection.fileno())
+            while heard.exit_status is None:
+                try:
+                    for kind, value in inbox.arrived():
+                        heard.take(kind, value)
+                        if kind == "pid":
+                            watch.process(heard.pid)
+                            heard.phases["fork"] = time.perf_counter() - started
+                except MessageError as error:
+                    failed = failed or ("error", messages.failure("MessageError", str(error)))
+                    heard.exit_status = inbox.exit_status()
+                    watch.end()
+    except (DispatchError, EOFError, OSError) as error:
         detail = watch.lost if watch is not None and watch.lost else str(error)
-        lost: tuple[Status, Failure] = (
-            "crashed",
-            Failure(kind=LOST, message="the fork server was lost", detail=detail),
-        )
-        failed = failed or (watch and watch.exceeded) or lost
-    if failed is None and not (done and exit_status == 0):
-        failed = (watch and watch.exceeded) or _died(exit_status or 0, oom_kills, log, done=done)
+        lost = Failure(kind=LOST, message="the fork server was lost", detail=detail)
+        failed = failed or heard.failed or (watch and watch.exceeded) or ("crashed", lost)
+    failed = failed or heard.failed
+    if failed is None and not (heard.done and heard.exit_status == 0):
+        failed = (watch and watch.exceeded) or _died(heard.exit_status or 0, oom_kills, log, done=heard.done)
     status, failure = failed or ("ok", None)
     return Result(
         trial=trial,
@@ -95,9 +85,9 @@ def run_trial(
         error=failure,
         started_at=started_at,
         wall_s=time.perf_counter() - started,
-        passes=measured,
-        phases=phases,
-        **facts,
+        passes=heard.measured,
+        phases=heard.phases,
+        **heard.facts,
     )
 
 

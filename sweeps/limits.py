@@ -61,13 +61,18 @@ class Watch:
             START_S if timeout_s is None else min(START_S, timeout_s), "did not start the trial's process"
         )
         """When to give the server up, unless it does meanwhile what is expected of it."""
-        self._closed = False
+        self._closed = self._unwanted = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
 
     def process(self, pid: int) -> None:
         """Take note of the process, which has begun."""
         self._pid = pid
+        os.eventfd_write(self._wake, 1)
+
+    def end(self) -> None:
+        """Kill the process, whose messages are none."""
+        self._unwanted = True
         os.eventfd_write(self._wake, 1)
 
     def __enter__(self) -> Self:
@@ -99,14 +104,15 @@ class Watch:
                     with contextlib.suppress(OSError):  # it has ended: the server is about to say so
                         self._process = os.pidfd_open(self._pid)
                         events.register(self._process, select.POLLIN)
+                if self._unwanted:
+                    self._stop()
             elif self._process in ready and self._process is not None:
                 events.unregister(self._process)
                 self._pid = 0  # nothing is left to be limited
                 self._patience = self._until(END_S, "did not report the end of the trial's process")
             elif self._pid and self.exceeded is None and (exceeded := self._over()):
                 self.exceeded = exceeded
-                self._patience = self._until(_KILL_S, "did not report the end of the trial's process")
-                self._kill()
+                self._stop()
             elif self._patience is not None and time.perf_counter() >= self._patience[0]:
                 self.lost = self._patience[1]
                 self._cut()
@@ -129,8 +135,11 @@ class Watch:
             return "oom", Failure(kind="MemoryLimit", message=message)
         return None
 
-    def _kill(self) -> None:
+    def _stop(self) -> None:
         """Kill the process and its group, itself: the server, which sees to the rest, may have been stopped."""
+        if not self._pid:
+            return
+        self._patience = self._until(_KILL_S, "did not report the end of the trial's process")
         with contextlib.suppress(OSError):
             os.killpg(self._pid, signal.SIGKILL)
         with contextlib.suppress(OSError):

@@ -7,10 +7,12 @@ server, which goes with the server whatever happens, and `log.txt` and `files/` 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import shutil
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +21,15 @@ from sweeps import cores, devices
 from sweeps.devices import Node
 from sweeps.errors import DispatchError
 from sweeps.isolate import run_trial
+from tracking import trial_files
+from tracking.printable import printable
 from tracking.record import Pass, Result, Trial
 
 LARGEST_PARCEL = 2**31
 """Bytes of a trial's files that travel; what is beyond them is lost, and the log and the result say so."""
 _MOST_NAMED = 5
+_LONGEST_NAME = 200
+_LARGEST_PART = 2**20
 _LONGEST_LOG = 2**24
 """Bytes of a log's end that travel."""
 _ROOM_TO_WRITE = 2**16
@@ -73,61 +79,106 @@ def run(
         raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
     result = replace(result, phases={"cores": waited_s, **result.phases})
     if place.folder:
-        return result, b""
-    parcel, left = pack(folder)
-    return replace(result, quality=(*result.quality, *_lost(left))), parcel
+        parcel, reasons = b"", _lost(trial_files.look(folder / "files")[1], "is no artifact of its result")
+    else:
+        parcel, left = pack(folder)
+        reasons = _lost(left)
+    return replace(result, quality=(*result.quality, *reasons)), parcel
 
 
-def pack(folder: Path, largest: int = LARGEST_PARCEL) -> tuple[bytes, dict[str, int]]:
+def pack(folder: Path, largest: int = LARGEST_PARCEL) -> tuple[bytes, dict[str, int | str]]:
     """What a trial has left in `folder` for others, and remove it; `checkpoints/` stays for another try.
 
-    Beside the parcel, the size in bytes of each file that did not go into its `largest` bytes and is lost.
+    Beside the parcel, each file that is not in it and is lost: its size in bytes where that does not go into the
+    parcel's `largest`, or why it was not taken.
     """
-    told = []
-    left: dict[str, int] = {}
+    files, odd = trial_files.look(folder / "files")
+    left: dict[str, int | str] = {f"files/{name}": reason for name, reason in odd.items()}
+    told = [f"files/{name} did not travel: {reason}" for name, reason in odd.items()]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as parcel:
-        for path in sorted((folder / "files").rglob("*")):
-            size = path.lstat().st_size
-            if path.is_file() and size > largest:
-                left[str(path.relative_to(folder))] = size
-                told.append(f"{path.relative_to(folder)} did not travel: {size} bytes, {largest} were left")
-            elif path.is_file():
-                largest -= size
-                parcel.add(path, str(path.relative_to(folder)), recursive=False)
-        log = (_end(folder / "log.txt") + "".join(f"{line}\n" for line in told).encode()) or b"\n"
-        entry = tarfile.TarInfo("log.txt")
-        entry.size, entry.mtime = len(log), int(time.time())
-        parcel.addfile(entry, io.BytesIO(log))
-    shutil.rmtree(folder / "files", ignore_errors=True)
-    (folder / "log.txt").unlink(missing_ok=True)
+        for file in files:
+            if file.size > largest:
+                name = f"files/{printable(file.name)}"
+                left[name] = file.size
+                told.append(f"{name} did not travel: {file.size} bytes, {largest} were left")
+                continue
+            try:
+                with trial_files.open_regular(file.path) as opened:
+                    content = opened.read(file.size)
+            except OSError as error:
+                left[f"files/{printable(file.name)}"] = error.strerror or str(error)
+                continue
+            largest -= len(content)
+            _add(parcel, f"files/{file.name}", content)
+        words = "".join(f"{line}\n" for line in told)
+        _add(parcel, "log.txt", (trial_files.read_end(folder / "log.txt", _LONGEST_LOG) + words.encode()) or b"\n")
+    for path in (folder / "files", folder / "log.txt"):
+        _remove(path)
     with contextlib.suppress(OSError):
         folder.rmdir()
     return buffer.getvalue(), left
 
 
-def unpack(parcel: bytes, folder: Path) -> None:
-    """Put what a trial has left elsewhere into its folder here. Raises DispatchError where it cannot be written."""
+def unpack(parcel: bytes, folder: Path) -> list[str]:
+    """Put what a trial has left elsewhere into its folder here; reasons to doubt that it is all there.
+
+    Raises DispatchError where nothing can be written.
+    """
+    reasons: list[str] = []
+    left = LARGEST_PARCEL + 2 * _LONGEST_LOG
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(parcel), mode="r:gz") as opened:
-            opened.extractall(folder, filter="data")
+        with tarfile.open(fileobj=_Bounded(parcel), mode="r:") as opened:
+            for count, entry in enumerate(opened):
+                left -= entry.size
+                if left < 0 or count > trial_files.MOST_FILES:
+                    raise tarfile.TarError("more than a trial may leave")
+                if not entry.isfile():
+                    reasons.append(f"files: {printable(entry.name)} is no file, and was left out")
+                    continue
+                opened.extract(entry, folder, filter="data")
+    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+        reasons.append(f"files: what came of them from the node is damaged ({printable(str(error))})")
     except OSError as error:
+        if error.errno is None:  # gzip's own
+            return [*reasons, f"files: what came of them from the node is damaged ({printable(str(error))})"]
         raise DispatchError(f"expected room for results. Received: {folder} ({error.strerror})") from error
+    return reasons
 
 
-def _lost(left: Mapping[str, int]) -> list[str]:
-    """Reasons to doubt that a trial has left all that it should, the largest files first."""
-    named = sorted(left.items(), key=lambda item: -item[1])[:_MOST_NAMED]
-    reasons = [f"files: {name} ({size} bytes) stayed on the node and is lost" for name, size in named]
-    more = len(left) - len(named)
-    return [*reasons, f"files: {more} more stayed on the node and are lost"] if more else reasons
+class _Bounded(gzip.GzipFile):
+    """A parcel's content: no part of it that is read at once is large, such as an entry's description."""
+
+    def __init__(self, parcel: bytes) -> None:
+        super().__init__(fileobj=io.BytesIO(parcel), mode="rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_PART:
+            raise tarfile.ReadError(f"a part of {size} bytes")
+        return super().read(size)
 
 
-def _end(log: Path) -> bytes:
+def _add(parcel: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o644
+    parcel.addfile(entry, io.BytesIO(content))
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever a trial has left of that name."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _LONGEST_LOG))
-            return file.read()
-    except OSError:  # the trial never came to write one
-        return b""
+        path.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _lost(left: Mapping[str, int | str], consequence: str = "stayed on the node and is lost") -> list[str]:
+    """Reasons to doubt that a trial has left all that it should, the largest files first."""
+    named = sorted(left.items(), key=lambda item: -item[1] if isinstance(item[1], int) else 0)[:_MOST_NAMED]
+    reasons = [
+        f"files: {name[:_LONGEST_NAME]} ({f'{why} bytes' if isinstance(why, int) else why}) {consequence}"
+        for name, why in named
+    ]
+    more = len(left) - len(named)
+    return [*reasons, f"files: {more} more {consequence.replace('is', 'are')}"] if more else reasons

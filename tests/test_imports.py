@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = {"record.py": ("fields", "reading"), "fields.py": ("reading",), "reading.py": ()}
+"""Records and what reads them: the standard library only, and of ours nothing but each other."""
 HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
 
 
@@ -59,8 +61,9 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
     assert not _within(names, "nets")
     if path.name not in ("mlflow_experiment.py", "mlflow_source.py"):
         assert not _within(names, "mlflow")
-    if path.name == "record.py":
-        assert not _within(names, "tracking")
+    if path.name in SCHEMA:
+        assert {name.split(".")[1] for name in _within(names, "tracking")} <= set(SCHEMA[path.name])
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"tracking"}
 
 
 def test_what_travels_with_a_model_needs_nothing_of_ours() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import json
 import shlex
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from tracking import mlflow_view
 from tracking.commits import commits
 from tracking.names import flatten, host_name, metric_word, series_names, trial_names
+from tracking.printable import printable_lines
 from tracking.quality import verdict
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
@@ -24,6 +26,8 @@ HISTORY = 1_000
 _LEAST_HISTORY = 30
 _ALL_STEPS = 60_000
 """Points of a whole sweep's step times: each costs MLflow a seventh of a millisecond on SQLite."""
+_LONGEST_KEY = 250
+Value = TypeVar("Value")
 LONGEST_VALUE = 5_000
 """Characters of a tag or parameter; servers of MLflow 2 refuse more."""
 PARENT = "mlflow.parentRunId"
@@ -132,22 +136,38 @@ def trial_metrics(result: Result, most: int = HISTORY) -> list[Point]:
             Point(f"{name}/step_s", measurement.step_s[i], start + milliseconds(elapsed[i + 1]), i)
             for i in _spread(len(measurement.step_s), most)
         ]
-    for key, history in result.curves.items():
-        points += _history(key, history, start, end)
     single |= {"memory/peak_rss_mb": result.peak_rss_mb, "memory/peak_device_mb": result.peak_device_mb}
-    # MLflow's value of a metric is the last of its history; the kept epoch's is another.
-    single |= {f"best/{key}" if key in result.curves else key: value for key, value in result.metrics.items()}
     single |= {f"phases/{name}_s": value for name, value in result.phases.items()}
     single |= {f"limits/{name}": value for name, value in result.limits.items()} | {"wall_s": result.wall_s}
+    ours = _distinct(((key, value) for key, value in single.items() if value is not None), ())
+    histories = _distinct(result.curves.items(), {*ours, *(point.key for point in points)})
+    for key, history in histories.items():
+        points += _history(key, history, start, end)
+    # MLflow's value of a metric is the last of its history; the kept epoch's is another.
+    named = ((f"best/{key}" if key in result.curves else key, value) for key, value in result.metrics.items())
+    figures = ours | _distinct(named, {*ours, *(point.key for point in points)})
     # The figures come before the histories, because MLflow's page keeps the order.
-    return [Point(_key(key), float(value), end, 0) for key, value in single.items() if value is not None] + points
+    return [Point(key, float(value), end, 0) for key, value in figures.items()] + points
+
+
+def _distinct(named: Iterable[tuple[str, Value]], taken: Collection[str]) -> dict[str, Value]:
+    """The values by keys that MLflow takes, none of which is another's: a task's figures never replace ours."""
+    found: dict[str, Value] = {}
+    for name, value in named:
+        key = first = _key(name)
+        for count in itertools.count(1):
+            if key not in found and key not in taken:
+                break
+            key = f"task/{first[: _LONGEST_KEY - 20]}" + (f" {count}" if count > 1 else "")
+        found[key] = value
+    return found
 
 
 def _history(key: str, history: Sequence[tuple[int, float]], start: int, end: int) -> list[Point]:
     """The points of a curve, their times spread evenly over the trial's."""
     kept = [history[i] for i in _spread(len(history))]
     return [
-        Point(_key(key), value, start + (end - start) * place // len(kept), step)
+        Point(key, float(value), start + (end - start) * place // len(kept), step)
         for place, (step, value) in enumerate(kept, start=1)
     ]
 
@@ -242,7 +262,10 @@ def curves(sweep: Sweep, results: Sequence[Result]) -> list[Point]:
     for (key, batch), members in sorted(groups.items()):
         mean = statistics.fmean(mean for mean, _ in members)
         time = milliseconds(max(started for _, started in members))
-        points += [Point(f"{key}/mean_s", mean, time, batch), Point(f"{key}/images_per_s", batch / mean, time, batch)]
+        points += [
+            Point(_key(f"{key}/mean_s"), mean, time, batch),
+            Point(_key(f"{key}/images_per_s"), batch / mean, time, batch),
+        ]
     return points
 
 
@@ -300,12 +323,21 @@ def _spread(count: int, most: int = HISTORY) -> Iterator[int]:
 
 
 def _fitting(values: Mapping[str, str]) -> dict[str, str]:
-    return {_key(key): text[:LONGEST_VALUE] for key, text in values.items()}
+    """Texts as MLflow and its database take them; of two whose keys become the same, the first."""
+    fitting: dict[str, str] = {}
+    for key, text in values.items():
+        fitting.setdefault(_key(key), printable_lines(text[:LONGEST_VALUE])[:LONGEST_VALUE])
+    return fitting
 
 
 def _key(key: str) -> str:
-    """The key as MLflow takes it; a slash within it stays, since it groups metrics."""
-    return "/".join(metric_word(part) for part in key.split("/"))[:250]
+    """The key as MLflow takes it; a slash within it stays, since it groups metrics.
+
+    MLflow also makes paths of keys, and refuses those that are none: empty parts, `.` and `..`.
+    """
+    parts = [metric_word(part) for part in key[:_LONGEST_KEY].split("/")]
+    path = "/".join(part if part.strip(".") else "_" for part in parts)[:_LONGEST_KEY].rstrip("/ ") or "_"
+    return f"_{path[1:]}" if path.startswith("..") else path
 
 
 def _cut(text: str, lines: Sequence[str], remarks: Sequence[str]) -> str:

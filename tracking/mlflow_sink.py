@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tracking import mlflow_content as content
-from tracking import mlflow_view
+from tracking import mlflow_view, trial_files
 from tracking.mlflow_client import DEFAULT_EXPERIMENT, DEFAULT_URI
 from tracking.mlflow_experiment import Experiment
 from tracking.names import flatten, sweep_name, trial_names
+from tracking.printable import printable
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
 from tracking.table import csv_text, table
@@ -203,9 +204,14 @@ class MlflowSink:
             for file in sorted(path for path in staged.rglob("*") if path.is_file()):
                 folder = file.parent.relative_to(staged)
                 self._experiment.client.log_artifact(run_id, str(file), None if folder == Path() else str(folder))
-        own = Path(sweep.folder, "trials", result.trial_id, "files")
-        if own.is_dir() and any(own.iterdir()):
-            self._experiment.client.log_artifacts(run_id, str(own))
+            for own in trial_files.look(Path(sweep.folder, "trials", result.trial_id, "files"))[0]:
+                if own.name != printable(own.name):
+                    continue  # no server takes such a name
+                path, folder = own.path, Path(own.name).parent
+                if path.name != Path(own.name).name:  # a link to another of the files
+                    path = staged / "links" / own.name
+                    _stage(own.path, path)
+                self._experiment.client.log_artifact(run_id, str(path), None if folder == Path() else str(folder))
         end = content.milliseconds(result.started_at + result.wall_s)
         self._experiment.client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)
         return _Child(run_id, name, tags["result"], whole=True)
@@ -251,6 +257,8 @@ class MlflowSink:
 
 
 def _stage(source: Path, target: Path) -> None:
-    if source.is_file():
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target)
+    """Copy a file, if there is one: what a trial's code may have put in its place is not followed."""
+    with contextlib.suppress(OSError), trial_files.open_regular(source) as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as copy:
+            shutil.copyfileobj(file, copy)

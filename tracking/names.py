@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -38,11 +39,18 @@ def series_names(trials: Sequence[Trial]) -> dict[str, str]:
     for trial in trials:
         groups[trial.model, trial.device.label][trial.trial_id] = _axes(trial)
     names: dict[str, str] = {}
+    curve_of: dict[str, tuple[str, str, str]] = {}
     for (model, device), members in groups.items():
         shown = _varying(members.values()) - {"model", "batch", "device", "repeat"}
         for trial_id, axes in members.items():
             extra = _join(axes, shown)
-            names[trial_id] = f"{metric_word(model)}/{metric_word(f'{device} {extra}'.strip())}"
+            first = name = f"{metric_word(model)}/{metric_word(f'{device} {extra}'.strip())}"
+            # What MLflow refuses may be all that tells two curves apart.
+            for count in itertools.count(2):
+                if curve_of.setdefault(name, (model, device, extra)) == (model, device, extra):
+                    break
+                name = f"{first} {count}"
+            names[trial_id] = name
     return names
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tracking import files
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
-from tracking.table import COLUMNS, columns, table
+from tracking.table import COLUMNS, columns, metric_columns, table
 
 FILE = "results.parquet"
 _INTEGERS = ("batch", "repeat", "steps")
@@ -38,8 +38,13 @@ class ParquetSink:
             dict.fromkeys(COLUMNS, "string") | dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_NUMBERS, "Float64")
         )
         rows = table(results, sweep.trials)
-        found = {key for result in results for key in result.metrics}
+        found = {key for result in results for key in metric_columns(result)}
         own = {column: "Float64" if column in found else "string" for column in columns(rows) if column not in COLUMNS}
+        # Python's own integers may be larger than a column's type.
+        rows = [
+            {key: float(cell) if key in found and cell is not None else cell for key, cell in row.items()}
+            for row in rows
+        ]
         frame = pandas.DataFrame(rows, columns=[*COLUMNS, *own]).astype(types | own)
         content = io.BytesIO()
         path = Path(sweep.folder) / FILE

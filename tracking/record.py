@@ -1,8 +1,9 @@
 """What was asked (`Trial`, `Sweep`) and what was measured (`Measurement`, `Result`).
 
 Every record is frozen, holds plain values only and goes to JSON and back without loss. Raw samples are kept; statistics
-are derived from them on demand and written beside them for readers that do not have this code. Standard library only:
-the driver, the Ray worker and the trial process all import this module.
+are derived from them on demand and written beside them for readers that do not have this code. The annotations are
+the schema to which `tracking.reading` holds JSON. Standard library only: the driver, the Ray worker and the trial
+process all import this module.
 """
 
 from __future__ import annotations
@@ -13,7 +14,22 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from tracking.fields import (
+    Count,
+    Figure,
+    Id,
+    Megabytes,
+    Moment,
+    Operations,
+    Seconds,
+    Step,
+    evidence_problem,
+    host_problem,
+)
+from tracking.reading import Also, Matching, NotEmpty, Within, read, shown
+from tracking.reading import FormatError as FormatError
 
 FORMAT = 1
 """Version of the JSON form. Readers refuse a higher one, so that an old checkout never misreads a new journal."""
@@ -30,26 +46,22 @@ Layout = Literal["channels_last", "channels_first"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-class FormatError(ValueError):
-    """A record that this version cannot read."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """Where a trial runs, as data: what it asks of the scheduler and what TensorFlow gets of it."""
 
     name: str = "cpu"
     kind: Literal["cpu", "gpu"] = "cpu"
-    cpus: int | None = None
+    cpus: Count | None = None
     """Cores the trial has to itself; None: every core of its node."""
-    gpus: int = 0
-    threads: int | None = None
+    gpus: Count = 0
+    threads: Count | None = None
     """TensorFlow's threads within and between operations; None: one a core."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources, by name."""
-    memory_mb: int | None = None
+    memory_mb: Count | None = None
     """Resident memory at which the trial is ended; None: as much as there is."""
-    gpu_memory_mb: int | None = None
+    gpu_memory_mb: Count | None = None
     """Hard limit of TensorFlow's memory on each GPU; None: it grows as needed."""
     accelerator: str | None = None
     """Ray accelerator type that the node must have, e.g. `H100`."""
@@ -57,6 +69,15 @@ class Device:
     """Ray node labels that the node must have."""
     exclusive_node: bool = False
     """No other trial runs on the node meanwhile."""
+
+    CAME_LATER: ClassVar[Mapping[str, Any]] = {
+        "memory_mb": None,
+        "gpu_memory_mb": None,
+        "accelerator": None,
+        "node_labels": {},
+        "exclusive_node": False,
+    }
+    """Fields that old records lack, with the values at which a trial keeps the id from before there were such."""
 
     @property
     def label(self) -> str:
@@ -81,8 +102,8 @@ class Device:
 class Classic:
     """The seeds' protocol: `burn_in` untimed steps, then `steps` timed ones."""
 
-    burn_in: int = 10
-    steps: int = 100
+    burn_in: Count = 10
+    steps: Annotated[int, Within(1, 2**53)] = 100
     name: Literal["classic"] = "classic"
 
 
@@ -90,13 +111,13 @@ class Classic:
 class Adaptive:
     """Time until the median is known well enough, the noise has stopped shrinking, or the budget is spent."""
 
-    target: float = 0.01
+    target: Annotated[float, Within(0, 1e12)] = 0.01
     """Half width of the median's 95% confidence interval, as a share of the median."""
-    min_steps: int = 10
-    max_steps: int = 10_000
-    max_seconds: float = 20.0
+    min_steps: Count = 10
+    max_steps: Count = 10_000
+    max_seconds: Seconds = 20.0
     """Budget of one pass's timed steps, seconds."""
-    max_warmup_seconds: float = 10.0
+    max_warmup_seconds: Seconds = 10.0
     """Warm-up ends when the step time has settled, and at the latest after this many seconds."""
     name: Literal["adaptive"] = "adaptive"
 
@@ -105,23 +126,12 @@ Protocol = Classic | Adaptive
 PROTOCOLS: Mapping[str, type[Classic] | type[Adaptive]] = {"classic": Classic, "adaptive": Adaptive}
 
 
-_LATER: Mapping[str, Any] = {"layout": "channels_last", "inputs": {}}
-_LATER_DEVICE: Mapping[str, Any] = {
-    "memory_mb": None,
-    "gpu_memory_mb": None,
-    "accelerator": None,
-    "node_labels": {},
-    "exclusive_node": False,
-}
-"""Fields that came later, with the values at which a trial keeps the id from before there were such."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One point of a sweep's grid: everything that affects the number, and `timeout_s` and `profile`, which do not."""
 
     model: str
-    batch: int
+    batch: Annotated[int, Within(1, 2**53)]
     model_args: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
     """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`."""
@@ -135,22 +145,25 @@ class Trial:
     task_args: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout = "channels_last"
     """Order of the axes of images and inside the net; kernels have the same shapes in either."""
-    inputs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, Annotated[int, Within(-(2**64), 2**64)]]] = field(default_factory=dict)
     """By input of the net, what its whole numbers are drawn from: at least `low`, below `high`."""
     seed: int = 0
-    repeat: int = 0
-    timeout_s: float | None = None
+    repeat: Annotated[int, Within(0, 2**53)] = 0
+    timeout_s: Seconds | None = None
     profile: bool = False
     """After all timing, one more step of each pass runs under TensorFlow's profiler."""
+
+    CAME_LATER: ClassVar[Mapping[str, Any]] = {"layout": "channels_last", "inputs": {}, "profile": False}
+    """As with a device."""
 
     @cached_property
     def trial_id(self) -> str:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
         identity = self.to_json()
         del identity["timeout_s"], identity["profile"]
-        for part, later in ((identity, _LATER), (identity["device"], _LATER_DEVICE)):
+        for part, later in ((identity, self.CAME_LATER), (identity["device"], Device.CAME_LATER)):
             for key, default in later.items():
-                if part[key] == default:
+                if key in part and part[key] == default:
                     del part[key]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -158,13 +171,9 @@ class Trial:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        values = dict(data)
-        protocol = dict(values["protocol"])
-        values["protocol"] = PROTOCOLS[protocol["name"]](**protocol)
-        values["device"] = Device(**values["device"])
-        values["passes"] = tuple(values["passes"])
-        return cls(**values)
+    def from_json(cls, data: Any) -> Trial:
+        """Raises FormatError for whatever is no trial."""
+        return read(cls, data)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,31 +182,35 @@ class Layer:
 
     name: str
     kind: str
-    output_shape: tuple[int, ...]
+    output_shape: tuple[Count, ...]
     """Batch first."""
-    trainable_params: int = 0
-    other_params: int = 0
-    flops: int = 0
+    trainable_params: Operations = 0
+    other_params: Operations = 0
+    flops: Operations = 0
     """Forward operations for the whole batch; a multiply and an add count as two."""
-    activation_bytes: int = 0
+    activation_bytes: Operations = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """The seconds of one pass: first call, warm-up and timed steps, in order, nothing dropped."""
 
-    first_call_s: float
+    first_call_s: Seconds
     """Tracing, compilation and the first execution."""
-    warmup_s: tuple[float, ...]
-    step_s: tuple[float, ...]
+    warmup_s: tuple[Step, ...]
+    step_s: Annotated[tuple[Step, ...], NotEmpty()]
     stopped: str
     """Why timing ended: `steps`, `target`, `noise`, `max_seconds` or `max_steps`."""
-    peak_rss_mb: float | None = None
-    peak_device_mb: float | None = None
-    flops: int | None = None
+    peak_rss_mb: Megabytes | None = None
+    peak_device_mb: Megabytes | None = None
+    flops: Operations | None = None
     """Operations of one step for the whole batch, by the counting rule of `nets.layers`."""
-    evidence: Mapping[str, float] = field(default_factory=dict)
+    evidence: Annotated[Mapping[str, float], Also(evidence_problem)] = field(default_factory=dict)
     """What the kernel and the device said of the timed steps, e.g. CPU seconds taken by others."""
+
+    WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(
+        ("mean_s", "sd_s", "median_s", "p90_s", "p99_s", "images_per_s", "first_call_s")
+    )
 
     def __post_init__(self) -> None:
         if not self.step_s:
@@ -258,19 +271,19 @@ class Result:
     """What became of one trial."""
 
     trial: Trial
-    sweep_id: str
+    sweep_id: Id
     status: Status
-    started_at: float = 0.0
+    started_at: Moment = 0.0
     """Seconds since the epoch."""
-    wall_s: float = 0.0
+    wall_s: Seconds = 0.0
     """From dispatch to result."""
-    host: Mapping[str, Any] = field(default_factory=dict)
+    host: Annotated[Mapping[str, Any], Also(host_problem)] = field(default_factory=dict)
     """Facts about the machine, the cores and GPUs used, and the libraries' versions."""
     passes: Mapping[Pass, Measurement] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Figure] = field(default_factory=dict)
     """What the task found beside times, by MLflow key, e.g. `val/accuracy`."""
-    curves: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    curves: Mapping[str, tuple[tuple[int, Figure], ...]] = field(default_factory=dict)
     """Histories of such figures: (step, value) by MLflow key, e.g. `train/loss` over epochs."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the trial outside the passes: fork, setup, build."""
@@ -279,6 +292,9 @@ class Result:
     quality: tuple[str, ...] = ()
     """Reasons to doubt the figures, in words; none: they are good."""
     error: Failure | None = None
+
+    CAME_LATER: ClassVar[tuple[str, ...]] = ("started_at", "wall_s", "host", "metrics", "curves", "phases", "limits")
+    WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(("format", "trial_id"))
 
     @property
     def trial_id(self) -> str:
@@ -310,49 +326,48 @@ class Result:
         return json.loads(json.dumps(data))  # type: ignore[no-any-return]
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Result:
-        """Raises FormatError for a record of a newer format."""
-        if data.get("format", 0) > FORMAT:
-            raise FormatError(f"expected a record of format {FORMAT} or older. Received: format={data['format']}")
-        values = {key: value for key, value in data.items() if key not in ("format", "trial_id")}
-        values["trial"] = Trial.from_json(values["trial"])
-        values["passes"] = {name: _measurement(value) for name, value in values["passes"].items()}
-        values["layers"] = tuple(
-            Layer(**(row | {"output_shape": tuple(row["output_shape"])})) for row in values["layers"]
-        )
-        values["quality"] = tuple(values["quality"])
-        values["curves"] = {
-            key: tuple((step, value) for step, value in points) for key, points in values.get("curves", {}).items()
-        }
-        values["error"] = values["error"] and Failure(**values["error"])
-        return cls(**values)
+    def from_json(cls, data: Any) -> Result:
+        """Raises FormatError for whatever is no result, or is one of a newer format."""
+        _expect_format(data, "record")
+        if "trial_id" in data:
+            read(Id, data["trial_id"], "trial_id")
+        return read(cls, data)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """One invocation: its identity, its folder and its planned trials, as `plan.json` holds them."""
 
-    sweep_id: str
-    folder: str
+    sweep_id: Id
+    folder: Annotated[str, Matching(r"[^\0]*", "a path")]
     """Absolute path of the sweep's own folder."""
     command: str
     """The command line that made it, ready to paste."""
-    created_at: float
+    created_at: Moment
     trials: tuple[Trial, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """The driver's machine, versions and git commit."""
+
+    WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(("format",))
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self), "trials": [trial.to_json() for trial in self.trials]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Sweep:
-        """Raises FormatError for a record of a newer format."""
-        if data.get("format", 0) > FORMAT:
-            raise FormatError(f"expected a plan of format {FORMAT} or older. Received: format={data['format']}")
-        values = {key: value for key, value in data.items() if key != "format"}
-        values["trials"] = tuple(Trial.from_json(trial) for trial in values["trials"])
-        return cls(**values)
+    def from_json(cls, data: Any) -> Sweep:
+        """Raises FormatError for whatever is no plan, or is one of a newer format."""
+        _expect_format(data, "plan")
+        return read(cls, data)  # type: ignore[no-any-return]
+
+
+def _expect_format(data: Any, what: str) -> None:
+    version = data.get("format", 0) if isinstance(data, dict) else 0
+    if type(version) is not int:
+        read(int, version, "format")
+    if version > FORMAT:
+        raise FormatError(f"expected a {what} of format {FORMAT} or older. Received: format={shown(version)}")
+    if not isinstance(data, dict):
+        read(Mapping[str, Any], data, what)
 
 
 def quantile(samples: Sequence[float], q: float) -> float:
@@ -367,8 +382,3 @@ def quantile(samples: Sequence[float], q: float) -> float:
 def _shallow(record: Result | Measurement) -> dict[str, Any]:
     """A dataclass's fields by name, as they are."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def _measurement(data: Mapping[str, Any]) -> Measurement:
-    raw = {key: data[key] for key in Measurement.__dataclass_fields__ if key in data}
-    return Measurement(**(raw | {"warmup_s": tuple(data["warmup_s"]), "step_s": tuple(data["step_s"])}))

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from tracking.names import flatten, host_name, trial_names
+from tracking.printable import printable, printable_lines
 from tracking.quality import verdict
 from tracking.record import Measurement, Result, Trial
 
@@ -47,6 +48,7 @@ _FORMULA = ("=", "+", "-", "@")
 """With what a formula begins in spreadsheets, blanks aside."""
 MOST_METRICS = 5
 """Figures of a task that a table for people shows; the files and MLflow have all of them."""
+_FIGURES = COLUMNS[COLUMNS.index("mean_s") : COLUMNS.index("gflops_per_s") + 1]
 _OF_PASSES = ["protocol", *COLUMNS[COLUMNS.index("pass") : COLUMNS.index("gflops_per_s") + 1]]
 
 
@@ -73,10 +75,31 @@ def rows(result: Result, name: str) -> list[Row]:
         "host": host_name(result) or None,
     }
     passes = [common | _figures(pass_name, m, trial.batch) for pass_name, m in result.passes.items()]
-    own: Row = dict(result.metrics)
-    if trial.task != "benchmark":
-        own = {"task": trial.task, **own, **flatten(trial.task_args, "task.")}
-    return [{column: row.get(column) for column in COLUMNS} | own for row in passes or [common]]
+    asked: Row = {"task": trial.task, **flatten(trial.task_args, "task.")} if trial.task != "benchmark" else {}
+    first = {key: asked.pop(key) for key in ("task",) if key in asked}
+    own = {**first, **metric_columns(result), **asked}
+    return [_printable({column: row.get(column) for column in COLUMNS} | own) for row in passes or [common]]
+
+
+def metric_columns(result: Result) -> dict[str, float]:
+    """What the task found, by column.
+
+    A figure with the name of a setting or of a column of ours is `metrics/NAME`; those of passes are free without any.
+    """
+    free = () if result.passes else _FIGURES
+    taken = {*COLUMNS, "task", *flatten(result.trial.task_args, "task.")}.difference(free)
+    found: dict[str, float] = {}
+    for key, value in result.metrics.items():
+        column = printable(key)
+        while column in taken or column in found:
+            column = f"metrics/{column}"
+        found[column] = value
+    return found
+
+
+def _printable(row: Row) -> Row:
+    """The row with nothing in its texts that cannot be written, or that a terminal would obey."""
+    return {printable(column): printable_lines(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
 
 
 def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:

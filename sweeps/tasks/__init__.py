@@ -3,18 +3,20 @@
 A task sends what it finds as soon as it has it, so that a later failure loses nothing: ("host", facts),
 ("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)); beside times, ("metrics", figures by MLflow
 key) and ("curves", their histories). What it writes into `trial_folder.files()` becomes MLflow artifacts, and the text
-of `SUMMARY` there is shown to the user.
+of `SUMMARY` there is shown to the user. `sweeps.messages` has the schema of each kind, and what is too much of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sweeps.child import exit_code
 from sweeps.forkserver import Send
-from tracking.record import Failure, Status, Trial
+from sweeps.messages import failure, speaker
+from tracking.record import Status, Trial
 
 TASKS = ("benchmark", "classify", "finetune", "probe")
 """What `task=` takes; `calibrate` is run by the sweep itself."""
@@ -39,6 +41,7 @@ def run(trial: Trial, send: Send) -> None:
 
     An exception is sent as ("failed", (status, Failure)) and ends the task, not the caller; `sys.exit` ends both.
     """
+    send = speaker(send)
     try:
         importlib.import_module(f"sweeps.tasks.{trial.task}").run(trial, send)
         send("done", None)
@@ -46,21 +49,22 @@ def run(trial: Trial, send: Send) -> None:
         code = exit_code(leaving)
         words = f": {leaving.code}" if isinstance(leaving.code, str) else ""
         message = f"the process exited with code {code} before it was done{words}"
-        send("failed", ("crashed", Failure(kind=f"Exit{code}", message=message, detail=traceback.format_exc())))
+        send("failed", ("crashed", failure(f"Exit{code}", message, traceback.format_exc())))
         raise
     except BaseException as error:
-        traceback.print_exc()
-        kind, text = type(error).__name__, _text(error)
+        with contextlib.suppress(Exception):  # its words may be an error of their own, or no text
+            traceback.print_exc()
+        kind, text, detail = type(error).__name__, _words(error.__str__), _words(traceback.format_exc)
         out_of_memory = kind in _OUT_OF_MEMORY or any(words in text for words in _OUT_OF_MEMORY_WORDS)
         status: Status = "oom" if out_of_memory else "error"
         # TensorFlow appends the whole graph's story to its message; the first line says what happened.
         message = next(filter(None, text.splitlines()), kind)
-        send("failed", (status, Failure(kind=kind, message=message, detail=traceback.format_exc())))
+        send("failed", (status, failure(kind, message, detail)))
 
 
-def _text(error: BaseException) -> str:
-    """The message of an exception, whose class may be anybody's."""
+def _words(of: Callable[[], str]) -> str:
+    """What an exception says of itself, whose class may be the user's."""
     try:
-        return str(error)
-    except Exception as another:
-        return f"its message cannot be read ({type(another).__name__})"
+        return str(of())
+    except Exception as error:
+        return f"its message cannot be read ({type(error).__name__})"

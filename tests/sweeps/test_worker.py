@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import gzip
+import io
+import os
+import random
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,3 +85,102 @@ def test_a_folder_that_cannot_be_written_ends_the_dispatch(tmp_path: Path) -> No
     (tmp_path / "trials").touch()
     with pytest.raises(DispatchError, match="expected room for results"):
         worker.unpack(worker.pack(tmp_path / "none")[0], tmp_path / "trials" / "x")
+
+
+def odd_files(folder: Path) -> Path:
+    """A trial's folder with everything in it that a trial may leave, and two files that are good."""
+    files = folder / "files"
+    (files / "deep").mkdir(parents=True)
+    (files / "good.txt").write_text("good")
+    (files / "deep" / "\udcff\n.txt").write_text("oddly named")
+    os.link(files / "good.txt", files / "hard.txt")
+    (files / "secret").symlink_to("/etc/passwd")
+    (files / "above").symlink_to("../../plan.json")
+    (files / "within").symlink_to("good.txt")
+    (files / "loop").symlink_to("loop")
+    (files / "etc").symlink_to("/etc")
+    (files / "nothing").symlink_to("/nowhere")
+    os.mkfifo(files / "fifo")
+    (folder.parent / "plan.json").write_text("{}")
+    os.mkfifo(folder / "log.txt")
+    return folder
+
+
+def test_what_is_no_file_of_the_trial_does_not_travel(tmp_path: Path) -> None:
+    parcel, left = worker.pack(odd_files(tmp_path / "away"))
+    assert sorted(left) == [f"files/{name}" for name in ("above", "etc", "fifo", "loop", "nothing", "secret")]
+    assert left["files/secret"] == "a link out of the folder"
+    assert left["files/fifo"] == "a pipe, no file"
+    assert not (tmp_path / "away").exists()
+    assert worker.unpack(parcel, tmp_path / "here") == []
+    files = tmp_path / "here" / "files"
+    assert {path.name for path in files.rglob("*") if path.is_file()} == {
+        "good.txt", "hard.txt", "within", "\udcff\n.txt"
+    }  # fmt: skip
+    assert not any(path.is_symlink() for path in files.rglob("*"))
+    assert (files / "within").read_text() == "good"
+    assert "files/secret did not travel" in (tmp_path / "here" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("what", ["link", "file", "fifo"])
+def test_files_that_are_no_folder(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "away"
+    folder.mkdir()
+    if what == "link":
+        (folder / "files").symlink_to("/etc")
+    elif what == "file":
+        (folder / "files").write_text("x")
+    else:
+        os.mkfifo(folder / "files")
+    (folder / "log.txt").symlink_to("/etc/passwd")
+    parcel, left = worker.pack(folder)
+    assert list(left) == ["files/files"]
+    worker.unpack(parcel, tmp_path / "here")
+    assert "root:" not in (tmp_path / "here" / "log.txt").read_text()
+    assert not folder.exists()
+    assert Path("/etc/passwd").exists()
+
+
+def parcel_of(*entries: tarfile.TarInfo, content: bytes = b"x") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as parcel:
+        for entry in entries:
+            entry.size = len(content) if entry.isfile() else 0
+            parcel.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+def bomb() -> bytes:
+    """A parcel whose first entry describes itself in two billion bytes."""
+    entry = tarfile.TarInfo("././@PaxHeader")
+    entry.type, entry.size = tarfile.XHDTYPE, 2**31 - 1
+    return gzip.compress(entry.tobuf(tarfile.USTAR_FORMAT) + bytes(2**24))
+
+
+@pytest.mark.parametrize(
+    ("parcel", "words"),
+    [
+        (b"no parcel", "is damaged"),
+        (b"", "is damaged"),
+        (parcel_of(tarfile.TarInfo("log.txt"), content=random.Random(0).randbytes(9999))[:5000], "is damaged"),
+        (gzip.compress(b"no archive" * 1000), "is damaged"),
+        (bomb(), "is damaged"),
+        (parcel_of(tarfile.TarInfo("../escaped")), "is damaged"),
+        (parcel_of(link("files/secret", "/etc/passwd")), "is no file, and was left out"),
+        (parcel_of(link("files/hard", "/etc/passwd", tarfile.LNKTYPE)), "is no file, and was left out"),
+        (parcel_of(link("files/fifo", "", tarfile.FIFOTYPE)), "is no file, and was left out"),
+    ],
+    ids=["bytes", "empty", "cut off", "no archive", "bomb", "escaping", "link", "hard link", "fifo"],
+)
+def test_a_parcel_that_is_damaged_is_a_doubt(tmp_path: Path, parcel: bytes, words: str) -> None:
+    (reason,) = worker.unpack(parcel, tmp_path / "here")
+    assert reason.startswith("files: ")
+    assert words in reason
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
