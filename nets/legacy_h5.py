@@ -5,16 +5,16 @@ Each layer has a group, whose attribute `weight_names` lists its arrays in order
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
-Arrays = dict[str, list[np.ndarray[Any, Any]]]
+Arrays = Mapping[str, Sequence[Any]]
+"""By layer: arrays of NumPy, or of an open file, which have a `shape` and are read by `[()]`."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -23,23 +23,22 @@ def is_hdf5(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def read(path: Path) -> Arrays | None:
-    """The arrays of each layer that has some, in the file's order; None where the file is of another layout.
+def arrays(file: h5py.File) -> Arrays | None:
+    """The arrays of each layer that has some, in the file's order, not read yet; None for a file of another layout.
 
     Raises OSError, KeyError or ValueError for a file that is damaged.
     """
-    with h5py.File(path, "r") as file:
-        group = file.get("model_weights", file)  # a whole model's file has its weights there
-        names = _names(group, "layer_names")
-        if names is None:
-            return None
-        layers: Arrays = {}
-        for layer in names:
-            for weight in _names(group[layer], "weight_names") or []:
-                values = group[layer][weight]
-                if not isinstance(values, h5py.Dataset) or values.dtype.kind not in "fiu" or values.external:
-                    raise ValueError(f"expected arrays of numbers. Received: {weight} of {layer}")
-                layers.setdefault(_owner(layer, weight), []).append(values[()])
+    group = file.get("model_weights", file)  # a whole model's file has its weights there
+    names = _names(group, "layer_names")
+    if names is None:
+        return None
+    layers: dict[str, list[Any]] = {}
+    for layer in names:
+        for weight in _names(group[layer], "weight_names") or []:
+            values = group[layer][weight]
+            if not isinstance(values, h5py.Dataset) or values.dtype.kind not in "fiu":
+                raise ValueError(f"expected arrays of numbers. Received: {weight} of {layer}")
+            layers.setdefault(_owner(layer, weight), []).append(values)
     return layers
 
 
