@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nets import keras_defaults
+from sweeps import paths
 from tracking.redact import MARK, redact
 
 _PREFIXES = (
@@ -95,6 +96,8 @@ def auto_jit(variables: Mapping[str, str], *, gpu: bool) -> str | None:
     """The flag in TF_XLA_FLAGS by which TensorFlow compiles parts of every graph with XLA; None where it does not."""
     text = variables.get("TF_XLA_FLAGS", "")
     if text and not text.lstrip().startswith("-"):  # the name of a file with flags
+        if not paths.is_file(text.strip()):
+            return None
         try:
             text = Path(text.strip()).read_text(encoding="utf-8", errors="replace")
         except OSError:

@@ -174,7 +174,7 @@ def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _handle(name: str) -> Any:
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         return _told(pynvml.nvmlDeviceGetHandleByIndex, int(name))
     return _told(pynvml.nvmlDeviceGetHandleByUUID, name)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeps import paths
 from sweeps.devices import Node
 from sweeps.tasks import checks
 from tracking import files
@@ -55,8 +56,8 @@ def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = Tr
             found += lacking[0] if len(nodes) == 1 else [_shortfalls(trial, nodes)]
         if not files:
             continue
-        if trial.weights is not None and not Path(trial.weights).is_file():
-            found.append(f"model.weights={trial.weights}: expected a file. Received: a path where there is none.")
+        if trial.weights is not None and (received := paths.not_readable(trial.weights)) is not None:
+            found.append(f"model.weights={paths.shortened(trial.weights, 500)}: expected a file. Received: {received}.")
         found += checks.files(trial)
     return list(dict.fromkeys(found))
 

@@ -7,10 +7,9 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from sweeps import cores, host, versions
+from sweeps import cores, host, paths, versions
 from sweeps.devices import Node, limits
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot
@@ -39,7 +38,7 @@ class Agent:
 
     def about(self, files: list[str]) -> dict[str, Any]:
         """The node's versions and cores, and which of the files it has not."""
-        missing = [path for path in files if not Path(path).is_file()]
+        missing = [path for path in files if paths.not_readable(path) is not None]
         facts = host.facts()
         return {"versions": versions.here(), "cores": len(cores.available()), "missing": missing, "facts": facts}
 

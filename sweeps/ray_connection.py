@@ -78,7 +78,7 @@ def _endpoint(address: str) -> tuple[str, int]:
             words = "expected a Ray cluster that runs on this machine, or RAY_ADDRESS"
             raise UsageError([f"cluster.address=auto: {words}. Received: none."]) from error
     host_name, _, port = where.rpartition(":")
-    if not host_name or not port.isdigit():
+    if not host_name or not (port.isascii() and port.isdigit()):
         raise UsageError([f"cluster.address={address}: expected auto, HOST:PORT or ray://HOST:PORT."])
     return host_name, int(port)
 

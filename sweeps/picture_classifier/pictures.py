@@ -7,6 +7,7 @@ differently, and a net should be given the same pixels everywhere.
 from __future__ import annotations
 
 import io
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,9 +107,14 @@ def _open(source: str | Path | bytes) -> Image.Image:
     """The picture, nothing but its header read."""
     file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
+        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
+            # A pipe would wait for somebody to write, a device may never end.
+            raise PictureError(f"{_name(source)} cannot be read: not a file")
         image = Image.open(file, formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{_name(source)}: expected at most {MOST_PIXELS:,} pixels. Received: more") from error
+    except PictureError:
+        raise
     except OSError as error:
         reason = error.strerror or f"not {_READ}"
         raise PictureError(f"{_name(source)} cannot be read: {reason}") from error

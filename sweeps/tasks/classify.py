@@ -28,6 +28,7 @@ from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset, folder
 from sweeps.tasks.dataset import DataError
 from sweeps.tasks.pace import Pace
 from tracking import picture_plots
+from tracking.printable import printable
 from tracking.record import Trial
 
 _MOST_SHOWN = 24
@@ -82,7 +83,9 @@ def run(trial: Trial, send: Send) -> None:
             rows += best
             if len(shown) < _MOST_SHOWN:
                 lines = tuple(f"{label} {share:.1%}" for _, _, _, label, share in best[1:])
-                shown.append(picture_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=path.name))
+                shown.append(
+                    picture_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=printable(path.name))
+                )
         asked = time.perf_counter()
     for reason in unreadable:
         print(f"left out: {reason}")
@@ -143,7 +146,7 @@ def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], 
 
 def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots.Sample], text: str) -> None:
     """The predictions as CSV, as an MLflow table and as a `text` for the terminal, and the grid of pictures."""
-    with (files / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+    with (files / "predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
@@ -163,10 +166,10 @@ def _text(rows: Sequence[Row], remarks: Sequence[str]) -> str:
         pictures_ += rank == 1
         if pictures_ > _MOST_SHOWN:
             break
-        table.add_row(Text(image if rank == 1 else ""), str(number), Text(label), f"{probability:.2%}")
+        table.add_row(Text(printable(image) if rank == 1 else ""), str(number), Text(label), f"{probability:.2%}")
     out = io.StringIO()
     Console(width=_WIDTH, file=out).print(table)
     total = sum(row[1] == 1 for row in rows)
     more = f"... and {total - _MOST_SHOWN} more pictures: see predictions.csv\n" if total > _MOST_SHOWN else ""
-    below = more + "".join(f"{remark}\n" for remark in remarks)
+    below = more + "".join(f"{printable(remark)}\n" for remark in remarks)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n" + below

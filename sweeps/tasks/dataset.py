@@ -13,11 +13,18 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from sweeps import cores
+from sweeps import cores, paths
 from sweeps.picture_classifier import pictures
 from sweeps.tasks import copies, folders, text_lines
+from tracking.printable import printable
 
 _MOST_NAMED = 5
+_LONGEST_NAME = 250
+_LONGEST_PATTERN = 4096
+_MOST_LABELS_MB = 16
+"""The 22,000 names of ImageNet have 1 MB."""
+_MOST_LIST_MB = 2048
+"""A list of ImageNet's 14 million pictures has 500 MB."""
 
 
 class DataError(ValueError):
@@ -52,8 +59,9 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """Tells other files, sizes, labels and classes from these; what is inside a file is not looked at."""
-        listed = [f"{e.path} {e.path.stat().st_size} {e.label}" for e in self.examples]
-        return hashlib.sha256("\n".join([*self.classes, *listed]).encode()).hexdigest()[:16]
+        listed = [f"{e.path} {_size(e.path)} {e.label}" for e in self.examples]
+        text = "\n".join([*self.classes, *listed])
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def read(data: str, labels: str | None = None) -> Dataset:
@@ -64,21 +72,26 @@ def read(data: str, labels: str | None = None) -> Dataset:
     """
     names = None if labels is None else class_names(labels)
     path = Path(data)
-    if path.is_dir():
-        return _of_folders(path, names)
-    if path.is_file():
-        return _of_list(path, names)
-    raise DataError([f"task.data={data}: expected a folder or a list file. Received: a path where there is none."])
+    try:
+        if paths.is_folder(path):
+            return _of_folders(path, names)
+        if (received := paths.not_readable(path)) is None:
+            return _of_list(path, names)
+    except OSError as error:
+        received = f"{error.filename} ({error.strerror})"
+    except folders.LayoutError as error:
+        raise DataError([f"task.data={data}: {error}."]) from error
+    raise DataError([f"task.data={data}: expected a folder or a list file. Received: {received}."])
 
 
 def class_names(path: str) -> tuple[str, ...]:
     """The lines of a file, the first of which names class 0. Raises DataError."""
     try:
-        lines = text_lines.lines(path)
-    except OSError as error:
-        raise DataError([f"task.labels={path}: expected a file of class names. Received: {error.strerror}."]) from error
-    except UnicodeError as error:
-        raise DataError([f"task.labels={path}: expected text in UTF-8. Received: {error}."]) from error
+        lines = text_lines.lines(path, _MOST_LABELS_MB)
+    except (OSError, UnicodeError) as error:
+        received = error.strerror if isinstance(error, OSError) else error
+        words = f"expected a file of class names, text in UTF-8 of at most {_MOST_LABELS_MB} MB"
+        raise DataError([f"task.labels={path}: {words}. Received: {received}."]) from error
     while lines and not lines[-1]:
         lines.pop()
     names = tuple(lines)
@@ -86,7 +99,19 @@ def class_names(path: str) -> tuple[str, ...]:
         raise DataError(
             [f"task.labels={path}: expected a class name in every line. Received: none in line {blank[0]}."]
         )
+    for number, name in enumerate(names, start=1):
+        if problem := _no_name(name):
+            raise DataError([f"task.labels={path}, line {number}: {problem}"])
     return names
+
+
+def _no_name(name: str) -> str | None:
+    """Why a text cannot be the name of a class: it is printed, and a metric's and a plot's."""
+    if len(name) > _LONGEST_NAME:
+        return f"expected a class name of at most {_LONGEST_NAME} characters. Received: {len(name)} characters."
+    if (shown := printable(name)) != name:
+        return f"expected a class name of printable characters. Received: {shown}."
+    return None
 
 
 @cache
@@ -101,7 +126,12 @@ def problems(data: str, labels: str | None, validation: float, skip_unreadable: 
     if unreadable and not skip_unreadable:
         found.append(unreadable_sentence(data, unreadable))
     left = replace(dataset, examples=tuple(e for e in dataset.examples if e.path not in unreadable))
-    return (*found, *copy_problems(data, left.examples), *split_problems(data, left, validation))
+    try:
+        found += copy_problems(data, left.examples)
+    except OSError as error:  # it has gone meanwhile
+        words = "expected pictures that stay where they are"
+        found.append(f"task.data={data}: {words}. Received: {error.filename} ({error.strerror}).")
+    return (*found, *split_problems(data, left, validation))
 
 
 def unreadable_sentence(data: str, reasons: Mapping[Path, str]) -> str:
@@ -191,38 +221,60 @@ def matching(images: str | Sequence[str]) -> list[Path]:
     missing = []
     for pattern in [images] if isinstance(images, str) else images:
         path = Path(pattern)
-        if path.is_dir():
-            matched = folders.below(path).pictures
-        elif path.is_file():
-            matched = [path]
-        else:
-            names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - a Path knows no absolute patterns
-            matched = sorted(Path(name) for name in names if Path(name).is_file())
-        if not matched:
-            what = "pictures in this folder" if path.is_dir() else "a file, a folder or a pattern that matches files"
-            missing.append(f"task.images={pattern}: expected {what}. Received: nothing there.")
+        received = paths.kind(path)
+        try:
+            if received == "a folder":
+                matched = folders.below(path).pictures
+            elif received == "a file":
+                matched = [path]
+            else:
+                matched = _globbed(pattern)
+        except folders.LayoutError as error:
+            missing.append(f"task.images={pattern}: {error}.")
+            continue
+        if not matched and received == "a folder":
+            missing.append(f"task.images={pattern}: expected pictures in this folder. Received: nothing there.")
+        elif not matched:
+            words = "expected a file, a folder or a pattern that matches files"
+            received = "nothing there" if received == "a path where there is none" else received
+            missing.append(f"task.images={paths.shortened(pattern)}: {words}. Received: {received}.")
         found += matched
     if missing or not found:
         raise DataError(missing or ["task.images: expected a file, a folder or a pattern. Received: none."])
     return list(dict.fromkeys(found))
 
 
+def _globbed(pattern: str) -> list[Path]:
+    """The files that a pattern matches. `**` visits each folder once: links may lead round for ever."""
+    if "\0" in pattern or len(pattern) > _LONGEST_PATTERN:
+        return []
+    if pattern == "**" or pattern.endswith("/**"):
+        pattern += "/*"
+    start, deep, rest = pattern.partition("**/")
+    if not deep or (start and not start.endswith("/")):
+        names = glob.glob(pattern)  # noqa: PTH207 - a Path knows no absolute patterns
+        return sorted(path for name in names if paths.is_file(path := Path(name)))
+    rest = rest.replace("**/", "")  # once below everywhere is everywhere
+    below = [root for name in glob.glob(start or ".") if paths.is_folder(root := Path(name))]  # noqa: PTH207
+    places = [place for root in below for place, _ in folders.walk(root)]
+    return sorted({path for place in places for path in _globbed(f"{glob.escape(str(place))}/{rest}")})
+
+
 def beside(images: str | Sequence[str]) -> list[Path]:
     """The files in the folders of `task.images` that are no pictures by their names."""
     given = [Path(pattern) for pattern in ([images] if isinstance(images, str) else images)]
-    return [path for folder in given if folder.is_dir() for path in folders.below(folder).others]
+    return [path for folder in given if paths.is_folder(folder) for path in folders.below(folder).others]
 
 
 def _of_folders(folder: Path, names: tuple[str, ...] | None) -> Dataset:
-    try:
-        parts = folders.parts(folder)
-    except folders.LayoutError as error:
-        raise DataError([f"task.data={folder}: {error}."]) from error
+    parts = folders.parts(folder)
     roots = [folder] if parts is None else [folder / parts.training, folder / parts.validation]
     there = folders.subfolders(roots[0])
     if not there:
         raise DataError([f"task.data={folder}: expected a folder a class, or a list file. Received: no folder in it."])
     classes = names or tuple(there)
+    if bad := [f"task.data={folder}: {problem}" for name in classes if (problem := _no_name(name))]:
+        raise DataError(bad[:_MOST_NAMED])
     if unknown := [name for name in there if name not in classes]:
         raise DataError([f"task.data={folder}: expected folders named in task.labels. Received: {_listed(unknown)}."])
     files = {(root, name): folders.below(root / name) for root in roots for name in classes if name in there}
@@ -246,18 +298,22 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
     found: list[str] = []
     rows: list[tuple[Path, str, int]] = []
     try:
-        lines = text_lines.lines(path)
+        lines = text_lines.lines(path, _MOST_LIST_MB)
     except UnicodeError as error:
         raise DataError([f"task.data={path}: expected a list as text in UTF-8. Received: {error}."]) from error
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        file, label = text_lines.path_and_label(line, lambda name: (path.parent / name).is_file())
+        file, label = text_lines.path_and_label(line, lambda name: paths.is_file(path.parent / name))
         picture = path.parent / file
+        place = f"{path}, line {number}"
         if not file or not label:
-            found.append(f"{path}, line {number}: expected `path label`. Received: {line!r}.")
-        elif not picture.is_file():
-            found.append(f"{path}, line {number}: expected a file. Received: {picture}, where there is none.")
+            found.append(f"{place}: expected `path label`. Received: {paths.shortened(repr(line))}.")
+        elif (received := paths.kind(picture)) != "a file":
+            where = ", where there is none" if received == "a path where there is none" else f", {received}"
+            found.append(f"{place}: expected a file. Received: {paths.shortened(str(picture), 500)}{where}.")
+        elif problem := _no_name(label):
+            found.append(f"{place}: {problem}")
         else:
             rows.append((picture, label, number))
     numbered = all(re.fullmatch("[+-]?[0-9]+", label) for _, label, _ in rows)
@@ -267,10 +323,11 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
         names = tuple(str(label) for label in range(min(highest + 1, len(rows) + 1)))
     elif names is None:
         names = tuple(sorted({label for _, label, _ in rows}))
+    numbers = {name: number for number, name in reversed(list(enumerate(names)))}
     examples = []
     for picture, label, number in rows:
         place = f"line {number} ({picture})"
-        value = int(label) if numbered else names.index(label) if label in names else -1
+        value = int(label) if numbered else numbers.get(label, -1)
         if 0 <= value < len(names):
             examples.append(Example(picture, value, place))
         else:
@@ -282,10 +339,18 @@ def _of_list(path: Path, names: tuple[str, ...] | None) -> Dataset:
     return Dataset(tuple(examples), names)
 
 
-def _unreadable(paths: Iterable[Path]) -> Iterable[tuple[Path, str]]:
-    paths = list(paths)
+def _unreadable(files: Iterable[Path]) -> Iterable[tuple[Path, str]]:
+    files = list(files)
     with ThreadPoolExecutor(len(cores.available())) as pool:
-        return [(path, why) for path, why in zip(paths, pool.map(pictures.check, paths), strict=True) if why]
+        return [(path, why) for path, why in zip(files, pool.map(pictures.check, files), strict=True) if why]
+
+
+def _size(path: Path) -> int | None:
+    """None where the file has gone, or never was: a link to nothing."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _listed(names: Sequence[str], between: str = ", ") -> str:

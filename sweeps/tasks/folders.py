@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
+from sweeps import paths
 from sweeps.picture_classifier import pictures
 
 _TRAINING = ("train", "training")
@@ -37,29 +39,53 @@ class Files:
 
 
 def below(folder: Path) -> Files:
-    """Every file below the folder; hidden folders are not looked into, links are followed."""
+    """Every file below the folder; hidden folders are not looked into, links are followed.
+
+    Raises LayoutError for a folder that cannot be looked into: its pictures would be missing without a word.
+    """
     files = Files()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        _sort_into(files, (Path(place, name) for name in sorted(names)))
+    for place, names in walk(folder):
+        _sort_into(files, (place / name for name in names))
     return files
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folder and those below it that are not hidden, each once however many links lead there, and their files.
+
+    Raises LayoutError for a folder that cannot be looked into.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise LayoutError(
+            f"expected folders that can be looked into. Received: {error.filename} ({error.strerror})"
+        ) from error
+
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()  # a link to a folder around it leads round for ever
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(place), sorted(names)
 
 
 def directly_in(folder: Path) -> Files:
     """The files in the folder itself."""
     files = Files()
-    _sort_into(files, sorted(path for path in folder.iterdir() if path.is_file()))
+    _sort_into(files, sorted(path for path in folder.iterdir() if paths.is_file(path)))
     return files
 
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in it, in alphabetical order, hidden ones left out."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if paths.is_folder(path) and not path.name.startswith("."))
 
 
-def by_suffix(paths: Iterable[Path]) -> str:
+def by_suffix(files: Iterable[Path]) -> str:
     """How many there are of each suffix, e.g. `3 .txt, 1 without a suffix`."""
-    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
@@ -141,7 +167,7 @@ def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
             )
 
 
-def _sort_into(files: Files, paths: Iterable[Path]) -> None:
-    for path in paths:
+def _sort_into(files: Files, found: Iterable[Path]) -> None:
+    for path in found:
         if not path.name.startswith("."):
             (files.pictures if path.name.lower().endswith(pictures.SUFFIXES) else files.others).append(path)

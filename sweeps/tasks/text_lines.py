@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from sweeps import paths
+
 _OTHERS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -16,12 +18,17 @@ _OTHERS = {
 """The longer marks first, as one begins with another."""
 
 
-def lines(path: str | Path) -> list[str]:
+def lines(path: str | Path, most_mb: int) -> list[str]:
     """The lines of a file in UTF-8, with or without a byte order mark, whatever ends them; blanks around them cut off.
 
-    Raises OSError, and UnicodeError, whose text says what the file is instead.
+    Raises OSError, and UnicodeError, whose text says what the file is instead, e.g. one of more than `most_mb`.
     """
-    data = Path(path).read_bytes()
+    if (received := paths.not_readable(path)) is not None:
+        raise UnicodeError(received)
+    with Path(path).open("rb") as file:
+        data = file.read(most_mb * 2**20 + 1)
+    if len(data) > most_mb * 2**20:
+        raise UnicodeError(f"more than {most_mb} MB")
     for mark, name in _OTHERS.items():
         if data.startswith(mark):
             raise UnicodeError(f"{name}; save it as UTF-8")

@@ -40,7 +40,7 @@ def test_labels_order_the_folders(shapes: Path, tmp_path: Path) -> None:
     assert "expected folders named in task.labels. Received: disc." in problems(shapes, labels)[0]
     labels.write_text("ring\n\ndisc\n")
     assert "Received: none in line 2." in problems(shapes, labels)[0]
-    assert "No such file" in problems(shapes, tmp_path / "none.txt")[0]
+    assert "Received: a path where there is none." in problems(shapes, tmp_path / "none.txt")[0]
 
 
 def write_list(shapes: Path, *lines: str) -> Path:
