@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -124,4 +125,10 @@ def _start_keras() -> None:
 
 
 if __name__ == "__main__":
+    # `-m` puts the current folder first, whose `statistics.py` is not what TensorFlow means.
+    here = os.path.realpath(".")
+    sys.path[:] = [*(place for place in sys.path if place != here), here]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))

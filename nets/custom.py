@@ -56,19 +56,21 @@ def check(target: str, args: Mapping[str, Any]) -> list[str]:
         parts = _parts(target)
         _expect_no_standard_library(target, parts[0])
         spec = _find(parts[0], None, "")
+        _expect_one(parts[0], spec)
         depth = 1
         while depth < len(parts) and spec.submodule_search_locations is not None:
             try:
                 spec = _find(parts[depth], spec, ".".join(parts[:depth]))
             except BadTarget:
-                if spec.origin is None or parts[depth] in _bound(spec):  # an attribute of the package, or no package
+                bound = _bound(spec)
+                if spec.origin is None or bound is None or parts[depth] in bound:  # an attribute, or no package
                     break
                 raise
             depth += 1
         module = ".".join(parts[:depth])
         if depth == len(parts):
             raise BadTarget(f"expected {target} to be a callable. Received: a module")
-        known = _bound(spec)
+        known = _bound(spec) or {}
         if known and parts[depth] not in known:
             raise BadTarget(f"{module} has no '{parts[depth]}'.{_nearest(parts[depth], known)}")
     except BadTarget as error:
@@ -113,19 +115,48 @@ def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
     return spec
 
 
-def _bound(spec: ModuleSpec) -> dict[str, ast.AST]:
-    """The names that a module's source binds, anywhere in it; none where the source is not all there is to it."""
+def _expect_one(name: str, spec: ModuleSpec) -> None:
+    """Raise BadTarget where the current folder has a module of that name too, which is not the one that is imported."""
+    origin = Path(spec.origin) if spec.has_location and spec.origin else None
+    for path in (Path(f"{name}.py"), Path(name, "__init__.py")):
+        if path.is_file() and not (origin is not None and origin.exists() and path.samefile(origin)):
+            other = f"{origin}" if origin else "a part of Python"
+            words = f"which is imported for '{name}': rename ./{path} to use it"
+            raise BadTarget(f"expected a module name of its own. Received: ./{path} beside {other}, {words}")
+
+
+_DYNAMIC = ("setattr", "globals", "vars", "exec", "__getattr__", "__dict__", "modules")
+"""Names in a module that binds some which its source does not show, as TensorFlow does with `keras`."""
+
+
+def _bound(spec: ModuleSpec) -> dict[str, ast.AST] | None:
+    """The names that a module's source binds, anywhere in it; None where the source is not all there is to it."""
     if spec.origin is None or not spec.origin.endswith(".py"):
-        return {}
+        return None
     names: dict[str, ast.AST] = {}
-    for node in ast.walk(ast.parse(Path(spec.origin).read_bytes())):
+    for node in ast.walk(_parsed(spec)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.setdefault(node.name, node)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.setdefault(node.id, node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).split(".")[0]: node for alias in node.names}
-    return {} if "*" in names or "__getattr__" in names else names
+        elif (isinstance(node, ast.Name) and node.id in _DYNAMIC) or (
+            isinstance(node, ast.Attribute) and node.attr in ("__dict__", "modules")
+        ):
+            return None
+    return None if "*" in names or "__getattr__" in names else names
+
+
+def _parsed(spec: ModuleSpec) -> ast.Module:
+    try:
+        return ast.parse(Path(spec.origin or "").read_bytes())
+    except OSError as error:
+        raise BadTarget(f"expected {spec.name} to be a module that can be read. Received: {error.strerror}") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        words = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+        raise BadTarget(f"expected {spec.name} to be Python. Received: {spec.origin}{place}: {words}") from error
 
 
 def _resolve(target: str) -> Any:

@@ -6,7 +6,9 @@ The sources are copied into a folder of their own, so that nothing else goes alo
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from sweeps.errors import UsageError
@@ -46,8 +48,18 @@ def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
 def _users(cwd: Path, wanted: set[str]) -> Iterator[Path]:
     for path in sorted(cwd.iterdir()):
         package = path.is_dir() and path.name not in _NEVER and (path / "__init__.py").is_file()
+        if _is_another_one(path.stem, cwd):
+            continue  # on the nodes all of this comes first, before the standard library too
         if package or (path.is_file() and path.suffix == ".py") or (path.is_dir() and path.name in wanted):
             yield path
+
+
+def _is_another_one(name: str, cwd: Path) -> bool:
+    """Whether a module of this name that is imported is not the one in `cwd`."""
+    if name in sys.stdlib_module_names:
+        return True
+    spec = PathFinder.find_spec(name)
+    return spec is not None and spec.origin is not None and not Path(spec.origin).is_relative_to(cwd.resolve())
 
 
 def _copy_tree(source: Path, target: Path) -> None:

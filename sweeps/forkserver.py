@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import os
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from typing import Any
 from nets import keras_defaults
 from sweeps import descendants, environment, log_tail, temporary
 from sweeps.errors import DispatchError
+from tracking import startup
 
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = ("tensorflow", "keras", "nets", "nets.layers", "sweeps.tasks.benchmark")
@@ -63,11 +65,11 @@ class ForkServer:
         self._ready = False
         # Importing threads are pointless, and fork copies only one of them.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
-        # A user's own nets lie in the current folder.
-        paths = [str(ROOT), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.forkserver", self.address],
+                # -P: `-m` would look into the current folder before the standard library.
+                [sys.executable, "-P", "-m", "sweeps.forkserver", self.address],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -168,6 +170,9 @@ def answers(address: str) -> bool:
 def main(address: str) -> None:
     from sweeps import forking  # it knows this module by its own name
 
+    for stream in (sys.stdout, sys.stderr):  # a trial's log, whatever the locale
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     keras_defaults.load()
     for name in PRELOAD:
         importlib.import_module(name)
@@ -189,4 +194,6 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
+    startup.prepare()
+    startup.own_modules_last()  # a user's nets lie in the current folder
     main(sys.argv[1])

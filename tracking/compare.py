@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 from rich.text import Text
 
+from tracking import startup
 from tracking.compare_table import print_comparisons
 from tracking.gate import FAIL_ON, Gate
 from tracking.host_facts import allow_option, not_allowed, unknown_names, unlike_facts
@@ -219,4 +220,5 @@ def _unlike(pairs: Pairs, options: argparse.Namespace) -> dict[str, tuple[str, s
 
 
 if __name__ == "__main__":
+    startup.prepare()
     sys.exit(main())

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking import startup
 from tracking.commits import commits
 from tracking.console import results_table, status_text
 from tracking.folders import find, sweep_folders
@@ -129,4 +130,5 @@ def _statuses(sweep: Sweep, results: Sequence[Result]) -> Text:
 
 
 if __name__ == "__main__":
+    startup.prepare()
     sys.exit(main())

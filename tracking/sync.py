@@ -19,7 +19,7 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tracking import moved, trust
+from tracking import moved, startup, trust
 from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
 from tracking.mlflow_client import DEFAULT_URI, given_address
 from tracking.outbox import Outbox
@@ -126,6 +126,7 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
 
 
 if __name__ == "__main__":
+    startup.prepare()
     # What the outbox would warn of is said once, at the end.
     logging.getLogger("tracking.outbox").setLevel(logging.CRITICAL)
     sys.exit(main())

@@ -14,6 +14,8 @@ from sweeps.nvml import visible_cards
 from tracking.record import Device
 
 DRIVER = "libcuda.so.1"
+MANAGEMENT = "libnvidia-ml.so.1"
+"""Another part of the driver, without which TensorFlow 2.21 sees no GPU."""
 NCCL = "libnccl.so.2"
 """What several GPUs sum gradients with."""
 LIBRARIES: dict[str, tuple[str, ...]] = {
@@ -67,6 +69,11 @@ def why_none() -> str:
         return "This TensorFlow was built without CUDA."
     if not _opens(DRIVER):
         return f"There is no NVIDIA driver: {DRIVER} cannot be opened."
+    if not _opens(MANAGEMENT):
+        return (
+            f"The NVIDIA driver is there, but {MANAGEMENT} of it cannot be opened; in a container, "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility brings it."
+        )
     version = str(build.get("cuda_version", "")).split(".")[0]
     if missing := [name for name in LIBRARIES.get(version, ()) if not _opens(name)]:
         return f"TensorFlow misses {', '.join(missing)}; {_BRINGS}"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import create_autospec
@@ -32,13 +34,43 @@ def test_the_library_that_tensorflow_misses_is_named(monkeypatch: pytest.MonkeyP
     (version,) = gpus.LIBRARIES
     build = {"is_cuda_build": True, "cuda_version": f"{version}.5.1"}
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: build)
-    there = {gpus.DRIVER, *gpus.LIBRARIES[version]}
+    there = {gpus.DRIVER, gpus.MANAGEMENT, *gpus.LIBRARIES[version]}
     monkeypatch.setattr(gpus, "_opens", lambda name: name in there)
     assert gpus.why_none().startswith("The driver and the libraries of CUDA 12 are there")
     there -= {"libcudnn.so.9", "libcufft.so.11", "libnccl.so.2"}
     assert "misses libcufft.so.11, libcudnn.so.9, libnccl.so.2; pip install" in gpus.why_none()
     build["is_cuda_build"] = False
     assert gpus.why_none() == "This TensorFlow was built without CUDA."
+
+
+def test_each_library_is_looked_for_as_the_loader_does(tmp_path: Path) -> None:
+    """With a folder of libraries that has none, then the driver, its other part, and all but one of CUDA's."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None or gpus._opens(gpus.DRIVER):
+        pytest.skip("needs a C compiler, and no NVIDIA driver")
+    (version,) = gpus.LIBRARIES
+    (tmp_path / "empty.c").touch()
+    for name in (gpus.DRIVER, gpus.MANAGEMENT, *gpus.LIBRARIES[version]):
+        subprocess.run([compiler, "-shared", "-o", tmp_path / f"{name}.later", tmp_path / "empty.c"], check=True)
+    code = (
+        "import os, sys; from sweeps.tasks import gpus; import tensorflow as tf\n"
+        f"tf.sysconfig.get_build_info = lambda: {{'is_cuda_build': True, 'cuda_version': '{version}.5'}}\n"
+        "gpus.site.getsitepackages = lambda: []\n"
+        "for names in sys.argv[1:]:\n"
+        "    for name in names.split(','): os.rename(f'{name}.later', name)\n"
+        "    print(gpus.why_none())\n"
+    )
+    last = gpus.LIBRARIES[version][-1]
+    groups = [gpus.DRIVER, gpus.MANAGEMENT, ",".join(gpus.LIBRARIES[version][:-1]), last]
+    env = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *groups], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    management, cuda, nccl, nothing = done.stdout.splitlines()
+    assert management.startswith("The NVIDIA driver is there, but libnvidia-ml.so.1 of it cannot be opened")
+    assert cuda.startswith(f"TensorFlow misses {', '.join(gpus.LIBRARIES[version])};")
+    assert nccl.startswith(f"TensorFlow misses {last};")
+    assert "are there" in nothing
 
 
 def test_several_gpus_need_the_library_that_sums_over_them(monkeypatch: pytest.MonkeyPatch) -> None:

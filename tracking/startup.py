@@ -1,0 +1,54 @@
+"""What a command does first, wherever it is started: in a notebook, without a terminal, in a locale of ASCII only."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from pathlib import Path
+
+_PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}
+"""Characters of our own that have an equal in ASCII."""
+
+
+def prepare() -> None:
+    """Make the standard streams such that nothing printed can fail, and matplotlib one that needs no notebook."""
+    _open_what_is_closed()
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="plain")
+    # A notebook hands its own backend on to its commands, which may not be installed here: matplotlib fails on it.
+    os.environ["MPLBACKEND"] = "agg"
+
+
+def own_modules_last() -> None:
+    """Let modules in the current folder be imported, after the standard library's and those that are installed.
+
+    So the user's nets are found, and their `statistics.py` is nobody else's. Raises OSError where the folder has gone.
+    """
+    here = str(Path.cwd())
+    sys.path[:] = [*(place for place in sys.path if place not in ("", here)), here]
+
+
+def _open_what_is_closed() -> None:
+    """Give standard streams that were closed to nobody: the next file that is opened would be taken for one."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Stands for what the stream's encoding lacks, one character at a time."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    return _PLAIN.get(character, character.encode("ascii", "backslashreplace").decode()), error.start + 1
