@@ -11,15 +11,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
-sys.path[0] = str(ROOT)
-sys.path.insert(1, str(Path.cwd()))  # a user's own nets lie here
+sys.path[:] = [str(ROOT), *(place for place in sys.path if place != str(ROOT / "sweeps"))]
 
 from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
+from tracking import startup
 
 
 def main() -> int:
     """Run the command line in `sys.argv` and give its exit code."""
+    startup.prepare()
+    try:
+        startup.own_modules_last()  # a user's nets lie in the current folder
+    except OSError as error:
+        sys.stderr.write(f"error: expected to be started in a folder that is there. Received: {error.strerror}.\n")
+        return 2
     with LastingServer() as server:
         if _runs_trials(sys.argv[1:]):
             with contextlib.suppress(UsageError):  # raised again, where it can be reported

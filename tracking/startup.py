@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-_PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"'}
+_PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u"}  # noqa: RUF001
 """Characters of our own that have an equal in ASCII."""
 
 
