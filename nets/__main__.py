@@ -8,6 +8,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":
+    # `-m` puts the current folder first, whose `statistics.py` is not what TensorFlow means.
+    here = os.path.realpath(".")
+    sys.path[:] = [*(place for place in sys.path if place != here), here]
+
 from rich.console import Console
 from rich.table import Table
 
@@ -125,9 +130,6 @@ def _start_keras() -> None:
 
 
 if __name__ == "__main__":
-    # `-m` puts the current folder first, whose `statistics.py` is not what TensorFlow means.
-    here = os.path.realpath(".")
-    sys.path[:] = [*(place for place in sys.path if place != here), here]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

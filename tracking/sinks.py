@@ -15,6 +15,7 @@ from tracking.csv_sink import CsvSink
 from tracking.mlflow_client import DEFAULT_EXPERIMENT, DEFAULT_URI, absolute_uri
 from tracking.mlflow_sink import MlflowSink
 from tracking.parquet_sink import ParquetSink
+from tracking.printable import printable
 from tracking.redact import is_redacted, redact
 from tracking.sink import Sink
 
@@ -94,7 +95,13 @@ def _address(uri: str) -> str:
         raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r} ({error})") from None
     if "\0" in uri:
         raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r}")
-    return absolute_uri(uri)
+    address = absolute_uri(uri)
+    if not address.isascii() and address != address.encode(errors="replace").decode():
+        raise SettingsError(
+            f"expected a place for MLflow whose name is UTF-8. Received: {printable(address)}; "
+            "start in another folder, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+        )
+    return address
 
 
 def _text(tracking: Mapping[str, Any], key: str, default: str) -> str:

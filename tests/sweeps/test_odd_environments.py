@@ -76,11 +76,18 @@ def test_a_sweep_from_a_notebook_in_ascii_in_a_folder_of_odd_names(tmp_path: Pat
         assert shown.stdout.isascii()
 
 
-def test_mlflow_in_a_folder_of_odd_names(tmp_path: Path) -> None:
-    here = odd_folder(tmp_path)
-    done = run(here, "model._target_=mynet.net", "cluster=inline", "calibrate=false", *QUICK, **NOTEBOOK, **ASCII)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert [line["status"] for line in journal(only_sweep(here))] == ["ok"]
+def test_mlflow_in_folders_of_odd_names(tmp_path: Path) -> None:
+    """SQLAlchemy and MLflow take no name that is not UTF-8, which is said before anything runs."""
+    done = run(odd_folder(tmp_path), "model._target_=mynet.net", "cluster=inline", "calibrate=false", *QUICK)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "expected a place for MLflow whose name is UTF-8. Received: " in done.stderr
+    assert done.stderr.count("\n") == 1
+    here = tmp_path / "w %41 '\"é\N{GRINNING FACE}"
+    here.mkdir()
+    done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK, **NOTEBOOK, **ASCII)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert (here / "mlflow.db").stat().st_size > 0
 
 
 def test_a_module_whose_name_another_one_has(tmp_path: Path) -> None:
