@@ -113,6 +113,7 @@ def _start_keras() -> None:
     TensorFlow's C++ log goes to file descriptor 2 from the moment of its import, whatever its level is set to.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["MPLBACKEND"] = "agg"  # Keras imports matplotlib, which fails on a notebook's own backend
     sys.stderr.flush()
     kept = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)

@@ -54,9 +54,9 @@ def check(target: str, args: Mapping[str, Any]) -> list[str]:
     """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run."""
     try:
         parts = _parts(target)
+        _expect_one(parts[0])
         _expect_no_standard_library(target, parts[0])
         spec = _find(parts[0], None, "")
-        _expect_one(parts[0], spec)
         depth = 1
         while depth < len(parts) and spec.submodule_search_locations is not None:
             try:
@@ -115,8 +115,9 @@ def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
     return spec
 
 
-def _expect_one(name: str, spec: ModuleSpec) -> None:
+def _expect_one(name: str) -> None:
     """Raise BadTarget where the current folder has a module of that name too, which is not the one that is imported."""
+    spec = _find(name, None, "")
     origin = Path(spec.origin) if spec.has_location and spec.origin else None
     for path in (Path(f"{name}.py"), Path(name, "__init__.py")):
         if path.is_file() and not (origin is not None and origin.exists() and path.samefile(origin)):

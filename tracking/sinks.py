@@ -96,10 +96,15 @@ def _address(uri: str) -> str:
     if "\0" in uri:
         raise SettingsError(f"expected tracking.uri to be an address. Received: {uri!r}")
     address = absolute_uri(uri)
-    if not address.isascii() and address != address.encode(errors="replace").decode():
+    if address != address.encode(errors="replace").decode():
         raise SettingsError(
-            f"expected a place for MLflow whose name is UTF-8. Received: {printable(address)}; "
-            "start in another folder, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+            f"expected a place for MLflow whose name is text in this locale. Received: {printable(address)}; set "
+            "LC_ALL=C.UTF-8, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+        )
+    if address.startswith("sqlite") and "'" in address:  # MLflow writes it into its SQL as it is
+        raise SettingsError(
+            f"expected a place for MLflow without a quote in its name. Received: {printable(address)}; "
+            "name one with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
         )
     return address
 

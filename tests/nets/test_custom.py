@@ -37,6 +37,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     (tmp_path / "mine_for_test" / "small.py").write_text(SOURCE)
     (tmp_path / "mine_for_test" / "broken.py").write_text("import a_module_that_is_not_there\nnet_of_its_own = None\n")
+    (tmp_path / "mine_for_test" / "lazy.py").write_text(
+        "setattr(__import__('sys').modules[__name__], 'made_later', dict)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     yield
     for name in [name for name in sys.modules if name.startswith("mine_for_test")]:
@@ -96,6 +99,10 @@ def test_check_tells_without_importing(target: str, words: str) -> None:
         "mine_for_test.reexported",
         "keras.applications.ResNet50V2",
         "keras.Sequential",
+        "tensorflow.keras.applications.VGG16",
+        "tensorflow.keras.Sequential",
+        "tensorflow.compat.v1.keras.Model",
+        "mine_for_test.lazy.made_later",
         "nets.vgg.vgg16",
     ],
 )
@@ -133,3 +140,30 @@ def test_nothing_of_the_standard_library_is_called_by_another_name(tmp_path: Pat
     )
     assert from_target("mine_for_test.more.partial").output_shape == (None, 3)
     assert from_target("mine_for_test.more.cached").output_shape == (None, 2)
+
+
+def test_keras_of_tensorflow_is_imported_when_it_is_asked_for() -> None:
+    model = from_target("tensorflow.keras.applications.MobileNetV3Small", weights=None, input_shape=(32, 32, 3))
+    assert isinstance(model, keras.Model)
+
+
+def test_a_module_that_cannot_be_parsed(tmp_path: Path) -> None:
+    for content, words in ((b"def f(:\n", "line 1: invalid syntax"), (b"a\0b", "null byte"), (b"x = '\xff'", "line 1")):
+        (tmp_path / "mine_for_test" / "bad.py").write_bytes(content)
+        [problem] = check("mine_for_test.bad.net", {})
+        assert "expected mine_for_test.bad to be Python. Received: " in problem
+        assert words in problem
+
+
+def test_a_name_that_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"  # unlike `tmp_path` itself not first among the places to import from
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "statistics.py").write_text("net = dict\n")
+    (here / "keras").mkdir()
+    assert check("keras.Sequential", {}) == []  # a folder that is no package hides nothing
+    (here / "keras" / "__init__.py").touch()
+    for name, path in (("statistics", "statistics.py"), ("keras", "keras/__init__.py")):
+        [problem] = check(f"{name}.net", {})
+        assert f"Received: ./{path} beside " in problem
+        assert f"rename ./{path} to use it" in problem

@@ -56,16 +56,14 @@ def odd_folder(folder: Path) -> Path:
 
 def test_a_sweep_from_a_notebook_in_ascii_in_a_folder_of_odd_names(tmp_path: Path) -> None:
     here = odd_folder(tmp_path)
-    targets = (
-        "mynet.net,mynet.partial,mynet.instance,mynet.Family.static,tensorflow.keras.applications.MobileNetV3Small"
-    )
+    targets = "mynet.net,mynet.partial,mynet.instance,mynet.Family.static"
     done = run(here, "-m", f"model._target_={targets}", "batch=1", *CHEAP, **NOTEBOOK, **ASCII, **STRANGE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " +/- " in done.stdout
     sweep = only_sweep(here)
-    assert [line["status"] for line in journal(sweep)] == ["ok"] * 5
+    assert [line["status"] for line in journal(sweep)] == ["ok"] * 4
     with (sweep / "results.csv").open(encoding="utf-8") as file:
-        assert len({row["trial_id"] for row in csv.DictReader(file)}) == 5
+        assert len({row["trial_id"] for row in csv.DictReader(file)}) == 4
     assert (sweep / "report.html").stat().st_size > 0
     assert list(sweep.glob("plots/*.png"))
     for command in (["show.py", "latest"], ["show.py"], ["compare.py", str(sweep), str(sweep)]):
@@ -80,11 +78,16 @@ def test_mlflow_in_folders_of_odd_names(tmp_path: Path) -> None:
     """SQLAlchemy and MLflow take no name that is not UTF-8, which is said before anything runs."""
     done = run(odd_folder(tmp_path), "model._target_=mynet.net", "cluster=inline", "calibrate=false", *QUICK)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "expected a place for MLflow whose name is UTF-8. Received: " in done.stderr
+    assert "expected a place for MLflow whose name is text in this locale. Received: " in done.stderr
     assert done.stderr.count("\n") == 1
-    here = tmp_path / "w %41 '\"é\N{GRINNING FACE}"
+    here = tmp_path / "it's"
     here.mkdir()
-    done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK, **NOTEBOOK, **ASCII)
+    done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "expected a place for MLflow without a quote in its name. Received: " in done.stderr
+    here = tmp_path / 'w %41 #?"é\N{GRINNING FACE}'
+    here.mkdir()
+    done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK, **NOTEBOOK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert (here / "mlflow.db").stat().st_size > 0
