@@ -81,7 +81,8 @@ class _Dtype:
                 b"=",
             ) and (flags == 0 or self.numbers is None):
                 if self.numbers is not None:
-                    self.numbers = self.numbers.newbyteorder(order.decode() if isinstance(order, bytes) else order)
+                    text = order.decode() if isinstance(order, bytes) else order
+                    self.numbers = np.dtype(text.replace("|", "=") + self.numbers.str[1:])
             case _:
                 raise UnsafeWeights("expected arrays of plain types. Received: a type with a layout of its own")
 
@@ -174,7 +175,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         super().__init__(file, encoding="bytes")
-        self.dispatch = _Instructions()  # type: ignore[misc] - one for each file, because it counts
+        vars(self)["dispatch"] = _Instructions()  # one for each file, because it counts
         self._bytes_left = size
 
     def find_class(self, module: str, name: str) -> Any:

@@ -97,6 +97,7 @@ def _start(node: Node, folder: Path) -> Mapping[str, int]:
                     logging_level=logging.CRITICAL,
                     log_to_driver=False,
                     configure_logging=True,
+                    job_config=_job_config(),
                     namespace="sweeps",
                     _node_ip_address="127.0.0.1",
                     _temp_dir=str(folder / "ray"),
@@ -109,6 +110,21 @@ def _start(node: Node, folder: Path) -> Mapping[str, int]:
         _shut_down()
         raise
     return essential
+
+
+def _job_config() -> Any:
+    """Ray's settings without the folders that its workers would look for modules in before the standard library.
+
+    One is the current folder, whose `queue.py` is the user's and not what Ray means.
+    """
+    from ray.job_config import JobConfig
+
+    class OnlyInstalled(JobConfig):
+        def _get_proto_job_config(self) -> Any:
+            self._py_driver_sys_path.clear()
+            return super()._get_proto_job_config()
+
+    return OnlyInstalled()
 
 
 def lost(essential: Mapping[str, int]) -> str | None:
