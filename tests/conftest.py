@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,9 +13,15 @@ from hypothesis import HealthCheck, settings
 
 from sweeps.forkserver import ForkServer
 
-# The same examples in every run, however long one takes: neither chance nor the clock fails a test.
+# The same examples in every run, however long one takes: neither chance nor the clock fails a test. A long run, which
+# FUZZ_EXAMPLES asks for, looks further each time.
 settings.register_profile(
-    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "suite",
+    deadline=None,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
 
