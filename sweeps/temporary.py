@@ -8,6 +8,7 @@ have left.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from sweeps import guardian
 from sweeps.errors import UsageError
+from tracking import files
 
 _LONGEST_SOCKET = 107
 """Bytes in the path of a Unix socket."""
@@ -47,11 +49,10 @@ def open_lock(path: Path) -> int:
 
     Raises OSError also for what is no plain file of this user's: a link would lead anywhere.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+    descriptor = files.open_to_write(path, mode=0o600)
+    if os.fstat(descriptor).st_uid != os.geteuid():
         os.close(descriptor)
-        raise OSError(errno.EPERM, "not a plain file of this user's", str(path))
+        raise OSError(errno.EPERM, "it is another user's", str(path))
     os.fchmod(descriptor, 0o600)  # whatever the umask
     return descriptor
 
@@ -88,37 +89,34 @@ class Folder:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[None]:
-    """Keep the temporary files of this process, and of its libraries, in a folder that goes with the process."""
+    """Keep the temporary files of this process, and of its libraries, in a folder that goes with the process.
+
+    Libraries tidy up when the interpreter ends: the folder goes after them, since what was registered first runs last.
+    """
     global _outside
-    with Folder("scratch") as folder:
-        _outside, tempfile.tempdir = tempfile.gettempdir(), str(folder)
-        try:
-            yield
-        finally:
-            tempfile.tempdir, _outside = _outside, None
+    folder = Folder("scratch")
+    atexit.register(folder.close)
+    _outside, tempfile.tempdir = tempfile.gettempdir(), str(folder.path)
+    try:
+        yield
+    finally:
+        tempfile.tempdir, _outside = _outside, None
 
 
-def abandoned() -> Iterator[Path]:
-    """The folders of this user's whose owners are gone. Each is removed once the caller comes back for the next."""
+def remove_abandoned() -> None:
+    """Remove the folders of this user's whose owners are gone, and end what still writes there."""
     for place in _places():
         with contextlib.suppress(UsageError, OSError):  # there is nothing, or somebody else is removing it
             parent = _private(Path(place))
             with _held(parent):
-                for folder in sorted(parent.glob(f"*-*/{_LOCK}")):
+                for lock in sorted(parent.glob(f"*-*/{_LOCK}")):
                     with contextlib.suppress(OSError):
-                        descriptor = open_lock(folder)
+                        descriptor = open_lock(lock)
                         try:
                             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                            yield folder.parent
-                            shutil.rmtree(folder.parent, ignore_errors=True)
+                            guardian.end(lock.parent)
                         finally:
                             os.close(descriptor)
-
-
-def remove_abandoned() -> None:
-    """Remove the folders that killed processes of this user's have left, and end what still writes there."""
-    for folder in abandoned():
-        guardian.end(folder)
 
 
 def _places() -> list[str]:

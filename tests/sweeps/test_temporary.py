@@ -73,7 +73,7 @@ def test_a_lock_file_is_a_plain_file_of_ones_own_and_keeps_its_content(place: Pa
     else:
         lock.touch()
         os.chown(lock, NOBODY, NOBODY)
-    with pytest.raises(OSError, match=r"plain file|symbolic links"):
+    with pytest.raises(OSError, match=r"is a link|is a pipe|another user's"):
         temporary.open_lock(lock)
     assert precious.read_text() == "a year's work"
 
@@ -91,13 +91,21 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
         assert not left.exists()
 
 
-def test_the_temporary_files_of_a_process_go_with_it(place: Path) -> None:
-    with temporary.scratch():
-        with tempfile.NamedTemporaryFile(delete=False) as file:
-            left = Path(file.name)
-        assert left.parent.parent == temporary.base() == place / f"sweeps-{os.geteuid()}"
-    assert not left.exists()
-    assert tempfile.gettempdir() == str(place)
+def test_the_temporary_files_of_a_process_go_with_it_after_its_libraries_have_tidied_up(place: Path) -> None:
+    code = (
+        "import atexit, os, tempfile\n"
+        "from sweeps import temporary\n"
+        "with temporary.scratch():\n"
+        "    assert temporary.base() == temporary.Path(os.environ['TMPDIR'], f'sweeps-{os.geteuid()}')\n"
+        "    atexit.register(os.rmdir, tempfile.mkdtemp())\n"
+        "    print(tempfile.mkdtemp())\n"
+    )
+    environment = os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    left = Path(done.stdout.strip())
+    assert left.parent.parent == place / f"sweeps-{os.geteuid()}"
+    assert not left.parent.exists()
 
 
 @needs_root
