@@ -115,7 +115,6 @@ def test_everything_ends_with_the_server_even_when_it_is_killed() -> None:
 def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keras.py").write_text("raise ImportError('keras is broken here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     with ForkServer() as server, pytest.raises(DispatchError, match="keras is broken here"):
         server.wait_ready()
 
