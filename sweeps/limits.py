@@ -24,7 +24,7 @@ from tracking.record import Failure, Status
 _LOOK_EVERY_S = 0.5
 """How often a trial's memory is compared with its limit, seconds."""
 START_S = 60.0
-"""How long the fork server may take to fork; a machine that swaps is slow."""
+"""How long the fork server may take to fork, whatever the trial's own limit; a machine that swaps is slow."""
 END_S = 10.0
 """How long it may take to report the end of a process that has ended, and to end what that has left."""
 _KILL_S = 60.0
@@ -57,9 +57,7 @@ class Watch:
         self._pid = 0
         self._process: int | None = None
         """Its process, as a descriptor that becomes readable at its end."""
-        self._patience: tuple[float, str] | None = self._until(
-            START_S if timeout_s is None else min(START_S, timeout_s), "did not start the trial's process"
-        )
+        self._patience: tuple[float, str] | None = self._until(START_S, "did not start the trial's process")
         """When to give the server up, unless it does meanwhile what is expected of it."""
         self._closed = self._unwanted = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

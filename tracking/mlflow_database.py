@@ -243,7 +243,8 @@ def _make(database: Path, state: _State) -> None:
         # SQLite would be asked again and again where the folder takes no file.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         store: Any = importlib.import_module("mlflow.store.tracking.sqlalchemy_store").SqlAlchemyStore
-        made = store(_speakable(temporary, "sqlite:///"), str(database.parent / "mlruns"))
+        # As an address, in which a quote is no quote: MLflow writes it into its SQL as it is.
+        made = store(_speakable(temporary, "sqlite:///"), (database.parent / "mlruns").as_uri())
         # A connection would go on with a journal of the old name.
         made.engine.dispose()
         if state == "empty":

@@ -101,11 +101,6 @@ def _address(uri: str) -> str:
             f"expected a place for MLflow whose name is text in this locale. Received: {printable(address)}; set "
             "LC_ALL=C.UTF-8, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
         )
-    if address.startswith("sqlite") and "'" in address:  # MLflow writes it into its SQL as it is
-        raise SettingsError(
-            f"expected a place for MLflow without a quote in its name. Received: {printable(address)}; "
-            "name one with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
-        )
     return address
 
 

@@ -166,14 +166,20 @@ def test_limits_hold_while_the_fork_server_is_stopped(
         assert result.error.detail == "the fork server did not report the end of the trial's process within 0.5 s"
 
 
-def test_a_server_that_starts_nothing_is_lost(server: str, tmp_path: Path) -> None:
+def test_a_server_that_starts_nothing_is_lost(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "START_S", 0.2)
     with running_again(server) as pid:
         os.kill(pid, signal.SIGSTOP)
-        result = run(replace(TINY, timeout_s=0.2), server, tmp_path)
+        result = run(TINY, server, tmp_path)
     assert result.status == "crashed"
     assert result.error is not None
     assert result.error.kind == isolate.LOST
     assert result.error.detail == "the fork server did not start the trial's process within 0.2 s"
+
+
+def test_a_limit_that_is_over_before_the_process_begins_is_a_time_limit(server: str, tmp_path: Path) -> None:
+    result = run(replace(TINY, timeout_s=1e-6), server, tmp_path)
+    assert result.status == "timeout", result.error
 
 
 @pytest.mark.parametrize("said", ["", "a part"])

@@ -80,17 +80,12 @@ def test_mlflow_in_folders_of_odd_names(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert "expected a place for MLflow whose name is text in this locale. Received: " in done.stderr
     assert done.stderr.count("\n") == 1
-    here = tmp_path / "it's"
-    here.mkdir()
-    done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "expected a place for MLflow without a quote in its name. Received: " in done.stderr
-    here = tmp_path / 'w %41 #?"é\N{GRINNING FACE}'
+    here = tmp_path / "it's w %41 #?\"é\N{GRINNING FACE}"
     here.mkdir()
     done = run(here, "model=tiny", "cluster=inline", "calibrate=false", *QUICK, **NOTEBOOK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert (here / "mlflow.db").stat().st_size > 0
+    assert len(list(here.glob("mlartifacts/sweeps/*/artifacts/layers.json"))) == 1
 
 
 def test_a_module_whose_name_another_one_has(tmp_path: Path) -> None:
