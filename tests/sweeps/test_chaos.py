@@ -161,7 +161,7 @@ def test_every_trial_has_one_result_whatever_breaks(tmp_path: Path, environment:
 
 @pytest.mark.timeout(0)
 def test_whatever_is_killed_at_whatever_moment(tmp_path: Path, environment: dict[str, str]) -> None:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
+    seed = int(os.environ.get("CHAOS_SEED", "11"))
     sys.stdout.write(f"CHAOS_SEED={seed}\n")
     choice, left = random.Random(seed), int(os.environ.get("CHAOS_ROUNDS", "1"))
     memory, folders = abandoned_memory(), ray_folders()
