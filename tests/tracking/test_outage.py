@@ -273,7 +273,7 @@ def test_few_requests_a_trial(mlflow_server: MlflowServer, tmp_path: Path) -> No
 def test_slow_server_keeps_a_sweep_waiting_no_longer_than_the_budget(
     slow_s: float, mlflow_server: MlflowServer, tmp_path: Path, patience: list[float]
 ) -> None:
-    name = f"slow {slow_s}"
+    name = f"slow-{slow_s}"
     sweep, results = planned(tmp_path, mlflow_server.uri, name, count=3)
     skipped_s, answer_s = Clock(), Clock()
     with counting_proxy(mlflow_server.uri, answer_s) as (uri, _):
