@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import signal
 import socket
 from functools import cache
 from pathlib import Path
@@ -73,6 +74,14 @@ def out_of_memory() -> str:
     """That, in words, with the container's limit where it has one."""
     limit = cgroup.memory_limit()
     return "out of memory" + ("" if limit is None else f" (the container's limit is {limit / 2**20:.0f} MB)")
+
+
+def signal_name(number: int) -> str:
+    """A signal's name, as `SIGKILL`; Python has none for most real-time signals, which a process may die of too."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"Signal{number}"
 
 
 def gpu_facts() -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -99,7 +98,7 @@ def _died(exit_status: int, oom_kills: int, log: Path, *, done: bool) -> tuple[S
         when = "as soon as" if done else "before"
         message = f"the process exited with code {code} {when} it was done"
         return "crashed", Failure(kind=f"Exit{code}", message=message, detail=tail)
-    name = signal.Signals(os.WTERMSIG(exit_status)).name
+    name = host.signal_name(os.WTERMSIG(exit_status))
     if name == "SIGKILL" and host.oom_kills() > oom_kills:
         message = f"the kernel killed the process: {host.out_of_memory()}"
         return "oom", Failure(kind=name, message=message, detail=tail)

@@ -136,7 +136,7 @@ def _died(status: int | None, words: str, *, starved: bool) -> str:
     """
     how = ""
     if status is not None and os.WIFSIGNALED(status):
-        how = f" of {signal.Signals(os.WTERMSIG(status)).name}"
+        how = f" of {host.signal_name(os.WTERMSIG(status))}"
         if starved and os.WTERMSIG(status) == signal.SIGKILL:
             how += f", {host.out_of_memory()}"
     return "\n".join(filter(None, [f"the process that builds them has died{how}", words]))

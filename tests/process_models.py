@@ -54,6 +54,11 @@ def leaving(code: Any = None) -> keras.Model:
     sys.exit(code)
 
 
+def dying_of(number: int) -> keras.Model:
+    os.kill(os.getpid(), number)
+    return nets.build("tiny")
+
+
 class _UnreadableError(Exception):
     def __str__(self) -> str:
         raise ValueError("no message")

@@ -101,6 +101,15 @@ def test_a_process_that_leaves_in_mid_trial_has_not_done_it(server: str, tmp_pat
     assert result.error.message == "the process exited with code 0 before it was done"
 
 
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGHUP, "SIGHUP"), (40, "Signal40"), (64, "SIGRTMAX")])
+def test_a_process_may_die_of_a_signal_without_a_name(server: str, tmp_path: Path, number: int, kind: str) -> None:
+    result = run(process_model("dying_of", number=int(number)), server, tmp_path)
+    assert result.status == "crashed"
+    assert result.error is not None
+    assert result.error.kind == kind
+    assert result.error.message == f"the process died of {kind}"
+
+
 @pytest.mark.parametrize(("code", "number", "words"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("text", 1, ": text")])
 def test_an_exit_is_told_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
     result = run(process_model("leaving", code=code), server, tmp_path)
