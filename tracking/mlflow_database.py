@@ -156,8 +156,13 @@ def _used(connection: sqlite3.Connection, tables: set[str]) -> bool:
     ours = {"alembic_version": "0", "workspaces": "0", "experiments": "name <> 'Default'"}
     for table in tables:
         name = '"' + table.replace('"', '""') + '"'
-        if connection.execute(f"SELECT 1 FROM {name} WHERE {ours.get(table, '1')} LIMIT 1").fetchone():
-            return True
+        try:
+            if connection.execute(f"SELECT 1 FROM {name} WHERE {ours.get(table, '1')} LIMIT 1").fetchone():
+                return True
+        except sqlite3.OperationalError as error:
+            if "no such column" not in str(error):
+                raise
+            return True  # somebody else's table, which only has the name of one of MLflow's
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -48,7 +49,13 @@ class Outbox:
         calls = [call for box in self._boxes if (call := getattr(box.sink, "preload", None))]
         if not calls:
             return None
-        thread = threading.Thread(target=lambda: [call() for call in calls], name="preload", daemon=True)
+
+        def load() -> None:
+            for call in calls:
+                with contextlib.suppress(Exception):  # `open` will come to the same, and say so
+                    call()
+
+        thread = threading.Thread(target=load, name="preload", daemon=True)
         thread.start()
         return thread
 

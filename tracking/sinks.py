@@ -7,6 +7,7 @@ Settings are what a plan keeps under `facts["tracking"]`, so that a later `sync`
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ Settings = dict[str, dict[str, Any]]
 
 # MLflow comes last, because it also keeps the files that the others make.
 SINKS: Mapping[str, Callable[..., Sink]] = {"csv": CsvSink, "parquet": ParquetSink, "mlflow": MlflowSink}
+
+_IN_MEMORY = re.compile(r"sqlite(\+\w+)?:(//)?/?(:memory:)?(\?.*)?")
 
 
 class SettingsError(ValueError):
@@ -100,6 +103,11 @@ def _address(uri: str) -> str:
         raise SettingsError(
             f"expected a place for MLflow whose name is text in this locale. Received: {printable(address)}; set "
             "LC_ALL=C.UTF-8, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+        )
+    if _IN_MEMORY.fullmatch(address):
+        raise SettingsError(
+            f"expected a place for MLflow that outlives the sweep. Received: {address}, a database in memory; "
+            "name a file with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
         )
     return address
 

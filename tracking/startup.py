@@ -12,7 +12,10 @@ _PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u"}  # noqa: RUF001
 
 
 def prepare() -> None:
-    """Make the standard streams such that nothing printed can fail, and matplotlib one that needs no notebook."""
+    """Make the standard streams such that nothing printed can fail, and an environment that libraries can live in.
+
+    In it matplotlib needs no notebook, and there is a home: a container's user may have none.
+    """
     _open_what_is_closed()
     codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
@@ -21,6 +24,10 @@ def prepare() -> None:
             reconfigure(errors="plain")
     # A notebook hands its own backend on to its commands, which may not be installed here: matplotlib fails on it.
     os.environ["MPLBACKEND"] = "agg"
+    try:
+        Path.home()
+    except RuntimeError:  # MLflow cannot even be imported then
+        os.environ["HOME"] = "/"  # as Docker has it
 
 
 def own_modules_last() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +29,11 @@ _SECRETS = (
 _SECRET_FILE = ".mlflow/credentials"
 _HERE = ("", "sqlite", "file")
 """Schemes of addresses that lead to no server."""
+_PLAIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[\w.~!$&'()*+,;=%:-]*@)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?(?:/[^\s\\?#]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""Addresses in which everybody finds the same host. To some a backslash ends it, and a query may name another one."""
 
 
 def stranger(folder: Path) -> str:
@@ -100,7 +106,9 @@ def _user(uid: int) -> str:
 
 
 def _server(uri: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port; None for an address without them."""
+    """Scheme, host and port; None for an address without them, or one in which others may find another host."""
+    if not _PLAIN.fullmatch(uri):
+        return None
     try:
         parts = urlsplit(uri)
         return (parts.scheme, parts.hostname, parts.port) if parts.hostname else None

@@ -221,6 +221,25 @@ def test_sink_is_opened_again_after_an_interrupt() -> None:
     assert outbox.pending() == []
 
 
+def test_a_preload_that_fails_is_silent_and_keeps_no_other_from_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    class Broken(Memory):
+        def preload(self) -> None:
+            raise RuntimeError("Could not determine home directory.")
+
+    class Heavy(Memory):
+        loaded = False
+
+        def preload(self) -> None:
+            self.loaded = True
+
+    heavy = Heavy()
+    thread = Outbox([Broken(), heavy]).preload()
+    assert thread is not None
+    thread.join()
+    assert heavy.loaded
+    assert capfd.readouterr().err == ""
+
+
 def test_preload_is_for_sinks_that_have_it(tmp_path: Path) -> None:
     assert Outbox([Memory()]).preload() is None
     loaded = tmp_path / "loaded"

@@ -63,6 +63,8 @@ def test_plain_mapping_will_do() -> None:
         ({"sinks": ["mlflow"], "uri": "sqlite:///a\0b"}, r"expected tracking.uri to be an address. Received: 'sqlite"),
         ({"sinks": ["mlflow"], "uri": 5}, r"expected tracking.uri to be text such as .* Received: 5"),
         ({"sinks": ["mlflow"], "experiment": ""}, r"expected tracking.experiment to be text .* Received: ''"),
+        ({"sinks": ["mlflow"], "uri": "sqlite://"}, r"outlives the sweep. Received: sqlite://, a database in memory"),
+        ({"sinks": ["mlflow"], "uri": "sqlite:///:memory:"}, r"outlives the sweep. Received: sqlite:///:memory:, a"),
     ],
 )
 def test_bad_settings_are_one_sentence(tracking: dict[str, Any], sentence: str) -> None:

@@ -92,6 +92,31 @@ def test_a_strangers_plan_says_nothing_about_where_to_send(home: Path, server: s
     assert sync(folder, "--uri", f"sqlite:///{home}/mlflow.db") == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ("http://good.example:5000", "http://{server}\\@good.example:5000"),
+        ("http://good.example:5000", "http://{server}\\\\@good.example:5000/"),
+        ("http://good.example:5000", "http://{server}[@good.example:5000"),
+        ("http://good.example:5000", "http://{server}\t@good.example:5000"),
+        ("http://good.example:5000", "http://{server}@@good.example:5000"),
+        ("postgresql://good.example/mlflow", "postgresql://good.example/mlflow?host={server}"),
+        ("postgresql://good.example/mlflow", "postgresql://good.example,evil.example/mlflow"),
+    ],
+)
+def test_an_address_that_others_read_differently_is_not_the_one_that_is_known(
+    home: Path, monkeypatch: pytest.MonkeyPatch, known: str, said: str
+) -> None:
+    r"""To Python `http://A\@B` is on B; what sends to it asks A."""
+    planned(home / "before", {"csv": {}}, count=1)
+    shutil.move(home / "before", home / "sweep")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", known)
+    plan = Journal(home / "sweep").read_plan()
+    assert "MLFLOW_TRACKING_TOKEN would go" in trust.misgivings(plan, home / "sweep", said.format(server="127.0.0.1:9"))
+    for same in (f"{known}/", known.replace("://", "://user@"), known.upper()):
+        assert trust.misgivings(plan, home / "sweep", same) == ""
+
+
 def test_credentials_do_not_follow_a_plan_that_was_copied(
     home: Path, server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
