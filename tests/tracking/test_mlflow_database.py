@@ -168,6 +168,11 @@ def alike(database: Path) -> None:
         connection.execute("INSERT INTO runs VALUES (10.5)")
 
 
+def nameless(database: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE experiments (temperature REAL)")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -177,8 +182,9 @@ def alike(database: Path) -> None:
         (lambda path: path.write_bytes(b"PK\3\4" * 999), "Received: another kind of file"),
         (foreign, r"Received: one with other tables \(runs, shoes\), which was left as it is"),
         (alike, r"Received: one with other tables \(experiments, runs\), which was left as it is"),
+        (nameless, r"Received: one with other tables \(experiments\), which was left as it is"),
     ],
-    ids=["directory", "fifo", "link", "other file", "other tables", "tables of the same names"],
+    ids=["directory", "fifo", "link", "other file", "other tables", "tables of the same names", "without a name"],
 )
 def test_what_is_no_database_of_mlflow_is_one_sentence_and_untouched(
     make: Callable[[Path], None],
