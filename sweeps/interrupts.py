@@ -8,9 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from types import FrameType
 
 EXIT_CODE = 130
+_IMPORT = "<frozen importlib."
+"""How the files of Python's own code for imports begin."""
+_AGAIN_S = 0.01
 
 
 class Interrupts:
@@ -39,9 +44,15 @@ class Interrupts:
         if self._arrived and not before:
             raise KeyboardInterrupt
 
-    def _take(self, *_: object) -> None:
+    def _take(self, number: int, frame: FrameType | None) -> None:
         if self._arrived:
             os._exit(EXIT_CODE)
+        if frame is not None and frame.f_code.co_filename.startswith(_IMPORT):
+            # Torn apart here, it would never give its lock back, for which another thread's import waits.
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         self._arrived = True
         if not self._held:
             raise KeyboardInterrupt

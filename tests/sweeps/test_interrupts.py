@@ -69,3 +69,23 @@ def test_under_nohup_a_closed_terminal_is_nothing() -> None:
     command = ["nohup", sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "deaf interrupted "), done.stderr
+
+
+def test_an_import_gives_its_lock_back_before_it_is_interrupted() -> None:
+    code = SETTING + (
+        "import threading, time\n"
+        "code = compile('import _imp; _imp.acquire_lock(); raise_signal(number); _imp.release_lock()',"
+        " '<frozen importlib._bootstrap>', 'exec')\n"
+        "try:\n"
+        "    exec(code, {'raise_signal': signal.raise_signal, 'number': signal.SIGINT})\n"
+        "    say('whole')\n"
+        "    time.sleep(30)\n"
+        "    say('deaf')\n"
+        "except KeyboardInterrupt:\n"
+        "    say('interrupted')\n"
+        "other = threading.Thread(target=lambda: __import__('wave') and say('imported'), daemon=True)\n"
+        "other.start()\n"
+        "other.join(20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "whole interrupted imported ", done.stderr
