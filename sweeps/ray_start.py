@@ -11,8 +11,9 @@ import logging
 import os
 import secrets
 import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from sweeps.temporary import Folder
 
 START_S = 180.0
 """How long Ray may take to start, seconds, as long as its processes live; left alone it gives up after 30."""
+_END_S = 20.0
+"""How long Ray may take to end, seconds."""
 _ROOM = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _OBJECTS = 2**28
 """Bytes of shared memory for results on their way; Ray would take a third of the machine's."""
@@ -77,7 +80,7 @@ def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
             try:
                 yield essential
             finally:
-                _shut_down()
+                _shut_down(essential)
 
 
 def _start(node: Node, folder: Path) -> Mapping[str, int]:
@@ -107,7 +110,7 @@ def _start(node: Node, folder: Path) -> Mapping[str, int]:
         _let_trials_go_first(set(psutil.Process().children(recursive=True)) - others)
         _try_a_worker(essential)
     except BaseException:
-        _shut_down()
+        _shut_down(_essential(others))
         raise
     return essential
 
@@ -233,10 +236,24 @@ def _nothing() -> None:
     pass
 
 
-def _shut_down() -> None:
+def _shut_down(essential: Mapping[str, int]) -> None:
     import ray
 
-    ray.shutdown()
+    # Ray says goodbye to them, and where one of them has been stopped or hangs would wait for ever, Ctrl-C or not.
+    processes = [child for child in psutil.Process().children() if child.pid in essential.values()]
+    end = threading.Timer(_END_S, _kill, (processes,))
+    end.daemon = True
+    end.start()
+    try:
+        ray.shutdown()
+    finally:
+        end.cancel()
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has ended
+            process.kill()
 
 
 def _essential(others: set[psutil.Process]) -> Mapping[str, int]:

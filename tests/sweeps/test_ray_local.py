@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps import dispatch, guardian, temporary
+from sweeps import dispatch, guardian, ray_start, temporary
 from sweeps.devices import Node
 from sweeps.errors import DispatchError, UsageError
 from sweeps.forkserver import LastingServer
@@ -129,6 +130,16 @@ def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_end
     assert [(result.status, result.trial.repeat) for result in results] == [("ok", 0), ("crashed", 0)]
     assert results[1].error is not None
     assert re.fullmatch(r"Ray was lost: its raylet .* \(tries: 2\)", results[1].error.message)
+
+
+def test_a_ray_that_has_been_stopped_holds_nobody_up_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_start, "_END_S", 1.0)
+    with ray_on_this_machine(NODE):
+        (stopped,) = [child for child in psutil.Process().children() if child.name() == "gcs_server"]
+        stopped.suspend()
+        left = time.monotonic()
+    assert time.monotonic() - left < 60
+    assert not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
