@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -137,8 +136,6 @@ def test_a_ray_that_has_been_stopped_holds_nobody_up_at_the_end(monkeypatch: pyt
     with ray_on_this_machine(NODE):
         (stopped,) = [child for child in psutil.Process().children() if child.name() == "gcs_server"]
         stopped.suspend()
-        left = time.monotonic()
-    assert time.monotonic() - left < 60
     assert not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE
 
 
