@@ -131,16 +131,15 @@ def _job_config() -> Any:
 
 
 def lost(essential: Mapping[str, int]) -> str | None:
-    """Which of these processes of Ray's, by name, has ended, and how, in words; None: none has."""
+    """Which of these processes of Ray's, by name, has ended or was stopped, and how, in words; None: none has."""
     for name, pid in essential.items():
         try:
-            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # Ray has found out before, and knows how
             return f"its {name} has ended"
         if ended is not None:
-            killed = ended.si_code != os.CLD_EXITED
-            how = f"was killed by signal {ended.si_status}" if killed else f"exited with code {ended.si_status}"
-            return f"its {name} {how}"
+            how = {os.CLD_EXITED: "exited with code", os.CLD_STOPPED: "was stopped by signal"}
+            return f"its {name} {how.get(ended.si_code, 'was killed by signal')} {ended.si_status}"
     return None
 
 
@@ -241,6 +240,7 @@ def _shut_down(essential: Mapping[str, int]) -> None:
 
     # Ray says goodbye to them, and where one of them has been stopped or hangs would wait for ever, Ctrl-C or not.
     processes = [child for child in psutil.Process().children() if child.pid in essential.values()]
+    _kill(process for process in processes if _is_stopped(process))
     end = threading.Timer(_END_S, _kill, (processes,))
     end.daemon = True
     end.start()
@@ -248,6 +248,13 @@ def _shut_down(essential: Mapping[str, int]) -> None:
         ray.shutdown()
     finally:
         end.cancel()
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_STOPPED
+    except psutil.Error:  # it has ended
+        return False
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:

@@ -25,7 +25,7 @@ from tracking.commits import changes, differences
 from tracking.journal import Journal, JournalError
 from tracking.mlflow_client import given_address
 from tracking.record import Sweep, Trial
-from tracking.redact import is_redacted, redact, redact_arguments
+from tracking.redact import is_redacted, redact_arguments
 from tracking.sinks import Settings
 
 _MOST_LINKS = 3
@@ -73,7 +73,7 @@ def doubts(plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial]) 
     """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`."""
     found = []
     if owner := trust.stranger(folder):
-        whereto = f"; results go to {redact(uri)}" if uri else ""
+        whereto = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
         found.append(
             f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}"

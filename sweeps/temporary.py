@@ -109,14 +109,24 @@ def remove_abandoned() -> None:
         with contextlib.suppress(UsageError, OSError):  # there is nothing, or somebody else is removing it
             parent = _private(Path(place))
             with _held(parent):
-                for lock in sorted(parent.glob(f"*-*/{_LOCK}")):
-                    with contextlib.suppress(OSError):
-                        descriptor = open_lock(lock)
-                        try:
-                            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                            guardian.end(lock.parent)
-                        finally:
-                            os.close(descriptor)
+                for folder in sorted(parent.glob("*-*/")):
+                    with contextlib.suppress(OSError):  # its owner lives
+                        _end_abandoned(folder)
+
+
+def _end_abandoned(folder: Path) -> None:
+    """End what writes into a folder, and remove it. Raises OSError where its owner lives."""
+    descriptor = None
+    # None is without a lock while nobody makes one: that was removed, and what was slow to die has made it again.
+    if os.path.lexists(folder / _LOCK):
+        descriptor = open_lock(folder / _LOCK)
+    try:
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        guardian.end(folder)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _places() -> list[str]:

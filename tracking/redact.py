@@ -26,17 +26,26 @@ _KEYS = (
     r"(?:api|access|account|private|secret|shared|subscription|auth|encryption|client|master|signing|storage)[_.-]?key"
 )
 _STRONG = rf"(?:[\w.-]*(?:{_WORDS}|{_KEYS}|accesskeyid|sharedaccesssignature))"
-_WEAK = r"(?:[\w.-]*(?:signature|credential)|sig|sas|key|auth|authorization|code|pass)"
+_WEAK = (
+    r"(?:[\w.-]*(?:signature|credential|[_.-]key)|sig|sas|key|auth|authorization|code|pass|pat|pw|sid|session(?:[_.-]?id)?"
+    r"|bearer|otp|psk|hmac|refresh|client_assertion)"
+)
 """Names that mean a secret within an address's query only."""
-_VALUE = r"(?P<value>(?:(?!://)[^&;\n])*(?=&[\w.-]+=)|\s*'[^'\n]*'|\s*\"[^\"\n]*\"|[\s'\"]*[^&;\s'\"]*)"
-"""To the next parameter where there is one in the line, else to a blank or a quote."""
-_QUERY = re.compile(rf"(?P<name>[?&;](?:{_STRONG}|{_WEAK})=){_VALUE}", re.IGNORECASE)
+_PARAMETER = re.compile(r"[?&;](?P<key>[^=?&;/\s'\"]+)=")
+_SECRET_KEY = re.compile(rf"(?:{_STRONG}|{_WEAK})", re.IGNORECASE)
+_NEXT = r"[\w.%+\[\]-]+="
+_VALUE = re.compile(
+    rf"(?:(?!://)[^&;\n])*(?=&{_NEXT})|\s*'[^'\n]*'(?!\w)|\s*\"[^\"\n]*\"(?!\w)"
+    rf"|[\s'\"]*(?:[^&;\s'\"]|['\"](?=\w)|;(?!{_NEXT}))*"
+)
+"""To the next parameter where there is one in the line, else to a blank or a quote that ends a word."""
 _SETTING = re.compile(
-    rf"(?P<name>(?<![\w.?&;/-]){_STRONG}[\"']?(?:=|:[ \t]*(?=[\"'])|:[ \t]+(?=\S+$)))"
-    r"(?P<value>'[^']*'|\"[^\"]*\"|[^&;,\s'\"]+)",
+    rf"(?P<name>(?<![\w.?&;/-]){_STRONG}[\"']?(?:=|[ \t]*=[ \t]*(?=['\"])|:[ \t]*(?=b?[\"'])|:[ \t]+(?=\S+$))"
+    rf"|(?<!\S)--{_STRONG}[ \t]+)"
+    r"(?P<value>b?'[^']*'|b?\"[^\"]*\"|[^&;,\s'\"]+)",
     re.IGNORECASE | re.MULTILINE,
 )
-"""`name=value` and `"name": "value"`, outside of addresses too."""
+"""`name=value`, `--name value` and `"name": "value"`, outside of addresses too."""
 _HEADER = re.compile(
     r"(?P<name>\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token|digest|negotiate)\s+)?"
     r"|\bbearer\s+(?=\S{8}))(?P<value>[^\s'\",;]+)",
@@ -57,8 +66,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(_spellings(secrets), key=len, reverse=True):
         text = text.replace(secret, MARK)
     # Queries first: of an @ within such a value, the address would be cut there.
-    text = _QUERY.sub(_masked, text)
-    text = _without_credentials(text)
+    text = _without(_query_values(text), text)
+    text = _without(_credentials(text), text)
     return _HEADER.sub(_masked, _SETTING.sub(_masked, text))
 
 
@@ -69,12 +78,12 @@ def redact_arguments(arguments: Iterable[str]) -> list[str]:
 
 def is_redacted(uri: str) -> bool:
     """Whether `redact` took something out of this address."""
-    return f"://{MARK}@" in uri or any(secret["value"].startswith(MARK) for secret in _QUERY.finditer(uri))
+    return f"://{MARK}@" in uri or any(uri.startswith(MARK, span.start) for span in _query_values(uri))
 
 
 def secrets_of(uri: str) -> set[str]:
     """The secrets within one address that is known to be one, for `redact` of messages that quote it their own way."""
-    found = {match["value"] for match in _QUERY.finditer(uri)}
+    found = {uri[span.start : span.end] for span in _query_values(uri)}
     for span in _credentials(uri):
         user, colon, password = uri[span.start : span.end].partition(":")
         found.add(password if colon else user)
@@ -97,12 +106,26 @@ def _masked(match: re.Match[str]) -> str:
     return match[0] if not value.strip() or value.startswith(MARK) else f"{match['name']}{MARK}"
 
 
-def _without_credentials(text: str) -> str:
+def _without(spans: Iterable[_Span], text: str) -> str:
     done, kept = 0, []
-    for span in _credentials(text):
-        kept += [text[done : span.start], MARK]
-        done = span.end
+    for span in spans:
+        # What was taken out before may have a sentence's colon after it.
+        if text[span.start : span.end].strip() and not text.startswith(MARK, span.start):
+            kept += [text[done : span.start], MARK]
+            done = span.end
     return "".join([*kept, text[done:]])
+
+
+def _query_values(text: str) -> list[_Span]:
+    """Where values of parameters stand whose names mean a secret, as they are spelled in an address."""
+    found: list[_Span] = []
+    for parameter in _PARAMETER.finditer(text):
+        key = unquote_plus(parameter["key"]).replace(" ", "_").removesuffix("[]")
+        if _SECRET_KEY.fullmatch(key) and (not found or parameter.start() >= found[-1].end):
+            value = _VALUE.match(text, parameter.end())
+            assert value is not None  # it may be empty
+            found.append(_Span(*value.span()))
+    return found
 
 
 def _credentials(text: str) -> list[_Span]:

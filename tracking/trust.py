@@ -27,6 +27,7 @@ _SECRETS = (
 )
 """Variables whose credentials go to whichever server there is: they name none themselves."""
 _SECRET_FILE = ".mlflow/credentials"
+TRIALS = "trials"
 _HERE = ("", "sqlite", "file")
 """Schemes of addresses that lead to no server."""
 _PLAIN = re.compile(
@@ -37,9 +38,9 @@ _PLAIN = re.compile(
 
 
 def stranger(folder: Path) -> str:
-    """Who else owns the folder, or its plan or journal; empty: nobody."""
+    """Who else owns the folder, or its plan, its journal or where its trials write; empty: nobody."""
     trusted = {os.geteuid(), 0, Path(__file__).stat().st_uid}
-    for path in (folder, folder / PLAN, folder / RESULTS):
+    for path in (folder, folder / PLAN, folder / RESULTS, folder / TRIALS):
         for status in _statuses(path):
             if status.st_uid not in trusted:
                 return _user(status.st_uid)
@@ -54,11 +55,11 @@ def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
     if uri is None or is_named(uri):
         return ""
     if owner := stranger(folder):
-        return f"{folder} belongs to {owner}, and its plan names {redact(uri)}, where this user's results would go"
+        return f"{folder} belongs to {owner}, and its plan names {shown(uri)}, where this user's results would go"
     if not (secrets := credentials()) or not _is_a_server(uri) or _lies_where_it_says(sweep, folder):
         return ""
     return (
-        f"{folder} was copied or moved there from {sweep.folder}, and its plan names {redact(uri)}, where "
+        f"{folder} was copied or moved there from {sweep.folder}, and its plan names {shown(uri)}, where "
         f"{' and '.join(secrets)} would go"
     )
 
@@ -70,6 +71,12 @@ def is_named(uri: str) -> bool:
         return False
     server = _server(known)
     return known == uri or (server is not None and server == _server(uri))
+
+
+def shown(uri: str) -> str:
+    """The address without its secrets, and a word where the host that is seen need not be the one that is asked."""
+    unclear = _is_a_server(uri) and _server(uri) is None
+    return redact(uri) + (" (which may lead to another host than it seems to)" if unclear else "")
 
 
 def credentials() -> list[str]:

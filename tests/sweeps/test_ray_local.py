@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,7 +96,13 @@ def refused_to_others(address: str, folder: Path) -> None:
     assert "Permission denied" in looked.stderr
 
 
-def test_trials_go_on_when_ray_is_killed(server: Callable[[], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "number", "how"),
+    [("gcs_server", signal.SIGKILL, "was killed by signal 9"), ("raylet", signal.SIGSTOP, "was stopped by signal 19")],
+)
+def test_trials_go_on_when_ray_is_lost(
+    server: Callable[[], str], tmp_path: Path, name: str, number: int, how: str
+) -> None:
     warned: list[str] = []
     with ray_on_this_machine(NODE) as ray:
         fleet = LocalFleet(ray, NODE, server)
@@ -106,14 +113,14 @@ def test_trials_go_on_when_ray_is_killed(server: Callable[[], str], tmp_path: Pa
         trials = [replace(TRIAL, repeat=index) for index in range(3)]
         for result in dispatch.on_ray(trials, context):
             if not results:
-                (found,) = [child for child in psutil.Process().children() if child.name() == "gcs_server"]
-                found.kill()
-                os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)
+                (daemon,) = [child for child in psutil.Process().children() if child.name() == name]
+                daemon.send_signal(number)
+                os.waitid(os.P_PID, daemon.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
             results.append(result)
     assert [result.status for result in results] == ["ok"] * 3
     assert len({result.trial_id for result in results}) == 3
     (warning,) = warned
-    assert warning == "Ray was lost: its gcs_server was killed by signal 9; it is started again"
+    assert warning == f"Ray was lost: its {name} {how}; it is started again"
 
 
 def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_ends_the_sweep(

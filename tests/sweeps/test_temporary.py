@@ -85,10 +85,13 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
     assert killed.returncode == -9, killed.stderr
     left = Path(killed.stdout.strip())
     assert left.is_dir()
+    without_lock = left.with_name("ray-12345678")
+    without_lock.mkdir()
     with temporary.Folder("fork") as used:
         temporary.remove_abandoned()
         assert used.is_dir()
         assert not left.exists()
+        assert not without_lock.exists()
 
 
 def test_the_temporary_files_of_a_process_go_with_it_after_its_libraries_have_tidied_up(place: Path) -> None:

@@ -118,6 +118,14 @@ def test_ordinary_text_stays(words: list[str], path: list[str], address: str) ->
         ('{"client_secret": "x y", "a": 1}', '{"client_secret": ***, "a": 1}'),
         ("+model.api_key=xyz batch=1", "+model.api_key=*** batch=1"),
         ("s3://AKIA:SECRET@bucket/x", "s3://***@bucket/x"),
+        ("https://h.example/?q=x&api_key=a'bSECRET", "https://h.example/?q=x&api_key=***"),
+        ("at 'https://h.example/?token=a;bSECRET' (403)", "at 'https://h.example/?token=***' (403)"),
+        ("https://h.example/?api%5Fkey=a&%61pi_key=b&c=1", "https://h.example/?api%5Fkey=***&%61pi_key=***&c=1"),
+        ("https://h.example/?api_key[]=a&api+key=b&sid=c", "https://h.example/?api_key[]=***&api+key=***&sid=***"),
+        ("https://h.example/?pat=a&ssh_key=b&session_id=c", "https://h.example/?pat=***&ssh_key=***&session_id=***"),
+        ("host=h password = 'SECRET' port=5", "host=h password = *** port=5"),
+        ("{'token': b'SECRET', 'a': 1}", "{'token': ***, 'a': 1}"),
+        ("run --token SECRET --batch 4", "run --token *** --batch 4"),
     ],
 )
 def test_forms(text: str, clean: str) -> None:
