@@ -71,17 +71,17 @@ def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
 
 def doubts(plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial]) -> list[str]:
     """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`."""
-    found = []
+    reasons = []
     if owner := trust.stranger(folder):
         whereto = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
-        found.append(
+        reasons.append(
             f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}"
         )
     elif words := trust.misgivings(plan, folder, uri):
-        found.append(words)
+        reasons.append(words)
     links = _links(folder, trials)
-    return found + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+    return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
 
 
 def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
@@ -110,14 +110,14 @@ def foreign_parts(trials: Iterable[Trial]) -> list[str]:
 
 
 def unknown_parts(trials: Iterable[Trial]) -> list[str]:
-    """What of these trials a new sweep would not take either, a sentence each."""
-    found: dict[str, None] = {}
+    """What of these trials a new sweep would not take either, as problems."""
+    refusals: dict[str, None] = {}
     for trial in trials:
         if trial.task not in TASKS:
-            found[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
+            refusals[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
         if trial.target is not None:
-            found |= dict.fromkeys(custom.check(trial.target, trial.model_args))
-    return list(found)
+            refusals |= dict.fromkeys(custom.check(trial.target, trial.model_args))
+    return list(refusals)
 
 
 def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:

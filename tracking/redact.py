@@ -83,21 +83,21 @@ def is_redacted(uri: str) -> bool:
 
 def secrets_of(uri: str) -> set[str]:
     """The secrets within one address that is known to be one, for `redact` of messages that quote it their own way."""
-    found = {uri[span.start : span.end] for span in _query_values(uri)}
+    values = {uri[span.start : span.end] for span in _query_values(uri)}
     for span in _credentials(uri):
         user, colon, password = uri[span.start : span.end].partition(":")
-        found.add(password if colon else user)
-    return found
+        values.add(password if colon else user)
+    return values
 
 
 def _spellings(secrets: Iterable[str]) -> set[str]:
     """Each secret as it is, encoded and decoded; those too short to be told from ordinary text are left out."""
-    found = set()
+    spellings = set()
     for secret in secrets:
         plain = {secret, unquote(secret), unquote_plus(secret)}
-        found |= plain | {spell(word) for word in plain for spell in (quote, quote_plus, repr)}
-        found |= {quote(word, safe="") for word in plain}
-    return {word for word in found if len(word.strip("'\"")) >= 3 and word != MARK}
+        spellings |= plain | {spell(word) for word in plain for spell in (quote, quote_plus, repr)}
+        spellings |= {quote(word, safe="") for word in plain}
+    return {word for word in spellings if len(word.strip("'\"")) >= 3 and word != MARK}
 
 
 def _masked(match: re.Match[str]) -> str:
@@ -118,20 +118,20 @@ def _without(spans: Iterable[_Span], text: str) -> str:
 
 def _query_values(text: str) -> list[_Span]:
     """Where values of parameters stand whose names mean a secret, as they are spelled in an address."""
-    found: list[_Span] = []
+    spans: list[_Span] = []
     for parameter in _PARAMETER.finditer(text):
         key = unquote_plus(parameter["key"]).replace(" ", "_").removesuffix("[]")
-        if _SECRET_KEY.fullmatch(key) and (not found or parameter.start() >= found[-1].end):
+        if _SECRET_KEY.fullmatch(key) and (not spans or parameter.start() >= spans[-1].end):
             value = _VALUE.match(text, parameter.end())
             assert value is not None  # it may be empty
-            found.append(_Span(*value.span()))
-    return found
+            spans.append(_Span(*value.span()))
+    return spans
 
 
 def _credentials(text: str) -> list[_Span]:
     """Where credentials stand in the addresses within the text: between `://` and the last @ that may end them."""
     schemes = list(_SCHEME.finditer(text))
-    found = []
+    spans = []
     for number, match in enumerate(schemes):
         start = match.end()
         end = schemes[number + 1].start() if number + 1 < len(schemes) else len(text)
@@ -139,8 +139,8 @@ def _credentials(text: str) -> list[_Span]:
             continue  # a path, or nothing is left to do
         at = _last_at(text, start, end, web=match["scheme"].lower().endswith(("http", "https")))
         if at is not None:
-            found.append(_Span(start, at))
-    return found
+            spans.append(_Span(start, at))
+    return spans
 
 
 def _last_at(text: str, start: int, end: int, *, web: bool) -> int | None:

@@ -81,10 +81,10 @@ def shown(uri: str) -> str:
 
 def credentials() -> list[str]:
     """What this user has for some MLflow server, by the name of its variable or file."""
-    found = [name for name in _SECRETS if os.environ.get(name)]
+    names = [name for name in _SECRETS if os.environ.get(name)]
     if os.path.lexists(Path("~", _SECRET_FILE).expanduser()):
-        found.append(f"~/{_SECRET_FILE}")
-    return found
+        names.append(f"~/{_SECRET_FILE}")
+    return names
 
 
 def agreed(question: str) -> bool:
@@ -98,11 +98,11 @@ def agreed(question: str) -> bool:
 
 def _statuses(path: Path) -> list[os.stat_result]:
     """Of a link, its own and that of what it leads to."""
-    found = []
+    statuses = []
     for look in (path.lstat, path.stat):
         with contextlib.suppress(OSError):
-            found.append(look())
-    return found
+            statuses.append(look())
+    return statuses
 
 
 def _user(uid: int) -> str:

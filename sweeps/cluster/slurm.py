@@ -81,7 +81,7 @@ def _seconds(time: str) -> int:
 
 
 def folder_problems(sweep_id: str, folder: Path) -> list[str]:
-    """What Slurm's own lines of the script, which no shell reads, cannot hold, a sentence each."""
+    """What Slurm's own lines of the script, which no shell reads, cannot hold, as problems."""
     found = []
     if any(sign in str(folder) for sign in '"\\'):
         words = "a name without quotation marks and backslashes, which Slurm's lines of a script cannot hold"
