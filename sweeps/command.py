@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
 from sweeps import schema, session, temporary
+from sweeps.arguments import Arguments
 from sweeps.compose import ComposeError, leave_to_ours
 from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
@@ -27,7 +28,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the place where files are written, which may name no file."""
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
     own = hydra.core.hydra_config.HydraConfig.get()
@@ -52,32 +52,43 @@ class _Passing(BaseException):
     """Carries an exception past Hydra."""
 
 
-def _run() -> None:
+def _run(arguments: Arguments) -> None:
+    """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does for those in `sys.argv`."""
+    hydra.version.setbase("1.3")
+    parser = get_args_parser()
+    parsed = parser.parse_args(arguments.words)
+    if parsed.experimental_rerun is not None:
+        raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
     try:
-        command()
+        _run_hydra(
+            args=parsed,
+            args_parser=parser,
+            task_function=command,
+            config_path=str(CONF),
+            config_name="config",
+        )
     except _Passing as passing:
         if passing.__cause__ is not None:
             raise passing.__cause__ from None
 
 
-def main(server: LastingServer) -> int:
-    """Run the command line in `sys.argv`, its trials through `server`, and give its exit code."""
+def main(server: LastingServer, arguments: Arguments) -> int:
+    """Run the command line with these arguments, its trials through `server`, and give its exit code."""
     schema.register()
     terminal = Terminal()
     # Hydra ends the process on an error unless it is told to let it through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupts = Interrupts()
     interrupts.install()
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
-    running = session.Session(terminal, interrupts, server)
+    running = session.Session(terminal, interrupts, server, arguments)
     try:
         with temporary.scratch(), terminal.telling("tracking"), running:
-            _run()
+            _run(arguments)
     except UsageError as error:
         terminal.problems(error.problems)
         return _refused(running)
     except ComposeError as error:
-        found = diagnose(overrides, CONF, [this_node()])
+        found = diagnose(arguments.overrides, CONF, [this_node()])
         terminal.problems(found or [str(error)])
         return _refused(running)
     except OSError as error:
@@ -86,7 +97,7 @@ def main(server: LastingServer) -> int:
         # Hydra makes the folder before anybody is asked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
         place = f"expected a results folder that can be written. Received: {received}."
-        terminal.problems([place, *diagnose(overrides, CONF, [this_node()])])
+        terminal.problems([place, *diagnose(arguments.overrides, CONF, [this_node()])])
         return 2
     except (SweepError, JournalError) as error:
         terminal.problems([str(error)])

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
 sys.path[:] = [str(ROOT), *(place for place in sys.path if place != str(ROOT / "sweeps"))]
 
+from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
 from tracking import startup
@@ -20,6 +21,7 @@ from tracking import startup
 
 def main() -> int:
     """Run the command line in `sys.argv` and give its exit code."""
+    arguments = Arguments(program=sys.argv[0], words=tuple(sys.argv[1:]))
     startup.prepare()
     try:
         startup.own_modules_last()  # a user's nets lie in the current folder
@@ -27,19 +29,12 @@ def main() -> int:
         sys.stderr.write(f"error: expected to be started in a folder that is there. Received: {error.strerror}.\n")
         return 2
     with LastingServer() as server:
-        if _runs_trials(sys.argv[1:]):
+        if arguments.runs_trials_here:
             with contextlib.suppress(UsageError):  # raised again, where it can be reported
                 server.start()  # it imports TensorFlow, the longest wait there is, while this process imports the rest
         from sweeps import command
 
-        return command.main(server)
-
-
-def _runs_trials(arguments: list[str]) -> bool:
-    """Whether the command line asks for trials on this machine, as far as can be told before Hydra reads it."""
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    clusters = [argument for argument in arguments if argument.startswith("cluster=")]
-    return set(flags) <= {"-m", "--multirun"} and set(clusters) <= {"cluster=local", "cluster=inline"}
+        return command.main(server, arguments)
 
 
 if __name__ == "__main__":

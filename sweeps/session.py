@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, resume, schema
+from sweeps.arguments import Arguments
 from sweeps.calibration import Calibration
 from sweeps.cluster import batch
 from sweeps.devices import Node
@@ -63,8 +63,9 @@ class _Asked(NamedTuple):
 class Session:
     """Runs every trial that Hydra asks for, into one sweep folder, one journal and one parent run."""
 
-    def __init__(self, terminal: Terminal, interrupts: Interrupts, server: LastingServer) -> None:
+    def __init__(self, terminal: Terminal, interrupts: Interrupts, server: LastingServer, arguments: Arguments) -> None:
         self.terminal = terminal
+        self._arguments = arguments
         self._interrupts = interrupts
         self._server = server
         self._outbox: Outbox | None = None
@@ -114,7 +115,7 @@ class Session:
         first = next(configs)
         if first.resume is not None:
             several = next(configs, None) is not None
-            if found := resume.problems(first.resume, sys.argv[1:], several=several):
+            if found := resume.problems(first.resume, self._arguments.words, several=several):
                 raise UsageError(found)
         if first.resume is not None and not batch.shares_files(first.cluster.name):
             if found := schema.read(first)[1]:
@@ -196,8 +197,8 @@ class Session:
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
-        sweep = resume.with_limit(moved.follow(planned, folder), cfg, sys.argv[1:])
-        cfg = resume.going_on(cfg, sweep)
+        sweep = resume.with_limit(moved.follow(planned, folder), cfg, self._arguments.words)
+        cfg = resume.going_on(cfg, sweep, self._arguments.words)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
@@ -218,7 +219,7 @@ class Session:
         self, cfg: DictConfig, sweep: Sweep, folder: Path, tracking: sinks.Settings, trials: Sequence[Trial]
     ) -> list[str]:
         """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
-        uri = resume.planned_address(sweep, tracking, sys.argv[1:])
+        uri = resume.planned_address(sweep, tracking, self._arguments.words)
         doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials)
         if doubts and not trust.agreed("; ".join(doubts)):
             expected = f"resume={cfg.resume}: expected a sweep of this user's own, or trust=true"
@@ -241,7 +242,9 @@ class Session:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
         trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
-        sweep = resume.new_sweep(trials, home, first.cluster.name, tracking, first.objective)
+        sweep = resume.new_sweep(
+            trials, home, first.cluster.name, tracking, command=self._arguments.command, objective=first.objective
+        )
         return _Asked(first, points, trials, sweep, nodes, tracking)
 
     def _hand_over(self, cfg: DictConfig, sweep: Sweep | None) -> None:
@@ -256,7 +259,8 @@ class Session:
                 self._job_code = 0 if all(result.ok for result in known.values()) else 1
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        self._job_code = batch.hand_over(OmegaConf.to_object(cfg.cluster), values, sweep, self.terminal)
+        options, words = OmegaConf.to_object(cfg.cluster), self._arguments.words
+        self._job_code = batch.hand_over(options, values, words, sweep, self.terminal)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -79,8 +79,12 @@ def node(options: Any) -> Node:
     return _Asked(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
 
 
-def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, terminal: Terminal) -> int:
+def hand_over(
+    options: Any, values: Mapping[str, Any], arguments: Sequence[str], sweep: Sweep | None, terminal: Terminal
+) -> int:
     """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
+
+    `arguments` are the command's.
 
     Gives the exit code: the sweep's where the job was waited for, else 0. Raises UsageError, SweepError.
     """
@@ -88,14 +92,14 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
-    given = command_line.given(sys.argv[1:])
+    given = command_line.given(arguments)
     if found := _unwritable(
         {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
     ):
         raise UsageError(found)
     # A job that resumes has a name of its own: the one before it may still be known to the cluster.
     name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
-    chosen = {"tracking", "tracking.uri"} & command_line.keys(sys.argv[1:])
+    chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
     request = command_line.Request(
         name=name,
         arguments=given,
