@@ -53,7 +53,7 @@ class _Passing(BaseException):
 
 
 def _run(arguments: Arguments) -> None:
-    """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does for those in `sys.argv`."""
+    """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does with `sys.argv`."""
     hydra.version.setbase("1.3")
     parser = get_args_parser()
     parsed = parser.parse_args(arguments.words)

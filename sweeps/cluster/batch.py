@@ -84,8 +84,7 @@ def hand_over(
 ) -> int:
     """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
 
-    `arguments` are the command's.
-
+    `values` is the composed config and `arguments` are the words of the command that it came from.
     Gives the exit code: the sweep's where the job was waited for, else 0. Raises UsageError, SweepError.
     """
     if options.name == "slurm":
