@@ -25,13 +25,14 @@ from sweeps.devices import Node
 from sweeps.errors import StoppedError, UsageError
 from sweeps.forkserver import LastingServer
 from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
 from sweeps.preflight import Preflight
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import LocalFleet, ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import moved, sinks, trust
-from tracking.journal import Journal, JournalError
+from tracking.journal import PLAN, Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
 from tracking.quality import Hosts
@@ -77,7 +78,8 @@ class Session:
         self._hosts = Hosts()
         self._fleet: RayFleet | None = None
         self._local: LocalFleet | None = None
-        self._job_code = 0
+        self._handed: batch.Handed | None = None
+        self._planned: Sweep | None = None
         self._machinery = contextlib.ExitStack()
         self._token: Token[Session]
 
@@ -123,6 +125,7 @@ class Session:
             self._hand_over(first, None)
             return [[]]
         asked = self._new(first, configs, home) if first.resume is None else self._resumed(first)
+        self._planned = asked.sweep
         nothing: list[list[Result]] = [[] for _ in asked.points]
         if asked.cfg.cluster.name in batch.KINDS:
             self._hand_over(asked.cfg, asked.sweep)
@@ -186,10 +189,22 @@ class Session:
         recorder.send()
         return [recorder.results[trial.trial_id] for trial in trials]
 
-    def exit_code(self) -> int:
+    def outcome(self) -> Outcome:
+        """What the session has come to so far."""
+        sweep = self._planned if self.recorder is None else self.recorder.sweep
+        job = None if self._handed is None else self._handed.job
+        here = sweep is not None and Path(sweep.folder, PLAN).is_file()
+        return Outcome(
+            exit_code=self._exit_code(),
+            sweep_id=sweep.sweep_id if sweep is not None and (here or job is not None) else None,
+            folder=sweep.folder if sweep is not None and here else None,
+            job=job,
+        )
+
+    def _exit_code(self) -> int:
         """0 if every planned trial is ok, else 1; of a batch job, its own where it was waited for."""
         if self.recorder is None:
-            return self._job_code
+            return 0 if self._handed is None else self._handed.exit_code
         results = self.recorder.results
         ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
         return 0 if all(ok) else 1
@@ -256,11 +271,11 @@ class Session:
                 raise UsageError(found)
             if not todo:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
-                self._job_code = 0 if all(result.ok for result in known.values()) else 1
+                self._handed = batch.Handed(0 if all(result.ok for result in known.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
         options, words = OmegaConf.to_object(cfg.cluster), self._arguments.words
-        self._job_code = batch.hand_over(options, values, words, sweep, self.terminal)
+        self._handed = batch.hand_over(options, values, words, sweep, self.terminal)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""
