@@ -8,6 +8,7 @@ done.frame()
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["DispatchError", "StoppedError", "SweepError", "SweepResult", "UsageError", "read", "sweep"]
 
+_IN_API = ("SweepResult", "read", "sweep")
+
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: whatever imports a module of ours imports this one first."""
+    """Import a name when it is used: whatever imports a module of this package imports this one first."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sweeps import api
-
-    return getattr(api, name)
+    return getattr(import_module("sweeps.api" if name in _IN_API else "sweeps.errors"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -41,7 +42,10 @@ def run(arguments: Arguments, *, written: Callable[[str], None], warned: Callabl
             )
         with process:
             try:
-                ours.sendall(json.dumps([arguments.program, arguments.words]).encode() + b"\n")
+                with contextlib.suppress(
+                    ConnectionError
+                ):  # a process that has died is found out when it is listened to
+                    ours.sendall(json.dumps([arguments.program, arguments.words]).encode() + b"\n")
                 return _listen(ours, process, errors, written, warned)
             except BaseException:
                 _interrupt(ours, process)
@@ -70,7 +74,7 @@ def _listen(
 
 
 def _messages(connection: socket.socket) -> Iterator[tuple[str, Any]]:
-    with connection.makefile("rb") as lines:
+    with contextlib.suppress(ConnectionError), connection.makefile("rb") as lines:
         for line in lines:
             yield tuple(json.loads(line))
 
@@ -79,8 +83,9 @@ def _interrupt(connection: socket.socket, process: subprocess.Popen[bytes]) -> N
     """End the sweep in order; at once where the wait for it is interrupted again."""
     process.send_signal(signal.SIGTERM)
     try:
-        while connection.recv(_CHUNK):  # whoever is not listened to cannot go on
-            pass
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(_CHUNK):  # whoever is not listened to cannot go on
+                pass
         process.wait()
     except BaseException:
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,222 @@
+"""Sweeps from Python, called as notebooks, pipelines and other applications call them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+import sweeps
+from sweeps import DispatchError, UsageError, read, sweep
+from sweeps.api import SweepResult
+from tests.sweeps.test_run import QUICK, left_in
+
+ROOT = Path(__file__).resolve().parents[2]
+CHEAP: dict[str, Any] = {
+    "cluster": "inline",
+    "tracking": "csv",
+    "calibrate": False,
+    "protocol": {"name": "classic", "burn_in": 1, "steps": 3},
+}
+APPLICATION = """
+import asyncio, json, logging, os, signal, sys
+from pathlib import Path
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from sweeps import sweep
+
+def here():
+    handlers = [(str(handler), logger.level) for logger in (logging.getLogger(), logging.getLogger("hydra"))
+                for handler in logger.handlers]
+    signals = [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    return [sys.path[:], sys.argv[:], dict(os.environ), handlers, signals, str(Path.cwd()), HydraConfig.get().job.name,
+            id(GlobalHydra.instance().hydra), {"ray", "tensorflow", "mlflow", "matplotlib"} & set(sys.modules)]
+
+async def both():
+    keys = json.loads(sys.stdin.read())
+    one, two = [asyncio.to_thread(sweep, "model=tiny", batch=n, folder=f"sweep {n}", **keys) for n in (1, 2)]
+    return [*await asyncio.gather(one, two), sweep(["model=tiny", "batch=1,2"], dry_run=True, folder="planned")]
+
+@hydra.main(version_base=None, config_path=None)
+def application(cfg):
+    before = here()
+    one, two, planned = asyncio.run(both())
+    assert here() == before, (before, here())
+    assert one.ok and two.ok and [one.folder, two.folder] == [Path("sweep 1").absolute(), Path("sweep 2").absolute()]
+    assert (planned.folder, planned.sweep_id, planned.trials, planned.exit_code) == (None, None, (), 0)
+    assert "Nothing was run." in planned.text and not Path("planned").exists()
+    sys.stderr.write("done")
+
+application()
+"""
+
+
+def python(code: str, folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Run a script, which nothing of the kind `if __name__ == "__main__"` protects."""
+    script = folder / "script.py"
+    script.write_text(code)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.Popen(command, cwd=folder, env=env, text=True, **pipes, **options)
+
+
+def test_an_application_with_hydra_and_asyncio_finds_itself_as_it_was(tmp_path: Path) -> None:
+    with python(APPLICATION, tmp_path, "+mine=1") as process:
+        out, err = process.communicate(json.dumps(CHEAP), timeout=200)
+    assert (out, err, process.returncode) == ("", "done", 0)
+    assert left_in(tmp_path) == []
+
+
+def test_results_are_records_and_a_table(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A trial that fails is a row; with progress, it is printed as it comes; a warning is the logger's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    with caplog.at_level(logging.WARNING, "sweeps"):
+        done = sweep("model=tiny", {"model._target_": [None, "tests.models.raising"]}, batch=1, progress=True, **CHEAP)
+    assert "1/2  tiny b=1  ok" in (printed := capsys.readouterr().out)
+    assert done.text == printed
+    assert any("TF_ENABLE_ONEDNN_OPTS" in record.message for record in caplog.records)
+    assert [result.status for result in done.results] == ["ok", "error"]
+    assert (done.ok, done.finished, done.exit_code, done.job, len(done.trials)) == (False, True, 1, None, 2)
+    assert done.folder is not None
+    assert done.folder.is_relative_to(tmp_path / "multirun")
+    frame = done.frame()
+    written = pandas.read_csv(done.folder / "results.csv")
+    assert list(frame.columns) == list(written.columns)
+    assert frame[["name", "pass", "status"]].fillna("").to_numpy().tolist() == [
+        ["tiny b=1", "forward", "ok"],
+        ["tiny b=1", "forward_backward", "ok"],
+        ["raising b=1", "", "error"],
+    ]
+    assert frame["mean_s"].dtype == "Float64"
+    assert frame["mean_s"][0] == pytest.approx(done.results[0].passes["forward"].mean_s)
+    assert [read(name) for name in ("latest", done.sweep_id, done.folder)] == [_alone(done)] * 3
+    command = shlex.split((done.folder / "plan.json").read_text().split('"command": "')[1].partition('",\n')[0])
+    assert command[:3] == ["python", str(ROOT / "sweeps" / "run.py"), "-m"]
+    assert sweep(resume=done.folder, **{key: CHEAP[key] for key in ("cluster", "tracking")}).results == done.results
+
+
+def _alone(done: SweepResult) -> SweepResult:
+    """What of a result is known without the command that made it."""
+    return replace(done, text="")
+
+
+def test_everything_that_is_wrong_is_raised_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as raised:
+        sweep("modle=vgg16", batch=[0, "two"], passes=["sideways"])  # type: ignore[list-item]
+    told = "\n".join(raised.value.problems)
+    for words in ("Did you mean model", "batch=0: expected at least 1", "batch=two: expected a", "passes=[sideways]: "):
+        assert words in told
+    assert raised.value.folder is None
+    with pytest.raises(UsageError, match="expected none with resume"):
+        sweep(resume="latest", folder="x")
+    with pytest.raises(UsageError, match="expected a sweep's folder"):
+        read("latest")
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_sweep_ends_with_its_caller(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C is raised where the sweep has ended in order; whatever kills the caller ends the sweep, too."""
+    code = (
+        "import sys\nfrom sweeps import sweep\n"
+        "try:\n    sweep('model=tiny,vgg16', *sys.argv[1:], batch=1, progress=True)\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    )
+    long = ["cluster=inline", "tracking=none", "calibrate=false", *QUICK[:1], "protocol.burn_in=1", "protocol.steps=99"]
+    with python(code, tmp_path, *long) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("1/2"):
+            assert line, process.stderr and process.stderr.read()
+        process.send_signal(number)
+        rest = process.stdout.read()
+    assert (process.returncode, rest) == ((0, "interrupted\n") if number == signal.SIGINT else (-number, ""))
+    assert left_in(tmp_path) == []
+    (plan,) = tmp_path.glob("multirun/*/*/plan.json")
+    kept = read(plan.parent)
+    assert [result.status for result in kept.results] == ["ok"]
+    assert (kept.finished, kept.ok, kept.exit_code, len(kept.trials)) == (False, False, 1, 2)
+
+
+def test_a_driver_that_dies_is_an_error_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nsys.stderr.write('no luck\\n')\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(DispatchError, match=r"^the process that ran the sweep was killed by signal 6: no luck$"):
+        sweep(model="tiny")
+
+
+def use_sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an `sbatch` that takes everything."""
+    folder.mkdir()
+    (folder / "sbatch").write_text("#!/bin/sh\necho '4711;cluster'\n")
+    (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_a_batch_job_is_submitted_and_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    use_sbatch(tmp_path / "bin", monkeypatch)
+    done = sweep(model="tiny", batch=[1, 2], cluster={"name": "slurm", "setup": ["true"]}, folder="a sweep, mine")
+    assert (done.job, done.exit_code, done.folder) == ("4711", 0, tmp_path / "a sweep, mine")
+    assert (done.finished, done.ok, done.results, len(done.trials)) == (False, False, (), 2)
+    assert "Job      4711" in done.text
+    assert len(done.frame()) == 0
+    assert done.folder is not None
+    assert read(done.folder).sweep_id == done.sweep_id
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_documented_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a net that is fast, and `sbatch` being a script."""
+    monkeypatch.chdir(tmp_path)
+    quick = partial(_quick, sweep)
+    monkeypatch.setattr(sweeps, "sweep", quick, raising=False)
+    names: dict[str, Any] = {}
+    first, wrong, *pipeline = (block.replace("vgg16", "tiny").replace("[1, 2, 4, 8]", "[1, 2]") for block in blocks())
+    exec(first, names)
+    assert "images/s" in capsys.readouterr().out
+    assert len(names["done"].results) == 4
+    exec(wrong, names)
+    assert "Did you mean" in capsys.readouterr().out
+    for block in pipeline:
+        exec(block, names)
+    table = names["measure"]("tiny", "measured")
+    assert pandas.read_csv(table)["batch"].unique().tolist() == [1, 2, 4]
+    assert names["is_done"]("measured")
+    use_sbatch(tmp_path / "bin", monkeypatch)
+    assert names["submit"]("submitted") == "4711"
+    assert not names["is_done"]("submitted")
+
+
+def _quick(run: Callable[..., SweepResult], *arguments: Any, **keys: Any) -> SweepResult:
+    return run(*arguments, **CHEAP | keys)
