@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
@@ -72,15 +72,15 @@ class SweepResult:
     """None: nothing was planned here, as where a sweep is resumed that only the cluster knows."""
     folder: Path | None
     """The sweep's folder on this machine; None: it has none, as after `dry_run`, or it is made on the cluster."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = field(repr=False)
     """What is planned, in order."""
-    results: tuple[Result, ...]
+    results: tuple[Result, ...] = field(repr=False)
     """What has become of the trials so far, in the plan's order."""
     exit_code: int
     """The command line's: 0 every trial is ok, or the job was submitted; 1 some trial is not, or has no result yet."""
     job: str | None = None
     """The id or name of the batch job that the sweep was handed to."""
-    text: str = ""
+    text: str = field(default="", repr=False)
     """What the command line prints: the table, with `dry_run` the plan or the batch job."""
 
     @property
