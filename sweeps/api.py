@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger("sweeps")
+_FOLDER = "hydra.sweep.dir"
+_NEW_FOLDER = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S-%f}"
+"""Not Hydra's own, which two sweeps that begin in the same second would share."""
 
 T = TypeVar("T")
 Grid: TypeAlias = T | list[T]
@@ -40,7 +43,7 @@ class Keys(TypedDict, total=False):
     batch: Grid[int]
     device: Group
     inputs: Mapping[str, Value]
-    passes: Sequence[Pass] | Sequence[Sequence[Pass]]
+    passes: Sequence[Pass | Sequence[Pass]]
     precision: Grid[Literal["float32", "bfloat16", "float16", "tf32"]]
     compile: Grid[Literal["graph", "xla", "eager"]]
     layout: Grid[Literal["channels_last", "channels_first"]]
@@ -124,9 +127,11 @@ def sweep(
     """
     words = list(overrides.words(arguments, cast("Mapping[str, Value]", keys)))
     if folder is not None:
-        if keys.get("resume") is not None:
+        if "resume" in command_line.keys(words):
             raise UsageError(["folder: expected none with resume, which has the sweep's own."])
-        words.append(f"hydra.sweep.dir={command_line.text(str(Path(folder).absolute()))}")
+        words.append(f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}")
+    elif not {_FOLDER, "resume"} & command_line.keys(words):
+        words.append(f"{_FOLDER}={_NEW_FOLDER}")
     typed = Arguments(program=_program(), words=("-m", *words))
     texts: list[str] = []
 
