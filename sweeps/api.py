@@ -152,8 +152,7 @@ def read(name: str | os.PathLike[str] = folders.LATEST) -> SweepResult:
     Raises UsageError where there is none.
     """
     try:
-        found = folders.find(os.fspath(name), Path.cwd()).absolute()
-        return _in_folder(found, None)
+        return _in_folder(folders.find(os.fspath(name), Path.cwd()).absolute(), None)
     except JournalError as error:
         raise UsageError([str(error)]) from error
 

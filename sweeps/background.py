@@ -27,7 +27,7 @@ def run(arguments: Arguments, *, written: Callable[[str], None], warned: Callabl
 
     `written` gets what the command line would print, and `warned` each warning. Whatever exception ends the wait
     (KeyboardInterrupt, a timeout of the caller's) interrupts the sweep, which ends in order before it is raised; a
-    second one ends it at once. Raises DispatchError where the process dies.
+    second one ends it at once. Raises DispatchError where the process dies, with the folder of what it had begun.
     """
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as errors:
@@ -42,9 +42,7 @@ def run(arguments: Arguments, *, written: Callable[[str], None], warned: Callabl
             )
         with process:
             try:
-                with contextlib.suppress(
-                    ConnectionError
-                ):  # a process that has died is found out when it is listened to
+                with contextlib.suppress(ConnectionError):  # one that has died is not heard below
                     ours.sendall(json.dumps([arguments.program, arguments.words]).encode() + b"\n")
                 return _listen(ours, process, errors, written, warned)
             except BaseException:
@@ -59,8 +57,11 @@ def _listen(
     written: Callable[[str], None],
     warned: Callable[[str], None],
 ) -> Outcome:
+    folder: Path | None = None
     for kind, content in _messages(connection):
-        if kind == "text":
+        if kind == "folder":
+            folder = Path(content)
+        elif kind == "text":
             written(content)
         elif kind == "warning":
             warned(content)
@@ -70,7 +71,9 @@ def _listen(
     errors.seek(0)
     words = errors.read()[-_LAST_WORDS:].decode(errors="replace").strip()
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    raise DispatchError(f"the process that ran the sweep {how}: {words or 'it has left no word'}")
+    error = DispatchError(f"the process that ran the sweep {how}: {words or 'it has left no word'}")
+    error.folder = folder
+    raise error
 
 
 def _messages(connection: socket.socket) -> Iterator[tuple[str, Any]]:

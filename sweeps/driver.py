@@ -90,7 +90,7 @@ def main(descriptor: int) -> None:
             from sweeps import command
             from sweeps.relay import Relay
 
-            outcome = command.conduct(server, arguments, Relay(lambda sentence: caller.send("warning", sentence)))
+            outcome = command.conduct(server, arguments, Relay(caller.send))
     except UsageError as error:
         outcome = Outcome(exit_code=2, error=UsageError.__name__, problems=error.problems)
     caller.send("outcome", asdict(outcome))

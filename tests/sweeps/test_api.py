@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import psutil
 import pytest
 
 import sweeps
 from sweeps import DispatchError, UsageError, read, sweep
 from sweeps.api import SweepResult
-from tests.sweeps.test_run import QUICK, left_in
+from tests.sweeps.test_run import left_in
 
 ROOT = Path(__file__).resolve().parents[2]
 CHEAP: dict[str, Any] = {
@@ -113,8 +114,12 @@ def test_results_are_records_and_a_table(
     assert frame["mean_s"].dtype == "Float64"
     assert frame["mean_s"][0] == pytest.approx(done.results[0].passes["forward"].mean_s)
     assert [read(name) for name in ("latest", done.sweep_id, done.folder)] == [_alone(done)] * 3
-    command = shlex.split((done.folder / "plan.json").read_text().split('"command": "')[1].partition('",\n')[0])
-    assert command[:3] == ["python", str(ROOT / "sweeps" / "run.py"), "-m"]
+    command = json.loads((done.folder / "plan.json").read_text())["command"]
+    assert shlex.split(command)[:3] == ["python", str(ROOT / "sweeps" / "run.py"), "-m"]
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    pasted = subprocess.run(f"{command} dry_run=true", shell=True, env=env, capture_output=True, text=True, check=False)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "Trials   2 " in pasted.stdout
     assert "step_s" not in repr(done)
     assert sweep(resume=done.folder, **{key: CHEAP[key] for key in ("cluster", "tracking")}).results == done.results
 
@@ -130,9 +135,9 @@ def test_everything_that_is_wrong_is_raised_at_once(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as raised:
         sweep("modle=vgg16", batch=[0, "two"], passes=["sideways"])  # type: ignore[list-item]
-    told = "\n".join(raised.value.problems)
+    sentences = "\n".join(raised.value.problems)
     for words in ("Did you mean model", "batch=0: expected at least 1", "batch=two: expected a", "passes=[sideways]: "):
-        assert words in told
+        assert words in sentences
     assert raised.value.folder is None
     with pytest.raises(UsageError, match="expected none with resume"):
         sweep(resume="latest", folder="x")
@@ -142,27 +147,54 @@ def test_everything_that_is_wrong_is_raised_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+LONG = """
+from sweeps import DispatchError, sweep
+try:
+    keys = {"cluster": "inline", "tracking": "none", "calibrate": False}
+    sweep("model=tiny,vgg16", "protocol=classic", {"protocol.steps": 99}, batch=1, progress=True, **keys)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+except DispatchError as error:
+    print(error.folder, error, sep="\\n")
+"""
+"""A sweep whose second trial takes longer than a test waits for."""
+
+
+def wait_for_the_first(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith("1/2"):
+        assert line, process.stderr and process.stderr.read()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_sweep_ends_with_its_caller(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C is raised where the sweep has ended in order; whatever kills the caller ends the sweep, too."""
-    code = (
-        "import sys\nfrom sweeps import sweep\n"
-        "try:\n    sweep('model=tiny,vgg16', *sys.argv[1:], batch=1, progress=True)\n"
-        "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
-    )
-    long = ["cluster=inline", "tracking=none", "calibrate=false", *QUICK[:1], "protocol.burn_in=1", "protocol.steps=99"]
-    with python(code, tmp_path, *long) as process:
-        assert process.stdout is not None
-        while not (line := process.stdout.readline()).startswith("1/2"):
-            assert line, process.stderr and process.stderr.read()
+    with python(LONG, tmp_path) as process:
+        wait_for_the_first(process)
         process.send_signal(number)
-        rest = process.stdout.read()
+        rest = process.stdout.read() if process.stdout else ""
     assert (process.returncode, rest) == ((0, "interrupted\n") if number == signal.SIGINT else (-number, ""))
-    assert left_in(tmp_path) == []
-    (plan,) = tmp_path.glob("multirun/*/*/plan.json")
+    check_what_is_kept(tmp_path)
+
+
+def check_what_is_kept(folder: Path) -> Path:
+    """The first of two trials, and no process; return the sweep's folder."""
+    assert left_in(folder) == []
+    (plan,) = folder.glob("multirun/*/*/plan.json")
     kept = read(plan.parent)
     assert [result.status for result in kept.results] == ["ok"]
     assert (kept.finished, kept.ok, kept.exit_code, len(kept.trials)) == (False, False, 1, 2)
+    return plan.parent
+
+
+def test_a_driver_that_is_killed_is_an_error_that_names_what_is_kept(tmp_path: Path) -> None:
+    with python(LONG, tmp_path) as process:
+        wait_for_the_first(process)
+        (driver,) = psutil.Process(process.pid).children()
+        driver.kill()
+        folder, sentence = process.stdout.read().splitlines() if process.stdout else ("", "")
+    assert sentence == "the process that ran the sweep was killed by signal 9: it has left no word"
+    assert check_what_is_kept(tmp_path) == Path(folder)
 
 
 def test_a_driver_that_dies_is_an_error_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
