@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,16 +23,22 @@ from tracking.commits import changes, differences
 from tracking.journal import Journal, JournalError
 from tracking.mlflow_client import given_address
 from tracking.record import Sweep, Trial
-from tracking.redact import is_redacted, redact_arguments
+from tracking.redact import is_redacted
 from tracking.sinks import Settings
 
 _MOST_LINKS = 3
 
 
 def new_sweep(
-    trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings, objective: str | None = None
+    trials: Sequence[Trial],
+    folder: Path,
+    cluster: str,
+    tracking: Settings,
+    *,
+    command: str,
+    objective: str | None = None,
 ) -> Sweep:
-    """A sweep of these trials that begins now; `objective`: the figure by which they are chosen among."""
+    """A sweep of these trials that `command` begins now; `objective`: the figure by which they are chosen among."""
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
     facts = (
@@ -50,7 +54,7 @@ def new_sweep(
     return Sweep(
         sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
         folder=str(folder),
-        command=shlex.join(redact_arguments(["python", *sys.argv])),
+        command=command,
         created_at=now,
         trials=tuple(trials),
         facts={key: value for key, value in facts.items() if value is not None},
@@ -139,14 +143,14 @@ def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
     return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
 
 
-def going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
-    """The config of a command that resumes this sweep, with the sweep's own tracking where the command says nothing.
+def going_on(cfg: DictConfig, sweep: Sweep, arguments: Sequence[str]) -> DictConfig:
+    """The config of a command that resumes this sweep, with the sweep's own tracking where these arguments say nothing.
 
     Raises UsageError as `tracking`.
     """
     composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
     mine = cfg.copy()
-    for key, value in tracking(sweep, composed, sys.argv[1:]).items():
+    for key, value in tracking(sweep, composed, arguments).items():
         mine.tracking[key] = value
     return mine
 

@@ -23,6 +23,7 @@ HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
         ("import tracking.record, tracking.journal, tracking.sinks, tracking.outbox", ()),
         ("import sweeps, sweeps.timing, sweeps.isolate, sweeps.devices, sweeps.plan, sweeps.dispatch", ()),
         ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.dataset", ()),
+        ("from sweeps import sweep, read, UsageError", ()),
         ("import sweeps.schema", ("hydra",)),
     ],
 )

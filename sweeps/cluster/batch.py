@@ -11,11 +11,11 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sweeps.cluster import command_line, kubernetes, ray_job, slurm
 from sweeps.devices import Node
@@ -39,6 +39,15 @@ class Terminal(Protocol):
 
     def say(self, sentence: str) -> None: ...
     def text(self, text: str) -> None: ...
+
+
+class Handed(NamedTuple):
+    """What became of a sweep that was handed over."""
+
+    exit_code: int
+    """The sweep's where the job was waited for, else 0."""
+    job: str | None
+    """The job's id or name; None: it was only shown."""
 
 
 class _Asked(Node):
@@ -79,23 +88,26 @@ def node(options: Any) -> Node:
     return _Asked(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
 
 
-def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, terminal: Terminal) -> int:
+def hand_over(
+    options: Any, values: Mapping[str, Any], arguments: Sequence[str], sweep: Sweep | None, terminal: Terminal
+) -> Handed:
     """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
 
-    Gives the exit code: the sweep's where the job was waited for, else 0. Raises UsageError, SweepError.
+    `values` is the composed config and `arguments` are the words of the command that it came from.
+    Raises UsageError, SweepError.
     """
     if options.name == "slurm":
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
-    given = command_line.given(sys.argv[1:])
+    given = command_line.given(arguments)
     if found := _unwritable(
         {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
     ):
         raise UsageError(found)
     # A job that resumes has a name of its own: the one before it may still be known to the cluster.
     name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
-    chosen = {"tracking", "tracking.uri"} & command_line.keys(sys.argv[1:])
+    chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
     request = command_line.Request(
         name=name,
         arguments=given,
@@ -107,11 +119,11 @@ def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, term
     job = KINDS[options.name].job(options, request)
     if values["dry_run"]:
         terminal.text(job.text)
-        return 0
-    return int(job.submit(terminal.say))
+        return Handed(0, None)
+    return Handed(job.submit(terminal.say), name)
 
 
-def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> int:
+def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> Handed:
     folder = Path(sweep.folder)
     arguments, environment = command_line.as_composed(values)
     places = {
@@ -125,7 +137,7 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
     if values["dry_run"]:
         terminal.text(text)
-        return 0
+        return Handed(0, None)
     try:
         if not (folder / PLAN).is_file():
             with Journal(folder) as journal:
@@ -138,7 +150,7 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
     terminal.say(f"Output   {folder}/slurm-{job}.out")
     terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
-    return 0
+    return Handed(0, job)
 
 
 def _unwritable(texts: Mapping[str, str]) -> list[str]:

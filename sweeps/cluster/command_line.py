@@ -15,7 +15,9 @@ _RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
 """All keys that have a meaning beside `resume=`."""
 _REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
 """Arguments that the job gets with values of its own."""
-_PLAIN = re.compile(r"[\w:/.@%+-]+")
+_PLAIN = re.compile(r"[\w:/.@%+-]+", re.ASCII)
+_OF_ANOTHER_TYPE = re.compile(r"(?ai)null|true|false|[+-]?(inf|nan|[\d_.]+(e[+-]?[\d_]+)?)")
+"""Text that Hydra takes for something else unless it is quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+    if isinstance(value, str) and (_OF_ANOTHER_TYPE.fullmatch(value) or not _PLAIN.fullmatch(value)):
         # Backslashes count before a quote only, and ${ would begin an interpolation.
         quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
         return "'{}'".format(quoted.replace("${", "\\${"))

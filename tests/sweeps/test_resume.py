@@ -50,8 +50,10 @@ def test_a_damaged_plan_of_another_sweep_is_no_hindrance(tmp_path: Path) -> None
 
 
 def test_a_sweep_knows_its_objective(tmp_path: Path) -> None:
-    assert resume.new_sweep([], tmp_path, "local", {}, "val/loss").facts["objective"] == "val/loss"
-    assert "objective" not in resume.new_sweep([], tmp_path, "local", {}).facts
+    assert (
+        resume.new_sweep([], tmp_path, "local", {}, command="", objective="val/loss").facts["objective"] == "val/loss"
+    )
+    assert "objective" not in resume.new_sweep([], tmp_path, "local", {}, command="").facts
 
 
 def test_a_sweep_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
