@@ -42,7 +42,7 @@ Check = Callable[[str], str]
 
 def problems(options: Mapping[str, Any]) -> list[str]:
     """What Kubernetes would not take of the options of `cluster=kubernetes`, or not the way they are meant."""
-    found = []
+    found: list[str] = []
     checks: dict[str, Check] = {
         "image": _image,
         "namespace": _label_name,
