@@ -12,7 +12,7 @@ import hydra
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from sweeps import schema, session, temporary
+from sweeps import schema, session, temporary, typed_text
 from sweeps.arguments import Arguments
 from sweeps.compose import ComposeError, leave_to_ours
 from sweeps.diagnosis import diagnose
@@ -94,20 +94,21 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
     interrupts = Interrupts()
     interrupts.install()
     running = session.Session(terminal, interrupts, server, arguments)
+    for_hydra = replace(arguments, words=tuple(typed_text.as_typed(arguments.words)))
     try:
         with temporary.scratch(), terminal.telling("tracking"), running:
-            _run(arguments)
+            _run(for_hydra)
     except UsageError as error:
         return _refused(running, error.problems)
     except ComposeError as error:
-        return _refused(running, diagnose(arguments.overrides, CONF, [this_node()]) or [str(error)])
+        return _refused(running, diagnose(for_hydra.overrides, CONF, [this_node()]) or [str(error)])
     except OSError as error:
         if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
         # Hydra makes the folder before anybody is asked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
         place = f"expected a results folder that can be written. Received: {received}."
-        return _refused(running, [place, *diagnose(arguments.overrides, CONF, [this_node()])])
+        return _refused(running, [place, *diagnose(for_hydra.overrides, CONF, [this_node()])])
     except (SweepError, JournalError) as error:
         return replace(running.outcome(), exit_code=1, error=type(error).__name__, problems=[str(error)])
     except KeyboardInterrupt as error:

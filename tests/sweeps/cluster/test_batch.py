@@ -55,9 +55,13 @@ def test_no_name_becomes_a_line_of_the_script(tmp_path: Path) -> None:
 
 
 def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, "dry_run=true")
+    texts = ["cluster.node_selector={gpu: true,v: 1.30}", "cluster.tolerations=[pool=a:NoSchedule]"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, *texts, "dry_run=true")
     assert done.returncode == 0, done.stderr
     scripts, manifest = yaml.safe_load_all(done.stdout)
+    worker = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert worker["nodeSelector"] == {"gpu": "true", "v": "1.30"}
+    assert worker["tolerations"] == [{"key": "pool", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]
     assert (scripts["kind"], manifest["kind"]) == ("ConfigMap", "RayJob")
     assert "-m model=tiny batch=1,2 tracking.uri=" in scripts["data"]["run.sh"]
     assert list(tmp_path.iterdir()) == []
@@ -124,11 +128,15 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
     kubectl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\ncat > {tmp_path}/taken\n')
     kubectl.chmod(0o755)
     path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
-    done = run(tmp_path, "model=tiny", "batch=4", *KUBERNETES, PATH=path)
+    done = run(tmp_path, "model=tiny", "batch=4", *KUBERNETES, "cluster.namespace=lab", PATH=path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text() == "apply --filename -\n"
     _, manifest = yaml.safe_load_all((tmp_path / "taken").read_text())
-    assert f"kubectl get rayjob {manifest['metadata']['name']}" in done.stdout
+    assert f"kubectl get rayjob {manifest['metadata']['name']} --namespace lab" in done.stdout.replace("\n", " ")
+    assert not (tmp_path / "outputs").exists()
+    kubectl.write_text("#!/bin/sh\necho no such namespace >&2\nexit 1\n")
+    done = run(tmp_path, "model=tiny", *KUBERNETES, PATH=path)
+    assert (done.returncode, "kubectl did not take the job: no such namespace" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
