@@ -103,7 +103,7 @@ def job(options: Options, request: Request) -> Job:
     folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
     arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
     documents = [
-        _config_map(options, name, _script(options, folder, arguments, new=request.resume is None)),
+        _config_map(options, name, _exports(request) + _script(options, folder, arguments, new=request.resume is None)),
         manifest(options, name),
     ]
     written = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
@@ -175,6 +175,11 @@ def _script(options: Options, folder: str, arguments: Sequence[str], *, new: boo
     if options.store is not None:
         lines.append(f"{copy} {folder} {stored} || exit 1")
     return "\n".join([*lines, 'exit "$code"', ""])
+
+
+def _exports(request: Request) -> str:
+    """Lines that tell the job of the command that submitted it."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in request.environment.items())
 
 
 def _stored(options: Options, folder: str) -> str:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
