@@ -125,7 +125,7 @@ def keep(sweep: Sweep) -> None:
     """
     with contextlib.suppress(JournalError), Journal(sweep.folder) as journal:
         plan = journal.read_plan()
-        facts = plan.facts | {key: sweep.facts[key] for key in _FACTS if key in sweep.facts}
+        facts = {**plan.facts, **{key: sweep.facts[key] for key in _FACTS if key in sweep.facts}}
         if facts != plan.facts:
             journal.write_plan(replace(plan, facts=facts))
 

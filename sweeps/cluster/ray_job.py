@@ -32,10 +32,8 @@ _AGAIN_S = 0.2
 """Between two questions to the job server, seconds; doubled by each that it does not answer."""
 _MOST_FAILURES = 7
 """So many in a row, with nothing new in between, are the end of following: 25 seconds."""
-_OF_A_SWEEP = (0, 1, 2, EXIT_CODE)
-"""The exit codes that a sweep may have; its process may be killed, too."""
 _NOT_STARTED = (126, 127)
-"""The head's shell found nothing to run."""
+"""The exit codes of a shell that found nothing to run; larger ones, but a sweep's own, are those of killed processes."""
 _NEVER_BEGAN = (
     "RUNTIME_ENV_SETUP_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
@@ -197,9 +195,11 @@ async def _follow(client: Any, name: str, address: str) -> int:
             await asyncio.sleep(_AGAIN_S * 2**failures)
     if info.status == JobStatus.STOPPED:
         return EXIT_CODE
-    code, words = info.driver_exit_code, f"the job {name} ended without its sweep: {info.message}"
-    if code in _OF_A_SWEEP:
+    code = info.driver_exit_code
+    if code is not None and (0 <= code < min(_NOT_STARTED) or code == EXIT_CODE):
         return int(code)
+    cause = next(iter((info.message or "").splitlines()), "no reason given").partition(", last available logs")[0]
+    words = f"the job {name} ended without its sweep: {cause}"
     if code in _NOT_STARTED or (code is None and info.error_type in _NEVER_BEGAN):
         raise UsageError([words])
     raise SweepError(words)

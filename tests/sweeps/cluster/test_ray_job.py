@@ -268,15 +268,12 @@ def test_following_goes_on_after_a_dropped_connection(
 def test_a_followed_job_that_is_no_sweep_says_whether_one_ran(head: Head) -> None:
     from ray.job_submission import JobSubmissionClient
 
-    client = JobSubmissionClient(
-        head.address, headers={"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
-    )
+    token = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    client = JobSubmissionClient(head.address, headers=token)
+    nowhere = {"working_dir": "gcs://_ray_pkg_none.zip"}
     jobs: dict[str, tuple[dict[str, Any], type[SweepError]]] = {
         "no_python": ({"entrypoint": "no-such-python sweeps/run.py"}, UsageError),
-        "no_environment": (
-            {"entrypoint": "true", "runtime_env": nowhere},
-            UsageError,
-        ),
+        "no_environment": ({"entrypoint": "true", "runtime_env": nowhere}, UsageError),
         "killed": ({"entrypoint": "kill -KILL $$"}, SweepError),
     }
     for name, (job, _) in jobs.items():
