@@ -33,7 +33,7 @@ _AGAIN_S = 0.2
 _MOST_FAILURES = 7
 """So many in a row, with nothing new in between, are the end of following: 25 seconds."""
 _NOT_STARTED = (126, 127)
-"""The exit codes of a shell that found nothing to run; larger ones, but a sweep's own, are those of killed processes."""
+"""The exit codes of a shell that found nothing to run; larger ones, 130 apart, are those of killed processes."""
 _NEVER_BEGAN = (
     "RUNTIME_ENV_SETUP_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
@@ -147,7 +147,12 @@ def job(options: Options, request: Request) -> Job:
         name=request.name,
         folder=folder,
         entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
-        env=env | request.environment | {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"},
+        env={
+            **env,
+            **request.environment,
+            "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S),
+            "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+        },
         follow=options.follow,
         targets=request.targets,
     )
