@@ -12,9 +12,9 @@ import hydra
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from sweeps import schema, session, temporary, typed_text
+from sweeps import remembered, resume, schema, session, temporary, typed_text
 from sweeps.arguments import Arguments
-from sweeps.compose import ComposeError, leave_to_ours
+from sweeps.compose import ComposeError, leave_to_ours, text_of
 from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
 from sweeps.forkserver import ROOT, LastingServer
@@ -59,7 +59,7 @@ def _run(arguments: Arguments) -> None:
     """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does with `sys.argv`."""
     hydra.version.setbase("1.3")
     parser = get_args_parser()
-    parsed = parser.parse_args(arguments.words)
+    parsed = parser.parse_args(_as_composed(arguments.words))
     if parsed.experimental_rerun is not None:
         raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
     try:
@@ -73,6 +73,11 @@ def _run(arguments: Arguments) -> None:
     except _Passing as passing:
         if passing.__cause__ is not None:
             raise passing.__cause__ from None
+
+
+def _as_composed(words: Sequence[str]) -> list[str]:
+    """The words as Hydra gets them: with the cluster of a plan that is resumed, where only options of it are given."""
+    return remembered.with_cluster(words, lambda: resume.find(text_of("resume", words), Path.cwd())[0])
 
 
 def main(server: LastingServer, arguments: Arguments) -> int:
@@ -101,19 +106,23 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
     except UsageError as error:
         return _refused(running, error.problems)
     except ComposeError as error:
-        return _refused(running, diagnose(for_hydra.overrides, CONF, [this_node()]) or [str(error)])
+        return _refused(running, diagnose(_overrides(for_hydra), CONF, [this_node()]) or [str(error)])
     except OSError as error:
         if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
         # Hydra makes the folder before anybody is asked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
         place = f"expected a results folder that can be written. Received: {received}."
-        return _refused(running, [place, *diagnose(for_hydra.overrides, CONF, [this_node()])])
+        return _refused(running, [place, *diagnose(_overrides(for_hydra), CONF, [this_node()])])
     except (SweepError, JournalError) as error:
         return replace(running.outcome(), exit_code=1, error=type(error).__name__, problems=[str(error)])
     except KeyboardInterrupt as error:
         return replace(running.outcome(), exit_code=EXIT_CODE, error=type(error).__name__)
     return running.outcome()
+
+
+def _overrides(arguments: Arguments) -> list[str]:
+    return replace(arguments, words=tuple(_as_composed(arguments.words))).overrides
 
 
 def _refused(running: session.Session, problems: Sequence[str]) -> Outcome:

@@ -6,11 +6,13 @@ import json
 import os
 import random
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeps import paths
+from sweeps.cluster import command_line
 from sweeps.devices import Node
 from sweeps.tasks import checks
 from tracking import files
@@ -92,9 +94,10 @@ def used(folder: Path) -> list[str]:
 
 def taken(folder: str | Path) -> str:
     """The sentence for a folder that holds another sweep."""
+    go_on = shlex.quote(f"resume={command_line.text(str(folder))}")
     return (
         f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "
-        f"resume={folder} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
+        f"{go_on} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
     )
 
 

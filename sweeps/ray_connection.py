@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import baggage
+from sweeps import baggage, ray_words
 from sweeps.errors import UsageError
 from sweeps.ray_cluster import RayFleet, Warn, no_answer
 from tracking.record import Trial
@@ -41,6 +41,7 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
         raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
     # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
+    give_words_back = ray_words.hush()
     client = address.startswith("ray://")
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
         travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), Path.cwd(), targets))}
@@ -64,6 +65,7 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
         # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
         if no_answer(*head) is None:
             ray.shutdown()
+            give_words_back()
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, resume, schema
+from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, remembered, resume, schema
 from sweeps.arguments import Arguments
 from sweeps.calibration import Calibration
-from sweeps.cluster import batch
+from sweeps.cluster import batch, submitted
 from sweeps.devices import Node
 from sweeps.errors import StoppedError, UsageError
 from sweeps.forkserver import LastingServer
@@ -213,29 +213,39 @@ class Session:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
         sweep = resume.with_limit(moved.follow(planned, folder), cfg, self._arguments.words)
-        cfg = resume.going_on(cfg, sweep, self._arguments.words)
+        words = self._arguments.words
+        place = remembered.place(sweep, cfg, words)
+        cfg = remembered.going_on(cfg, sweep, place, words)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
         wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials)]
-        wrong += self._trusted(cfg, planned, folder, tracking, trials)
+        wrong += remembered.remedy(place, [words for words in wrong if words.startswith("cluster")], cfg.resume)
+        wrong += self._trusted(cfg, planned, folder, tracking, trials, place)
         if wrong:
             raise UsageError(wrong)  # before anything else of the plan is looked at
         nodes, misfits = self._nodes(cfg, trials)
         if misfits:
-            raise UsageError(misfits)
+            raise UsageError([*misfits, *remembered.remedy(place, misfits, cfg.resume)])
         sweep, change = resume.changed_code(sweep)
         if change and trials:
             self.terminal.warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
-        sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
+        now = {} if remembered.in_job(sweep) else remembered.facts(cfg, words, place)
+        sweep = replace(sweep, facts={**sweep.facts, **now, "tracking": sinks.storable(tracking)})
         return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
 
     def _trusted(
-        self, cfg: DictConfig, sweep: Sweep, folder: Path, tracking: sinks.Settings, trials: Sequence[Trial]
+        self,
+        cfg: DictConfig,
+        sweep: Sweep,
+        folder: Path,
+        tracking: sinks.Settings,
+        trials: Sequence[Trial],
+        place: remembered.Place | None,
     ) -> list[str]:
         """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
         uri = resume.planned_address(sweep, tracking, self._arguments.words)
-        doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials)
+        doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials, place)
         if doubts and not trust.agreed("; ".join(doubts)):
             expected = f"resume={cfg.resume}: expected a sweep of this user's own, or trust=true"
             return [f"{expected}. Received: {doubt}." for doubt in doubts]
@@ -243,6 +253,10 @@ class Session:
             cfg.trust = True  # of a batch job nobody can be asked
         if parts := resume.foreign_parts(trials):
             self.terminal.say(f"Runs     {', '.join(parts)}, as {folder} says")
+        if place and place.elsewhere and trials and not cfg.dry_run:
+            self.terminal.say(
+                f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local chooses anew"
+            )
         if uri and trials:
             self.terminal.say(f"Sends    results to {uri}, as {folder} says")
         return []
@@ -257,8 +271,16 @@ class Session:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
         trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
+        kept = remembered.facts(first, self._arguments.words)
+        known = submitted.here(home)
         sweep = resume.new_sweep(
-            trials, home, first.cluster.name, tracking, command=self._arguments.command, objective=first.objective
+            trials,
+            home,
+            kept,
+            tracking,
+            command=known.command if known else self._arguments.command,
+            objective=first.objective,
+            sweep_id=known.sweep_id if known else None,
         )
         return _Asked(first, points, trials, sweep, nodes, tracking)
 
@@ -276,6 +298,8 @@ class Session:
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
         options, words = OmegaConf.to_object(cfg.cluster), self._arguments.words
         self._handed = batch.hand_over(options, values, words, sweep, self.terminal)
+        if sweep is not None and self._handed.job is not None and batch.shares_files(cfg.cluster.name):
+            remembered.keep(sweep)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""

@@ -23,12 +23,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sweeps.cluster import command_line
 from sweeps.devices import Node
 from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from sweeps.streams import Stream
 from sweeps.tasks import SUMMARY
-from tracking import console, files
+from tracking import commands, console, files
 from tracking.names import trial_names
 from tracking.outbox import Pending
 from tracking.peaks import exceeded_sentences
@@ -148,7 +149,7 @@ class Terminal:
             table.add_row("Devices", escape(devices))
             for place, told in enumerate(_node_kinds(nodes, sweep.trials)):
                 table.add_row("" if place else "Nodes", escape(told))
-        table.add_row("Results", escape(_short(sweep.folder)))
+        table.add_row("Results", escape(commands.shown(sweep.folder)))
         tracking = sweep.facts.get("tracking", {})
         if "mlflow" in tracking:
             table.add_row(
@@ -253,14 +254,14 @@ class Terminal:
         missing = len(sweep.trials) - len(known)
         if missing:
             self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")
-            command = f"  python sweeps/run.py {shlex.quote(f'resume={_short(sweep.folder)}')}"
-            self._out.print(command, markup=False, soft_wrap=True)
+            command = command_line.resuming_command(commands.shown(sweep.folder))
+            self._out.print(f"  {command}", markup=False, soft_wrap=True)
         report = Path(sweep.folder) / "report.html"
         if report.is_file():
-            self._out.print(f"Report   {_short(report)}", markup=False, soft_wrap=True)
+            self._out.print(f"Report   {commands.shown(report)}", markup=False, soft_wrap=True)
         for sink, count, reason in recorder.outbox.pending():
             lacks = f"lacks {count} result{'s' * (count != 1)}" if count else "is not complete"
-            complete = f"python tracking/sync.py {shlex.quote(_short(sweep.folder))}"
+            complete = commands.sync(sweep.folder)
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
             page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
@@ -327,8 +328,3 @@ def _last_words(log: Path) -> str:
         return "starting"
     words = [line for line in lines if ": step " in line or " across " in line or ": epoch " in line]
     return words[-1].partition(": ")[2] if words else "building"
-
-
-def _short(path: str | Path) -> str:
-    path = Path(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

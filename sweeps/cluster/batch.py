@@ -8,6 +8,7 @@ its folder where it runs.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from sweeps.cluster import command_line, kubernetes, ray_job, slurm
+from sweeps.cluster import command_line, kubernetes, ray_job, slurm, submitted
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from tracking import files
@@ -32,6 +33,11 @@ KINDS: Mapping[str, ModuleType] = {"slurm": slurm, "ray_job": ray_job, "kubernet
 
 Those whose cluster sees nothing of this machine's files have `job(options, request)` too.
 """
+
+
+_NAMED = re.compile(r"^(\d{8}-\d{6}-[0-9a-f]{6})$")
+"""A sweep's id, whose folder on a cluster bears the name of its job."""
+_JOB = re.compile(r"sweep-\d{8}-\d{6}-[0-9a-f]{6}$")
 
 
 class Terminal(Protocol):
@@ -105,16 +111,17 @@ def hand_over(
         {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
     ):
         raise UsageError(found)
-    # A job that resumes has a name of its own: the one before it may still be known to the cluster.
-    name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
+    resumed = None if values["resume"] is None else _NAMED.sub(r"sweep-\1", values["resume"])
+    name = _another_name(resumed or "") if sweep is None else submitted.job_name(sweep.sweep_id)
     chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
     request = command_line.Request(
         name=name,
         arguments=given,
-        resume=values["resume"],
+        resume=resumed,
         uri=None if uri == DEFAULT_URI else uri,
         keeps_uri=sweep is None and not chosen,
         targets=[trial.target for trial in (sweep.trials if sweep else ()) if trial.target],
+        environment=submitted.environment(sweep) if sweep is not None else {},
     )
     job = KINDS[options.name].job(options, request)
     if values["dry_run"]:
@@ -123,9 +130,16 @@ def hand_over(
     return Handed(job.submit(terminal.say), name)
 
 
+def _another_name(resumed: str) -> str:
+    """The name of a job that resumes a sweep on the cluster: the one before it may still be known there."""
+    known = _JOB.search(resumed)
+    return f"{known[0]}-{uuid.uuid4().hex[:6]}" if known else f"sweep-{uuid.uuid4().hex[:12]}"
+
+
 def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> Handed:
     folder = Path(sweep.folder)
     arguments, environment = command_line.as_composed(values)
+    environment[command_line.IN_JOB] = sweep.sweep_id
     places = {
         "the sweep's folder": str(folder),
         "the current folder": str(Path.cwd()),
@@ -149,7 +163,7 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     job = slurm.submit(path, {**os.environ, **environment})
     terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
     terminal.say(f"Output   {folder}/slurm-{job}.out")
-    terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
+    terminal.say(f"Results  {folder}; `{command_line.resuming_command(str(folder))}` runs what may be left")
     return Handed(0, job)
 
 

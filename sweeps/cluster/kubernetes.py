@@ -113,7 +113,7 @@ def job(options: Options, request: Request) -> Job:
     name = request.name
     folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
     arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
-    script = _script(options, name, folder, arguments, new=request.resume is None)
+    script = _exports(request) + _script(options, name, folder, arguments, new=request.resume is None)
     if (size := len(script.encode())) > _LONGEST_SCRIPT:
         longest = f"expected arguments of at most {_LONGEST_SCRIPT} bytes, which Kubernetes can hold"
         raise UsageError([f"cluster=kubernetes: {longest}. Received: {size}."])
@@ -211,6 +211,11 @@ def _script(options: Options, name: str, folder: str, arguments: Sequence[str], 
     if options.store is not None:
         lines += ['kill "$copying" 2>/dev/null', 'wait "$copying" 2>/dev/null', f"{copy} {folder} {stored} || exit 1"]
     return "\n".join([*lines, 'exit "$code"', ""])
+
+
+def _exports(request: Request) -> str:
+    """Lines that tell the job of the command that submitted it."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in request.environment.items())
 
 
 def _stored(options: Options, folder: str) -> str:
