@@ -9,9 +9,11 @@ usage: slurm_nodes.py address [INTERFACE]           this node's address and two 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,14 @@ from pathlib import Path
 _LABELLED = re.compile(r" *(\d+): ?(.*)")
 _ENDED = re.compile(r"Ray ended on (\S+), exit code (\d+)")
 _STEP_ENDED = re.compile(r"The job step ended, exit code \d+")
-_NOISE = re.compile(r"srun: error: \S+: tasks? [\d,-]+: (Exited|Terminated|Killed)|slurmstepd\S*: error: \*\*\* STEP")
+_DECORATION = re.compile(r"\x1b\[[\d;]*m")
+_BOILERPLATE = re.compile(r"\[\S+ \S+ [CEF] \d+ \d+\] \(\w+\) \S+:\d+:.*?Check failed: ")
+"""What Ray writes before the reason why one of its processes gave up."""
+_NOISE = re.compile(
+    r"srun: error: \S+: tasks? [\d,-]+: (Exited|Terminated|Killed)|slurmstepd\S*: error: \*\*\* STEP"
+    r"|srun: cluster configuration lacks|\S+ \S+\s+(INFO|SUCC) "
+)
+"""Lines that say how things go, not why."""
 _CAUSES = (
     re.compile(r"(?!SystemExit)[\w.]*(?:Error|Exception)\b(: .*)?$|\S*command not found|.*: error: unrecognized"),
     re.compile(
@@ -72,7 +81,7 @@ class Step:
     """The job step that runs Ray on the nodes, as far as its log tells, from a start that began at `offset`."""
 
     def __init__(self, log: Path, offset: int) -> None:
-        self._log, self._offset = log, offset
+        self.log, self.offset = log, offset
         self._lines: dict[int | None, list[str]] = {}
         self.ended: dict[int, tuple[str, str]] = {}
         """By number of the node: its name and why its Ray is not there any more."""
@@ -82,8 +91,8 @@ class Step:
     def read(self) -> None:
         """Take note of what was written since the start."""
         try:
-            with self._log.open("rb") as file:
-                file.seek(self._offset)
+            with self.log.open("rb") as file:
+                file.seek(self.offset)
                 text = file.read().decode(errors="replace")
         except OSError:
             return
@@ -106,10 +115,14 @@ class Step:
 
 def cause(lines: Sequence[str]) -> str:
     """The line of these that a reader would pick as the reason; empty: there is none."""
-    telling = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
+    plain = [_DECORATION.sub("", line).strip() for line in lines]
+    telling = [line for line in plain if line and not _NOISE.match(line)]
     for kind in _CAUSES:
-        if match := [line for line in telling if kind.match(line)]:
-            return match[-1][:_LONGEST]
+        if picked := [number for number, line in enumerate(telling) if kind.match(line)]:
+            line = telling[picked[-1]]
+            if line.endswith(":"):
+                line = " ".join([line, *telling[picked[-1] + 1 :][:1]])
+            return _BOILERPLATE.sub("", line)[:_LONGEST]
     return ""
 
 
@@ -134,13 +147,15 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
 
     import ray
 
-    ray.init(ray_address, logging_level=logging.ERROR, log_to_driver=False)
+    # Somebody else may listen at the address, and Ray waits long for an answer.
+    threading.Thread(target=_end_without_head, args=[step], daemon=True).start()
+    try:
+        ray.init(ray_address, logging_level=logging.ERROR, log_to_driver=False)
+    except (RuntimeError, ConnectionError, OSError) as error:
+        raise ConnectionError(f"Ray did not start at {ray_address}: {cause(str(error).splitlines())}") from error
     try:
         while True:
             step.read()
-            if 0 in step.ended:
-                name, why = step.ended[0]
-                raise ConnectionError(f"Ray ended on {name}, the job's first node: {why}")
             alive = sum(1 for node in ray.nodes() if node["Alive"])
             missing = count - alive - len(step.ended)
             if missing <= 0 or time.monotonic() > deadline:
@@ -155,6 +170,18 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
         late = f"{missing} of {count} nodes have not joined within {seconds:g} s; the sweep goes on without them"
         warnings.append(f"{late}: {hint}" if (hint := step.hint()) else late)
     return warnings
+
+
+def _end_without_head(step: Step) -> None:
+    """End this process, with the cause, as soon as the first node's Ray has ended."""
+    watched = Step(step.log, step.offset)
+    while 0 not in watched.ended:
+        time.sleep(0.5)
+        watched.read()
+    name, why = watched.ended[0]
+    sys.stderr.write(f"error: Ray did not start on {name}, the job's first node: {why}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _refusal(ray_address: str) -> str:

@@ -54,18 +54,27 @@ _SCRIPT = """\
 {directives}
 
 # USR1: the time limit is near, or the job is preempted. The sweep stops in order, and the next start resumes it.
-stop= ended= limit= child=
+stop= signalled= ended= limit= child=
 end_time() {{  # of the job, in seconds since 1970; nothing where it has no limit
     local at
     at=$(SLURM_TIME_FORMAT=standard squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
     date +%s --date="${{at:-none}}"
 }} 2> /dev/null
-trap 'stop=1; [ -z "$child" ] || kill -TERM "$child"; limit=$(end_time)' USR1
-attend() {{  # waits for what was started last; a signal ends a wait early
+trap 'stop=1 signalled=1; [ -z "$child" ] || kill -TERM "$child"' USR1
+attend() {{  # waits for what was started last and sets its exit code; a signal ends a wait early
+    local last
     child=$!
     [ -z "$stop" ] || kill -TERM "$child"
-    while kill -0 "$child" 2> /dev/null; do wait "$child"; done
     wait "$child"
+    code=$?
+    while [ -n "$signalled" ]; do
+        signalled=
+        wait "$child"
+        last=$?
+        [ "$last" -eq 127 ] || [ "$last" -eq 255 ] || code=$last
+    done
+    # Of one that ends in the moment of a signal, bash may lose the code: the next start sees what is left.
+    [ "$code" -ne 138 ] || code=130
 }}
 
 cd {cwd} || exit 2
@@ -113,7 +122,8 @@ ray_node() {{  # Ray on one node, for as long as the job step lives
         fi
     fi
     if [ -z "$over" ]; then
-        tail -qn 5 "$temporary"/r/session_latest/logs/{{gcs_server,raylet}}.{{out,err}} 2> /dev/null
+        grep -hE ' [CEF] [0-9]+ |[Ee]rror' "$temporary"/r/session_latest/logs/{{gcs_server,raylet}}.* \\
+            2> /dev/null | tail -n 5
         echo "Ray ended on ${{SLURMD_NODENAME:-$HOSTNAME}}, exit code $code"
     fi
     rm -rf "$temporary"
@@ -134,7 +144,8 @@ end_ray() {{
 }}
 
 limit=$(end_time)
-trap 'ended=$(date +%s)' TERM  # scancel tells the sweep itself
+# scancel tells the sweep itself. No command substitution here: with it, bash may lose what it waits for.
+trap 'signalled=1; printf -v ended "%(%s)T" -1' TERM
 
 preempted() {{ scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; }} 2> /dev/null
 
@@ -142,6 +153,7 @@ again() {{  # after a stop in order: puts the job into the queue anew, unless so
     [ {requeue} -gt 0 ] || return
     local now refusal
     now=$(date +%s)
+    [ -n "$ended" ] || limit=$(end_time)  # which may have been changed
     if [ -n "$ended" ] && [ "$ended" -lt "${{limit:-$((now + 1))}}" ] && ! preempted; then return; fi
     if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {requeue} ]; then
         echo "Not requeued: it was $SLURM_RESTART_COUNT times, and cluster.requeue={requeue} allows no more."
@@ -163,13 +175,11 @@ finish() {{  # the job, with this exit code
 
 {nodes} wait "$RAY_IP:$RAY_PORT" "$SLURM_JOB_NUM_NODES" {start_s} "$log" "$mark" &
 attend
-code=$?
 [ -z "$stop" ] || finish 130
 [ "$code" -eq 0 ] || finish 2
 
 {sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
 attend
-code=$?
 child=
 [ -z "$stop" ] || [ "$code" -ne 143 ] || code=130  # it had no time to listen to signals
 finish "$code"
