@@ -7,22 +7,23 @@ its folder where it runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from sweeps.cluster import command_line, kubernetes, ray_job, slurm, submitted
+from sweeps.cluster import command_line, kubernetes, ray_job, slurm, slurm_script, slurm_submit, submitted
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from tracking import files
-from tracking.journal import PLAN, Journal, JournalError
+from tracking.journal import DRIVER_LOCK, PLAN, RESULTS, Journal, JournalError
 from tracking.mlflow_client import DEFAULT_URI
 from tracking.printable import printable
 from tracking.record import Device, Sweep
@@ -44,6 +45,7 @@ class Terminal(Protocol):
     """What is needed of `sweeps.terminal.Terminal`."""
 
     def say(self, sentence: str) -> None: ...
+    def warn(self, sentence: str) -> None: ...
     def text(self, text: str) -> None: ...
 
 
@@ -148,23 +150,50 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     found = _unwritable(places | {argument.partition("=")[0]: argument for argument in arguments})
     if found := [*found, *slurm.folder_problems(sweep.sweep_id, folder)]:
         raise UsageError(found)
-    text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
+    text = slurm_script.text(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
     if values["dry_run"]:
         terminal.text(text)
         return Handed(0, None)
+    name = f"sweep-{sweep.sweep_id}"
     try:
-        if not (folder / PLAN).is_file():
-            with Journal(folder) as journal:
-                journal.write_plan(sweep)
-        path = folder / slurm.SCRIPT
-        files.write(folder, slurm.SCRIPT, text.encode())
+        with _written(folder, sweep, text) as path:
+            job = slurm_submit.submit(path, options, name, os.environ, environment)
     except (JournalError, OSError) as error:
         raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
-    job = slurm.submit(path, {**os.environ, **environment})
-    terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
-    terminal.say(f"Output   {folder}/slurm-{job}.out")
+    except slurm_submit.RefusedError as error:
+        raise UsageError([str(error)]) from error
+    for remark in job.remarks.splitlines():
+        terminal.warn(printable(remark))
+    if sentence := slurm_submit.obstacle(job, os.environ):
+        terminal.warn(sentence)
+    if options.parsable:
+        terminal.text(f"{job}\n")
+        return Handed(0, job.number)
+    state, stop = f"scontrol {job.where}show job {job.number}", f"scancel {job.where}{job.number}"
+    terminal.say(f"Job      {job.number}; `{state}` tells its state, `{stop}` stops it")
+    terminal.say(f"Output   {folder}/slurm-{job.number}.out")
     terminal.say(f"Results  {folder}; `{command_line.resuming_command(str(folder))}` runs what may be left")
-    return Handed(0, job)
+    return Handed(0, job.number)
+
+
+@contextlib.contextmanager
+def _written(folder: Path, sweep: Sweep, script: str) -> Iterator[Path]:
+    """The batch script in the sweep's folder, beside its plan, for the body; if Slurm refuses it, all is as before."""
+    path = folder / slurm.SCRIPT
+    before = files.read(folder, slurm.SCRIPT) if path.is_file() else None
+    new = not (folder / PLAN).is_file()
+    if new:
+        with Journal(folder) as journal:
+            journal.write_plan(sweep)
+    files.write(folder, slurm.SCRIPT, script.encode())
+    try:
+        yield path
+    except slurm_submit.RefusedError:
+        if before is not None:
+            files.write(folder, slurm.SCRIPT, before)
+        for name in (slurm.SCRIPT,) * (before is None) + (PLAN, RESULTS, DRIVER_LOCK) * new:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _unwritable(texts: Mapping[str, str]) -> list[str]:
