@@ -147,7 +147,7 @@ class RayDispatch:
         self._running[self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)] = job
 
     def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
-        """Give what is to be recorded of a job that has ended or, with all of Ray, is `gone`; nothing if it goes again."""
+        """Give what is to be recorded of a job that has ended, or is `gone` with all of Ray; nothing if it runs again."""
         job, context = self._running.pop(ref), self._context
         result, lost = lost_with_ray(job, gone, context) if gone else outcome(ref, job, self._fleet, context)
         job.slot.give_back(job.trial.device)
