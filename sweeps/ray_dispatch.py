@@ -6,16 +6,19 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 from sweeps import devices, worker
 from sweeps.context import Context, limited
 from sweeps.errors import DispatchError
-from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
+from sweeps.fleet import Fleet, Slot
+from sweeps.placing import Placing
 from sweeps.ray_outcome import Job, lost_with_ray, outcome
+from sweeps.waiting import Turn, Waiting
 from sweeps.worker import Place
-from tracking.record import Failure, Pass, Result, Trial
+from tracking.record import Pass, Result, Trial
 
 _LOOK_AGAIN_S = 0.5
 """How often to look for a node while none is left that a trial fits."""
@@ -26,20 +29,27 @@ class RayDispatch:
     """The trials that wait and the Ray tasks that run, `sweeps.dispatch.on_ray`'s state.
 
     `start` hands out what the nodes have room for, `collect` waits for the next end and gives what is to be recorded
-    of it, `skip` gives the trials that need not be run any more. Results come from generators, so that the consumer
-    writes each one before the next trial starts.
+    of it. Results come from generators, so that the consumer writes each one before the next trial starts. Nothing
+    that is done for a trial grows with the number of nodes, or of trials that wait or run.
     """
 
     def __init__(self, trials: Sequence[Trial], context: Context) -> None:
         import ray
 
-        self.may_skip = True
-        """Whether a trial that waits may have become one that need not be run."""
         self._context = context
         self._fleet = context.fleet or Fleet([Slot(context.node, context.server)])
+        self._inbox = self._fleet.inbox
         self._task = ray.remote(_ray_task)
         self._waiting = Waiting(trials)
+        self._placing = Placing(self._waiting, self._fleet, context.calibration)
         self._running: dict[Any, Job] = {}
+        self._tasks: dict[Any, Future[Any]] = {}
+        """What each of those will come to."""
+        self._calibrating = 0
+        self._here: list[Slot] = []
+        """The node of each job that runs on the driver's machine."""
+        self._not_skipped: set[Turn] = set()
+        """Turns that are known to have something to be run."""
         self._freed: Sequence[int] = ()
         """The cores that the last trial has given back, as far as the driver may write on them."""
         self._looked_at = time.monotonic()
@@ -50,37 +60,37 @@ class RayDispatch:
     @property
     def unfinished(self) -> bool:
         """Whether a trial waits or runs."""
-        return bool(self._waiting) or any(job.turn for job in self._running.values())
+        return bool(self._waiting) or len(self._running) > self._calibrating
 
-    def start(self) -> None:
-        """Hand out every trial, and every calibration that has to come before one, that a node has room for now."""
-        while (chosen := choose(self._waiting, self._fleet, self._usable)) is not None:
+    def start(self) -> Iterator[Result]:
+        """Hand out trials, and calibrations that have to come before them, until no node has room or a result is there.
+
+        Gives the results of trials whose turn has come and that need not be run.
+        """
+        while self._waiting:
+            yield from self._skip()
+            chosen = self._placing.choose(self._calibrating)
+            if chosen is None:
+                break
             self._start(*chosen)
+            if not self._inbox.empty:
+                break
 
     def collect(self) -> Iterator[Result]:
         """Wait until something ends or a node answers, and give what is to be recorded of it."""
-        import ray
-
-        done: list[Any] = []
-        answers = self._fleet.pending()
-        if self._running or answers:
+        if not self.unfinished:
+            return
+        ref = None
+        if self._running or self._fleet.waits_for_nodes:
             self._idle_since = None
-            done, _ = ray.wait([*self._running, *answers], num_returns=1, timeout=self._fleet.look_every_s)
+            ref = self._inbox.next(self._fleet.look_every_s)
         else:
             self._wait_for_a_node()
         self._look()
-        for ref in done:
-            if ref in self._running:
-                yield from self._end(ref)
-            else:
-                self._fleet.heard(ref)
-
-    def skip(self) -> Iterator[Result]:
-        """Take away every trial that need not be run, and give its result."""
-        self.may_skip = False
-        for trial, reason in self._waiting.drop(self._reason_to_skip):
-            with _on_cores(self._freed if self._running else ()):
-                yield self._context.skipped(trial, reason)
+        if ref in self._running:
+            yield from self._end(ref)
+        elif ref is not None:
+            self._fleet.heard(ref)
 
     def lost(self) -> str | None:
         """Why nothing will be heard of any task that runs, in words; None: it will."""
@@ -91,12 +101,8 @@ class RayDispatch:
 
         Raises DispatchError where that has been in vain too often.
         """
-        import ray
-
-        refs = list(self._running)
-        ended = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
-        for ref in refs:
-            yield from self._end(ref, None if ref in ended else why)
+        for ref in list(self._running):
+            yield from self._end(ref, None if self._tasks[ref].done() else why)
         self._losses += 1
         if self._losses > self._context.retries + 1:
             raise DispatchError(f"{why}, and so were {self._losses - 1} before it. {_GO_ON}")
@@ -113,18 +119,17 @@ class RayDispatch:
                 with contextlib.suppress(Exception):  # the cluster may be gone
                     ray.cancel(ref, force=True)
 
-    def _usable(self, trial: Trial, slot: Slot) -> bool:
-        """Whether the trial, or its calibration, can be started on a node with room for it.
-
-        A calibration has its node to itself: what a device can do is not what it does beside others.
-        """
-        calibrating = [job.slot for job in self._running.values() if job.turn is None]
-        if slot in calibrating:
-            return False
-        calibration = self._context.calibration
-        if calibration is None or calibration.first(trial, slot.node.node_id) is None:
-            return True
-        return not slot.busy and len(calibrating) < len(self._waiting)
+    def _skip(self) -> Iterator[Result]:
+        """Take away the trials that are next and need not be run, and give their results."""
+        while new := [turn for turn in self._waiting.heads() if turn not in self._not_skipped]:
+            for turn in new:
+                limit = self._context.limit(turn.trial)
+                if limit is None or limit.passes:
+                    self._not_skipped.add(turn)
+                    continue
+                self._waiting.remove(turn)
+                with _on_cores(self._freed if self._running else ()):
+                    yield self._context.skipped(turn.trial, limit.reason)
 
     def _start(self, turn: Turn, slot: Slot) -> None:
         """Hand out the trial, or the calibration that it needs first on that node."""
@@ -138,25 +143,36 @@ class RayDispatch:
             folder=self._context.folder if slot.local else None,
             spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
         )
-        slot.take(device)
+        slot.take(job.device)
         if job.turn:
             self._waiting.remove(turn)
+            self._not_skipped.discard(turn)
             self._context.started(turn.trial)
+        else:
+            self._calibrating += 1
+        if slot.local:
+            self._here.append(slot)
         options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
         passes = job.limit.passes if job.limit else job.trial.passes
-        self._running[self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)] = job
+        ref = self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)
+        self._running[ref] = job
+        self._tasks[ref] = self._inbox.expect(ref)
 
     def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
-        """Give what is to be recorded of a job that has ended, or is `gone` with all of Ray; nothing if it runs again."""
-        job, context = self._running.pop(ref), self._context
-        result, lost = lost_with_ray(job, gone, context) if gone else outcome(ref, job, self._fleet, context)
-        job.slot.give_back(job.trial.device)
+        """Give what is to be recorded of a job that has ended, or is `gone` with Ray; nothing where it runs again."""
+        job, task, context = self._running.pop(ref), self._tasks.pop(ref), self._context
+        result, lost = lost_with_ray(job, gone, context) if gone else outcome(task, job, context)
+        if job.slot.local:
+            self._here.remove(job.slot)
         if lost:
             self._fleet.suspect(job.slot)
         else:
             self._losses = 0
         if job.turn is None:
+            self._calibrating -= 1
             context.calibrated(result, lost, job.slot.node)
+        job.slot.give_back(job.device)
+        if job.turn is None:
             return
         final = context.final(result, lost, len(job.turn.lost), job.turn.lost)
         if final is None:
@@ -165,14 +181,11 @@ class RayDispatch:
             # What has killed Ray is to be found out before all others have died with it.
             (self._waiting.add_first if gone else self._waiting.add)(again)
             return
-        self._freed = self._fleet.writing_cores(final, job.slot, [other.slot for other in self._running.values()])
+        self._freed = self._fleet.writing_cores(final, job.slot, self._here)
         with _on_cores(self._freed):
             yield limited(final, job.limit)
-        self.may_skip |= final.status == "oom"
-
-    def _reason_to_skip(self, trial: Trial) -> Failure | None:
-        limit = self._context.limit(trial)
-        return limit.reason if limit and not limit.passes else None
+        if final.status == "oom":
+            self._not_skipped.clear()
 
     def _look(self) -> None:
         """Have the fleet look at its nodes, now and then."""
