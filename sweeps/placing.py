@@ -116,9 +116,9 @@ class Placing:
         there, or a stream of small ones would hold up a large one for ever. Where something has to be measured first,
         that needs a node on which nothing runs; `calibrating` nodes are being measured now, no more than trials wait.
         """
-        for slot in self._fleet.changes:
+        for changed in self._fleet.changes:
             for kind in self._kinds.values():
-                kind.put(slot, self._fleet, self._calibration)
+                kind.put(changed, self._fleet, self._calibration)
         self._fleet.changes.clear()
         kept: set[Slot] = set()
         for turn in self._waiting.heads():
