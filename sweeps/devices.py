@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tracking.record import Device
@@ -37,6 +38,12 @@ class Node:
     def room_mb(self) -> float | None:
         """Memory that trials may take together, in units of 2**20 bytes; None where it is not known."""
         return min((size for size in (self.memory_mb, self.memory_limit_mb) if size is not None), default=None)
+
+    @cached_property
+    def offer(self) -> str:
+        """What `misses` depends on, as a key: alike for nodes that can take the same devices."""
+        resources, labels = sorted(self.resources.items()), sorted(self.labels.items())
+        return repr((self.cpus, self.gpus, self.accelerator, resources, labels))
 
     @property
     def kind(self) -> str:
@@ -105,6 +112,25 @@ class Node:
         # Parts as 0.1 are counted as Ray does, which knows ten thousandths.
         shares += [int(self.resources[name] / amount + 1e-4) for name, amount in device.resources.items() if amount > 0]
         return min(shares)
+
+
+def demand(device: Device) -> str:
+    """What a device asks of its node, as a key: alike for devices that differ only in what happens on it."""
+    return repr(
+        (
+            device.cpus,
+            device.gpus,
+            device.accelerator,
+            sorted(device.resources.items()),
+            sorted(device.node_labels.items()),
+            device.exclusive_node,
+        )
+    )
+
+
+def parts(amount: float) -> int:
+    """An amount of a resource in ten thousandths, the parts that Ray knows: thrice 0.1 is 0.3."""
+    return round(amount * 10_000)
 
 
 def limits(facts: Mapping[str, Any]) -> dict[str, Any]:

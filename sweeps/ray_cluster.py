@@ -103,7 +103,9 @@ class RayFleet(Fleet):
 
     def meet(self) -> list[str]:
         """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
-        self._find()
+        import ray
+
+        self._find(entry for entry in ray.nodes() if entry["Alive"])
         self._await(_ANSWER_S)
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
@@ -129,8 +131,9 @@ class RayFleet(Fleet):
         """The nodes that can be used, as they are known now."""
         return [self._node(member) for member in self._members.values() if member.about is not None]
 
-    def pending(self) -> list[Any]:
-        return list(self._asked)
+    @property
+    def waits_for_nodes(self) -> bool:
+        return bool(self._asked)
 
     def heard(self, ref: Any) -> None:
         import ray
@@ -152,13 +155,14 @@ class RayFleet(Fleet):
         import ray
 
         self._probe()
-        alive = {entry["NodeID"] for entry in ray.nodes() if entry["Alive"]}
+        entries = [entry for entry in ray.nodes() if entry["Alive"]]
+        alive = {entry["NodeID"] for entry in entries}
         for node_id in self._members.keys() - alive:
             member = self._members.pop(node_id)
             self._asked = {ref: other for ref, other in self._asked.items() if other is not member}
             self._drop(member)
             self._warn(f"{member.name} has left the cluster")
-        self._find()
+        self._find(entries)
         self._give_up_silent(_ANSWER_S)
 
     def _give_up_silent(self, seconds: float) -> list[str]:
@@ -175,9 +179,9 @@ class RayFleet(Fleet):
         return [member.name for member in members]
 
     def suspect(self, slot: Slot) -> None:
-        for member in self._members.values():
-            if member.slot is slot and member not in self._asked.values():
-                self._warm(member)
+        member = self._members.get(slot.node.node_id)
+        if member is not None and member.slot is slot and member not in self._asked.values():
+            self._warm(member)
 
     def _probe(self) -> None:
         """Wait for the head, since everything else asks it and would hang. Raises DispatchError after `wait_s`."""
@@ -189,19 +193,16 @@ class RayFleet(Fleet):
                 raise DispatchError(f"{words}. resume=latest runs the rest on a new cluster")
             time.sleep(min(1.0, self.wait_s))
 
-    def _find(self) -> None:
-        """Ask the nodes not known yet what they are."""
-        import ray
-
-        for entry in ray.nodes():
-            if entry["Alive"] and entry["NodeID"] not in self._members:
+    def _find(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Ask those of the nodes that are not known yet what they are."""
+        for entry in entries:
+            if entry["NodeID"] not in self._members:
                 member = self._members[entry["NodeID"]] = _Member(entry)
                 if entry["Resources"].get("CPU", 0) >= 1:
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
-        member.asked_at = time.monotonic()
-        self._asked[self._agent(member).about.remote(self._files)] = member
+        self._expect(member, self._agent(member).about.remote(self._files))
 
     def _warm(self, member: _Member) -> None:
         """Have a fork server started; only then the node gets trials."""
@@ -209,10 +210,15 @@ class RayFleet(Fleet):
             node = self._node(member)
             local = node.node_id == self._home
             member.slot = Slot(node, lambda: member.address, local=local, keeps=self._keeps if local else 0)
-            self.slots.append(member.slot)
+            self.add(member.slot)
         member.slot.ready = False
+        self._expect(member, self._agent(member).address.remote())
+
+    def _expect(self, member: _Member, answer: Any) -> None:
+        """Have `heard` called when the node has answered."""
         member.asked_at = time.monotonic()
-        self._asked[self._agent(member).address.remote()] = member
+        self._asked[answer] = member
+        self.inbox.expect(answer)
 
     def _agent(self, member: _Member) -> Any:
         if member.agent is None:
@@ -224,12 +230,9 @@ class RayFleet(Fleet):
         return member.agent
 
     def _await(self, seconds: float) -> None:
-        import ray
-
         until = time.monotonic() + seconds
-        while self._asked and time.monotonic() < until:
-            done, _ = ray.wait(list(self._asked), num_returns=1, timeout=max(0.0, until - time.monotonic()))
-            for ref in done:
+        while self._asked and (left_s := until - time.monotonic()) > 0:
+            if (ref := self.inbox.next(left_s)) is not None:
                 self.heard(ref)
 
     def _met(self, member: _Member, about: Mapping[str, Any]) -> None:
@@ -266,7 +269,7 @@ class RayFleet(Fleet):
 
     def _drop(self, member: _Member) -> None:
         if member.slot is not None:
-            self.slots.remove(member.slot)
+            self.remove(member.slot)
             member.slot.ready = False
             member.slot = None
 

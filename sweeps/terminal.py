@@ -13,6 +13,7 @@ import shlex
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, cast
@@ -41,6 +42,9 @@ _TAIL_BYTES = 400
 _SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
+_MOST_KINDS = 40
+_RUNNING_ROWS = 30
+"""Trials that are shown while they run, with the last words of their logs; of the others, the number."""
 
 
 class _Told(logging.Handler):
@@ -269,12 +273,15 @@ class Terminal:
 
     def _view(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for trial, since in self._running.values():
+        running = list(self._running.values())  # as this thread is not the one that trials start on
+        for trial, since in running[:_RUNNING_ROWS]:
             table.add_row(
                 "  " + escape(self._names.get(trial.trial_id, trial.model)),
                 f"{time.monotonic() - since:.0f} s",
                 escape(_last_words(self._log(trial))),
             )
+        if len(running) > _RUNNING_ROWS:
+            table.add_row(f"  ... and {len(running) - _RUNNING_ROWS} more", "", "")
         for sink, count in self._behind.items():
             table.add_row(f"  [yellow]{escape(_waits(sink, count))}[/]", "", "")
         return Group(table, self._bar)
@@ -298,14 +305,19 @@ def _node_kinds(nodes: Sequence[Node], trials: Sequence[Trial]) -> list[str]:
     kinds: dict[str, list[Node]] = {}
     for node in nodes:
         kinds.setdefault(node.kind, []).append(node)
-    told = []
+    counts = Counter(repr(trial.device) for trial in trials)
+    each = {repr(trial.device): trial.device for trial in trials}
+    rows = []
     for kind, alike in kinds.items():
-        able = [trial for trial in trials if not alike[0].misses(trial.device)]
-        devices = ", ".join(dict.fromkeys(trial.device.label for trial in able))
+        able = {asked: device for asked, device in each.items() if not alike[0].misses(device)}
+        devices = ", ".join(dict.fromkeys(device.label for device in able.values()))
         names = ", ".join(node.name for node in alike[:3]) + (", ..." if len(alike) > 3 else "")
-        takes = f"{len(able)} of {len(trials)} trials ({devices})" if able else "none of the trials"
-        told.append(f"{len(alike)} of {kind}: {takes}; {names}")
-    return told
+        count = sum(counts[asked] for asked in able)
+        takes = f"{count} of {len(trials)} trials ({devices})" if able else "none of the trials"
+        rows.append(f"{len(alike)} of {kind}: {takes}; {names}")
+    if len(rows) > _MOST_KINDS:
+        rows[_MOST_KINDS:] = [f"... and {len(rows) - _MOST_KINDS} other kinds of node"]
+    return rows
 
 
 def _waits(sink: str, count: int) -> str:

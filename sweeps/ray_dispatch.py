@@ -1,0 +1,236 @@
+"""A sweep's trials as Ray tasks: which ones wait, which ones run where, and what is recorded of each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from sweeps import devices, worker
+from sweeps.context import Context, limited
+from sweeps.errors import DispatchError
+from sweeps.fleet import Fleet, Slot
+from sweeps.placing import Placing
+from sweeps.ray_outcome import Job, lost_with_ray, outcome
+from sweeps.waiting import Turn, Waiting
+from sweeps.worker import Place
+from tracking.record import Pass, Result, Trial
+
+_LOOK_AGAIN_S = 0.5
+"""How often to look for a node while none is left that a trial fits."""
+_GO_ON = "resume=latest runs the rest, cluster=inline without Ray"
+
+
+class RayDispatch:
+    """The trials that wait and the Ray tasks that run, `sweeps.dispatch.on_ray`'s state.
+
+    `start` hands out what the nodes have room for, `collect` waits for the next end and gives what is to be recorded
+    of it. Results come from generators, so that the consumer writes each one before the next trial starts. Nothing
+    that is done for a trial grows with the number of nodes, or of trials that wait or run.
+    """
+
+    def __init__(self, trials: Sequence[Trial], context: Context) -> None:
+        import ray
+
+        self._context = context
+        self._fleet = context.fleet or Fleet([Slot(context.node, context.server)])
+        self._inbox = self._fleet.inbox
+        self._task = ray.remote(_ray_task)
+        self._waiting = Waiting(trials)
+        self._placing = Placing(self._waiting, self._fleet, context.calibration)
+        self._running: dict[Any, Job] = {}
+        self._tasks: dict[Any, Future[Any]] = {}
+        """What each of those will come to."""
+        self._calibrating = 0
+        self._here: list[Slot] = []
+        """The node of each job that runs on the driver's machine."""
+        self._not_skipped: set[Turn] = set()
+        """Turns that are known to have something to be run."""
+        self._freed: Sequence[int] = ()
+        """The cores that the last trial has given back, as far as the driver may write on them."""
+        self._looked_at = time.monotonic()
+        self._idle_since: float | None = None
+        self._losses = 0
+        """How often in a row all of Ray was lost."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a trial waits or runs."""
+        return bool(self._waiting) or len(self._running) > self._calibrating
+
+    def start(self) -> Iterator[Result]:
+        """Hand out trials, and calibrations that have to come before them, until no node has room or a result is there.
+
+        Gives the results of trials whose turn has come and that need not be run.
+        """
+        while self._waiting:
+            yield from self._skip()
+            chosen = self._placing.choose(self._calibrating)
+            if chosen is None:
+                break
+            self._start(*chosen)
+            if not self._inbox.empty:
+                break
+
+    def collect(self) -> Iterator[Result]:
+        """Wait until something ends or a node answers, and give what is to be recorded of it."""
+        if not self.unfinished:
+            return
+        ref = None
+        if self._running or self._fleet.waits_for_nodes:
+            self._idle_since = None
+            ref = self._inbox.next(self._fleet.look_every_s)
+        else:
+            self._wait_for_a_node()
+        self._look()
+        if ref in self._running:
+            yield from self._end(ref)
+        elif ref is not None:
+            self._fleet.heard(ref)
+
+    def lost(self) -> str | None:
+        """Why nothing will be heard of any task that runs, in words; None: it will."""
+        return self._fleet.lost()
+
+    def recover(self, why: str) -> Iterator[Result]:
+        """Take what has ended before all of Ray was lost, and start it again for the rest.
+
+        Raises DispatchError where that has been in vain too often.
+        """
+        for ref in list(self._running):
+            yield from self._end(ref, None if self._tasks[ref].done() else why)
+        self._losses += 1
+        if self._losses > self._context.retries + 1:
+            raise DispatchError(f"{why}, and so were {self._losses - 1} before it. {_GO_ON}")
+        if self._waiting:
+            self._context.warn(f"{why}; it is started again")
+            self._fleet.revive()
+
+    def cancel(self) -> None:
+        """End what still runs."""
+        import ray
+
+        if ray.is_initialized() and not self._fleet.lost():
+            for ref in self._running:
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    ray.cancel(ref, force=True)
+
+    def _skip(self) -> Iterator[Result]:
+        """Take away the trials that are next and need not be run, and give their results."""
+        while new := [turn for turn in self._waiting.heads() if turn not in self._not_skipped]:
+            for turn in new:
+                limit = self._context.limit(turn.trial)
+                if limit is None or limit.passes:
+                    self._not_skipped.add(turn)
+                    continue
+                self._waiting.remove(turn)
+                with _on_cores(self._freed if self._running else ()):
+                    yield self._context.skipped(turn.trial, limit.reason)
+
+    def _start(self, turn: Turn, slot: Slot) -> None:
+        """Hand out the trial, or the calibration that it needs first on that node."""
+        calibration = self._context.calibration
+        first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
+        job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))
+        device = job.trial.device
+        place = Place(
+            server=slot.server(),
+            node=slot.node,
+            folder=self._context.folder if slot.local else None,
+            spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
+        )
+        slot.take(job.device)
+        if job.turn:
+            self._waiting.remove(turn)
+            self._not_skipped.discard(turn)
+            self._context.started(turn.trial)
+        else:
+            self._calibrating += 1
+        if slot.local:
+            self._here.append(slot)
+        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
+        passes = job.limit.passes if job.limit else job.trial.passes
+        ref = self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)
+        self._running[ref] = job
+        self._tasks[ref] = self._inbox.expect(ref)
+
+    def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
+        """Give what is to be recorded of a job that has ended, or is `gone` with Ray; nothing where it runs again."""
+        job, task, context = self._running.pop(ref), self._tasks.pop(ref), self._context
+        result, lost = lost_with_ray(job, gone, context) if gone else outcome(task, job, context)
+        if job.slot.local:
+            self._here.remove(job.slot)
+        if lost:
+            self._fleet.suspect(job.slot)
+        else:
+            self._losses = 0
+        if job.turn is None:
+            self._calibrating -= 1
+            context.calibrated(result, lost, job.slot.node)
+        job.slot.give_back(job.device)
+        if job.turn is None:
+            return
+        final = context.final(result, lost, len(job.turn.lost), job.turn.lost)
+        if final is None:
+            where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
+            again = replace(job.turn, lost=(*job.turn.lost, where), avoid=job.turn.avoid | {job.slot.node.node_id})
+            # What has killed Ray is to be found out before all others have died with it.
+            (self._waiting.add_first if gone else self._waiting.add)(again)
+            return
+        self._freed = self._fleet.writing_cores(final, job.slot, self._here)
+        with _on_cores(self._freed):
+            yield limited(final, job.limit)
+        if final.status == "oom":
+            self._not_skipped.clear()
+
+    def _look(self) -> None:
+        """Have the fleet look at its nodes, now and then."""
+        every_s = self._fleet.look_every_s
+        if every_s is not None and time.monotonic() - self._looked_at >= every_s:
+            self._fleet.look()
+            self._looked_at = time.monotonic()
+
+    def _wait_for_a_node(self) -> None:
+        """Sleep a moment, where nothing else can be done. Raises DispatchError when that has been so for too long."""
+        now, wait_s = time.monotonic(), self._fleet.wait_s
+        devices_left = ", ".join(dict.fromkeys(turn.trial.device.label for turn in self._waiting.heads()))
+        left = f"{len(self._waiting)} trial{'s' * (len(self._waiting) != 1)} ({devices_left})"
+        if self._idle_since is None:
+            self._idle_since = now
+            if wait_s:
+                self._context.warn(f"no node is left for {left}; waiting {wait_s:g} s for one")
+        if now - self._idle_since >= wait_s:
+            raise DispatchError(f"no node came in {wait_s:g} s for {left}. resume=latest runs them when there is one")
+        time.sleep(min(_LOOK_AGAIN_S, wait_s))
+
+
+def _on(slot: Slot) -> dict[str, Any]:
+    """Ray's argument that puts a task on a node and no other."""
+    if not slot.node.node_id:
+        return {}
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node.node_id, soft=False)}
+
+
+def _ray_task(trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...]) -> tuple[Result, bytes]:
+    import ray
+
+    return worker.run(trial, sweep_id, place, passes, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
+
+
+@contextlib.contextmanager
+def _on_cores(freed: Sequence[int]) -> Iterator[None]:
+    """Keep this thread on the cores that a trial has given back while other trials are being timed."""
+    before = os.sched_getaffinity(0)
+    if freed:
+        with contextlib.suppress(OSError):  # cores as a trial has reported them
+            os.sched_setaffinity(0, freed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
