@@ -89,7 +89,8 @@ def directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
         f'--output="{pattern(folder)}/slurm-%j.out"',
         "--open-mode=append",  # a job that is requeued goes on in the same file
         f"--nodes={options.nodes}",
-        "--ntasks-per-node=1",
+        # Of a range, Slurm would take the fewest nodes that have room for so many tasks. It has one task a node anyway.
+        *(["--ntasks-per-node=1"] if str(options.nodes).isdigit() else []),
         "--no-kill",  # a node that fails takes its trials along, not the job
         "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
     ]

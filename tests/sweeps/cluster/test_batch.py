@@ -37,6 +37,55 @@ def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["+cluster.sbatch.qos=high", "+cluster.sbatch.constraint=a100"], ["--qos=high", "--constraint=a100"]),
+        (["cluster.sbatch=--qos high --constraint a100"], ["--qos high", "--constraint a100"]),
+        (["cluster.sbatch='--gres=lscratch:100'", "cluster.gpus=2"], ["--gres=lscratch:100,gpu:2"]),
+        (
+            [
+                "cluster.partition='cpu,long'",
+                "cluster.setup=module load cuda/12",
+                "cluster.nodes=2-8",
+                "cluster.time=1:30:00",
+            ],
+            ["--partition=cpu,long", "--nodes=2-8", "--time=1:30:00"],
+        ),
+    ],
+)
+def test_the_forms_in_which_options_of_slurm_are_typed(tmp_path: Path, arguments: list[str], lines: list[str]) -> None:
+    done = run(tmp_path, "model=tiny", "cluster=slurm", *arguments, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert {f"#SBATCH {line}" for line in lines} <= set(done.stdout.splitlines())
+    assert ("\nmodule load cuda/12\n" in done.stdout) == ("cluster.setup=module load cuda/12" in arguments)
+
+
+def test_a_refused_job_leaves_no_folder_and_what_was_there_before(tmp_path: Path) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    path = f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}"
+    done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
+    assert done.returncode == 2
+    assert "sbatch refused " in done.stderr
+    assert "invalid account" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+    results = [make_result()]
+    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
+        journal.write_plan(make_sweep([*results, make_result(batch=2)], journal.folder))
+    (journal.folder / "job.sh").write_text("before")
+    before = {path.name: path.read_bytes() for path in journal.folder.iterdir()}
+    assert run(tmp_path, "resume=latest", "cluster=slurm", PATH=path).returncode == 2
+    assert {path.name: path.read_bytes() for path in journal.folder.iterdir()} == before
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
+    done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
+    assert done.returncode == 1
+    assert "did not say whether it took " in done.stderr
+    assert len(list(tmp_path.glob("outputs/20*/*/plan.json"))) == 1  # the job may be there, and needs it
+
+
 def test_no_name_becomes_a_line_of_the_script(tmp_path: Path) -> None:
     folder = tmp_path / "a\n#SBATCH --wrap=evil\n\x1b]0;title\x07"
     folder.mkdir()

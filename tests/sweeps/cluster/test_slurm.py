@@ -59,6 +59,7 @@ def test_what_is_asked_of_slurm() -> None:
     ]
     many = slurm.Options(nodes="2-8", requeue=5)
     assert {"--nodes=2-8", "--requeue", "--signal=B:USR1@120"} <= set(directives(script(many)))
+    assert "--ntasks-per-node=1" not in directives(script(many))  # with it, Slurm takes two and never more
 
 
 def test_directives_come_before_any_command() -> None:
