@@ -70,7 +70,7 @@ def free_ports(count: int) -> list[int]:
 def reach(ray_address: str, seconds: float) -> None:
     """Wait until something listens at the address. Raises ConnectionError where nothing does in time."""
     deadline = time.monotonic() + seconds
-    while error := _refusal(ray_address):
+    while refusal := _refusal(ray_address):
         if time.monotonic() > deadline:
             hint = "cluster.interface chooses another network"
             raise ConnectionError(f"no way to Ray's head at {ray_address} within {seconds:g} s ({error}); {hint}")
@@ -132,7 +132,7 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
     Raises ConnectionError with the cause as soon as it is clear that the first one does not.
     """
     deadline = time.monotonic() + seconds
-    while error := _refusal(ray_address):
+    while refusal := _refusal(ray_address):
         step.read()
         if 0 in step.ended:
             name, why = step.ended[0]
@@ -140,7 +140,7 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
         if step.over is not None:
             raise ConnectionError(f"Ray did not start: {step.over}")
         if time.monotonic() > deadline:
-            hint = step.hint() or error
+            hint = step.hint() or refusal
             raise ConnectionError(f"Ray did not start at {ray_address} within {seconds:g} s: {hint}")
         time.sleep(0.5)
     import logging
