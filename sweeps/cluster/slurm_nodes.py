@@ -70,7 +70,7 @@ def free_ports(count: int) -> list[int]:
 def reach(ray_address: str, seconds: float) -> None:
     """Wait until something listens at the address. Raises ConnectionError where nothing does in time."""
     deadline = time.monotonic() + seconds
-    while refusal := _refusal(ray_address):
+    while error := _refusal(ray_address):
         if time.monotonic() > deadline:
             hint = "cluster.interface chooses another network"
             raise ConnectionError(f"no way to Ray's head at {ray_address} within {seconds:g} s ({error}); {hint}")
