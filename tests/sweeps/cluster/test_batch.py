@@ -32,7 +32,7 @@ def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=sweep-")
     assert f"resume={tmp_path}/multirun/" in done.stdout
-    assert f"\ncd {tmp_path} || exit 1\n" in done.stdout
+    assert f"\ncd {tmp_path} || exit 2\n" in done.stdout
     assert " tracking.uri=sqlite:///mlflow.db " in done.stdout
     assert list(tmp_path.iterdir()) == []
 
