@@ -8,7 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,10 @@ from nets.registry import BadArguments, NetError
 
 if TYPE_CHECKING:
     import keras
+
+
+OF_PYTHON = sys.stdlib_module_names
+"""Modules of the standard library, none of which makes a net."""
 
 
 class BadTarget(NetError):  # noqa: N818 - reads as what it says
@@ -31,15 +35,29 @@ def from_target(target: str, **args: Any) -> keras.Model:
     """
     import keras
 
+    function = imported(target, **args)
+    model = function(**args)
+    if not isinstance(model, keras.Model):
+        raise BadTarget(f"expected {target} to return a keras.Model. Received: {type(model).__name__}")
+    return model
+
+
+def imported(target: str, **args: Any) -> Callable[..., Any]:
+    """Import `package.module.callable`, which takes `args`, and return it without a call. Raises as `from_target`."""
     function = _resolve(target)
     if not callable(function):
         raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
     _expect_no_standard_library(target, _home(function))
     _expect_arguments(target, function, args)
-    model = function(**args)
-    if not isinstance(model, keras.Model):
-        raise BadTarget(f"expected {target} to return a keras.Model. Received: {type(model).__name__}")
-    return model
+    return function
+
+
+def sources(target: str) -> list[Path]:
+    """The files that an imported target comes from: its module's, and that of the module which defines it."""
+    function = _resolve(target)
+    names = {".".join(target.split(".")[:depth]) for depth in range(1, target.count(".") + 1)} | {_home(function)}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return [Path(file) for file in sorted(filter(None, files))]
 
 
 def takes(target: str, argument: str) -> bool:
@@ -50,11 +68,14 @@ def takes(target: str, argument: str) -> bool:
         return False
 
 
-def check(target: str, args: Mapping[str, Any]) -> list[str]:
-    """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run."""
+def check(target: str, args: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run.
+
+    The user's own modules are in `folder`; None: the current one.
+    """
     try:
         parts = _parts(target)
-        _expect_one(parts[0])
+        _expect_one(parts[0], folder or Path())
         _expect_no_standard_library(target, parts[0])
         spec = _find(parts[0], None, "")
         depth = 1
@@ -91,7 +112,7 @@ def _parts(target: str) -> list[str]:
 
 def _expect_no_standard_library(target: str, module: str) -> None:
     """Refuse `os.system` and its like before they do what they do: a plan from elsewhere may name them too."""
-    if module.partition(".")[0] in sys.stdlib_module_names:
+    if module.partition(".")[0] in OF_PYTHON:
         received = f"{target}, of the standard library's {module}" if module != target.partition(".")[0] else target
         raise BadTarget(f"expected a callable that makes a net. Received: {received}, which makes none")
 
@@ -115,12 +136,13 @@ def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
     return spec
 
 
-def _expect_one(name: str) -> None:
-    """Raise BadTarget where the current folder has a module of that name too, which is not the one that is imported."""
+def _expect_one(name: str, folder: Path) -> None:
+    """Raise BadTarget where the folder has a module of that name too, which is not the one that is imported."""
     spec = _find(name, None, "")
     origin = Path(spec.origin) if spec.has_location and spec.origin else None
     for path in (Path(f"{name}.py"), Path(name, "__init__.py")):
-        if path.is_file() and not (origin is not None and origin.exists() and path.samefile(origin)):
+        own = folder / path
+        if own.is_file() and not (origin is not None and origin.exists() and own.samefile(origin)):
             other = f"{origin}" if origin else "a part of Python"
             words = f"which is imported for '{name}': rename ./{path} to use it"
             raise BadTarget(f"expected a module name of its own. Received: ./{path} beside {other}, {words}")

@@ -34,6 +34,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
     own = hydra.core.hydra_config.HydraConfig.get()
+    os.chdir(own.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
     if own.output_subdir is not None:
         _without_secrets(Path(own.runtime.output_dir, own.output_subdir))
     leave_to_ours(cfg, own.overrides.task)

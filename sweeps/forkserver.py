@@ -54,9 +54,12 @@ class Call:
 
 
 class ForkServer:
-    """Starts a fork server as a child process and ends it; `address` is what `connect` takes."""
+    """Starts a fork server as a child process and ends it; `address` is what `connect` takes.
 
-    def __init__(self) -> None:
+    `folder` is the current one of all calls, and where the user's own modules are; None: the current one.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         temporary.remove_abandoned()
         descendants.end_abandoned()
         self._folder = temporary.Folder("fork", room=len("/socket"))
@@ -65,7 +68,8 @@ class ForkServer:
         self._ready = False
         # Importing threads are pointless, and fork copies only one of them.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        more = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        paths = [str(ROOT), *(str(Path(path).absolute()) for path in more)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 # -P: `-m` would look into the current folder before the standard library.
@@ -73,6 +77,7 @@ class ForkServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                cwd=folder,
                 env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # Ctrl-C is the driver's to handle
             )
@@ -109,16 +114,26 @@ class ForkServer:
 
 
 class LastingServer:
-    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost."""
+    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost.
 
-    def __init__(self) -> None:
+    `folder` is as with `ForkServer`, where it is there for this user.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self._server: ForkServer | None = None
         self._ready = False
+        self._folder = _usable(folder)
+
+    def move_to(self, folder: Path) -> None:
+        """Have the server's calls run in another folder; one that was started elsewhere is ended."""
+        before, self._folder = self._folder or Path.cwd(), _usable(folder)
+        if (self._folder or Path.cwd()) != before:
+            self._close()
 
     def start(self) -> None:
         """Start the server unless it has been started; it is ready seconds later."""
         if self._server is None:
-            self._server, self._ready = ForkServer(), False
+            self._server, self._ready = ForkServer(self._folder), False
 
     def address(self) -> str:
         """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started.
@@ -144,6 +159,11 @@ class LastingServer:
 
     def __exit__(self, *_: object) -> None:
         self._close()
+
+
+def _usable(folder: Path | None) -> Path | None:
+    """The folder where this user can be in it; on other machines it need not be there."""
+    return folder if folder is not None and folder.is_dir() and os.access(folder, os.X_OK) else None
 
 
 def connect(address: str) -> Connection[Any, Any]:

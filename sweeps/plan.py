@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps import paths
+from sweeps import input_paths, paths
 from sweeps.cluster import command_line
 from sweeps.devices import Node
 from sweeps.node_kinds import NodeKinds
@@ -61,7 +61,8 @@ def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = Tr
         if not files:
             continue
         if trial.weights is not None and (received := paths.not_readable(trial.weights)) is not None:
-            found.append(f"model.weights={paths.shortened(trial.weights, 500)}: expected a file. Received: {received}.")
+            shown = paths.shortened(trial.weights, 500)
+            found.append(input_paths.as_typed(trial, f"model.weights={shown}: expected a file. Received: {received}."))
         found += checks.files(trial)
     return list(dict.fromkeys(found))
 

@@ -6,14 +6,16 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sweeps import cores, host, paths, versions
+from sweeps import cores, host, node_inputs, versions
 from sweeps.devices import Node, limits
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot
 from sweeps.forkserver import LastingServer
+from sweeps.node_inputs import Found, Wanted
 
 Warn = Callable[[str], None]
 _LOOK_EVERY_S = 2.0
@@ -30,17 +32,17 @@ _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 class Agent:
     """Lives on one node as a Ray actor: says what is there, and keeps its fork server, which ends with it."""
 
-    def __init__(self) -> None:
-        self._server = LastingServer()
+    def __init__(self, folder: str | None = None) -> None:
+        """`folder`: where the sweep was started; its trials run there, where this node has it."""
+        self._server = LastingServer(None if folder is None else Path(folder))
         # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
         for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
             os.environ.pop(name, None)
 
-    def about(self, files: list[str]) -> dict[str, Any]:
-        """The node's versions and cores, and which of the files it has not."""
-        missing = [path for path in files if paths.not_readable(path) is not None]
-        facts = host.facts()
-        return {"versions": versions.here(), "cores": len(cores.available()), "missing": missing, "facts": facts}
+    def about(self, wanted: Wanted) -> dict[str, Any]:
+        """The node's versions and cores, and what it has of what trials need."""
+        about = {"versions": versions.here(), "cores": len(cores.available()), "facts": host.facts()}
+        return about | {"inputs": asdict(node_inputs.look(wanted, self._server.address))}
 
     def address(self) -> str:
         """Where a fork server listens on this node, after waiting for it."""
@@ -84,16 +86,20 @@ class RayFleet(Fleet):
         self,
         home: str | None,
         head: tuple[str, int],
-        files: Iterable[str],
+        wanted: Wanted,
         *,
+        started_in: str | None = None,
         wait_s: float,
         driver_core: bool,
         warn: Warn,
     ) -> None:
-        """`home` is the id of the node that the driver runs on, `head` where the cluster accepts connections."""
+        """`home` is the id of the node that the driver runs on, `head` where the cluster accepts connections.
+
+        `wanted` is what the trials need of each node, `started_in` the folder that they run in where it is there.
+        """
         super().__init__([])
         self.wait_s = wait_s
-        self._home, self._head, self._files = home, head, sorted(set(files))
+        self._home, self._head, self._wanted, self._started_in = home, head, wanted, started_in
         self._keeps = 1 if driver_core else 0
         self._warn = warn
         self._versions = versions.here()
@@ -112,8 +118,7 @@ class RayFleet(Fleet):
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
         for warning in warnings:
             self._warn(warning)
-        for name, about in known.items():
-            errors += [f"{path}: expected a file on every node. {name} has none there." for path in about["missing"]]
+        errors += node_inputs.problems({name: Found(**about["inputs"]) for name, about in known.items()})
         if not known:
             told = f": {', '.join(silent)} did not answer" if silent else ""
             errors.append(f"expected a cluster with a node that runs tasks{told}.")
@@ -202,7 +207,7 @@ class RayFleet(Fleet):
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
-        self._expect(member, self._agent(member).about.remote(self._files))
+        self._expect(member, self._agent(member).about.remote(self._wanted))
 
     def _warm(self, member: _Member) -> None:
         """Have a fork server started; only then the node gets trials."""
@@ -226,7 +231,7 @@ class RayFleet(Fleet):
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
             here = NodeAffinitySchedulingStrategy(member.entry["NodeID"], soft=False)
-            member.agent = ray.remote(Agent).options(num_cpus=0, scheduling_strategy=here).remote()
+            member.agent = ray.remote(Agent).options(num_cpus=0, scheduling_strategy=here).remote(self._started_in)
         return member.agent
 
     def _await(self, seconds: float) -> None:
@@ -240,13 +245,17 @@ class RayFleet(Fleet):
         if not self._begun:
             return
         errors, warnings = versions.compare(self._versions, {member.name: about["versions"]})
-        errors += [f"{path} is not there" for path in about["missing"]]
+        errors += node_inputs.of_late_joiner(member.name, Found(**about["inputs"]), self._known_inputs(member))
         for warning in warnings:
             self._warn(warning)
         if errors:
             self._give_up(member, "; ".join(errors))
         else:
             self._warm(member)
+
+    def _known_inputs(self, apart_from: _Member) -> dict[str, Found]:
+        members = [member for member in self._members.values() if member is not apart_from and member.about]
+        return {member.name: Found(**member.about["inputs"]) for member in members if member.about}
 
     def _ready(self, member: _Member, address: str) -> None:
         member.address, member.failures = address, 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import baggage, ray_words
+from sweeps import baggage, node_inputs, ray_words
 from sweeps.errors import UsageError
 from sweeps.ray_cluster import RayFleet, Warn, no_answer
 from tracking.record import Trial
@@ -24,8 +24,12 @@ _NO_SERVER = "Starting Ray client server failed"
 
 
 @contextlib.contextmanager
-def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Iterator[RayFleet]:
+def connected(
+    options: DictConfig, trials: Sequence[Trial], warn: Warn, started_in: Path | None = None
+) -> Iterator[RayFleet]:
     """Be connected to the cluster that `options` (conf/cluster/ray.yaml) name, with the trials' code on its way there.
+
+    The sweep was started in `started_in`, where its own modules are; None: the current folder.
 
     Raises UsageError when there is no such cluster, or it does not let us in.
     """
@@ -34,8 +38,8 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
 
     address, wait_s = options.address, float(options.wait_s)
     targets = [trial.target for trial in trials if trial.target is not None]
-    files = [trial.weights for trial in trials if trial.weights is not None]
-
+    own = started_in or Path.cwd()
+    wanted = node_inputs.of_trials(trials, own)
     head = _endpoint(address)
     if (refused := no_answer(*head)) is not None:
         raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
@@ -44,7 +48,7 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
     give_words_back = ray_words.hush()
     client = address.startswith("ray://")
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
-        travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), Path.cwd(), targets))}
+        travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), own, targets))}
         for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
             try:
                 ray.init(
@@ -60,7 +64,9 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
                     raise UsageError([f"cluster.address={address}: {_reason(error)}"]) from error
     try:
         home = None if client else ray.get_runtime_context().get_node_id()
-        yield RayFleet(home, head, files, wait_s=wait_s, driver_core=options.driver_core, warn=warn)
+        yield RayFleet(
+            home, head, wanted, started_in=str(own), wait_s=wait_s, driver_core=options.driver_core, warn=warn
+        )
     finally:
         # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
         if no_answer(*head) is None:

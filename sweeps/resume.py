@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from nets import custom
-from sweeps import host, provenance
+from sweeps import host, origin, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
 from sweeps.remembered import Place
@@ -51,6 +51,7 @@ def new_sweep(
         | host.gpu_facts()
         | {
             **remembered,
+            origin.FACT: str(Path.cwd()),
             "tracking": sinks.storable(tracking),
             "objective": objective,
         }
@@ -86,6 +87,8 @@ def doubts(
     `place` is where the plan has them run.
     """
     reasons = []
+    if doubt := _of_modules(plan, folder, trials):
+        reasons.append(doubt)
     if owner := trust.stranger(folder):
         whereto = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
@@ -98,6 +101,18 @@ def doubts(
         reasons += filter(None, [trust.misgivings(plan, folder, uri), trust.misgivings_of_ray(plan, folder, address)])
     links = _links(folder, trials)
     return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+
+
+def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
+    """What speaks against importing from the folder that the plan was started in; empty: nothing does."""
+    started_in = origin.folder(origin.follow(replace(plan, folder=str(folder), trials=()), plan))
+    if started_in == Path.cwd() or not any(trial.target for trial in trials):
+        return ""
+    if owner := trust.stranger(started_in):
+        return f"the plan in {folder} has modules imported from {started_in}, which belongs to {owner}"
+    if trust.lies_where_it_says(plan, folder):
+        return ""
+    return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
 
 
 def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
@@ -125,15 +140,22 @@ def foreign_parts(trials: Iterable[Trial]) -> list[str]:
     return list(parts)
 
 
-def unknown_parts(trials: Iterable[Trial]) -> list[str]:
-    """What of these trials a new sweep would not take either, as problems."""
+def unknown_parts(trials: Iterable[Trial], started_in: Path | None = None) -> list[str]:
+    """What of these trials, whose sweep was started in that folder, a new sweep would not take either, as problems."""
     refusals: dict[str, None] = {}
     for trial in trials:
         if trial.task not in TASKS:
             refusals[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
         if trial.target is not None:
-            refusals |= dict.fromkeys(custom.check(trial.target, trial.model_args))
+            wrong = custom.check(trial.target, trial.model_args, started_in)
+            refusals |= dict.fromkeys(f"{sentence}{_looked_for(sentence, started_in)}" for sentence in wrong)
     return list(refusals)
+
+
+def _looked_for(sentence: str, started_in: Path | None) -> str:
+    if not sentence.startswith("There is no module"):
+        return ""
+    return f" Looked for in {started_in or Path.cwd()}, where the sweep was started, and among installed packages."
 
 
 def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:
@@ -148,7 +170,7 @@ def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
 
     Results of both stand in one table then, and the plan's commit is that of the first ones.
     """
-    change = differences(sweep.facts, provenance.facts(Path.cwd(), Path(sweep.folder)))
+    change = differences(sweep.facts, provenance.facts(origin.folder(sweep), Path(sweep.folder)))
     known = changes(sweep.facts)
     if not change or change in known:
         return sweep, change

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
 sys.path[:] = [str(ROOT), *(place for place in sys.path if place != str(ROOT / "sweeps"))]
 
+from sweeps import input_paths
 from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
@@ -40,7 +41,7 @@ def started(arguments: Arguments) -> Iterator[LastingServer]:
 
 def main() -> int:
     """Run the command line in `sys.argv` and give its exit code."""
-    arguments = Arguments(program=sys.argv[0], words=tuple(sys.argv[1:]))
+    arguments = Arguments(program=sys.argv[0], words=tuple(input_paths.quoted(sys.argv[1:])))
     try:
         with started(arguments) as server:
             from sweeps import command

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
@@ -17,8 +18,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
 from nets import custom
-from sweeps import input_ranges, objective
-from sweeps.cluster import batch
+from sweeps import input_paths, input_ranges, objective
+from sweeps.cluster import batch, elsewhere
 from sweeps.errors import UsageError, nearest
 from sweeps.ranges import above, at_least
 from sweeps.task_conf import TASK_CONFS
@@ -161,7 +162,10 @@ def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
     if found := _misshapen(cfg):
         raise UsageError(found)
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
-    return _trial(values), _problems(values)
+    trial = _trial(values)
+    if batch.shares_files(values["cluster"]["name"]):
+        trial = input_paths.absolute(trial, Path.cwd())
+    return trial, _problems(values)
 
 
 def _misshapen(cfg: DictConfig) -> list[str]:
@@ -250,7 +254,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     else:
-        found += custom.check(model["_target_"], _arguments(model))
+        here = batch.shares_files(cluster["name"])
+        check = custom.check if here else partial(elsewhere.target_problems, cluster=cluster["name"])
+        found += check(model["_target_"], _arguments(model))
     return found
 
 

@@ -17,7 +17,20 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, remembered, resume, schema
+from sweeps import (
+    dispatch,
+    estimate,
+    grid,
+    host,
+    machine,
+    origin,
+    plan,
+    ray_connection,
+    remembered,
+    resume,
+    schema,
+    targets,
+)
 from sweeps.arguments import Arguments
 from sweeps.calibration import Calibration
 from sweeps.cluster import batch, submitted
@@ -31,7 +44,7 @@ from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import LocalFleet, ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
-from tracking import moved, sinks, trust
+from tracking import moved, sinks, startup, trust
 from tracking.journal import PLAN, Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
@@ -72,6 +85,8 @@ class Session:
         self._outbox: Outbox | None = None
         self._fail_fast: plan.FailFast | None = None
         self._preflight = Preflight()
+        self._targets = targets.Checks()
+        self._started_in = Path.cwd()
         self._variables: frozenset[str] = frozenset()
         self.recorder: Recorder | None = None
         self._calibration = Calibration()
@@ -212,18 +227,21 @@ class Session:
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
-        sweep = resume.with_limit(moved.follow(planned, folder), cfg, self._arguments.words)
         words = self._arguments.words
+        sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), cfg, words), planned)
+        self._started_in = origin.folder(sweep)
+        startup.own_modules_last(self._started_in)
         place = remembered.place(sweep, cfg, words)
         cfg = remembered.going_on(cfg, sweep, place, words)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
-        wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials)]
+        wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials, self._started_in)]
         wrong += remembered.remedy(place, [words for words in wrong if words.startswith("cluster")], cfg.resume)
         wrong += self._trusted(cfg, planned, folder, tracking, trials, place)
         if wrong:
             raise UsageError(wrong)  # before anything else of the plan is looked at
+        self._server.move_to(self._started_in)
         nodes, misfits = self._nodes(cfg, trials)
         if misfits:
             raise UsageError([*misfits, *remembered.remedy(place, misfits, cfg.resume)])
@@ -289,7 +307,14 @@ class Session:
         if sweep is not None:
             known = {result.trial_id: result for result in Journal(sweep.folder).read()}
             todo = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
-            if found := self._preflight.problems(todo, self._server.address):
+            found = self._preflight.problems(todo, self._server.address)
+            unimportable = self._targets.problems(todo, self._server.address) if cfg.cluster.name == "slurm" else []
+            if batch.has_this_environment(cfg.cluster):
+                found += unimportable
+            elif not found:
+                for sentence in unimportable:
+                    self.terminal.warn(f"{sentence} The job looks again, where it runs, before its first trial")
+            if found:
                 raise UsageError(found)
             if not todo:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
@@ -309,7 +334,7 @@ class Session:
         try:
             if cfg.cluster.name == "ray":
                 if self._fleet is None:
-                    cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn)
+                    cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
                     self._fleet = self._machinery.enter_context(cluster)
                     self._interrupts.install()  # Ray has a handler of its own
                     found += self._fleet.meet()
@@ -323,7 +348,10 @@ class Session:
 
     def _look_at_nets(self, asked: _Asked) -> None:
         """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""
-        if found := self._preflight.problems(asked.trials, self._server.address, flops=asked.cfg.dry_run):
+        found = self._preflight.problems(asked.trials, self._server.address, flops=asked.cfg.dry_run)
+        if self._fleet is None:  # a cluster's nodes have been asked themselves
+            found += self._targets.problems(asked.trials, self._server.address)
+        if found:
             raise UsageError(found)
         for warning in self._preflight.warnings(asked.trials, asked.nodes):
             self.terminal.warn(warning)

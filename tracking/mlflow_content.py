@@ -68,7 +68,7 @@ def trial_params(trial: Trial) -> dict[str, str]:
     fields = trial.to_json()
     nested = {name: fields[name] for name in ("model_args", "device", "protocol", "task_args")}
     words = {"device": trial.device.label, "passes": ",".join(trial.passes), "protocol": trial.protocol.name}
-    params = flatten({key: value for key, value in fields.items() if key not in nested} | nested) | words
+    params = flatten({key: value for key, value in fields.items() if key not in (*nested, "as_typed")} | nested) | words
     params = {key: params[key] for key in dict.fromkeys([*_FIRST_PARAMS, *params])}
     if not trial.passes:
         params = {key: text for key, text in params.items() if key != "passes" and not key.startswith("protocol")}

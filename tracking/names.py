@@ -97,6 +97,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _axes(trial: Trial) -> dict[str, str]:
     """Everything that sets trials apart, in the order in which a name says it; empty where there is nothing to say."""
+    typed = trial.as_typed
+    task_args = {key: typed.get(f"task.{key}", value) for key, value in trial.task_args.items()}
     return {
         "model": trial.model,
         "batch": f"b={trial.batch}",
@@ -114,9 +116,9 @@ def _axes(trial: Trial) -> dict[str, str]:
         "model_args": _pairs(trial.model_args),
         "inputs": _pairs(trial.inputs),
         "target": trial.target or "",
-        "weights": trial.weights or "",
+        "weights": _text(typed.get("model.weights", trial.weights or "")),
         "task": trial.task,
-        **{f"task.{key}": "" if value is None else f"{key}={_text(value)}" for key, value in trial.task_args.items()},
+        **{f"task.{key}": "" if value is None else f"{key}={_text(value)}" for key, value in task_args.items()},
         "passes": "+".join(trial.passes),
         "seed": f"seed={trial.seed}",
         "repeat": f"r={trial.repeat}",

@@ -152,23 +152,44 @@ class Trial:
     timeout_s: Seconds | None = None
     profile: bool = False
     """After all timing, one more step of each pass runs under TensorFlow's profiler."""
+    as_typed: Mapping[str, Any] = field(default_factory=dict)
+    """By key (`model.weights`, `task.data`, ...), the paths that were typed otherwise: relative, or from a home."""
 
-    CAME_LATER: ClassVar[Mapping[str, Any]] = {"layout": "channels_last", "inputs": {}, "profile": False}
+    CAME_LATER: ClassVar[Mapping[str, Any]] = {
+        "layout": "channels_last",
+        "inputs": {},
+        "profile": False,
+        "as_typed": {},
+    }
     """As with a device."""
 
     @cached_property
     def trial_id(self) -> str:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What affects the number, as plain JSON; paths as they were typed, so that no folder is part of it."""
         identity = self.to_json()
+        typed = identity.pop("as_typed", {})
         del identity["timeout_s"], identity["profile"]
+        for key, value in typed.items():
+            group, _, name = key.partition(".")
+            part = identity if group == "model" else identity["task_args"]
+            if name in part:
+                part[name] = value
         for part, later in ((identity, self.CAME_LATER), (identity["device"], Device.CAME_LATER)):
             for key, default in later.items():
                 if key in part and part[key] == default:
                     del part[key]
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return identity
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        data = json.loads(json.dumps(asdict(self)))
+        if not data["as_typed"]:
+            del data["as_typed"]  # then older versions can read it, too
+        return data  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: Any) -> Trial:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 _PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u"}  # noqa: RUF001
 """Characters of our own that have an equal in ASCII."""
+_PROJECT = str(Path(__file__).resolve().parent.parent)
+"""Where this project's own packages are, which is on the path under any circumstances."""
 
 
 def prepare() -> None:
@@ -30,13 +32,16 @@ def prepare() -> None:
         os.environ["HOME"] = "/"  # as Docker has it
 
 
-def own_modules_last() -> None:
-    """Let modules in the current folder be imported, after the standard library's and those that are installed.
+def own_modules_last(folder: Path | None = None) -> None:
+    """Let modules in the folder be imported, after the standard library's and those that are installed.
 
-    So the user's nets are found, and their `statistics.py` is nobody else's. Raises OSError where the folder has gone.
+    So the user's nets are found, and their `statistics.py` is nobody else's. None: the current folder; another one
+    takes its place at the end. Raises OSError where the current folder has gone.
     """
     here = str(Path.cwd())
-    sys.path[:] = [*(place for place in sys.path if place not in ("", here)), here]
+    last = here if folder is None else str(folder)
+    places = sys.path[:-1] if folder is not None and sys.path[-1:] == [here] and here != _PROJECT else sys.path
+    sys.path[:] = [*(place for place in places if place not in ("", last)), last]
 
 
 def _open_what_is_closed() -> None:

@@ -72,7 +72,7 @@ def misgivings_of_ray(sweep: Sweep, folder: Path, address: str | None) -> str:
 
 
 def _of_a_copy(sweep: Sweep, folder: Path, where: str, secrets: list[str]) -> str:
-    if not secrets or _lies_where_it_says(sweep, folder):
+    if not secrets or lies_where_it_says(sweep, folder):
         return ""
     return (
         f"{folder} was copied or moved there from {sweep.folder}, and its plan names {where}, where "
@@ -147,7 +147,8 @@ def _is_a_server(uri: str) -> bool:
         return True
 
 
-def _lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
+def lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
+    """Whether a plan's own folder is the one that it was read from."""
     said = Path(sweep.folder)
     # /proc/self/cwd and the like lie wherever one is.
     if not said.is_absolute() or ".." in said.parts or sweep.folder.startswith(("/proc/", "/dev/")):

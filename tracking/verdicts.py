@@ -184,12 +184,12 @@ def judge(ratio: Ratio, threshold: float) -> Verdict:
 
 def differing_fields(base: Iterable[Trial], new: Iterable[Trial]) -> list[str]:
     """What was asked for otherwise in every trial of the two sides: why nothing pairs."""
-    old, recent = ([_point(trial).to_json() for trial in side] for side in (base, new))
+    old, recent = ([_point(trial).identity for trial in side] for side in (base, new))
     return [
         key
-        for key in (old[0] if old else {})
-        if not {json.dumps(trial[key], sort_keys=True) for trial in old}
-        & {json.dumps(trial[key], sort_keys=True) for trial in recent}
+        for key in dict.fromkeys(key for trial in [*old[:1], *recent[:1]] for key in trial)
+        if not {json.dumps(trial.get(key), sort_keys=True) for trial in old}
+        & {json.dumps(trial.get(key), sort_keys=True) for trial in recent}
     ]
 
 

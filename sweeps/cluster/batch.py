@@ -19,7 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from sweeps.cluster import command_line, kubernetes, ray_job, slurm, slurm_script, slurm_submit, submitted
+from sweeps import host
+from sweeps.cluster import command_line, elsewhere, kubernetes, ray_job, slurm, slurm_script, slurm_submit, submitted
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from tracking import files
@@ -76,6 +77,8 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         found.append(f"cluster={cluster['name']}: expected the command {kind.COMMAND} here. Received: none; {without}.")
     if (objective := values["objective"]) is not None:
         found.append(f"objective={objective}: expected a cluster that a sweeper can wait for, as cluster=ray.")
+    if not shares_files(cluster["name"]):
+        found += elsewhere.problems(values)
     if not shares_files(cluster["name"]) and values["resume"] == "latest":
         found.append(f"resume: expected a sweep's name or folder on the cluster={cluster['name']}. Received: latest.")
     if not shares_files(cluster["name"]) and redact(uri := values["tracking"]["uri"]) != uri:
@@ -86,6 +89,13 @@ def problems(values: Mapping[str, Any]) -> list[str]:
 def shares_files(cluster: str) -> bool:
     """Whether the job sees this machine's files, so that a sweep's folder is the same there as here."""
     return cluster not in KINDS or cluster == "slurm"
+
+
+def has_this_environment(options: Any) -> bool:
+    """Whether what can be imported here can be imported in the job, and what cannot, cannot."""
+    if options.name != "slurm":
+        return False
+    return not (options.container or options.venv or options.setup or (options.gpus and not host.gpu_facts()))
 
 
 def node(options: Any) -> Node:
@@ -109,9 +119,8 @@ def hand_over(
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
     given = command_line.given(arguments)
-    if found := _unwritable(
-        {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
-    ):
+    texts = {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
+    if found := [*_unwritable(texts), *elsewhere.option_problems(arguments, options.name)]:
         raise UsageError(found)
     resumed = None if values["resume"] is None else _NAMED.sub(r"sweep-\1", values["resume"])
     name = _another_name(resumed or "") if sweep is None else submitted.job_name(sweep.sweep_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import nets
 from nets import NetError
+from sweeps import input_paths
 from sweeps.errors import nearest
 from sweeps.ranges import above, at_least
 from sweeps.tasks import dataset
@@ -21,9 +22,12 @@ def arguments(task: str, args: Mapping[str, Any]) -> list[str]:
 
 def files(trial: Trial) -> list[str]:
     """What is wrong with the files that a trial reads, and with the net that it gives them to."""
+    found: list[str] = []
     if trial.task == "classify" and trial.task_args["images"]:
-        return _classify(trial)
-    return _finetune(trial) if trial.task == "finetune" and trial.task_args["data"] else []
+        found = _classify(trial)
+    elif trial.task == "finetune" and trial.task_args["data"]:
+        found = _finetune(trial)
+    return [input_paths.as_typed(trial, sentence) for sentence in found]
 
 
 def _classify(trial: Trial) -> list[str]:

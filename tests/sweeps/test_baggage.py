@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,29 @@ def test_nets_in_the_project_folder_travel_too(tmp_path: Path, monkeypatch: pyte
     assert packed(tmp_path / "out") == {"my_nets.py", *(f"{name}/__init__.py" for name in baggage.OURS)}
 
 
-def test_a_folder_with_too_much_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baggage, "LARGEST_MB", 0.001)
-    with pytest.raises(UsageError, match="Start the sweep in a folder with less"):
-        baggage.pack(tmp_path / "out", tmp_path)
+def test_what_is_large_is_named_before_anything_is_copied(tmp_path: Path) -> None:
+    cwd, out = tmp_path / "cwd", tmp_path / "out"
+    make(cwd, "package/__init__.py", "package/weights/readme.txt", "small.py")
+    with (cwd / "package" / "weights" / "big.bin").open("wb") as file:
+        file.truncate(3 * 2**30)  # all hole: a copy of it would be 3 GB
+    with pytest.raises(UsageError) as error:
+        baggage.pack(out, cwd)
+    assert str(error.value).endswith(
+        "Received: more, most of it in package/weights (at least 3072 MB). Start the sweep in a folder with less."
+    )
+    assert not out.exists()
+
+
+def test_links_that_lead_round_and_what_is_no_file_stay_behind(tmp_path: Path) -> None:
+    cwd = tmp_path / "cwd"
+    make(cwd, "package/__init__.py", "package/sub/net.py", "shared/table.json")
+    (cwd / "package" / "sub" / "round").symlink_to("..")
+    (cwd / "package" / "shared").symlink_to("../shared")
+    os.mkfifo(cwd / "package" / "pipe")
+    (cwd / "package" / "endless").symlink_to("/dev/zero")
+    baggage.pack(tmp_path / "out", cwd)
+    users = {name for name in packed(tmp_path / "out") if name.partition("/")[0] not in baggage.OURS}
+    assert users == {"package/__init__.py", "package/sub/net.py", "package/shared/table.json"}
 
 
 def test_what_cannot_be_copied_is_told(tmp_path: Path) -> None:

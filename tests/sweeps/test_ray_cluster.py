@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from sweeps import ray_cluster
 from sweeps.devices import Node
+from sweeps.node_inputs import Wanted
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
 from tests.cgroups import limited
@@ -211,7 +213,7 @@ def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
 
         (entry,) = ray.nodes()
         head, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        fleet = RayFleet(entry["NodeID"], (head, int(port)), [], wait_s=5, driver_core=False, warn=said.append)
+        fleet = RayFleet(entry["NodeID"], (head, int(port)), Wanted(), wait_s=5, driver_core=False, warn=said.append)
         assert fleet.meet() == []
         (agent,) = [each for each in psutil.Process().children(recursive=True) if named(each, "ray::Agent")]
         agent.suspend()
@@ -247,8 +249,9 @@ def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
 ABOUT = """
 import json, os
 os.environ["OMP_NUM_THREADS"] = "1"  # as Ray does in its workers
+from sweeps.node_inputs import Wanted
 from sweeps.ray_cluster import Agent
-print(json.dumps(Agent().about([])))
+print(json.dumps(Agent().about(Wanted())))
 """
 
 
@@ -264,9 +267,33 @@ def test_a_node_tells_the_limits_and_settings_of_its_own_container() -> None:
         "Resources": {"CPU": 64.0},
         "Labels": {},
     }
-    fleet = RayFleet(None, ("10.0.0.1", 1), [], wait_s=0, driver_core=False, warn=print)
+    fleet = RayFleet(None, ("10.0.0.1", 1), Wanted(), wait_s=0, driver_core=False, warn=print)
     node = fleet._node(ray_cluster._Member(entry, about=json.loads(done.stdout)))
     assert node.kind == "1 core; the container's quota is 1.5 and its memory limit is 900 MB"
     assert node.room_mb == 900
     assert "XLA_FLAGS" in node.variables
     assert "OMP_NUM_THREADS" not in node.variables
+
+
+def test_what_nodes_lack_is_said_for_all_of_them_before_anything_runs(machines: Machines, tmp_path: Path) -> None:
+    """The driver's folder is empty on the others, and what PYTHONPATH adds for it is nowhere else."""
+    machines.have({1: (), 2: ("--labels=zone=a",), 3: THIRD})
+    (machines.driver / "w.npy").write_bytes(b"weights")
+    (tmp_path / "only_here.py").write_text("import nets, no_such_package\ndef net(): return nets.build('tiny')\n")
+    driver = machines.sweep(
+        *("-m", "model._target_=only_here.net", "model.weights=w.npy", "batch=1,2", *QUICK),
+        "hydra.sweep.dir=multirun/day/lacking",
+        f"cluster.address={machines.cluster}",
+        PYTHONPATH=str(tmp_path),
+    )
+    said, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, said
+    told = " ".join(said.split())
+    second, third = machines.address(2), machines.address(3)
+    names = [rf"{address} \([^)]*\)" for address in (second, third)]
+    either = rf"({names[0]}, {names[1]}|{names[1]}, {names[0]})"
+    assert re.search(rf"{machines.driver}/w\.npy: expected on every node\. Missing on: {either}\.", told), said
+    assert told.count("model._target_=only_here.net: expected a callable that can be imported on ") == 1, said
+    assert "There is no module 'only_here'" in told
+    assert "have to be installed on the nodes" in told
+    assert not (machines.driver / "multirun" / "day" / "lacking").exists()

@@ -68,8 +68,11 @@ def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> No
 def test_every_field_but_the_time_limit_and_the_profile_is_in_the_id() -> None:
     tested = {"model", "batch", "model_args", "target", "weights", "device", "precision", "compile", "passes"}
     tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout", "inputs"}
-    assert {field.name for field in fields(Trial)} - tested == {"timeout_s", "profile"}
+    assert {field.name for field in fields(Trial)} - tested == {"timeout_s", "profile", "as_typed"}
     assert replace(TRIAL, timeout_s=5.0, profile=True).trial_id == TRIAL.trial_id
+    there = replace(TRIAL, weights="/there/w.npy", as_typed={"model.weights": "w.npy"})
+    assert there.trial_id == replace(TRIAL, weights="w.npy").trial_id
+    assert "as_typed" not in TRIAL.to_json()
 
 
 def test_the_id_is_the_same_in_another_process_and_in_any_order_of_arguments() -> None:

@@ -143,7 +143,7 @@ def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> Non
 
 
 def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:
-    asked = ["device.cpus=4096", "model.weights=there.npy", "cluster.cpus=4096"]
+    asked = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
     done = run(tmp_path, "-m", "model=tiny", "batch=two", *asked, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
@@ -227,3 +227,27 @@ def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str]
     assert done.returncode == 2, done.stdout + done.stderr
     assert f"expected the command {command} here" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_what_only_this_folder_knows_is_refused_for_a_cluster_that_does_not_see_it(tmp_path: Path) -> None:
+    asked = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
+    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *asked, *KUBERNETES, "dry_run=true")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: task.data=photos: expected an absolute path, as the nodes of cluster=kubernetes see it. Received: a "
+        "relative one."
+    ]
+    done = run(tmp_path, f"--config-dir={tmp_path}", "model=tiny", *KUBERNETES, "dry_run=true")
+    assert done.returncode == 2
+    assert f"error: --config-dir={tmp_path}: expected this project's own conf/" in done.stderr
+
+
+def test_slurms_targets_are_imported_where_the_job_has_the_same_environment(tmp_path: Path) -> None:
+    (tmp_path / "my_nets.py").write_text("import no_such_package\ndef net(): ...\n")
+    job = ["model._target_=my_nets.net", "cluster=slurm", "dry_run=true"]
+    done = run(tmp_path, *job)
+    assert done.returncode == 2
+    assert "expected a callable that can be imported here. Received: ModuleNotFoundError" in done.stderr
+    done = run(tmp_path, *job, "cluster.container='apptainer exec x.sif'")
+    assert done.returncode == 0, done.stderr
+    assert "The job looks again" in " ".join((done.stdout + done.stderr).split())
