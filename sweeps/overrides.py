@@ -121,14 +121,16 @@ def _plain(value: object) -> object:
 def _list_keys() -> frozenset[str]:
     """Keys whose values are lists."""
     groups = {"cluster": [kind.Options for kind in batch.KINDS.values()], "task": TASK_CONFS.values()}
-    return _of_type("list[", groups) | {"passes", "tracking.sinks", "task.images"}
+    # Slurm's take a text, too, which no type of OmegaConf's says.
+    several = {"cluster.setup", "cluster.sbatch"}
+    return _of_type("list[", groups) | several | {"passes", "tracking.sinks", "task.images"}
 
 
 @cache
 def _open_groups() -> tuple[str, ...]:
     """What begins the names of keys that the config need not hold already."""
     groups = {"cluster": [kind.Options for kind in batch.KINDS.values()]}
-    return (*_OPEN, *(f"{key}." for key in _of_type("dict[", groups)))
+    return (*_OPEN, "cluster.sbatch.", *(f"{key}." for key in _of_type("dict[", groups)))
 
 
 def _of_type(kind: str, groups: Mapping[str, object]) -> frozenset[str]:

@@ -65,9 +65,11 @@ def _item(written: str) -> str:
 def _keys(kinds: tuple[Any, ...]) -> frozenset[str]:
     """The settings that are declared as one of these kinds."""
     groups = [("device", DeviceConf), *(("cluster", module.Options) for module in batch.KINDS.values())]
-    return frozenset(
+    names = {
         f"{group}.{name}" for group, conf in groups for name, kind in get_type_hints(conf).items() if kind in kinds
-    )
+    }
+    # Slurm's take a text, too, which no type of OmegaConf's says.
+    return frozenset(names | ({"cluster.setup", "cluster.sbatch"} if kinds is _LISTS else set()))
 
 
 class _Visitor(HydraOverrideVisitor):
