@@ -314,14 +314,15 @@ def test_a_sweep_goes_on_over_its_time_limits_by_itself(site: Site) -> None:
     waiting = ["-m", "model=tiny", "model._target_=my_nets.waiting", f"+model.go={','.join(nets)}", "order=grid"]
     quick = [*QUICK, "tracking=none", "batch=1"]
     Path(nets[0]).touch()
-    number = site.submit(*waiting, *quick, "cluster.time=2", "cluster.stop_s=30", "cluster.requeue=3")
+    number = site.submit(*waiting, *quick, "cluster.time=2", "cluster.stop_s=15", "cluster.requeue=3")
     follower = site.follower(f"afterok:{number}")
     for restart in (1, 2, 3):
         site.wait(number, until=lambda job, count=str(restart): job["Restarts"] == count)
         assert site.job(follower)["JobState"] == "PENDING"
         Path(nets[restart]).touch()
-        # Slurm lets a requeued job wait for two minutes.
-        update = ["scontrol", "update", f"jobid={number}", "starttime=now+5"]
+        # Slurm lets a requeued job wait for two minutes. The last start gets the time that it needs.
+        changes = ["starttime=now+5", f"timelimit={10 if restart == 3 else 2}"]
+        update = ["scontrol", "update", f"jobid={number}", *changes]
         site.wait(number, until=lambda job: job["Reason"] == "BeginTime")
         subprocess.run(update, env=site.environment, check=True)
     over = site.wait(number)
