@@ -23,6 +23,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from sweeps.cluster import command_line
 from sweeps.devices import Node
@@ -42,6 +43,7 @@ _TAIL_BYTES = 400
 _SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
+_PRINT_EVERY_S = 0.5
 _MOST_KINDS = 40
 _RUNNING_ROWS = 30
 """Trials that are shown while they run, with the last words of their logs; of the others, the number."""
@@ -75,6 +77,10 @@ class Terminal:
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
         self._slow: set[str] = set()
+        self._unprinted: list[Text] = []
+        """Lines that a live display shows and that are not printed yet."""
+        self._printed_at = 0.0
+        self._live = False
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -201,7 +207,12 @@ class Terminal:
             return
         task = self._bar.add_task("trials", total=len(trials), left="")
         with Live(get_renderable=self._view, console=self._out, refresh_per_second=1, transient=True):
-            yield
+            self._live = True
+            try:
+                yield
+            finally:
+                self._live = False
+                self._print_lines()
         self._bar.remove_task(task)
 
     def started(self, trial: Trial) -> None:
@@ -223,8 +234,11 @@ class Terminal:
         cause = f"{result.error.kind}: {result.error.message}" if result.error else ""
         name = self._names.get(result.trial_id, result.trial.model)
         line = f"{self._done:>{len(str(self._todo))}}/{self._todo}  {escape(name)}  [{style}]{result.status}[/]  "
-        self._out.print(line + escape("   ".join(filter(None, [figures.strip(), cause]))), soft_wrap=True)
+        self._unprinted.append(Text.from_markup(line + escape("   ".join(filter(None, [figures.strip(), cause])))))
         self._summary(result)
+        # A live display is drawn anew with every print, which takes longer than a short trial.
+        if not self._live or time.monotonic() - self._printed_at >= _PRINT_EVERY_S:
+            self._print_lines()
         for task in self._bar.task_ids:
             self._bar.update(task, advance=1, left=self._left())
 
@@ -234,7 +248,13 @@ class Terminal:
             text = files.end(self._log(result.trial).parent, f"files/{SUMMARY}", _SUMMARY_BYTES).decode(
                 errors="replace"
             )
-            self._out.print(textwrap.indent(text, "  "), markup=False, soft_wrap=True)
+            self._unprinted.append(Text(textwrap.indent(text, "  ")))
+
+    def _print_lines(self) -> None:
+        lines, self._unprinted = self._unprinted, []
+        if lines:
+            self._out.print(Text("\n").join(lines), soft_wrap=True)
+        self._printed_at = time.monotonic()
 
     def waiting(self, pending: Sequence[Pending]) -> None:
         """Say that a sink is slow, and when it no longer is. Of one that failed the outbox tells both."""
@@ -284,7 +304,7 @@ class Terminal:
             table.add_row(f"  ... and {len(running) - _RUNNING_ROWS} more", "", "")
         for sink, count in self._behind.items():
             table.add_row(f"  [yellow]{escape(_waits(sink, count))}[/]", "", "")
-        return Group(table, self._bar)
+        return Group(*self._unprinted[-_RUNNING_ROWS:], table, self._bar)
 
     def _left(self) -> str:
         """Time left, if the trials to come take as long as those done, as many at a time."""

@@ -17,7 +17,7 @@ from tracking.table import Row, csv_text, rows, table
 FILE = "results.csv"
 _LARGEST = 2**28
 """Bytes of a table that is gone on with."""
-_SMALL = 500
+_SMALL = 50
 """Trials up to which the table is written with every result. It is written as a whole, each time a longer one."""
 _PAUSE = 20.0
 """How many times as long as writing a larger table took it is left alone after it."""

@@ -76,7 +76,7 @@ class Hosts:
 
 
 def _any_repeat(result: Result) -> str:
-    return replace(result.trial, repeat=0).trial_id
+    return (replace(result.trial, repeat=0) if result.trial.repeat else result.trial).trial_id
 
 
 def verdict(result: Result) -> str:
