@@ -184,7 +184,7 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
         ({"cluster": "slurm", "cluster_options": ["partition"]}, "Received: cluster=slurm"),
         ({"cluster": "cloud", "cluster_options": {}}, "Received: cluster=cloud"),
         ({"cluster": "slurm", "cluster_options": {"shell": "x"}}, "Received: cluster.shell"),
-        ({"cluster": "slurm", "cluster_options": {"nodes": {"a": 1}}}, "Received: cluster.nodes="),
+        ({"cluster": "slurm", "cluster_options": {"gpus": {"a": 1}}}, "Received: cluster.gpus="),
         ({"settings": {"retries": "many"}}, "Received: retries=many"),
     ],
 )
