@@ -22,6 +22,8 @@ class Node:
     name: str = "this machine"
     node_id: str = ""
     """Ray's id of it; empty: the trials of this Ray have no other machine."""
+    ray_cpus: int = 0
+    """Cores as Ray counts them, where that is more than trials can have."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What a result says of where it ran, even if the trial could say nothing."""
     memory_mb: float | None = None
@@ -122,7 +124,7 @@ def ray_options(device: Device, node: Node) -> dict[str, Any]:
 
     Accelerator and labels are met by the choice of the node. A trial that wants its node to itself takes all its cores.
     """
-    cpus = node.cpus if device.exclusive_node else node.cores_for(device)
+    cpus = max(node.cpus, node.ray_cpus) if device.exclusive_node else node.cores_for(device)
     options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": device.gpus}
     if device.resources:
         options["resources"] = dict(device.resources)

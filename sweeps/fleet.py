@@ -8,13 +8,25 @@ never hands out a trial that would have to wait within Ray. Pure bookkeeping: ho
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeps import cores
 from sweeps.devices import Node
 from tracking.record import Device, Result, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What jobs other than the sweep hold of a node, as Ray counts it."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.cpus or self.gpus or self.resources)
 
 
 class Slot:
@@ -29,19 +41,34 @@ class Slot:
         self.keeps = keeps
         """Cores that the driver keeps for itself while other nodes are there."""
         self.ready = True
+        self.leaving = False
+        """It is about to leave the cluster, and gets no more trials."""
+        self.held = Held()
+        """What others had of it when the fleet last looked."""
+        self.gate: Any = None
+        """Where a task asks on that node whether it may start (`sweeps.ray_gate`); None: it always may."""
         self._running: list[Device] = []
+        self._queued: list[Device] = []
+        self._ended: list[Device] = []
 
-    def has_room(self, device: Device, keep: int = 0) -> bool:
-        """Whether a trial on `device` can start now, with `keep` cores left over."""
-        if self._running and (device.exclusive_node or self._running[0].exclusive_node):
+    def has_room(self, device: Device, keep: int = 0, *, held: Held | None = None) -> bool:
+        """Whether a trial on `device` can start now, with `keep` cores left over.
+
+        `held` is what others have of the node, unless it is what the fleet last saw.
+        """
+        held = self.held if held is None else held
+        if device.exclusive_node and (self._running or held.cpus):
             return False
-        used = sum(self.node.cores_for(other) for other in self._running)
+        if self._running and self._running[0].exclusive_node:
+            return False
+        used = sum(self.node.cores_for(other) for other in self._running) + held.cpus
         return (
             self.ready
+            and not self.leaving
             and used + self.node.cores_for(device) <= self.node.cpus - keep
-            and sum(other.gpus for other in self._running) + device.gpus <= self.node.gpus
+            and sum(other.gpus for other in self._running) + held.gpus + device.gpus <= self.node.gpus
             and all(
-                sum(other.resources.get(name, 0.0) for other in self._running) + amount
+                sum(other.resources.get(name, 0.0) for other in self._running) + held.resources.get(name, 0.0) + amount
                 <= self.node.resources.get(name, 0.0)
                 for name, amount in device.resources.items()
             )
@@ -51,11 +78,31 @@ class Slot:
         """Whether a trial on `device` would leave the driver no core of this node."""
         return device.exclusive_node or self.node.cores_for(device) > self.node.cpus - self.keeps
 
-    def take(self, device: Device) -> None:
+    def take(self, device: Device, *, queued: bool = False) -> None:
+        """Take room for a trial; `queued`: behind what others run there."""
         self._running.append(device)
+        if queued:
+            self.wait(device)
 
-    def give_back(self, device: Device) -> None:
+    def wait(self, device: Device) -> None:
+        """Take note that a trial there is still behind what others run."""
+        self._queued.append(device)
+
+    def begin(self, device: Device) -> None:
+        """Take note that a trial that was behind others has started."""
+        self._queued.remove(device)
+
+    def give_back(self, device: Device, *, queued: bool = False) -> None:
+        """Give back the room of a trial that has ended; `queued`: of one that had not started."""
         self._running.remove(device)
+        (self._queued.remove if queued else self._ended.append)(device)
+
+    def used(self) -> list[Device]:
+        """What the sweep's own trials have had of the node since this was last called, or have now."""
+        used, self._ended = [*self._ended, *self._running], []
+        for device in self._queued:
+            used.remove(device)
+        return used
 
     @property
     def busy(self) -> int:
@@ -68,6 +115,8 @@ class Fleet:
 
     look_every_s: float | None = None
     """How often to `look`, seconds; None: nothing changes by itself."""
+    revival = "it is started again"
+    """What is done when all of it was `lost`, in words."""
     wait_s = 0.0
     """How long to wait for a node when no node is left that a trial fits, seconds."""
 
@@ -85,13 +134,13 @@ class Fleet:
         return others or able
 
     def room(self, device: Device) -> list[Slot]:
-        """The nodes that can take a trial on `device` now, those with the fewest trials first."""
+        """The nodes that can take a trial on `device` now, those with the fewest trials first, shared ones last."""
         free = []
         for slot in self.able(device):
             keep = 0 if slot.needs_all(device) else self.keeps(slot)
             if slot.has_room(device, keep):
                 free.append(slot)
-        return sorted(free, key=lambda slot: slot.busy)
+        return sorted(free, key=lambda slot: (bool(slot.held), slot.busy))
 
     def keeps(self, slot: Slot) -> int:
         """Cores of that node that no trial gets: the driver's, where there are other nodes."""

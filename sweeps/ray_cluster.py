@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sweeps import cores, host, paths, versions
-from sweeps.devices import Node, limits
-from sweeps.errors import DispatchError
+from sweeps.devices import Node
+from sweeps.errors import DispatchError, UsageError
 from sweeps.fleet import Fleet, Slot
 from sweeps.forkserver import LastingServer
+from sweeps.ray_gate import Gate
+from sweeps.ray_state import HeadLostError, HeadReplacedError, NodeState, answer, held, no_answer, node
 
 Warn = Callable[[str], None]
 _LOOK_EVERY_S = 2.0
-_PROBE_S = 5.0
-"""How long a head may take to accept a connection, seconds."""
 _ANSWER_S = 120.0
 """How long a node may take to unpack the sweep's code and say what it is, or to warm a fork server, seconds."""
 _MOST_FAILURES = 3
 """A node that has failed so often in a row gets no trials any more."""
-_ACCELERATOR = "accelerator_type:"
-_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+_GO_ON = "resume=latest runs the rest on a new cluster"
+_CALLS_AT_ONCE = 4
+"""To an agent: whoever waits for its fork server holds up no trial that asks whether it may start."""
 
 
-class Agent:
+class Connection(Protocol):
+    """The way to the cluster, as the fleet needs it."""
+
+    home: str | None
+    """Id of the node that the driver runs on; None: it is no node of the cluster."""
+    endpoint: tuple[str, int]
+    """Where the cluster accepts connections."""
+
+    def nodes(self) -> dict[str, NodeState]:
+        """Return the nodes that are alive, by their ids."""
+
+    def reopen(self) -> None:
+        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
+
+
+class Agent(Gate):
     """Lives on one node as a Ray actor: says what is there, and keeps its fork server, which ends with it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._server = LastingServer()
         # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
         for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
@@ -51,7 +67,7 @@ class Agent:
 class _Member:
     """A node of the cluster, from the moment that Ray tells of it."""
 
-    entry: Mapping[str, Any]
+    state: NodeState
     agent: Any = None
     about: Mapping[str, Any] | None = None
     slot: Slot | None = None
@@ -59,51 +75,41 @@ class _Member:
     failures: int = 0
     asked_at: float = 0.0
     """When it was last asked something, by the monotonic clock."""
-    name: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        ip, hostname = self.entry["NodeManagerAddress"], self.entry["NodeManagerHostname"]
-        self.name = ip if hostname in ("", ip) else f"{ip} ({hostname})"
-
-
-def no_answer(host_name: str, port: int) -> OSError | None:
-    """Why nobody accepts a connection there; None: somebody does."""
-    try:
-        socket.create_connection((host_name, port), timeout=_PROBE_S).close()
-    except OSError as error:
-        return error
-    return None
+    @property
+    def name(self) -> str:
+        return self.state.name
 
 
 class RayFleet(Fleet):
     """The nodes of the cluster that Ray is connected to; late joiners get trials as soon as they are warm."""
 
     look_every_s = _LOOK_EVERY_S
+    revival = "connecting anew"
 
     def __init__(
         self,
-        home: str | None,
-        head: tuple[str, int],
+        connection: Connection,
         files: Iterable[str],
         *,
         wait_s: float,
         driver_core: bool,
         warn: Warn,
     ) -> None:
-        """`home` is the id of the node that the driver runs on, `head` where the cluster accepts connections."""
         super().__init__([])
         self.wait_s = wait_s
-        self._home, self._head, self._files = home, head, sorted(set(files))
+        self._connection, self._files = connection, sorted(set(files))
         self._keeps = 1 if driver_core else 0
         self._warn = warn
         self._versions = versions.here()
         self._members: dict[str, _Member] = {}
         self._asked: dict[Any, _Member] = {}
         self._begun = False
+        self._lost: str | None = None
 
     def meet(self) -> list[str]:
         """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
-        self._find()
+        self._find(self._nodes())
         self._await(_ANSWER_S)
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
@@ -127,7 +133,7 @@ class RayFleet(Fleet):
     @property
     def nodes(self) -> list[Node]:
         """The nodes that can be used, as they are known now."""
-        return [self._node(member) for member in self._members.values() if member.about is not None]
+        return [self._node_of(member) for member in self._members.values() if member.about is not None]
 
     def pending(self) -> list[Any]:
         return list(self._asked)
@@ -139,27 +145,53 @@ class RayFleet(Fleet):
         if member is None:  # it has left the cluster meanwhile
             return
         try:
-            answer = ray.get(ref)
+            reply = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._failed(member, error)
             return
-        if isinstance(answer, str):
-            self._ready(member, answer)
+        if isinstance(reply, str):
+            self._ready(member, reply)
         else:
-            self._met(member, answer)
+            self._met(member, reply)
 
     def look(self) -> None:
-        import ray
-
-        self._probe()
-        alive = {entry["NodeID"] for entry in ray.nodes() if entry["Alive"]}
-        for node_id in self._members.keys() - alive:
+        if self.lost() is not None:
+            return
+        states = self._nodes()
+        if self.lost() is not None:
+            return
+        for node_id in self._members.keys() - states.keys():
             member = self._members.pop(node_id)
             self._asked = {ref: other for ref, other in self._asked.items() if other is not member}
             self._drop(member)
             self._warn(f"{member.name} has left the cluster")
-        self._find()
+        for node_id, member in self._members.items():
+            member.state = states[node_id]
+            if member.slot is not None:
+                member.slot.leaving = member.state.leaving
+                member.slot.held = held(member.state, member.slot.node, member.slot.used())
+        self._find(states)
         self._give_up_silent(_ANSWER_S)
+
+    def lost(self) -> str | None:
+        return self._lost
+
+    def revive(self) -> None:
+        """Go on with the cluster that is there now, whose nodes are all new."""
+        self.slots.clear()
+        self._members.clear()
+        self._asked.clear()
+        until = time.monotonic() + self.wait_s
+        while True:
+            try:
+                self._connection.reopen()
+                break
+            except UsageError as error:
+                if time.monotonic() >= until:
+                    raise DispatchError(f"{self._lost}. {error} {_GO_ON}") from error
+                time.sleep(min(1.0, self.wait_s))
+        self._lost = None
+        self._find(self._nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:
         """Give up the nodes that have been asked so long ago and have not answered; their names."""
@@ -175,28 +207,45 @@ class RayFleet(Fleet):
         return [member.name for member in members]
 
     def suspect(self, slot: Slot) -> None:
+        if self._lost is not None:
+            return
         for member in self._members.values():
             if member.slot is slot and member not in self._asked.values():
                 self._warm(member)
 
-    def _probe(self) -> None:
-        """Wait for the head, since everything else asks it and would hang. Raises DispatchError after `wait_s`."""
+    def _nodes(self) -> dict[str, NodeState]:
+        """The nodes that are alive; none where the cluster is `lost`.
+
+        Nothing else is asked before the head has answered, since it would hang. Raises DispatchError when there has
+        been no head for `wait_s`.
+        """
         seen = time.monotonic()
-        while (error := no_answer(*self._head)) is not None:
+        host_name, port = self._connection.endpoint
+        while True:
+            error: Exception | None = no_answer(host_name, port)
+            if error is None:
+                try:
+                    states = answer(self._connection.nodes)
+                    break
+                except HeadReplacedError:
+                    self._lost = f"the head of the Ray cluster at {host_name}:{port} was started again as a new cluster"
+                    return {}
+                except HeadLostError as lost:
+                    error = lost
             if time.monotonic() - seen >= self.wait_s:
-                where = f"{self._head[0]}:{self._head[1]}"
-                words = f"the head of the Ray cluster at {where} is lost ({error}), for {self.wait_s:g} s"
-                raise DispatchError(f"{words}. resume=latest runs the rest on a new cluster")
+                words = f"the head of the Ray cluster at {host_name}:{port} is lost ({error}), for {self.wait_s:g} s"
+                raise DispatchError(f"{words}. {_GO_ON}")
             time.sleep(min(1.0, self.wait_s))
+        if self._connection.home is not None and self._connection.home not in states:
+            self._lost = "the Ray node of the driver's machine has ended"
+        return states
 
-    def _find(self) -> None:
+    def _find(self, states: Mapping[str, NodeState]) -> None:
         """Ask the nodes not known yet what they are."""
-        import ray
-
-        for entry in ray.nodes():
-            if entry["Alive"] and entry["NodeID"] not in self._members:
-                member = self._members[entry["NodeID"]] = _Member(entry)
-                if entry["Resources"].get("CPU", 0) >= 1:
+        for node_id, state in states.items():
+            if node_id not in self._members:
+                member = self._members[node_id] = _Member(state)
+                if state.offers.get("CPU", 0) >= 1:
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
@@ -206,21 +255,23 @@ class RayFleet(Fleet):
     def _warm(self, member: _Member) -> None:
         """Have a fork server started; only then the node gets trials."""
         if member.slot is None:
-            node = self._node(member)
-            local = node.node_id == self._home
-            member.slot = Slot(node, lambda: member.address, local=local, keeps=self._keeps if local else 0)
+            there = self._node_of(member)
+            local = there.node_id == self._connection.home
+            member.slot = Slot(there, lambda: member.address, local=local, keeps=self._keeps if local else 0)
             self.slots.append(member.slot)
         member.slot.ready = False
+        member.slot.gate = self._agent(member)
         member.asked_at = time.monotonic()
-        self._asked[self._agent(member).address.remote()] = member
+        self._asked[member.slot.gate.address.remote()] = member
 
     def _agent(self, member: _Member) -> Any:
         if member.agent is None:
             import ray
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            here = NodeAffinitySchedulingStrategy(member.entry["NodeID"], soft=False)
-            member.agent = ray.remote(Agent).options(num_cpus=0, scheduling_strategy=here).remote()
+            here = NodeAffinitySchedulingStrategy(member.state.node_id, soft=False)
+            options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": _CALLS_AT_ONCE}
+            member.agent = ray.remote(Agent).options(**options).remote()
         return member.agent
 
     def _await(self, seconds: float) -> None:
@@ -270,27 +321,5 @@ class RayFleet(Fleet):
             member.slot.ready = False
             member.slot = None
 
-    def _node(self, member: _Member) -> Node:
-        entry, about = member.entry, member.about or {}
-        resources = dict(entry["Resources"])
-        accelerators = [name.removeprefix(_ACCELERATOR) for name in resources if name.startswith(_ACCELERATOR)]
-        labels = {name: value for name, value in entry["Labels"].items() if not name.startswith("ray.io/node-id")}
-        return Node(
-            cpus=min(int(resources.get("CPU", 0)), about.get("cores", 0)),
-            gpus=int(resources.get("GPU", 0)),
-            resources={
-                name: amount
-                for name, amount in resources.items()
-                if name not in _RAYS_OWN and not name.startswith((_ACCELERATOR, "node:"))
-            },
-            accelerator=accelerators[0] if accelerators else None,
-            labels=labels,
-            name=member.name,
-            node_id=entry["NodeID"],
-            **(limits(about["facts"]) if about else {}),
-            facts={
-                "hostname": entry["NodeManagerHostname"],
-                "node_id": entry["NodeID"],
-                "node_ip": entry["NodeManagerAddress"],
-            },
-        )
+    def _node_of(self, member: _Member) -> Node:
+        return node(member.state, member.about or {})

@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from sweeps import devices, worker
+from sweeps import ray_queue as queue
 from sweeps.context import Context, limited
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
+from sweeps.ray_gate import Placements, may_start
 from sweeps.ray_outcome import Job, lost_with_ray, outcome
 from sweeps.worker import Place
 from tracking.record import Failure, Pass, Result, Trial
@@ -42,8 +44,13 @@ class RayDispatch:
         self._running: dict[Any, Job] = {}
         self._freed: Sequence[int] = ()
         """The cores that the last trial has given back, as far as the driver may write on them."""
+        self._placements = Placements(self._began, self._taken_back)
+        self._may_queue = False
+        """Whether the nodes that others hold have been looked at since trials were last put behind them."""
         self._looked_at = time.monotonic()
         self._idle_since: float | None = None
+        self._uncalibrated: set[str] = set()
+        """Ids of the nodes of which the user has been told that they cannot be calibrated."""
         self._losses = 0
         """How often in a row all of Ray was lost."""
 
@@ -56,13 +63,17 @@ class RayDispatch:
         """Hand out every trial, and every calibration that has to come before one, that a node has room for now."""
         while (chosen := choose(self._waiting, self._fleet, self._usable)) is not None:
             self._start(*chosen)
+        if self._may_queue:
+            self._may_queue = False
+            while (behind := queue.behind_others(self._waiting, self._fleet, self._placements)) is not None:
+                self._start(*behind, queued=True)
 
     def collect(self) -> Iterator[Result]:
         """Wait until something ends or a node answers, and give what is to be recorded of it."""
         import ray
 
         done: list[Any] = []
-        answers = self._fleet.pending()
+        answers = [*self._fleet.pending(), *self._placements.pending()]
         if self._running or answers:
             self._idle_since = None
             done, _ = ray.wait([*self._running, *answers], num_returns=1, timeout=self._fleet.look_every_s)
@@ -72,7 +83,7 @@ class RayDispatch:
         for ref in done:
             if ref in self._running:
                 yield from self._end(ref)
-            else:
+            elif not self._placements.heard(ref):
                 self._fleet.heard(ref)
 
     def skip(self) -> Iterator[Result]:
@@ -96,12 +107,16 @@ class RayDispatch:
         refs = list(self._running)
         ended = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
         for ref in refs:
-            yield from self._end(ref, None if ref in ended else why)
+            if ref not in ended and ref in self._placements:
+                self._taken_back(ref)  # as far as is known it had not started, and was not tried
+            else:
+                yield from self._end(ref, None if ref in ended else why)
+        self._placements.clear()
         self._losses += 1
         if self._losses > self._context.retries + 1:
             raise DispatchError(f"{why}, and so were {self._losses - 1} before it. {_GO_ON}")
         if self._waiting:
-            self._context.warn(f"{why}; it is started again")
+            self._context.warn(f"{why}; {self._fleet.revival}")
             self._fleet.revive()
 
     def cancel(self) -> None:
@@ -124,12 +139,17 @@ class RayDispatch:
         calibration = self._context.calibration
         if calibration is None or calibration.first(trial, slot.node.node_id) is None:
             return True
+        if queue.uncalibrated(trial, slot):
+            return True
         return not slot.busy and len(calibrating) < len(self._waiting)
 
-    def _start(self, turn: Turn, slot: Slot) -> None:
-        """Hand out the trial, or the calibration that it needs first on that node."""
+    def _start(self, turn: Turn, slot: Slot, *, queued: bool = False) -> None:
+        """Hand out the trial, or the calibration that it needs first on that node; `queued`: behind others there."""
         calibration = self._context.calibration
         first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
+        if first and queue.uncalibrated(turn.trial, slot):
+            first = None
+            self._shared(slot)
         job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))
         device = job.trial.device
         place = Place(
@@ -138,23 +158,64 @@ class RayDispatch:
             folder=self._context.folder if slot.local else None,
             spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
         )
-        slot.take(device)
+        slot.take(job.device, queued=queued)
         if job.turn:
             self._waiting.remove(turn)
-            self._context.started(turn.trial)
-        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
+            if not queued:
+                self._context.started(turn.trial)
+        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(job.device, slot.node), **_on(slot)}
         passes = job.limit.passes if job.limit else job.trial.passes
-        self._running[self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)] = job
+        token = self._placements.token()
+        arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
+        ref = self._task.options(**options).remote(*arguments)
+        self._running[ref] = job
+        self._placements.add(ref, job, token, queued=queued)
+
+    def _shared(self, slot: Slot) -> None:
+        """Say, once, that a node cannot be calibrated."""
+        if slot.node.node_id not in self._uncalibrated:
+            self._uncalibrated.add(slot.node.node_id)
+            self._context.warn(
+                f"{slot.node.name}: other jobs of the cluster hold a part of it, so what it can do is not measured, "
+                f"and the trials' rates are not compared with that"
+            )
+
+    def _began(self, job: Job) -> None:
+        """Take note that a trial that others were in front of has started."""
+        job.slot.begin(job.device)
+        if job.turn:
+            self._context.started(job.trial)
+
+    def _taken_back(self, ref: Any) -> None:
+        """Have a trial wait again that had not started, and now will not."""
+        import ray
+
+        job = self._running.pop(ref)
+        job.slot.give_back(job.device, queued=self._placements.remove(ref))
+        if job.turn:
+            self._context.withdrawn(job.trial)
+            self._waiting.add_first(job.turn)
+        if self._fleet.lost() is None:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                ray.cancel(ref, force=True)
 
     def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
-        """Give what is to be recorded of a job that has ended or, with all of Ray, is `gone`; nothing if it goes again."""
+        """Give what is to be recorded of a job that has ended or, with all of Ray, is `gone`.
+
+        That is nothing where it is run again.
+        """
         job, context = self._running.pop(ref), self._context
         result, lost = lost_with_ray(job, gone, context) if gone else outcome(ref, job, self._fleet, context)
-        job.slot.give_back(job.trial.device)
+        job.slot.give_back(job.device, queued=self._placements.remove(ref))
         if lost:
             self._fleet.suspect(job.slot)
         else:
             self._losses = 0
+        if result is None:
+            if job.turn:
+                context.withdrawn(job.trial)
+                self._waiting.add_first(job.turn)
+            return
         if job.turn is None:
             context.calibrated(result, lost, job.slot.node)
             return
@@ -179,7 +240,10 @@ class RayDispatch:
         every_s = self._fleet.look_every_s
         if every_s is not None and time.monotonic() - self._looked_at >= every_s:
             self._fleet.look()
-            self._looked_at = time.monotonic()
+            self._placements = Placements(self._began, self._taken_back)
+        self._may_queue = False
+        """Whether the nodes that others hold have been looked at since trials were last put behind them."""
+        self._looked_at = time.monotonic()
 
     def _wait_for_a_node(self) -> None:
         """Sleep a moment, where nothing else can be done. Raises DispatchError when that has been so for too long."""
@@ -204,8 +268,13 @@ def _on(slot: Slot) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node.node_id, soft=False)}
 
 
-def _ray_task(trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...]) -> tuple[Result, bytes]:
+def _ray_task(
+    trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...], gate: Any, token: str
+) -> tuple[Result | None, bytes]:
     import ray
+
+    if not may_start(gate, token):
+        return None, b""
 
     return worker.run(trial, sweep_id, place, passes, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
 

@@ -10,10 +10,10 @@ from sweeps.context import Context, server_lost
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot, Turn
 from sweeps.plan import Limit
-from tracking.record import Failure, Result, Status, Trial
+from tracking.record import Device, Failure, Result, Status, Trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """What runs on a node: a trial in its turn or, without one, a calibration."""
 
@@ -22,9 +22,18 @@ class Job:
     turn: Turn | None
     limit: Limit | None = None
 
+    @property
+    def device(self) -> Device:
+        """What it takes of the node: a calibration all cores, since what others do meanwhile changes what it finds."""
+        device = self.trial.device
+        return device if self.turn else replace(device, exclusive_node=True)
 
-def outcome(ref: Any, job: Job, fleet: Fleet, context: Context) -> tuple[Result, bool]:
-    """What the job's task, which has ended, has come to, and whether it was lost through no fault of its own."""
+
+def outcome(ref: Any, job: Job, fleet: Fleet, context: Context) -> tuple[Result | None, bool]:
+    """What the job's task, which has ended, has come to, and whether it was lost through no fault of its own.
+
+    None: it did not start, as its gate was gone.
+    """
     import ray
 
     facts = job.slot.node.facts
@@ -45,6 +54,8 @@ def outcome(ref: Any, job: Job, fleet: Fleet, context: Context) -> tuple[Result,
         return ended("crashed", type(error).__name__, f"{job.slot.node.name} died", error), True
     except ray.exceptions.RayError as error:
         return ended("crashed", type(error).__name__, "the worker died", error), True
+    if result is None:
+        return None, True
     if parcel:
         reasons = worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
         result = replace(result, quality=(*result.quality, *reasons))

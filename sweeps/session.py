@@ -326,6 +326,8 @@ class Session:
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
             started=self.terminal.started,
+            withdrawn=self.terminal.withdrawn,
+            held_up=self.terminal.held_up,
             retrying=self.terminal.retrying,
             warn=self.terminal.warn,
         )

@@ -70,6 +70,8 @@ class Terminal:
         self._running: dict[str, tuple[Trial, float]] = {}
         self._behind: dict[str, int] = {}
         self._slow: set[str] = set()
+        self._held_up = ""
+        self._holders: set[str] = set()
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -202,6 +204,18 @@ class Terminal:
     def started(self, trial: Trial) -> None:
         self._running[trial.trial_id] = trial, time.monotonic()
 
+    def withdrawn(self, trial: Trial) -> None:
+        """Take a trial that has not started yet from those that run."""
+        self._running.pop(trial.trial_id, None)
+
+    def held_up(self, sentence: str) -> None:
+        """Say what trials wait for, once for each thing; empty: for nothing."""
+        self._held_up = sentence
+        what = sentence.partition(": ")[2]
+        if what and what not in self._holders:
+            self._holders.add(what)
+            self._out.print(escape(sentence), soft_wrap=True)
+
     def retrying(self, result: Result) -> None:
         """Say why a trial is tried again."""
         cause = result.error.message if result.error else result.status
@@ -274,6 +288,8 @@ class Terminal:
                 f"{time.monotonic() - since:.0f} s",
                 escape(_last_words(self._log(trial))),
             )
+        if self._held_up:
+            table.add_row(f"  [yellow]{escape(self._held_up)}[/]", "", "")
         for sink, count in self._behind.items():
             table.add_row(f"  [yellow]{escape(_waits(sink, count))}[/]", "", "")
         return Group(table, self._bar)
