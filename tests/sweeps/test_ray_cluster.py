@@ -7,10 +7,8 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,11 +19,10 @@ from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
 from sweeps.ray_state import Head, NodeState
 from tests.cgroups import limited
-from tests.ray_nodes import Machines
+from tests.ray_nodes import QUICK, Machines, journal, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
 NETS = """
 import os, pathlib, time
 import psutil
@@ -65,18 +62,6 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         (found.driver / "my_nets.py").write_text(NETS)
         (found.driver / "secret.env").write_text("not for others")
         yield found
-
-
-def journal(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.timeout(600)
