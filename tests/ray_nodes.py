@@ -106,7 +106,8 @@ class Machines:
         for number in up - keep:
             self.kill(number)
         for number in sorted(nodes.keys() - keep):
-            self.start(number, "--num-cpus=1", *nodes[number])
+            cores = () if any(option.startswith("--num-cpus") for option in nodes[number]) else ("--num-cpus=1",)
+            self.start(number, *cores, *nodes[number])
             if number == 1:
                 self.wait(1)
         self.wait(len(nodes))
@@ -127,6 +128,10 @@ while sum(node.state == 0 for node in client.get_all_node_info(timeout=5).values
         """Run Python code on the first machine."""
         command = ["ip", "netns", "exec", f"{self._name}n1", sys.executable, "-c", code]
         return subprocess.run(command, env=self.env, capture_output=True, timeout=120, check=check)
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command on the first machine."""
+        return subprocess.Popen(["ip", "netns", "exec", f"{self._name}n1", *command], env=self.env)
 
     def sweep(self, *arguments: str, number: int = 1, **env: str) -> subprocess.Popen[str]:
         """Start a sweep on that machine, in the folder `driver`."""
