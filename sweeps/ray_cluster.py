@@ -258,6 +258,7 @@ class RayFleet(Fleet):
             there = self._node_of(member)
             local = there.node_id == self._connection.home
             member.slot = Slot(there, lambda: member.address, local=local, keeps=self._keeps if local else 0)
+            member.slot.held = held(member.state, there, [])
             self.slots.append(member.slot)
         member.slot.ready = False
         member.slot.gate = self._agent(member)

@@ -77,6 +77,8 @@ class RayDispatch:
         if self._running or answers:
             self._idle_since = None
             done, _ = ray.wait([*self._running, *answers], num_returns=1, timeout=self._fleet.look_every_s)
+        elif queue.held_up(self._waiting, self._fleet, self._placements):
+            self._may_queue = True
         else:
             self._wait_for_a_node()
         self._look()
