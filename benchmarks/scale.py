@@ -1,17 +1,19 @@
-"""What bounds a sweep of very many trials on very many nodes: the driver's seconds a trial, measured, and a simulation.
+"""What bounds a sweep of very many trials on very many nodes: the driver's own seconds, measured, and a simulation.
 
-Measures each thing that the driver does once a trial, at the size asked for: compose, plan, choose a node, hand out and
-wait through Ray, journal, CSV, MLflow on SQLite, and at the end plots and report. Then simulates a driver that does
-these one after another, for trials of several lengths on several numbers of nodes, one trial a node at a time.
+Runs the real plan, checks, calibration, choice of nodes, judging, journal, CSV and terminal on a Ray without processes
+(`fake_ray.py`), with four devices; then measures by themselves what that leaves out (compose, Ray, MLflow, plots and
+report), and simulates a driver that does all of it, for trials of several lengths on several numbers of nodes.
 
-usage: python benchmarks/scale.py [--trials 100000] [--nodes 1000]
+usage: python benchmarks/scale.py [--trials 100000] [--nodes 1000] [--cores 64] [--driver]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import json
+import os
 import random
 import sys
 import tempfile
@@ -20,33 +22,52 @@ import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from benchmarks.fake_ray import FakeRay
 from sweeps import plan, schema
 from sweeps.compose import Composer
 from sweeps.devices import Node
-from sweeps.fleet import Fleet, Slot, Waiting, choose
-from sweeps.forkserver import ROOT
+from sweeps.fleet import Fleet, Slot
+from sweeps.forkserver import ROOT, LastingServer
+from sweeps.interrupts import Interrupts
+from sweeps.preflight import Preflight
+from sweeps.ray_cluster import RayFleet
+from sweeps.ray_inbox import Inbox
+from sweeps.recorder import Recorder
+from sweeps.session import Session
+from sweeps.terminal import Terminal
+from sweeps.worker import Place
 from tracking import plots, report
 from tracking.csv_sink import CsvSink
-from tracking.journal import Journal
 from tracking.mlflow_sink import MlflowSink
-from tracking.record import Classic, Layer, Measurement, Result, Sweep, Trial
+from tracking.outbox import Outbox
+from tracking.record import Classic, Device, Layer, Measurement, Result, Sweep, Trial
 
+DEVICES = (Device(cpus=1), Device(cpus=2), Device(cpus=4), Device(cpus=8))
+WINDOW = 1000
+"""Results that the first and the last are compared by."""
 LENGTHS_S = (1.0, 10.0, 60.0)
 NODES = (1, 10, 100, 1000)
 SPREAD = 0.3
 """Relative standard deviation of the simulated trials' lengths."""
-ONE_NODE = Node(cpus=1, node_id="0")
 
 
 def trials_of(count: int) -> list[Trial]:
-    return [Trial(model="tiny", batch=batch, protocol=Classic()) for batch in range(1, count + 1)]
+    """Trials of as many batches as it takes on each device in turn, each with a device of its own as from a command."""
+    width = len(DEVICES)
+    return [
+        Trial(model="tiny", batch=1 + index // width, protocol=Classic(), device=replace(DEVICES[index % width]))
+        for index in range(count)
+    ]
 
 
 def result_of(trial: Trial) -> Result:
@@ -78,34 +99,82 @@ def compose_s(count: int = 300) -> float:
         return each(lambda: schema.read(composer.compose(["model=tiny", f"batch={next(batches)}"])), count)
 
 
-def plan_s(trials: list[Trial], folder: Path) -> tuple[float, float]:
-    """Seconds a trial to make, check and write the plan, and bytes a trial of the file."""
+class Timed(Terminal):
+    """Notes when trials start and when their results have been written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started_at: list[float] = []
+        self.finished_at: list[tuple[float, int]] = []
+
+    def started(self, trial: Trial) -> None:
+        super().started(trial)
+        self.started_at.append(time.perf_counter())
+
+    def finished(self, result: Result) -> None:
+        super().finished(result)
+        self.finished_at.append((time.perf_counter(), len(self.started_at)))
+
+
+class Driver(NamedTuple):
+    """Seconds of the driver."""
+
+    checked_s: float
+    """To order, check and write the plan."""
+    first_start_s: float
+    """Until the first trial was handed out, calibrations before it included."""
+    each_s: float
+    """A result, start included."""
+    first_s: float
+    """A result, over the first thousand after the nodes had been filled."""
+    last_s: float
+    """A result, over the last thousand after each of which there was something left to start."""
+
+
+def driver_s(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Driver:
+    """Run the sweep on a Ray without processes: all that the driver does between the grid and the last result."""
+    offers = [Node(cpus=cores, name=f"n{i}", node_id=f"n{i}", memory_mb=2.0**18) for i in range(nodes)]
+
+    def answer(trial: Trial, place: Place) -> Result:
+        result = result_of(trial)
+        return replace(result, host={**result.host, "node_id": place.node.node_id})
+
     began = time.perf_counter()
     unique = plan.ordered(plan.unique(trials), None, 0)
-    plan.problems(unique, [ONE_NODE])
-    with Journal(folder) as journal:
-        journal.write_plan(Sweep(sweep_id="s", folder=str(folder), command="c", created_at=0, trials=tuple(unique)))
-    return (time.perf_counter() - began) / len(trials), (folder / "plan.json").stat().st_size / len(trials)
-
-
-def choose_s(trials: list[Trial], nodes: int, count: int = 200) -> float:
-    fleet = Fleet([Slot(replace(ONE_NODE, node_id=str(index)), lambda: "") for index in range(nodes)])
-    waiting = Waiting(trials)
-    for slot in fleet.slots[:-1]:
-        slot.take(trials[0].device)
-
-    def one() -> None:
-        chosen = choose(waiting, fleet, lambda *_: True)
-        if chosen is None:
-            raise RuntimeError("expected a free node")
-        turn, slot = chosen
-        waiting.remove(turn)
-        slot.take(turn.trial.device)
-        if choose(waiting, fleet, lambda *_: True) is not None:  # the driver asks until there is no room
-            raise RuntimeError("expected no free node")
-        slot.give_back(turn.trial.device)
-
-    return each(one, min(count, len(trials) - 1))
+    if found := plan.problems(unique, offers):
+        raise RuntimeError(found)
+    Preflight().warnings(unique, offers)
+    sweep = Sweep(sweep_id="s", folder=str(folder), command="c", created_at=0, trials=tuple(unique))
+    outbox = Outbox([CsvSink()])
+    recorder = Recorder(sweep, outbox)
+    outbox.open(sweep)
+    terminal = Timed()
+    terminal.plan(sweep, unique, offers)
+    checked = time.perf_counter()
+    cfg = OmegaConf.create(
+        {"calibrate": True, "retries": 1, "oom_ceiling": True, "fail_fast": None, "cluster": {"name": "ray"}}
+    )
+    session = Session(terminal, Interrupts(), cast("LastingServer", None))
+    fleet = Fleet([Slot(node, lambda: "", local=False) for node in offers])
+    fleet.inbox = FakeRay(answer)
+    session._fleet = cast("RayFleet", fleet)
+    server = SimpleNamespace(address=lambda: "")
+    session._server = cast("LastingServer", server)
+    with fleet.inbox.installed():
+        session._dispatch(unique, cfg, offers, recorder)
+    recorder.journal.close()
+    ends = terminal.finished_at
+    filled = next(index for index, (_, starts) in enumerate(ends) if starts > index + 1)
+    replaced = [index for index, (_, starts) in enumerate(ends) if starts < len(unique)]
+    window = min(WINDOW, len(replaced) // 3)
+    first, last = filled, replaced[-1] - window
+    return Driver(
+        checked - began,
+        terminal.started_at[0] - began,
+        (ends[-1][0] - terminal.started_at[0]) / len(ends),
+        (ends[first + window][0] - ends[first][0]) / window,
+        (ends[last + window][0] - ends[last][0]) / window,
+    )
 
 
 def ray_s(nodes: int, count: int = 300) -> float:
@@ -116,13 +185,16 @@ def ray_s(nodes: int, count: int = 300) -> float:
 
     ray.init(num_cpus=2, logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
     task = ray.remote(lambda value: value)
+    inbox = Inbox()
     out = [task.options(resources={"never": 1}).remote(None) for _ in range(nodes)]  # there is none: they wait
+    for ref in out:
+        inbox.expect(ref)
     payload = result_of(trials_of(1)[0])
 
     def one() -> None:
-        ref = task.options(num_cpus=1).remote(payload)
-        ray.wait([*out, ref], num_returns=1, timeout=30)
-        ray.get(ref)
+        future = inbox.expect(task.options(num_cpus=1).remote(payload))
+        inbox.next(30)
+        future.result()
 
     one()
     seconds = each(one, count)
@@ -134,11 +206,6 @@ def sinks_s(results: list[Result], folder: Path) -> dict[str, float]:
     sweep = Sweep(sweep_id="s", folder=str(folder), command="c", created_at=0, trials=tuple(r.trial for r in results))
     taken = {}
     few = results[:200]
-    with Journal(folder) as journal:
-        taken["journal, with fsync"] = _over(few, journal.append)
-    csv = CsvSink()
-    csv.open(sweep)
-    taken["CSV"] = _over(results, csv.write)
     mlflow = MlflowSink(uri=f"sqlite:///{folder}/mlflow.db", experiment="scale")
     mlflow.open(sweep)
     taken["MLflow on SQLite"] = _over(few, mlflow.write)
@@ -191,17 +258,43 @@ def simulate(trials: int, nodes: int, length_s: float, driver_s: float, seed: in
     return wall_s, busy_s / (nodes * wall_s)
 
 
+def print_driver(options: argparse.Namespace, trials: list[Trial], folder: Path) -> Driver:
+    """Measure the driver with its output to a file and with a live display, and print both."""
+    print(f"the driver, {options.trials:,} trials, {options.nodes:,} nodes x {options.cores} cores, 4 devices")
+    runs: dict[str, Driver] = {}
+    for way in ("no terminal", "terminal"):
+        (folder / way).mkdir()
+        with (folder / f"{way}.txt").open("w") as output, contextlib.redirect_stdout(output):
+            if way == "terminal":
+                os.environ["FORCE_COLOR"] = "1"
+            runs[way] = driver_s(trials, options.nodes, options.cores, folder / way)
+            os.environ.pop("FORCE_COLOR", None)
+    for way, driver in runs.items():
+        print(
+            f"{way:12} checks and plan {driver.checked_s:6.1f} s, first start after {driver.first_start_s:6.1f} s;",
+            end="",
+        )
+        print(f" ms a result {1000 * driver.each_s:.2f}, first thousand {1000 * driver.first_s:.2f},", end="")
+        print(f" last {1000 * driver.last_s:.2f} ({driver.last_s / driver.first_s:.2f} of the first)")
+    return runs["no terminal"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--cores", type=int, default=64, help="of each node")
+    parser.add_argument("--driver", action="store_true", help="only the driver's own work")
     options = parser.parse_args()
     trials = trials_of(options.trials)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        before = {"compose": compose_s()}
-        before["plan"], plan_bytes = plan_s(trials, folder)
-        during = {"choose a node": choose_s(trials, options.nodes), "Ray: hand out, wait, fetch": ray_s(options.nodes)}
+        driver = print_driver(options, trials, folder)
+        if options.driver:
+            return
+        before = {"compose": compose_s(), "plan and checks": driver.checked_s / options.trials}
+        plan_bytes = (folder / "no terminal" / "plan.json").stat().st_size / options.trials
+        during = {"the driver's own work": driver.each_s, "Ray: hand out, wait, fetch": ray_s(options.nodes)}
         results = [result_of(trial) for trial in trials[:2000]]
         during |= sinks_s(results, folder)
         after = end_s(results, folder)

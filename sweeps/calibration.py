@@ -16,12 +16,20 @@ class Calibration:
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], Mapping[str, float]] = {}
         self._lost: Counter[tuple[str, str]] = Counter()
+        self._ids: dict[tuple[str, str], str] = {}
+
+    def needed(self, trial: Trial) -> str | None:
+        """The id of what has to be measured on a node before the trial; None: nothing."""
+        return self._id(trial) if trial.task == "benchmark" else None
+
+    def known(self, calibration_id: str, node_id: str) -> bool:
+        """Whether that was measured on the node."""
+        return (node_id, calibration_id) in self._limits
 
     def first(self, trial: Trial, node_id: str) -> Trial | None:
-        """What has to be measured on that node before the trial; None: nothing."""
-        if trial.task != "benchmark" or (node_id, (asked := _calibration(trial)).trial_id) in self._limits:
-            return None
-        return asked
+        """What has to be measured on that node before the trial; None: nothing, or nothing any more."""
+        needed = self.needed(trial)
+        return None if needed is None or self.known(needed, node_id) else _calibration(trial)
 
     def lost(self, result: Result, node_id: str) -> int:
         """How often this calibration has now been lost on that node, through no fault of its own."""
@@ -39,7 +47,13 @@ class Calibration:
     def judge(self, result: Result) -> Result:
         """The result with the limits of its device where it ran, and the verdict on its figures."""
         where = result.host.get("node_id", "")
-        return judged(replace(result, limits=self._limits.get((where, _calibration(result.trial).trial_id), {})))
+        return judged(replace(result, limits=self._limits.get((where, self._id(result.trial)), {})))
+
+    def _id(self, trial: Trial) -> str:
+        alike = (repr(trial.device), trial.precision)
+        if alike not in self._ids:
+            self._ids[alike] = _calibration(trial).trial_id
+        return self._ids[alike]
 
 
 def _calibration(trial: Trial) -> Trial:

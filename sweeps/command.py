@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from sweeps import schema, session, temporary
-from sweeps.compose import ComposeError, leave_to_ours
+from sweeps import remembered, resume, schema, session, temporary, typed_text
+from sweeps.arguments import Arguments
+from sweeps.compose import ComposeError, leave_to_ours, text_of
 from sweeps.diagnosis import diagnose
 from sweeps.errors import SweepError, UsageError
 from sweeps.forkserver import ROOT, LastingServer
 from sweeps.interrupts import EXIT_CODE, Interrupts
 from sweeps.machine import this_node
+from sweeps.outcome import Outcome
 from sweeps.terminal import Terminal
 from tracking import files
 from tracking.journal import JournalError
@@ -27,7 +31,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of the place where files are written, which may name no file."""
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def command(cfg: DictConfig) -> None:
     """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
     own = hydra.core.hydra_config.HydraConfig.get()
@@ -52,50 +55,77 @@ class _Passing(BaseException):
     """Carries an exception past Hydra."""
 
 
-def _run() -> None:
+def _run(arguments: Arguments) -> None:
+    """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does with `sys.argv`."""
+    hydra.version.setbase("1.3")
+    parser = get_args_parser()
+    parsed = parser.parse_args(_as_composed(arguments.words))
+    if parsed.experimental_rerun is not None:
+        raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
     try:
-        command()
+        _run_hydra(
+            args=parsed,
+            args_parser=parser,
+            task_function=command,
+            config_path=str(CONF),
+            config_name="config",
+        )
     except _Passing as passing:
         if passing.__cause__ is not None:
             raise passing.__cause__ from None
 
 
-def main(server: LastingServer) -> int:
-    """Run the command line in `sys.argv`, its trials through `server`, and give its exit code."""
-    schema.register()
+def _as_composed(words: Sequence[str]) -> list[str]:
+    """The words as Hydra gets them: with the cluster of a plan that is resumed, where only options of it are given."""
+    return remembered.with_cluster(words, lambda: resume.find(text_of("resume", words), Path.cwd())[0])
+
+
+def main(server: LastingServer, arguments: Arguments) -> int:
+    """Run the command line with these arguments, its trials through `server`, and give its exit code."""
     terminal = Terminal()
+    outcome = conduct(server, arguments, terminal)
+    terminal.problems(outcome.problems)
+    return outcome.exit_code
+
+
+def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> Outcome:
+    """Run the sweep that these arguments ask for, its trials through `server`, and return what it has come to.
+
+    This process is the sweep's: its signals are taken, and Hydra and Ray change its environment.
+    """
+    schema.register()
     # Hydra ends the process on an error unless it is told to let it through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupts = Interrupts()
     interrupts.install()
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-") and "=" in argument]
-    running = session.Session(terminal, interrupts, server)
+    running = session.Session(terminal, interrupts, server, arguments)
+    for_hydra = replace(arguments, words=tuple(typed_text.as_typed(arguments.words)))
     try:
         with temporary.scratch(), terminal.telling("tracking"), running:
-            _run()
+            _run(for_hydra)
     except UsageError as error:
-        terminal.problems(error.problems)
-        return _refused(running)
+        return _refused(running, error.problems)
     except ComposeError as error:
-        found = diagnose(overrides, CONF, [this_node()])
-        terminal.problems(found or [str(error)])
-        return _refused(running)
+        return _refused(running, diagnose(_overrides(for_hydra), CONF, [this_node()]) or [str(error)])
     except OSError as error:
         if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
         # Hydra makes the folder before anybody is asked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
         place = f"expected a results folder that can be written. Received: {received}."
-        terminal.problems([place, *diagnose(overrides, CONF, [this_node()])])
-        return 2
+        return _refused(running, [place, *diagnose(_overrides(for_hydra), CONF, [this_node()])])
     except (SweepError, JournalError) as error:
-        terminal.problems([str(error)])
-        return 1
-    except KeyboardInterrupt:
-        return EXIT_CODE
-    return running.exit_code()
+        return replace(running.outcome(), exit_code=1, error=type(error).__name__, problems=[str(error)])
+    except KeyboardInterrupt as error:
+        return replace(running.outcome(), exit_code=EXIT_CODE, error=type(error).__name__)
+    return running.outcome()
 
 
-def _refused(running: session.Session) -> int:
+def _overrides(arguments: Arguments) -> list[str]:
+    return replace(arguments, words=tuple(_as_composed(arguments.words))).overrides
+
+
+def _refused(running: session.Session, problems: Sequence[str]) -> Outcome:
     """2 says that nothing ran: a sweeper that composes a batch at a time may come to a bad point later."""
-    return 2 if running.recorder is None else 1
+    code = 2 if running.recorder is None else 1
+    return replace(running.outcome(), exit_code=code, error=UsageError.__name__, problems=problems)

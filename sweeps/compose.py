@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.cluster import command_line
@@ -32,6 +32,16 @@ def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
     with open_dict(config.model):
         for name in [name for name in config.model if name not in (*NOT_ARGUMENTS, *given)]:
             del config.model[name]
+
+
+def text_of(key: str, words: Sequence[str]) -> str:
+    """What these words of a command set the key to; empty where that is no text, or nothing."""
+    word = next((word for word in reversed(words) if command_line.keys([word]) == {key}), f"{key}=null")
+    try:
+        value = OmegaConf.create({key: OverridesParser.create().parse_override(word).value()})[key]
+    except ComposeError:
+        return ""
+    return "" if value is None else str(value)
 
 
 class Composer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tracking.record import Device
@@ -39,6 +40,12 @@ class Node:
     def room_mb(self) -> float | None:
         """Memory that trials may take together, in units of 2**20 bytes; None where it is not known."""
         return min((size for size in (self.memory_mb, self.memory_limit_mb) if size is not None), default=None)
+
+    @cached_property
+    def offer(self) -> str:
+        """What `misses` depends on, as a key: alike for nodes that can take the same devices."""
+        resources, labels = sorted(self.resources.items()), sorted(self.labels.items())
+        return repr((self.cpus, self.gpus, self.accelerator, resources, labels))
 
     @property
     def kind(self) -> str:
@@ -109,6 +116,25 @@ class Node:
         return min(shares)
 
 
+def demand(device: Device) -> str:
+    """What a device asks of its node, as a key: alike for devices that differ only in what happens on it."""
+    return repr(
+        (
+            device.cpus,
+            device.gpus,
+            device.accelerator,
+            sorted(device.resources.items()),
+            sorted(device.node_labels.items()),
+            device.exclusive_node,
+        )
+    )
+
+
+def parts(amount: float) -> int:
+    """An amount of a resource in ten thousandths, the parts that Ray knows: thrice 0.1 is 0.3."""
+    return round(amount * 10_000)
+
+
 def limits(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Those fields of a Node that follow from the facts about its host."""
     return {
@@ -129,6 +155,12 @@ def ray_options(device: Device, node: Node) -> dict[str, Any]:
     if device.resources:
         options["resources"] = dict(device.resources)
     return options
+
+
+def ray_amounts(device: Device, node: Node) -> dict[str, float]:
+    """What one trial on `device` takes of Ray's resources there, by Ray's names."""
+    options = ray_options(device, node)
+    return {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options.get("resources", {})}
 
 
 def environment(device: Device, gpu_ids: tuple[str, ...]) -> dict[str, str]:

@@ -49,12 +49,10 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     dispatch = RayDispatch(trials, context)
     try:
         while dispatch.unfinished:
-            if dispatch.may_skip:
-                yield from dispatch.skip()
-            elif (why := dispatch.lost()) is not None:
+            if (why := dispatch.lost()) is not None:
                 yield from dispatch.recover(why)
             else:
-                dispatch.start()
+                yield from dispatch.start()
                 yield from dispatch.collect()
     except ConnectionError as error:
         raise DispatchError(f"the connection to the Ray cluster is lost: {error}") from error

@@ -9,12 +9,16 @@ SweepError
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 from nets.nearest import did_you_mean
 
 
 class SweepError(Exception):
     """Base of every error that this package raises on purpose."""
+
+    folder: Path | None = None
+    """Of an error that `sweep` raises: the sweep's folder with what was measured before, for `sweeps.read`."""
 
 
 class UsageError(SweepError):

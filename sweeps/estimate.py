@@ -16,6 +16,7 @@ import numpy as np
 
 from sweeps import cgroup, cores
 from sweeps.devices import Node
+from sweeps.node_kinds import NodeKinds
 from sweeps.preflight import Key, Net, key
 from tracking.folders import sweep_folders
 from tracking.journal import Journal, JournalError
@@ -103,10 +104,8 @@ class Estimator:
 
 def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_once: int | None = None) -> float:
     """Seconds for all trials on the nodes: `at_once` of them at a time or, if None, as many as fit the nodes."""
-    shares = [
-        seconds / (at_once or sum(node.at_once(trial.device) for node in nodes if not node.misses(trial.device)))
-        for trial, seconds in estimates
-    ]
+    kinds = NodeKinds(nodes)
+    shares = [seconds / (at_once or kinds.at_once(trial.device)) for trial, seconds in estimates]
     return max([sum(shares), *(seconds for _, seconds in estimates)])
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sweeps import paths
+from sweeps.cluster import command_line
 from sweeps.devices import Node
+from sweeps.node_kinds import NodeKinds
 from sweeps.tasks import checks
 from tracking import files
 from tracking.journal import PLAN, RESULTS
@@ -49,29 +53,17 @@ def ordered(trials: Sequence[Trial], order: str | None, seed: int) -> list[Trial
 
 def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = True) -> list[str]:
     """What stands in the way of running the trials on these nodes, in words; `files`: which they read from here."""
-    found = []
+    found: list[str] = []
+    kinds = NodeKinds(nodes)
     for trial in trials:
-        lacking = [node.misses(trial.device) for node in nodes]
-        if all(lacking):
-            found += lacking[0] if len(nodes) == 1 else [_shortfalls(trial, nodes)]
+        if not kinds.fitting(trial.device):
+            found += kinds.lacking(trial.device)
         if not files:
             continue
         if trial.weights is not None and (received := paths.not_readable(trial.weights)) is not None:
             found.append(f"model.weights={paths.shortened(trial.weights, 500)}: expected a file. Received: {received}.")
         found += checks.files(trial)
     return list(dict.fromkeys(found))
-
-
-def _shortfalls(trial: Trial, nodes: Sequence[Node]) -> str:
-    """What each node lacks for the trial; nodes that offer the same are told once."""
-    kinds: dict[str, list[Node]] = {}
-    for node in nodes:
-        kinds.setdefault(node.kind, []).append(node)
-    told = []
-    for alike in kinds.values():
-        more = f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else ""
-        told.append(" and ".join(alike[0].misses(trial.device)) + more)
-    return f"device={trial.device.name}: no node of the cluster can give it: {'; '.join(told)}"
 
 
 def unwritable(folder: Path) -> list[str]:
@@ -92,9 +84,10 @@ def used(folder: Path) -> list[str]:
 
 def taken(folder: str | Path) -> str:
     """The sentence for a folder that holds another sweep."""
+    go_on = shlex.quote(f"resume={command_line.text(str(folder))}")
     return (
         f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "
-        f"resume={folder} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
+        f"{go_on} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
     )
 
 
@@ -146,12 +139,14 @@ def _ran_out(result: Result) -> Sequence[str]:
     return PASSES[PASSES.index(first) :]
 
 
+_BESIDE_MEMORY = frozenset(("batch", "passes", "protocol", "seed", "repeat", "timeout_s", "profile"))
+_OF_MEMORY = tuple(field.name for field in dataclasses.fields(Trial) if field.name not in _BESIDE_MEMORY)
+
+
 def _apart_from_batch(trial: Trial) -> str:
-    """What a pass's memory depends on besides its batch."""
-    data = trial.to_json()
-    for key in ("batch", "passes", "protocol", "seed", "repeat", "timeout_s", "profile"):
-        del data[key]
-    return json.dumps(data, sort_keys=True)
+    """What a pass's memory depends on besides its batch, as a key."""
+    values = (getattr(trial, name) for name in _OF_MEMORY)
+    return repr([json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in values])
 
 
 class FailFast:

@@ -24,6 +24,7 @@ from sweeps import host, log_tail
 from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
 from sweeps.limits import Watch
+from sweeps.node_kinds import NodeKinds
 from tracking.record import Layout, Trial
 
 _PROCESS_MB = 370
@@ -118,8 +119,9 @@ class Preflight:
     def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
         """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
         smallest: dict[tuple[Key, str], str] = {}
+        kinds = NodeKinds(nodes)
         for trial in sorted(trials, key=lambda trial: trial.batch):
-            needed, has = self.memory_mb(trial), memory_of(trial, nodes)
+            needed, has = self.memory_mb(trial), memory_of(trial, kinds)
             if needed is not None and has is not None and needed > has:
                 sentence = (
                     f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about {needed:.0f} MB and "
@@ -142,15 +144,14 @@ def _died(status: int | None, words: str, *, starved: bool) -> str:
     return "\n".join(filter(None, [f"the process that builds them has died{how}", words]))
 
 
-def memory_of(trial: Trial, nodes: Iterable[Node]) -> float | None:
+def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
     """Memory that the trial may take on the roomiest of the nodes that it fits, in units of 2**20 bytes.
 
     None where that is not known, and where it is the GPU's, which its node knows.
     """
     if trial.device.kind == "gpu":
         return trial.device.gpu_memory_mb
-    rooms = [room for node in nodes if not node.misses(trial.device) and (room := node.room_mb) is not None]
-    limits = [limit for limit in (max(rooms, default=None), trial.device.memory_mb) if limit is not None]
+    limits = [limit for limit in (nodes.room_mb(trial.device), trial.device.memory_mb) if limit is not None]
     return min(limits, default=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +12,8 @@ from sweeps.forkserver import ROOT
 
 _OUTPUTS = ("multirun", "outputs", "mlruns", "mlartifacts")
 """Folders that sweeps leave where they are started, beside `mlflow.db` and what SQLite keeps next to it."""
+_CARRIED = "code-of-sweeps.json"
+"""The file beside the packages of a copy without its repository that says which commit they are of."""
 _PATIENCE_S = 5.0
 """How long git may take to look at a folder, seconds; a repository may be somebody's whole home."""
 _REASONS = {"dubious ownership": "ownership", "must be run in a work tree": "bare", "Needed a single revision": "empty"}
@@ -30,7 +33,11 @@ def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
     those of the repository that `project` is in, if it is in one. Clean: without uncommitted changes and untracked
     files, sweeps' own results and what git ignores apart. Where git does not tell either, `git_unknown` or
     `git_project_unknown` is a word why: `no-git`, `ownership` (safe.directory), `bare`, `empty`, `slow`, `failed`.
+    Code that has travelled says what it was where it came from.
     """
+    if (carried := _carried(tool)) is not None:
+        project_too = project.resolve() == tool.resolve()
+        return {key: value for key, value in carried.items() if project_too or not key.startswith("git_project")}
     known = _repository("git", tool, results)
     try:
         if "git_commit" in known and not _git(tool, "ls-files", "--", Path(__file__).relative_to(ROOT).as_posix()):
@@ -38,6 +45,19 @@ def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
     except _GitError:
         known = {}
     return known | _repository("git_project", project, results)
+
+
+def carry(folder: Path, project: Path) -> None:
+    """Note in a copy of the code that is to travel what it is, with that of the folder `project`."""
+    (folder / _CARRIED).write_text(json.dumps(facts(project, project / _OUTPUTS[0])))
+
+
+def _carried(tool: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads((tool / _CARRIED).read_text())
+    except (OSError, ValueError):
+        return None
+    return {key: value for key, value in known.items() if key.startswith("git_") and isinstance(value, str | bool)}
 
 
 def _repository(prefix: str, folder: Path, results: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -135,8 +136,9 @@ class RayFleet(Fleet):
         """The nodes that can be used, as they are known now."""
         return [self._node_of(member) for member in self._members.values() if member.about is not None]
 
-    def pending(self) -> list[Any]:
-        return list(self._asked)
+    @property
+    def waits_for_nodes(self) -> bool:
+        return bool(self._asked)
 
     def heard(self, ref: Any) -> None:
         import ray
@@ -168,8 +170,7 @@ class RayFleet(Fleet):
         for node_id, member in self._members.items():
             member.state = states[node_id]
             if member.slot is not None:
-                member.slot.leaving = member.state.leaving
-                member.slot.held = held(member.state, member.slot.node, member.slot.used())
+                member.slot.share(held(member.state, member.slot.used()), member.state.leaving)
         self._find(states)
         self._give_up_silent(_ANSWER_S)
 
@@ -178,7 +179,8 @@ class RayFleet(Fleet):
 
     def revive(self) -> None:
         """Go on with the cluster that is there now, whose nodes are all new."""
-        self.slots.clear()
+        for member in self._members.values():
+            self._drop(member)
         self._members.clear()
         self._asked.clear()
         until = time.monotonic() + self.wait_s
@@ -207,11 +209,9 @@ class RayFleet(Fleet):
         return [member.name for member in members]
 
     def suspect(self, slot: Slot) -> None:
-        if self._lost is not None:
-            return
-        for member in self._members.values():
-            if member.slot is slot and member not in self._asked.values():
-                self._warm(member)
+        member = self._members.get(slot.node.node_id)
+        if self._lost is None and member and member.slot is slot and member not in self._asked.values():
+            self._warm(member)
 
     def _nodes(self) -> dict[str, NodeState]:
         """The nodes that are alive; none where the cluster is `lost`.
@@ -249,8 +249,7 @@ class RayFleet(Fleet):
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
-        member.asked_at = time.monotonic()
-        self._asked[self._agent(member).about.remote(self._files)] = member
+        self._expect(member, self._agent(member).about.remote(self._files))
 
     def _warm(self, member: _Member) -> None:
         """Have a fork server started; only then the node gets trials."""
@@ -258,12 +257,17 @@ class RayFleet(Fleet):
             there = self._node_of(member)
             local = there.node_id == self._connection.home
             member.slot = Slot(there, lambda: member.address, local=local, keeps=self._keeps if local else 0)
-            member.slot.held = held(member.state, there, [])
-            self.slots.append(member.slot)
+            member.slot.share(held(member.state, Counter()), member.state.leaving)
+            self.add(member.slot)
         member.slot.ready = False
         member.slot.gate = self._agent(member)
+        self._expect(member, member.slot.gate.address.remote())
+
+    def _expect(self, member: _Member, reply: Any) -> None:
+        """Have `heard` called when the node has answered."""
         member.asked_at = time.monotonic()
-        self._asked[member.slot.gate.address.remote()] = member
+        self._asked[reply] = member
+        self.inbox.expect(reply)
 
     def _agent(self, member: _Member) -> Any:
         if member.agent is None:
@@ -276,12 +280,9 @@ class RayFleet(Fleet):
         return member.agent
 
     def _await(self, seconds: float) -> None:
-        import ray
-
         until = time.monotonic() + seconds
-        while self._asked and time.monotonic() < until:
-            done, _ = ray.wait(list(self._asked), num_returns=1, timeout=max(0.0, until - time.monotonic()))
-            for ref in done:
+        while self._asked and (left_s := until - time.monotonic()) > 0:
+            if (ref := self.inbox.next(left_s)) is not None:
                 self.heard(ref)
 
     def _met(self, member: _Member, about: Mapping[str, Any]) -> None:
@@ -318,7 +319,7 @@ class RayFleet(Fleet):
 
     def _drop(self, member: _Member) -> None:
         if member.slot is not None:
-            self.slots.remove(member.slot)
+            self.remove(member.slot)
             member.slot.ready = False
             member.slot = None
 

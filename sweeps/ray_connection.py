@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import baggage
+from sweeps import baggage, ray_words
 from sweeps.errors import UsageError
 from sweeps.ray_cluster import RayFleet, Warn
 from sweeps.ray_state import Head, NodeState, RemoteHead, no_answer
@@ -38,6 +38,7 @@ class Connection:
             raise UsageError([f"cluster.address={options.address}: expected a Ray cluster. Received: {refused}."])
         # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(options.wait_s) + 600))
+        self._give_words_back = ray_words.hush()
         self._open()
 
     def reopen(self) -> None:
@@ -57,6 +58,7 @@ class Connection:
         # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
         if no_answer(*self.endpoint) is None:
             ray.shutdown()
+            self._give_words_back()
 
     def _open(self) -> None:
         import ray

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from sweeps import devices, worker
 from sweeps import ray_queue as queue
 from sweeps.context import Context, limited
 from sweeps.errors import DispatchError
-from sweeps.fleet import Fleet, Slot, Turn, Waiting, choose
+from sweeps.fleet import Fleet, Slot
+from sweeps.placing import Placing
 from sweeps.ray_gate import Placements, may_start
 from sweeps.ray_outcome import Job, lost_with_ray, outcome
+from sweeps.waiting import Turn, Waiting
 from sweeps.worker import Place
-from tracking.record import Failure, Pass, Result, Trial
+from tracking.record import Pass, Result, Trial
 
 _LOOK_AGAIN_S = 0.5
 """How often to look for a node while none is left that a trial fits."""
@@ -28,72 +31,76 @@ class RayDispatch:
     """The trials that wait and the Ray tasks that run, `sweeps.dispatch.on_ray`'s state.
 
     `start` hands out what the nodes have room for, `collect` waits for the next end and gives what is to be recorded
-    of it, `skip` gives the trials that need not be run any more. Results come from generators, so that the consumer
-    writes each one before the next trial starts.
+    of it. Results come from generators, so that the consumer writes each one before the next trial starts. Nothing
+    that is done for a trial grows with the number of nodes, or of trials that wait or run.
     """
 
     def __init__(self, trials: Sequence[Trial], context: Context) -> None:
         import ray
 
-        self.may_skip = True
-        """Whether a trial that waits may have become one that need not be run."""
         self._context = context
         self._fleet = context.fleet or Fleet([Slot(context.node, context.server)])
+        self._inbox = self._fleet.inbox
         self._task = ray.remote(_ray_task)
         self._waiting = Waiting(trials)
-        self._running: dict[Any, Job] = {}
-        self._freed: Sequence[int] = ()
-        """The cores that the last trial has given back, as far as the driver may write on them."""
-        self._placements = Placements(self._began, self._taken_back)
+        self._placing = Placing(self._waiting, self._fleet, context.calibration)
+        self._placements = Placements(self._inbox.expect, self._began, self._taken_back)
         self._may_queue = False
         """Whether the nodes that others hold have been looked at since trials were last put behind them."""
-        self._looked_at = time.monotonic()
-        self._idle_since: float | None = None
         self._uncalibrated: set[str] = set()
         """Ids of the nodes of which the user has been told that they cannot be calibrated."""
+        self._running: dict[Any, Job] = {}
+        self._tasks: dict[Any, Future[Any]] = {}
+        """What each of those will come to."""
+        self._calibrating = 0
+        self._here: list[Slot] = []
+        """The node of each job that runs on the driver's machine."""
+        self._not_skipped: set[Turn] = set()
+        """Turns that are known to have something to be run."""
+        self._freed: Sequence[int] = ()
+        """The cores that the last trial has given back, as far as the driver may write on them."""
+        self._looked_at = time.monotonic()
+        self._idle_since: float | None = None
         self._losses = 0
         """How often in a row all of Ray was lost."""
 
     @property
     def unfinished(self) -> bool:
         """Whether a trial waits or runs."""
-        return bool(self._waiting) or any(job.turn for job in self._running.values())
+        return bool(self._waiting) or len(self._running) > self._calibrating
 
-    def start(self) -> None:
-        """Hand out every trial, and every calibration that has to come before one, that a node has room for now."""
-        while (chosen := choose(self._waiting, self._fleet, self._usable)) is not None:
+    def start(self) -> Iterator[Result]:
+        """Hand out trials, and calibrations that have to come before them, until no node has room or a result is there.
+
+        Gives the results of trials whose turn has come and that need not be run.
+        """
+        while self._waiting:
+            yield from self._skip()
+            chosen = self._placing.choose(self._calibrating)
+            if chosen is None:
+                self._queue()
+                break
             self._start(*chosen)
-        if self._may_queue:
-            self._may_queue = False
-            while (behind := queue.behind_others(self._waiting, self._fleet, self._placements)) is not None:
-                self._start(*behind, queued=True)
+            if not self._inbox.empty:
+                break
 
     def collect(self) -> Iterator[Result]:
         """Wait until something ends or a node answers, and give what is to be recorded of it."""
-        import ray
-
-        done: list[Any] = []
-        answers = [*self._fleet.pending(), *self._placements.pending()]
-        if self._running or answers:
+        if not self.unfinished:
+            return
+        ref = None
+        if self._running or self._fleet.waits_for_nodes:
             self._idle_since = None
-            done, _ = ray.wait([*self._running, *answers], num_returns=1, timeout=self._fleet.look_every_s)
-        elif queue.held_up(self._waiting, self._fleet, self._placements):
+            ref = self._inbox.next(self._fleet.look_every_s)
+        elif queue.held_up(self._waiting, self._placing, self._placements):
             self._may_queue = True
         else:
             self._wait_for_a_node()
         self._look()
-        for ref in done:
-            if ref in self._running:
-                yield from self._end(ref)
-            elif not self._placements.heard(ref):
-                self._fleet.heard(ref)
-
-    def skip(self) -> Iterator[Result]:
-        """Take away every trial that need not be run, and give its result."""
-        self.may_skip = False
-        for trial, reason in self._waiting.drop(self._reason_to_skip):
-            with _on_cores(self._freed if self._running else ()):
-                yield self._context.skipped(trial, reason)
+        if ref in self._running:
+            yield from self._end(ref)
+        elif ref is not None and not self._placements.heard(ref):
+            self._fleet.heard(ref)
 
     def lost(self) -> str | None:
         """Why nothing will be heard of any task that runs, in words; None: it will."""
@@ -104,15 +111,11 @@ class RayDispatch:
 
         Raises DispatchError where that has been in vain too often.
         """
-        import ray
-
-        refs = list(self._running)
-        ended = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
-        for ref in refs:
-            if ref not in ended and ref in self._placements:
+        for ref in list(self._running):
+            if ref in self._placements and not self._tasks[ref].done():
                 self._taken_back(ref)  # as far as is known it had not started, and was not tried
             else:
-                yield from self._end(ref, None if ref in ended else why)
+                yield from self._end(ref, None if self._tasks[ref].done() else why)
         self._placements.clear()
         self._losses += 1
         if self._losses > self._context.retries + 1:
@@ -130,26 +133,31 @@ class RayDispatch:
                 with contextlib.suppress(Exception):  # the cluster may be gone
                     ray.cancel(ref, force=True)
 
-    def _usable(self, trial: Trial, slot: Slot) -> bool:
-        """Whether the trial, or its calibration, can be started on a node with room for it.
+    def _skip(self) -> Iterator[Result]:
+        """Take away the trials that are next and need not be run, and give their results."""
+        while new := [turn for turn in self._waiting.heads() if turn not in self._not_skipped]:
+            for turn in new:
+                limit = self._context.limit(turn.trial)
+                if limit is None or limit.passes:
+                    self._not_skipped.add(turn)
+                    continue
+                self._waiting.remove(turn)
+                with _on_cores(self._freed if self._running else ()):
+                    yield self._context.skipped(turn.trial, limit.reason)
 
-        A calibration has its node to itself: what a device can do is not what it does beside others.
-        """
-        calibrating = [job.slot for job in self._running.values() if job.turn is None]
-        if slot in calibrating:
-            return False
-        calibration = self._context.calibration
-        if calibration is None or calibration.first(trial, slot.node.node_id) is None:
-            return True
-        if queue.uncalibrated(trial, slot):
-            return True
-        return not slot.busy and len(calibrating) < len(self._waiting)
+    def _queue(self) -> None:
+        """Put trials behind what others run, on nodes that they hold, unless that was done since the last look."""
+        if not self._may_queue:
+            return
+        self._may_queue = False
+        while (behind := queue.behind_others(self._waiting, self._placing, self._placements)) is not None:
+            self._start(*behind, queued=True)
 
     def _start(self, turn: Turn, slot: Slot, *, queued: bool = False) -> None:
         """Hand out the trial, or the calibration that it needs first on that node; `queued`: behind others there."""
         calibration = self._context.calibration
         first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
-        if first and queue.uncalibrated(turn.trial, slot):
+        if first and slot.never_alone(turn.trial.device):
             first = None
             self._shared(slot)
         job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))
@@ -163,14 +171,20 @@ class RayDispatch:
         slot.take(job.device, queued=queued)
         if job.turn:
             self._waiting.remove(turn)
+            self._not_skipped.discard(turn)
             if not queued:
                 self._context.started(turn.trial)
+        else:
+            self._calibrating += 1
+        if slot.local:
+            self._here.append(slot)
         options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(job.device, slot.node), **_on(slot)}
         passes = job.limit.passes if job.limit else job.trial.passes
         token = self._placements.token()
         arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
         ref = self._task.options(**options).remote(*arguments)
         self._running[ref] = job
+        self._tasks[ref] = self._inbox.expect(ref)
         self._placements.add(ref, job, token, queued=queued)
 
     def _shared(self, slot: Slot) -> None:
@@ -192,8 +206,7 @@ class RayDispatch:
         """Have a trial wait again that had not started, and now will not."""
         import ray
 
-        job = self._running.pop(ref)
-        job.slot.give_back(job.device, queued=self._placements.remove(ref))
+        job = self._forget(ref)
         if job.turn:
             self._context.withdrawn(job.trial)
             self._waiting.add_first(job.turn)
@@ -201,25 +214,33 @@ class RayDispatch:
             with contextlib.suppress(Exception):  # the cluster may be gone
                 ray.cancel(ref, force=True)
 
-    def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
-        """Give what is to be recorded of a job that has ended or, with all of Ray, is `gone`.
-
-        That is nothing where it is run again.
-        """
-        job, context = self._running.pop(ref), self._context
-        result, lost = lost_with_ray(job, gone, context) if gone else outcome(ref, job, self._fleet, context)
+    def _forget(self, ref: Any) -> Job:
+        """Give back what a job had of its node, and return it."""
+        job = self._running.pop(ref)
+        del self._tasks[ref]
+        if job.slot.local:
+            self._here.remove(job.slot)
+        if job.turn is None:
+            self._calibrating -= 1
         job.slot.give_back(job.device, queued=self._placements.remove(ref))
+        return job
+
+    def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
+        """Give what is to be recorded of a job that has ended, or is `gone` with Ray; nothing where it runs again."""
+        job, context = self._running[ref], self._context
+        result, lost = lost_with_ray(job, gone, context) if gone else outcome(self._tasks[ref], job, context)
+        if result is not None and job.turn is None:
+            context.calibrated(result, lost, job.slot.node)
+        self._forget(ref)
         if lost:
             self._fleet.suspect(job.slot)
         else:
             self._losses = 0
-        if result is None:
-            if job.turn:
-                context.withdrawn(job.trial)
-                self._waiting.add_first(job.turn)
-            return
         if job.turn is None:
-            context.calibrated(result, lost, job.slot.node)
+            return
+        if result is None:
+            context.withdrawn(job.trial)
+            self._waiting.add_first(job.turn)
             return
         final = context.final(result, lost, len(job.turn.lost), job.turn.lost)
         if final is None:
@@ -228,24 +249,31 @@ class RayDispatch:
             # What has killed Ray is to be found out before all others have died with it.
             (self._waiting.add_first if gone else self._waiting.add)(again)
             return
-        self._freed = self._fleet.writing_cores(final, job.slot, [other.slot for other in self._running.values()])
+        self._freed = self._fleet.writing_cores(final, job.slot, self._here)
         with _on_cores(self._freed):
             yield limited(final, job.limit)
-        self.may_skip |= final.status == "oom"
-
-    def _reason_to_skip(self, trial: Trial) -> Failure | None:
-        limit = self._context.limit(trial)
-        return limit.reason if limit and not limit.passes else None
+        if final.status == "oom":
+            self._not_skipped.clear()
 
     def _look(self) -> None:
         """Have the fleet look at its nodes, now and then."""
         every_s = self._fleet.look_every_s
         if every_s is not None and time.monotonic() - self._looked_at >= every_s:
             self._fleet.look()
-            self._placements = Placements(self._began, self._taken_back)
-        self._may_queue = False
-        """Whether the nodes that others hold have been looked at since trials were last put behind them."""
-        self._looked_at = time.monotonic()
+            self._looked_at = time.monotonic()
+            if self._fleet.lost() is None:
+                self._look_at_others()
+
+    def _look_at_others(self) -> None:
+        """Ask which trials have started, move those that wait in vain, and say what is waited for."""
+        self._placements.look()
+        self._may_queue = True
+        if self._placements.queued() and self._placing.choose(self._calibrating) is None:
+            self._placements.take_back(queue.movable(self._placing, self._placements))
+        if self._placements.queued() or any(slot.held for slot in self._fleet.slots):
+            self._context.held_up(queue.held_up(self._waiting, self._placing, self._placements))
+        else:
+            self._context.held_up("")
 
     def _wait_for_a_node(self) -> None:
         """Sleep a moment, where nothing else can be done. Raises DispatchError when that has been so for too long."""

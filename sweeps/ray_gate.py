@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.fleet import Slot
 from sweeps.ray_outcome import Job
 
 _SLOW_LOOKS = 5
@@ -86,9 +85,12 @@ class _Question:
 class Placements:
     """The tasks on the cluster's nodes that may not have started, as the driver knows them."""
 
-    def __init__(self, began: Callable[[Job], None], taken_back: Callable[[Any], None]) -> None:
-        """`began` is called for a task that others were in front of, `taken_back` with one that will not run."""
-        self._began, self._taken_back = began, taken_back
+    def __init__(
+        self, ask: Callable[[Any], object], began: Callable[[Job], None], taken_back: Callable[[Any], None]
+    ) -> None:
+        """`ask` is called with each reference whose answer is for `heard`, `began` with a job that others were in front of
+        and that has started, `taken_back` with the reference of a task that will not run."""
+        self._ask, self._began, self._taken_back = ask, began, taken_back
         self._placed: dict[Any, _Placed] = {}
         self._questions: dict[Any, _Question] = {}
 
@@ -116,14 +118,9 @@ class Placements:
         self._placed.clear()
         self._questions.clear()
 
-    def queued(self, slot: Slot | None = None) -> list[Job]:
-        """The tasks that wait behind other jobs, on that node or on all."""
-        jobs = [placed.job for placed in self._placed.values() if placed.queued]
-        return [job for job in jobs if slot is None or job.slot is slot]
-
-    def pending(self) -> list[Any]:
-        """Ray's references to what gates have been asked and have not answered."""
-        return list(self._questions)
+    def queued(self) -> list[Job]:
+        """The jobs that wait behind others on their nodes."""
+        return [placed.job for placed in self._placed.values() if placed.queued]
 
     def look(self) -> None:
         """Ask each node which of its tasks have started."""
@@ -135,6 +132,7 @@ class Placements:
             if gate_id not in open_questions:
                 ref = together[0].gate.started.remote([placed.token for placed in together])
                 self._questions[ref] = _Question(together, takes_back=False)
+                self._ask(ref)
 
     def take_back(self, jobs: Iterable[Job]) -> None:
         """Ask the gates of these jobs to keep them from starting, where it is not too late."""
@@ -144,6 +142,7 @@ class Placements:
             if placed.job in wanted and placed not in asked:
                 ref = placed.gate.take_back.remote([placed.token])
                 self._questions[ref] = _Question([placed], takes_back=True)
+                self._ask(ref)
 
     def heard(self, ref: Any) -> bool:
         """Take a gate's answer; False: it is none."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeps import worker
 from sweeps.context import Context, server_lost
 from sweeps.errors import DispatchError
-from sweeps.fleet import Fleet, Slot, Turn
+from sweeps.fleet import Slot
 from sweeps.plan import Limit
+from sweeps.waiting import Turn
 from tracking.record import Device, Failure, Result, Status, Trial
 
 
@@ -24,12 +26,12 @@ class Job:
 
     @property
     def device(self) -> Device:
-        """What it takes of the node: a calibration all cores, since what others do meanwhile changes what it finds."""
+        """What it takes of the node: a calibration all of it, since trials beside it would change what it finds."""
         device = self.trial.device
         return device if self.turn else replace(device, exclusive_node=True)
 
 
-def outcome(ref: Any, job: Job, fleet: Fleet, context: Context) -> tuple[Result | None, bool]:
+def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result | None, bool]:
     """What the job's task, which has ended, has come to, and whether it was lost through no fault of its own.
 
     None: it did not start, as its gate was gone.
@@ -43,7 +45,7 @@ def outcome(ref: Any, job: Job, fleet: Fleet, context: Context) -> tuple[Result 
         return Result(trial=job.trial, sweep_id=context.sweep_id, status=status, error=failure, host=facts)
 
     try:
-        result, parcel = _get(ref, fleet)
+        result, parcel = task.result()
     except ray.exceptions.RayTaskError as error:
         if job.slot.local:
             raise DispatchError(f"a worker failed outside its trial: {error.cause or error}") from error
@@ -71,16 +73,3 @@ def lost_with_ray(job: Job, why: str, context: Context) -> tuple[Result, bool]:
     facts = job.slot.node.facts
     result = Result(trial=job.trial, sweep_id=context.sweep_id, status="crashed", error=failure, host=facts)
     return result, True
-
-
-def _get(ref: Any, fleet: Fleet) -> Any:
-    """What a task has returned. It may still have to come from its node, and the cluster may be lost meanwhile."""
-    import ray
-
-    while True:
-        try:
-            return ray.get(ref, timeout=fleet.look_every_s)
-        except ray.exceptions.GetTimeoutError:
-            fleet.look()
-            if (gone := fleet.lost()) is not None:
-                raise ray.exceptions.RaySystemError(gone) from None

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from sweeps import ray_room
+from sweeps import ray_room, ray_words
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from sweeps.forkserver import ROOT
@@ -72,9 +72,9 @@ def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
     with Folder("ray", room=_ROOM) as folder:
         if found := ray_room.problems(folder):
             raise _refusal("; ".join(found))
-        with guarded(folder):
+        with guarded(folder), contextlib.ExitStack() as words:
             try:
-                essential = _start(node, folder)
+                essential = _start(node, folder, words)
             except Exception as error:  # Ray has no class of its own for what keeps it from starting
                 raise _refusal(ray_room.why(folder, error)) from error
             try:
@@ -83,13 +83,14 @@ def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
                 _shut_down(essential)
 
 
-def _start(node: Node, folder: Path) -> Mapping[str, int]:
+def _start(node: Node, folder: Path, words: contextlib.ExitStack) -> Mapping[str, int]:
     others = set(psutil.Process().children(recursive=True))
     try:
         with _handlers_kept(), _environment():
             import ray
 
             _read_again()
+            words.callback(ray_words.hush())
             with _patience(others):
                 ray.init(
                     address="local",

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sweeps.devices import Node, limits, ray_options
+from sweeps.devices import Node, limits
 from sweeps.fleet import Held
-from tracking.record import Device
 
 _ANSWER_S = 10.0
 """How long the head may take to answer, seconds."""
@@ -147,15 +146,11 @@ def node(state: NodeState, about: Mapping[str, Any]) -> Node:
     )
 
 
-def held(state: NodeState, node: Node, used: Iterable[Device]) -> Held:
+def held(state: NodeState, used: Counter[str]) -> Held:
     """What others hold of a node of which the sweep has `used` so much."""
-    taken: Counter[str] = Counter()
-    for device in used:
-        options = ray_options(device, node)
-        taken.update({"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options.get("resources", {})})
 
     def others(name: str) -> float:
-        rest = state.offers.get(name, 0.0) - state.free.get(name, 0.0) - taken[name]
+        rest = state.offers.get(name, 0.0) - state.free.get(name, 0.0) - used[name]
         return rest if rest > _SMALLEST / 2 else 0.0
 
     resources = {name: others(name) for name in state.offers if _is_custom(name)}

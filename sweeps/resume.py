@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,44 +11,55 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nets import custom
 from sweeps import host, provenance
 from sweeps.cluster import command_line
 from sweeps.errors import UsageError
+from sweeps.remembered import Place
 from sweeps.tasks import TASKS
-from tracking import folders, moved, sinks, trust
+from tracking import folders, sinks, trust
 from tracking.commits import changes, differences
 from tracking.journal import Journal, JournalError
-from tracking.mlflow_client import given_address
 from tracking.record import Sweep, Trial
-from tracking.redact import is_redacted, redact_arguments
+from tracking.redact import redact
 from tracking.sinks import Settings
 
 _MOST_LINKS = 3
 
 
 def new_sweep(
-    trials: Sequence[Trial], folder: Path, cluster: str, tracking: Settings, objective: str | None = None
+    trials: Sequence[Trial],
+    folder: Path,
+    remembered: Mapping[str, Any],
+    tracking: Settings,
+    *,
+    command: str,
+    objective: str | None = None,
+    sweep_id: str | None = None,
 ) -> Sweep:
-    """A sweep of these trials that begins now; `objective`: the figure by which they are chosen among."""
+    """A sweep of these trials that `command` begins now.
+
+    `remembered` is what the plan keeps of the command (`remembered.facts`), `objective` the figure by which trials are
+    chosen among, `sweep_id` the id that it was submitted with.
+    """
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
     facts = (
         host.facts()
         | host.gpu_facts()
         | {
-            "cluster": cluster,
+            **remembered,
             "tracking": sinks.storable(tracking),
             "objective": objective,
         }
         | provenance.facts(Path.cwd(), folder)
     )
     return Sweep(
-        sweep_id=f"{stamp}-{uuid.uuid4().hex[:6]}",
+        sweep_id=sweep_id or f"{stamp}-{uuid.uuid4().hex[:6]}",
         folder=str(folder),
-        command=shlex.join(redact_arguments(["python", *sys.argv])),
+        command=command,
         created_at=now,
         trials=tuple(trials),
         facts={key: value for key, value in facts.items() if value is not None},
@@ -69,17 +78,24 @@ def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
         raise UsageError([f"resume={name}: {error}"]) from error
 
 
-def doubts(plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial]) -> list[str]:
-    """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`."""
+def doubts(
+    plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial], place: Place | None = None
+) -> list[str]:
+    """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`.
+
+    `place` is where the plan has them run.
+    """
     reasons = []
     if owner := trust.stranger(folder):
         whereto = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
+        where = f"; with {redact(' '.join(place.elsewhere))}" if place and place.elsewhere else ""
         reasons.append(
-            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{whereto}"
+            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{where}{whereto}"
         )
-    elif words := trust.misgivings(plan, folder, uri):
-        reasons.append(words)
+    else:
+        address = place.address if place else None
+        reasons += filter(None, [trust.misgivings(plan, folder, uri), trust.misgivings_of_ray(plan, folder, address)])
     links = _links(folder, trials)
     return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
 
@@ -139,18 +155,6 @@ def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
     return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
 
 
-def going_on(cfg: DictConfig, sweep: Sweep) -> DictConfig:
-    """The config of a command that resumes this sweep, with the sweep's own tracking where the command says nothing.
-
-    Raises UsageError as `tracking`.
-    """
-    composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
-    mine = cfg.copy()
-    for key, value in tracking(sweep, composed, sys.argv[1:]).items():
-        mine.tracking[key] = value
-    return mine
-
-
 def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]:
     """What a command that resumes the sweep `name` says in vain; `several`: it asks for a grid."""
     planned = command_line.in_plan(arguments)
@@ -168,31 +172,6 @@ def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Sweep
     if "timeout_s" not in command_line.keys(arguments):
         return sweep
     return replace(sweep, trials=tuple(replace(trial, timeout_s=cfg.timeout_s) for trial in sweep.trials))
-
-
-def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """The `tracking` configuration with which a sweep goes on: its own but for what these arguments say of it.
-
-    Where its plan does not keep the address's password, MLFLOW_TRACKING_URI is taken. Raises UsageError without that.
-    """
-    given = command_line.keys(arguments)
-    if sweep.facts.get("tracking") is None or "tracking" in given:
-        return dict(composed)
-    try:
-        stored = sinks.stored(sweep.facts)
-    except sinks.SettingsError as error:
-        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another one chooses anew."]) from error
-    own = {"sinks": list(stored), **stored.get("mlflow", {})}
-    kept = {key: own[key] for key in own.keys() & composed.keys() if f"tracking.{key}" not in given}
-    chosen = {**composed, **kept}
-    if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
-        if not (known := given_address()):
-            where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
-            raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
-        chosen["uri"] = known
-    elif "mlflow" in chosen["sinks"] and "uri" in kept and (problem := moved.lost(chosen["uri"])):
-        raise UsageError([f"{problem}; name one with tracking.uri=sqlite:////PATH/mlflow.db"])
-    return chosen
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -7,39 +7,48 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
 sys.path[:] = [str(ROOT), *(place for place in sys.path if place != str(ROOT / "sweeps"))]
 
+from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
 from tracking import startup
 
 
-def main() -> int:
-    """Run the command line in `sys.argv` and give its exit code."""
+@contextlib.contextmanager
+def started(arguments: Arguments) -> Iterator[LastingServer]:
+    """Make this process one that runs the sweep of these arguments, with the fork server for its trials.
+
+    Raises UsageError where the current folder has gone.
+    """
     startup.prepare()
     try:
         startup.own_modules_last()  # a user's nets lie in the current folder
     except OSError as error:
-        sys.stderr.write(f"error: expected to be started in a folder that is there. Received: {error.strerror}.\n")
-        return 2
+        raise UsageError([f"expected to be started in a folder that is there. Received: {error.strerror}."]) from error
     with LastingServer() as server:
-        if _runs_trials(sys.argv[1:]):
+        if arguments.runs_trials_here:
             with contextlib.suppress(UsageError):  # raised again, where it can be reported
                 server.start()  # it imports TensorFlow, the longest wait there is, while this process imports the rest
-        from sweeps import command
-
-        return command.main(server)
+        yield server
 
 
-def _runs_trials(arguments: list[str]) -> bool:
-    """Whether the command line asks for trials on this machine, as far as can be told before Hydra reads it."""
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    clusters = [argument for argument in arguments if argument.startswith("cluster=")]
-    return set(flags) <= {"-m", "--multirun"} and set(clusters) <= {"cluster=local", "cluster=inline"}
+def main() -> int:
+    """Run the command line in `sys.argv` and give its exit code."""
+    arguments = Arguments(program=sys.argv[0], words=tuple(sys.argv[1:]))
+    try:
+        with started(arguments) as server:
+            from sweeps import command
+
+            return command.main(server, arguments)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
 
 
 if __name__ == "__main__":

@@ -132,6 +132,15 @@ class Config:
     profile: bool = False
 
 
+CLUSTERS: Mapping[str, type[Any]] = {
+    "local": LocalConf,
+    "inline": InlineConf,
+    "ray": RayConf,
+    **{name: kind.Options for name, kind in batch.KINDS.items()},
+}
+"""What each `cluster=` takes, by its name."""
+
+
 def register() -> None:
     """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
     store = ConfigStore.instance()
@@ -140,11 +149,8 @@ def register() -> None:
     store.store(name="schema_adaptive", node=AdaptiveConf)
     for name, node in TASK_CONFS.items():
         store.store(name=f"schema_{name}", node=node)
-    store.store(name="schema_local", node=LocalConf)
-    store.store(name="schema_inline", node=InlineConf)
-    store.store(name="schema_ray", node=RayConf)
-    for name, kind in batch.KINDS.items():
-        store.store(name=f"schema_{name}", node=kind.Options)
+    for name, node in CLUSTERS.items():
+        store.store(name=f"schema_{name}", node=node)
 
 
 def read(cfg: DictConfig) -> tuple[Trial, list[str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
@@ -18,20 +17,22 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, resume, schema
+from sweeps import dispatch, estimate, grid, host, machine, plan, ray_connection, remembered, resume, schema
+from sweeps.arguments import Arguments
 from sweeps.calibration import Calibration
-from sweeps.cluster import batch
+from sweeps.cluster import batch, submitted
 from sweeps.devices import Node
 from sweeps.errors import StoppedError, UsageError
 from sweeps.forkserver import LastingServer
 from sweeps.interrupts import Interrupts
+from sweeps.outcome import Outcome
 from sweeps.preflight import Preflight
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import LocalFleet, ray_on_this_machine
 from sweeps.recorder import Recorder
 from sweeps.terminal import Terminal
 from tracking import moved, sinks, trust
-from tracking.journal import Journal, JournalError
+from tracking.journal import PLAN, Journal, JournalError
 from tracking.names import trial_names
 from tracking.outbox import Outbox
 from tracking.quality import Hosts
@@ -63,8 +64,9 @@ class _Asked(NamedTuple):
 class Session:
     """Runs every trial that Hydra asks for, into one sweep folder, one journal and one parent run."""
 
-    def __init__(self, terminal: Terminal, interrupts: Interrupts, server: LastingServer) -> None:
+    def __init__(self, terminal: Terminal, interrupts: Interrupts, server: LastingServer, arguments: Arguments) -> None:
         self.terminal = terminal
+        self._arguments = arguments
         self._interrupts = interrupts
         self._server = server
         self._outbox: Outbox | None = None
@@ -76,7 +78,8 @@ class Session:
         self._hosts = Hosts()
         self._fleet: RayFleet | None = None
         self._local: LocalFleet | None = None
-        self._job_code = 0
+        self._handed: batch.Handed | None = None
+        self._planned: Sweep | None = None
         self._machinery = contextlib.ExitStack()
         self._token: Token[Session]
 
@@ -114,7 +117,7 @@ class Session:
         first = next(configs)
         if first.resume is not None:
             several = next(configs, None) is not None
-            if found := resume.problems(first.resume, sys.argv[1:], several=several):
+            if found := resume.problems(first.resume, self._arguments.words, several=several):
                 raise UsageError(found)
         if first.resume is not None and not batch.shares_files(first.cluster.name):
             if found := schema.read(first)[1]:
@@ -122,6 +125,7 @@ class Session:
             self._hand_over(first, None)
             return [[]]
         asked = self._new(first, configs, home) if first.resume is None else self._resumed(first)
+        self._planned = asked.sweep
         nothing: list[list[Result]] = [[] for _ in asked.points]
         if asked.cfg.cluster.name in batch.KINDS:
             self._hand_over(asked.cfg, asked.sweep)
@@ -185,10 +189,22 @@ class Session:
         recorder.send()
         return [recorder.results[trial.trial_id] for trial in trials]
 
-    def exit_code(self) -> int:
+    def outcome(self) -> Outcome:
+        """What the session has come to so far."""
+        sweep = self._planned if self.recorder is None else self.recorder.sweep
+        job = None if self._handed is None else self._handed.job
+        here = sweep is not None and Path(sweep.folder, PLAN).is_file()
+        return Outcome(
+            exit_code=self._exit_code(),
+            sweep_id=sweep.sweep_id if sweep is not None and (here or job is not None) else None,
+            folder=sweep.folder if sweep is not None and here else None,
+            job=job,
+        )
+
+    def _exit_code(self) -> int:
         """0 if every planned trial is ok, else 1; of a batch job, its own where it was waited for."""
         if self.recorder is None:
-            return self._job_code
+            return 0 if self._handed is None else self._handed.exit_code
         results = self.recorder.results
         ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
         return 0 if all(ok) else 1
@@ -196,30 +212,40 @@ class Session:
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
-        sweep = resume.with_limit(moved.follow(planned, folder), cfg, sys.argv[1:])
-        cfg = resume.going_on(cfg, sweep)
+        sweep = resume.with_limit(moved.follow(planned, folder), cfg, self._arguments.words)
+        words = self._arguments.words
+        place = remembered.place(sweep, cfg, words)
+        cfg = remembered.going_on(cfg, sweep, place, words)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
         wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials)]
-        wrong += self._trusted(cfg, planned, folder, tracking, trials)
+        wrong += remembered.remedy(place, [words for words in wrong if words.startswith("cluster")], cfg.resume)
+        wrong += self._trusted(cfg, planned, folder, tracking, trials, place)
         if wrong:
             raise UsageError(wrong)  # before anything else of the plan is looked at
         nodes, misfits = self._nodes(cfg, trials)
         if misfits:
-            raise UsageError(misfits)
+            raise UsageError([*misfits, *remembered.remedy(place, misfits, cfg.resume)])
         sweep, change = resume.changed_code(sweep)
         if change and trials:
             self.terminal.warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
-        sweep = replace(sweep, facts={**sweep.facts, "tracking": sinks.storable(tracking)})
+        now = {} if remembered.in_job(sweep) else remembered.facts(cfg, words, place)
+        sweep = replace(sweep, facts={**sweep.facts, **now, "tracking": sinks.storable(tracking)})
         return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
 
     def _trusted(
-        self, cfg: DictConfig, sweep: Sweep, folder: Path, tracking: sinks.Settings, trials: Sequence[Trial]
+        self,
+        cfg: DictConfig,
+        sweep: Sweep,
+        folder: Path,
+        tracking: sinks.Settings,
+        trials: Sequence[Trial],
+        place: remembered.Place | None,
     ) -> list[str]:
         """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
-        uri = resume.planned_address(sweep, tracking, sys.argv[1:])
-        doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials)
+        uri = resume.planned_address(sweep, tracking, self._arguments.words)
+        doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials, place)
         if doubts and not trust.agreed("; ".join(doubts)):
             expected = f"resume={cfg.resume}: expected a sweep of this user's own, or trust=true"
             return [f"{expected}. Received: {doubt}." for doubt in doubts]
@@ -227,6 +253,10 @@ class Session:
             cfg.trust = True  # of a batch job nobody can be asked
         if parts := resume.foreign_parts(trials):
             self.terminal.say(f"Runs     {', '.join(parts)}, as {folder} says")
+        if place and place.elsewhere and trials and not cfg.dry_run:
+            self.terminal.say(
+                f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local chooses anew"
+            )
         if uri and trials:
             self.terminal.say(f"Sends    results to {uri}, as {folder} says")
         return []
@@ -241,7 +271,17 @@ class Session:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
         trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
-        sweep = resume.new_sweep(trials, home, first.cluster.name, tracking, first.objective)
+        kept = remembered.facts(first, self._arguments.words)
+        known = submitted.here(home)
+        sweep = resume.new_sweep(
+            trials,
+            home,
+            kept,
+            tracking,
+            command=known.command if known else self._arguments.command,
+            objective=first.objective,
+            sweep_id=known.sweep_id if known else None,
+        )
         return _Asked(first, points, trials, sweep, nodes, tracking)
 
     def _hand_over(self, cfg: DictConfig, sweep: Sweep | None) -> None:
@@ -253,10 +293,13 @@ class Session:
                 raise UsageError(found)
             if not todo:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
-                self._job_code = 0 if all(result.ok for result in known.values()) else 1
+                self._handed = batch.Handed(0 if all(result.ok for result in known.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        self._job_code = batch.hand_over(OmegaConf.to_object(cfg.cluster), values, sweep, self.terminal)
+        options, words = OmegaConf.to_object(cfg.cluster), self._arguments.words
+        self._handed = batch.hand_over(options, values, words, sweep, self.terminal)
+        if sweep is not None and self._handed.job is not None and batch.shares_files(cfg.cluster.name):
+            remembered.keep(sweep)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
         """The nodes that the trials can run on, and what speaks against running them there."""

@@ -13,6 +13,7 @@ import shlex
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, cast
@@ -23,12 +24,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sweeps.cluster import command_line
 from sweeps.devices import Node
 from sweeps.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from sweeps.streams import Stream
 from sweeps.tasks import SUMMARY
-from tracking import console, files
+from tracking import commands, console, files
 from tracking.names import trial_names
 from tracking.outbox import Pending
 from tracking.peaks import exceeded_sentences
@@ -40,6 +42,9 @@ _TAIL_BYTES = 400
 _SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
+_MOST_KINDS = 40
+_RUNNING_ROWS = 30
+"""Trials that are shown while they run, with the last words of their logs; of the others, the number."""
 
 
 class _Told(logging.Handler):
@@ -150,7 +155,7 @@ class Terminal:
             table.add_row("Devices", escape(devices))
             for place, told in enumerate(_node_kinds(nodes, sweep.trials)):
                 table.add_row("" if place else "Nodes", escape(told))
-        table.add_row("Results", escape(_short(sweep.folder)))
+        table.add_row("Results", escape(commands.shown(sweep.folder)))
         tracking = sweep.facts.get("tracking", {})
         if "mlflow" in tracking:
             table.add_row(
@@ -267,14 +272,14 @@ class Terminal:
         missing = len(sweep.trials) - len(known)
         if missing:
             self._out.print(f"{missing} of {len(sweep.trials)} trials have no result; run them with")
-            command = f"  python sweeps/run.py {shlex.quote(f'resume={_short(sweep.folder)}')}"
-            self._out.print(command, markup=False, soft_wrap=True)
+            command = command_line.resuming_command(commands.shown(sweep.folder))
+            self._out.print(f"  {command}", markup=False, soft_wrap=True)
         report = Path(sweep.folder) / "report.html"
         if report.is_file():
-            self._out.print(f"Report   {_short(report)}", markup=False, soft_wrap=True)
+            self._out.print(f"Report   {commands.shown(report)}", markup=False, soft_wrap=True)
         for sink, count, reason in recorder.outbox.pending():
             lacks = f"lacks {count} result{'s' * (count != 1)}" if count else "is not complete"
-            complete = f"python tracking/sync.py {shlex.quote(_short(sweep.folder))}"
+            complete = commands.sync(sweep.folder)
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
             page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
@@ -282,12 +287,15 @@ class Terminal:
 
     def _view(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for trial, since in self._running.values():
+        running = list(self._running.values())  # as this thread is not the one that trials start on
+        for trial, since in running[:_RUNNING_ROWS]:
             table.add_row(
                 "  " + escape(self._names.get(trial.trial_id, trial.model)),
                 f"{time.monotonic() - since:.0f} s",
                 escape(_last_words(self._log(trial))),
             )
+        if len(running) > _RUNNING_ROWS:
+            table.add_row(f"  ... and {len(running) - _RUNNING_ROWS} more", "", "")
         if self._held_up:
             table.add_row(f"  [yellow]{escape(self._held_up)}[/]", "", "")
         for sink, count in self._behind.items():
@@ -313,14 +321,19 @@ def _node_kinds(nodes: Sequence[Node], trials: Sequence[Trial]) -> list[str]:
     kinds: dict[str, list[Node]] = {}
     for node in nodes:
         kinds.setdefault(node.kind, []).append(node)
-    told = []
+    counts = Counter(repr(trial.device) for trial in trials)
+    each = {repr(trial.device): trial.device for trial in trials}
+    rows = []
     for kind, alike in kinds.items():
-        able = [trial for trial in trials if not alike[0].misses(trial.device)]
-        devices = ", ".join(dict.fromkeys(trial.device.label for trial in able))
+        able = {asked: device for asked, device in each.items() if not alike[0].misses(device)}
+        devices = ", ".join(dict.fromkeys(device.label for device in able.values()))
         names = ", ".join(node.name for node in alike[:3]) + (", ..." if len(alike) > 3 else "")
-        takes = f"{len(able)} of {len(trials)} trials ({devices})" if able else "none of the trials"
-        told.append(f"{len(alike)} of {kind}: {takes}; {names}")
-    return told
+        count = sum(counts[asked] for asked in able)
+        takes = f"{count} of {len(trials)} trials ({devices})" if able else "none of the trials"
+        rows.append(f"{len(alike)} of {kind}: {takes}; {names}")
+    if len(rows) > _MOST_KINDS:
+        rows[_MOST_KINDS:] = [f"... and {len(rows) - _MOST_KINDS} other kinds of node"]
+    return rows
 
 
 def _waits(sink: str, count: int) -> str:
@@ -343,8 +356,3 @@ def _last_words(log: Path) -> str:
         return "starting"
     words = [line for line in lines if ": step " in line or " across " in line or ": epoch " in line]
     return words[-1].partition(": ")[2] if words else "building"
-
-
-def _short(path: str | Path) -> str:
-    path = Path(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -6,6 +6,7 @@ Facts go by the names under which a record holds them, nested ones with dots (`e
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -65,7 +66,7 @@ def not_allowed(unlike: Iterable[str], allowed: Iterable[str]) -> list[str]:
 def allow_option(facts: Iterable[str]) -> str:
     """The option of `compare.py` that lets these facts differ, ready to paste."""
     short = {fact: alias for alias, fact in _ALIASES.items() if " " in fact}
-    return f"--allow {','.join(short.get(fact, fact) for fact in facts)}"
+    return shlex.join(["--allow", ",".join(short.get(fact, fact) for fact in facts)])
 
 
 def unknown_names(names: Iterable[str], hosts: Iterable[Host]) -> list[str]:

@@ -8,9 +8,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from tracking import commands
 from tracking.record import Result, Sweep
 from tracking.redact import redact
 from tracking.sink import Sink, SinkError
@@ -174,9 +174,8 @@ class _Box:
 
     def _remedy(self) -> str:
         """What becomes of the results, and what the user can do; journal and sinks are both in the sweep's folder."""
-        folder = Path(self._sweep.folder if self._sweep else "")
-        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        return f"the sweep goes on and tries again; what is missing then, `python tracking/sync.py {shown}` sends"
+        complete = commands.sync(self._sweep.folder if self._sweep else "")
+        return f"the sweep goes on and tries again; what is missing then, `{complete}` sends"
 
     def _recover(self) -> None:
         if self.reason:

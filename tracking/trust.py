@@ -27,6 +27,8 @@ _SECRETS = (
 )
 """Variables whose credentials go to whichever server there is: they name none themselves."""
 _SECRET_FILE = ".mlflow/credentials"
+_RAY_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_RAY_TOKEN_FILE = ".ray/auth_token"
 TRIALS = "trials"
 _HERE = ("", "sqlite", "file")
 """Schemes of addresses that lead to no server."""
@@ -56,10 +58,24 @@ def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
         return ""
     if owner := stranger(folder):
         return f"{folder} belongs to {owner}, and its plan names {shown(uri)}, where this user's results would go"
-    if not (secrets := credentials()) or not _is_a_server(uri) or _lies_where_it_says(sweep, folder):
+    return _of_a_copy(sweep, folder, shown(uri), credentials()) if _is_a_server(uri) else ""
+
+
+def misgivings_of_ray(sweep: Sweep, folder: Path, address: str | None) -> str:
+    """What speaks against joining a Ray cluster that only the plan in this folder names; empty: nothing does."""
+    if address in (None, "auto", os.environ.get("RAY_ADDRESS")):
+        return ""
+    tokens = [name for name in _RAY_TOKENS if os.environ.get(name)]
+    if os.path.lexists(Path("~", _RAY_TOKEN_FILE).expanduser()):
+        tokens.append(f"~/{_RAY_TOKEN_FILE}")
+    return _of_a_copy(sweep, folder, f"the Ray cluster {address}", tokens)
+
+
+def _of_a_copy(sweep: Sweep, folder: Path, where: str, secrets: list[str]) -> str:
+    if not secrets or _lies_where_it_says(sweep, folder):
         return ""
     return (
-        f"{folder} was copied or moved there from {sweep.folder}, and its plan names {shown(uri)}, where "
+        f"{folder} was copied or moved there from {sweep.folder}, and its plan names {where}, where "
         f"{' and '.join(secrets)} would go"
     )
 

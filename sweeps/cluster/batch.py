@@ -7,21 +7,23 @@ its folder where it runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sweeps.cluster import command_line, kubernetes, ray_job, slurm
+from sweeps.cluster import command_line, kubernetes, ray_job, slurm, slurm_script, slurm_submit, submitted
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from tracking import files
-from tracking.journal import PLAN, Journal, JournalError
+from tracking.journal import DRIVER_LOCK, PLAN, RESULTS, Journal, JournalError
 from tracking.mlflow_client import DEFAULT_URI
 from tracking.printable import printable
 from tracking.record import Device, Sweep
@@ -34,11 +36,26 @@ Those whose cluster sees nothing of this machine's files have `job(options, requ
 """
 
 
+_NAMED = re.compile(r"^(\d{8}-\d{6}-[0-9a-f]{6})$")
+"""A sweep's id, whose folder on a cluster bears the name of its job."""
+_JOB = re.compile(r"sweep-\d{8}-\d{6}-[0-9a-f]{6}$")
+
+
 class Terminal(Protocol):
     """What is needed of `sweeps.terminal.Terminal`."""
 
     def say(self, sentence: str) -> None: ...
+    def warn(self, sentence: str) -> None: ...
     def text(self, text: str) -> None: ...
+
+
+class Handed(NamedTuple):
+    """What became of a sweep that was handed over."""
+
+    exit_code: int
+    """The sweep's where the job was waited for, else 0."""
+    job: str | None
+    """The job's id or name; None: it was only shown."""
 
 
 class _Asked(Node):
@@ -79,41 +96,52 @@ def node(options: Any) -> Node:
     return _Asked(cpus=options.cpus or sys.maxsize, gpus=options.gpus, name=name)
 
 
-def hand_over(options: Any, values: Mapping[str, Any], sweep: Sweep | None, terminal: Terminal) -> int:
+def hand_over(
+    options: Any, values: Mapping[str, Any], arguments: Sequence[str], sweep: Sweep | None, terminal: Terminal
+) -> Handed:
     """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
 
-    Gives the exit code: the sweep's where the job was waited for, else 0. Raises UsageError, SweepError.
+    `values` is the composed config and `arguments` are the words of the command that it came from.
+    Raises UsageError, SweepError.
     """
     if options.name == "slurm":
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
-    given = command_line.given(sys.argv[1:])
+    given = command_line.given(arguments)
     if found := _unwritable(
         {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
     ):
         raise UsageError(found)
-    # A job that resumes has a name of its own: the one before it may still be known to the cluster.
-    name = f"sweep-{uuid.uuid4().hex[:12]}" if sweep is None else f"sweep-{sweep.sweep_id}"
-    chosen = {"tracking", "tracking.uri"} & command_line.keys(sys.argv[1:])
+    resumed = None if values["resume"] is None else _NAMED.sub(r"sweep-\1", values["resume"])
+    name = _another_name(resumed or "") if sweep is None else submitted.job_name(sweep.sweep_id)
+    chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
     request = command_line.Request(
         name=name,
         arguments=given,
-        resume=values["resume"],
+        resume=resumed,
         uri=None if uri == DEFAULT_URI else uri,
         keeps_uri=sweep is None and not chosen,
         targets=[trial.target for trial in (sweep.trials if sweep else ()) if trial.target],
+        environment=submitted.environment(sweep) if sweep is not None else {},
     )
     job = KINDS[options.name].job(options, request)
     if values["dry_run"]:
         terminal.text(job.text)
-        return 0
-    return int(job.submit(terminal.say))
+        return Handed(0, None)
+    return Handed(job.submit(terminal.say), name)
 
 
-def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> int:
+def _another_name(resumed: str) -> str:
+    """The name of a job that resumes a sweep on the cluster: the one before it may still be known there."""
+    known = _JOB.search(resumed)
+    return f"{known[0]}-{uuid.uuid4().hex[:6]}" if known else f"sweep-{uuid.uuid4().hex[:12]}"
+
+
+def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, terminal: Terminal) -> Handed:
     folder = Path(sweep.folder)
     arguments, environment = command_line.as_composed(values)
+    environment[command_line.IN_JOB] = sweep.sweep_id
     places = {
         "the sweep's folder": str(folder),
         "the current folder": str(Path.cwd()),
@@ -122,23 +150,50 @@ def _slurm(options: slurm.Options, values: Mapping[str, Any], sweep: Sweep, term
     found = _unwritable(places | {argument.partition("=")[0]: argument for argument in arguments})
     if found := [*found, *slurm.folder_problems(sweep.sweep_id, folder)]:
         raise UsageError(found)
-    text = slurm.script(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
+    text = slurm_script.text(options, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
     if values["dry_run"]:
         terminal.text(text)
-        return 0
+        return Handed(0, None)
+    name = f"sweep-{sweep.sweep_id}"
     try:
-        if not (folder / PLAN).is_file():
-            with Journal(folder) as journal:
-                journal.write_plan(sweep)
-        path = folder / slurm.SCRIPT
-        files.write(folder, slurm.SCRIPT, text.encode())
+        with _written(folder, sweep, text) as path:
+            job = slurm_submit.submit(path, options, name, os.environ, environment)
     except (JournalError, OSError) as error:
         raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
-    job = slurm.submit(path, {**os.environ, **environment})
-    terminal.say(f"Job      {job}; `scontrol show job {job}` tells its state, `scancel {job}` stops it")
-    terminal.say(f"Output   {folder}/slurm-{job}.out")
-    terminal.say(f"Results  {folder}; `cluster=slurm resume={folder}` runs what may be left")
-    return 0
+    except slurm_submit.RefusedError as error:
+        raise UsageError([str(error)]) from error
+    for remark in job.remarks.splitlines():
+        terminal.warn(printable(remark))
+    if sentence := slurm_submit.obstacle(job, os.environ):
+        terminal.warn(sentence)
+    if options.parsable:
+        terminal.text(f"{job}\n")
+        return Handed(0, job.number)
+    state, stop = f"scontrol {job.where}show job {job.number}", f"scancel {job.where}{job.number}"
+    terminal.say(f"Job      {job.number}; `{state}` tells its state, `{stop}` stops it")
+    terminal.say(f"Output   {folder}/slurm-{job.number}.out")
+    terminal.say(f"Results  {folder}; `{command_line.resuming_command(str(folder))}` runs what may be left")
+    return Handed(0, job.number)
+
+
+@contextlib.contextmanager
+def _written(folder: Path, sweep: Sweep, script: str) -> Iterator[Path]:
+    """The batch script in the sweep's folder, beside its plan, for the body; if Slurm refuses it, all is as before."""
+    path = folder / slurm.SCRIPT
+    before = files.read(folder, slurm.SCRIPT) if path.is_file() else None
+    new = not (folder / PLAN).is_file()
+    if new:
+        with Journal(folder) as journal:
+            journal.write_plan(sweep)
+    files.write(folder, slurm.SCRIPT, script.encode())
+    try:
+        yield path
+    except slurm_submit.RefusedError:
+        if before is not None:
+            files.write(folder, slurm.SCRIPT, before)
+        for name in (slurm.SCRIPT,) * (before is None) + (PLAN, RESULTS, DRIVER_LOCK) * new:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _unwritable(texts: Mapping[str, str]) -> list[str]:

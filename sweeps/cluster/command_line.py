@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tracking import commands
 from tracking.redact import redact
 
-_PER_COMMAND = ("tracking", "calibrate", "rerun", "trust", "retries", "oom_ceiling", "fail_fast")
-"""Keys that `resume=` takes from its own command line and not from the plan."""
+KEPT = ("calibrate", "retries", "oom_ceiling", "fail_fast")
+"""Keys of how a sweep runs: a resumed one goes on as before unless its own command says otherwise."""
+_PER_COMMAND = ("tracking", "rerun", "trust", *KEPT)
+"""Keys that a resumed sweep's command may set and its job is told."""
+IN_JOB = "SWEEPS_JOB"
+"""Variable in the environment of a batch job that resumes a sweep: the sweep's id."""
 _RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
 """All keys that have a meaning beside `resume=`."""
 _REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
 """Arguments that the job gets with values of its own."""
-_PLAIN = re.compile(r"[\w:/.@%+-]+")
+_PLAIN = re.compile(r"[\w:/.@%+-]+", re.ASCII)
+_OF_ANOTHER_TYPE = re.compile(r"(?ai)null|true|false|[+-]?(inf|nan|[\d_.]+(e[+-]?[\d_]+)?)")
+"""Text that Hydra takes for something else unless it is quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,8 @@ class Request:
     """A resumed sweep's own address of MLflow counts, not `uri`."""
     targets: Sequence[str] = ()
     """Dotted names of the user's own callables."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the job is told of this command in its environment."""
 
     def tracking(self, database: str) -> list[str]:
         """The argument that names MLflow's address, `database` where there is none; nothing where the plan does."""
@@ -76,14 +85,21 @@ def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     return [*(f"{key}={text(value)}" for key, value in flat.items() if value is not None), *secret], environment
 
 
+def resuming_command(folder: str) -> str:
+    """The command that goes on with the sweep in this folder, as a shell takes it."""
+    return commands.python("sweeps/run.py", f"resume={text(folder)}")
+
+
 def text(value: Any) -> str:
     """A value as Hydra's command line takes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
-    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+    if isinstance(value, str) and (_OF_ANOTHER_TYPE.fullmatch(value) or not _PLAIN.fullmatch(value)):
         # Backslashes count before a quote only, and ${ would begin an interpolation.
         quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
         return "'{}'".format(quoted.replace("${", "\\${"))
-    return str(value)
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{text(key)}:{text(inner)}' for key, inner in value.items())}}}"
+    return "null" if value is None else str(value)

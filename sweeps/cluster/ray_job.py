@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from sweeps import baggage
+from sweeps import baggage, provenance
 from sweeps.cluster.command_line import Request, text
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UsageError
 from sweeps.interrupts import EXIT_CODE
 from tracking.printable import printable_lines
 
@@ -32,6 +32,16 @@ _AGAIN_S = 0.2
 """Between two questions to the job server, seconds; doubled by each that it does not answer."""
 _MOST_FAILURES = 7
 """So many in a row, with nothing new in between, are the end of following: 25 seconds."""
+_NOT_STARTED = (126, 127)
+"""The exit codes of a shell that found nothing to run; larger ones, 130 apart, are those of killed processes."""
+_NEVER_BEGAN = (
+    "RUNTIME_ENV_SETUP_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
+    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE",
+    "JOB_ENTRYPOINT_COMMAND_START_ERROR",
+)
+"""What Ray calls the ends of jobs whose command was never run."""
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 """What Ray's own lines in a job's log have for a terminal."""
 _GATEWAY = re.compile(r"status code 50[234]")
@@ -80,6 +90,7 @@ class Job:
             client = JobSubmissionClient(self.address)
             with tempfile.TemporaryDirectory() as staged:
                 baggage.pack(Path(staged), Path.cwd(), self.targets)
+                provenance.carry(Path(staged), Path.cwd())
                 asked = True
                 client.submit_job(
                     entrypoint=self.entrypoint,
@@ -89,21 +100,22 @@ class Job:
                 )
         except AuthenticationError as error:
             token = "expected its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and RAY_AUTH_MODE=token"
-            raise SweepError(f"{self.address} refused: {str(error).splitlines()[0]}; {token}") from error
+            raise UsageError([f"{self.address} refused: {str(error).splitlines()[0]}; {token}"]) from error
         except (OSError, RuntimeError, ValueError) as error:  # what requests raises is an OSError
             if asked and (isinstance(error, OSError) or _GATEWAY.search(str(error))):
-                known = f"`ray job status {self.name} --address {self.address}` tells whether it took the job"
+                known = f"{_command('status', self.name, self.address)} tells whether it took the job"
                 raise SweepError(f"the job server at {self.address} did not answer: {error}; {known}") from error
-            raise SweepError(f"the job server at {self.address} did not take the job: {error}") from error
-        commands = f"ray job status|logs|stop {self.name} --address {self.address}"
-        say(f"Job      {self.name}; `{commands}`")
+            raise UsageError([f"the job server at {self.address} did not take the job: {error}"]) from error
+        state, stop = (_command(verb, self.name, self.address) for verb in ("status", "stop"))
+        say(f"Job      {self.name}; {state} tells its state, {stop} stops it")
+        say(f"Output   {_command('logs --follow', self.name, self.address)}")
         say(f"Results  {self.folder} on the cluster's head")
         if not self.follow:
             return 0
         try:
-            return asyncio.run(_follow(client, self.name))
+            return asyncio.run(_follow(client, self.name, self.address))
         except KeyboardInterrupt:
-            say(f"The job goes on; `ray job stop {self.name} --address {self.address}` stops it.")
+            say(f"The job goes on; {_command('stop', self.name, self.address)} stops it.")
             raise
 
 
@@ -135,7 +147,12 @@ def job(options: Options, request: Request) -> Job:
         name=request.name,
         folder=folder,
         entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
-        env=env | {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"},
+        env={
+            **env,
+            **request.environment,
+            "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S),
+            "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+        },
         follow=options.follow,
         targets=request.targets,
     )
@@ -149,10 +166,11 @@ def _quoted(argument: str) -> str:
     return f'{shlex.quote(before)}"$HOME"/{shlex.quote(after)}'
 
 
-async def _follow(client: Any, name: str) -> int:
+async def _follow(client: Any, name: str, address: str) -> int:
     """Write the job's log as it comes, and give its exit code; a connection that breaks is made anew.
 
-    Raises SweepError where that fails again and again, and where the job ended without its sweep.
+    Raises SweepError where that fails again and again, and where the job ended without its sweep, UsageError where the
+    sweep cannot have begun.
     """
     import aiohttp
     from ray.job_submission import JobStatus
@@ -175,16 +193,26 @@ async def _follow(client: Any, name: str) -> int:
         except (aiohttp.ClientError, RuntimeError, OSError) as error:
             failures += 1
             if failures == _MOST_FAILURES:
-                how = f"`ray job logs --follow {name}` with its --address follows it"
+                how = f"{_command('logs --follow', name, address)} follows it"
                 raise SweepError(
                     f"the job server does not answer any more ({error}). The job goes on; {how}"
                 ) from error
             await asyncio.sleep(_AGAIN_S * 2**failures)
     if info.status == JobStatus.STOPPED:
         return EXIT_CODE
-    if info.driver_exit_code is None:
-        raise SweepError(f"the job {name} ended without its sweep: {info.message}")
-    return int(info.driver_exit_code)
+    code = info.driver_exit_code
+    if code is not None and (0 <= code < min(_NOT_STARTED) or code == EXIT_CODE):
+        return int(code)
+    cause = next(iter((info.message or "").splitlines()), "no reason given").partition(", last available logs")[0]
+    words = f"the job {name} ended without its sweep: {cause}"
+    if code in _NOT_STARTED or (code is None and info.error_type in _NEVER_BEGAN):
+        raise UsageError([words])
+    raise SweepError(words)
+
+
+def _command(verb: str, name: str, address: str) -> str:
+    """A command of Ray's for a job, as a shell takes it."""
+    return f"`{shlex.join(['ray', 'job', *verb.split(), name, '--address', address])}`"
 
 
 def _show(text: str) -> None:

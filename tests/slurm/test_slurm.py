@@ -74,12 +74,18 @@ class Site:
             check=False,
         )
 
-    def submit(self, *arguments: str) -> str:
+    def submit(self, *arguments: str, warns: str = "") -> str:
         done = self.run(*arguments, "cluster=slurm", "cluster.cpus=1")
         assert done.returncode == 0, done.stdout + done.stderr
+        assert warns in done.stderr
         found = re.search(r"^Job +(\d+);", done.stdout, re.MULTILINE)
         assert found, done.stdout
         return found[1]
+
+    def follower(self, dependency: str) -> str:
+        """A job that starts as another one's exit code says."""
+        command = ["sbatch", "--parsable", "--output=/dev/null", f"--dependency={dependency}", "--wrap=true"]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
 
     def job(self, number: str) -> dict[str, str]:
         command = ["scontrol", "--oneliner", "show", "job", number]
@@ -122,16 +128,48 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
+OF_AN_ALLOCATION = {
+    "SLURM_JOB_ID": "999",
+    "SLURM_NTASKS": "5",
+    "SLURM_CPUS_PER_TASK": "7",
+    "SLURM_MEM_PER_CPU": "100",
+    "SLURM_MEM_PER_NODE": "100",
+    "SLURM_EXPORT_ENV": "NONE",
+    "SBATCH_ARRAY_INX": "1-3",
+}
+"""What is in the environment of a command in another job, and would make this one ask for something else, or fail."""
+
+
 def test_a_good_and_a_failing_sweep_side_by_side_on_one_host(site: Site) -> None:
+    """Submitted from within another allocation, with jobs that follow on their exit codes."""
     tracking = "tracking.experiment={}"
-    good = site.submit("-m", "model=tiny", "batch=1,2,4", "cluster.nodes=2", tracking.format("good"), *QUICK)
+    site.environment |= OF_AN_ALLOCATION
+    options = ["cluster.nodes=1-2", "cluster.sbatch=--comment good"]
+    good = site.submit("-m", "model=tiny", "batch=1,2,4", *options, tracking.format("good"), *QUICK)
+    for key in OF_AN_ALLOCATION:
+        del site.environment[key]
+    assert site.job(good)["Comment"] == "good"
     failing = ["-m", "model=tiny", "model._target_=null,my_nets.failing", "order=grid", tracking.format("failing")]
-    bad = site.submit(*failing, "cluster.nodes=1", "cluster.time=5", *QUICK)
+    parsable = [
+        "cluster.time=5",
+        "+cluster.sbatch.comment=bad",
+        "cluster.parsable=true",
+        "cluster=slurm",
+        "cluster.cpus=1",
+    ]
+    done = site.run(*failing, *parsable, *QUICK)
+    bad = done.stdout.strip()
+    assert (done.returncode, bad.isdigit()) == (0, True), done.stdout + done.stderr
+    followers = {name: site.follower(name) for name in (f"afterok:{good}", f"afternotok:{bad}", f"afterok:{bad}")}
     assert site.job(good)["JobState"] in ("PENDING", "RUNNING")  # the command did not wait
     over = site.wait(good)
     assert (over["JobState"], over["ExitCode"], over["NumNodes"]) == ("COMPLETED", "0:0", "2"), site.words(good)
     over = site.wait(bad)
     assert (over["JobState"], over["ExitCode"]) == ("FAILED", "1:0"), site.words(bad)
+    for number in list(followers.values())[:2]:
+        assert site.wait(number)["JobState"] == "COMPLETED"
+    assert site.job(followers[f"afterok:{bad}"])["Reason"] == "DependencyNeverSatisfied"
+    subprocess.run(["scancel", followers[f"afterok:{bad}"]], env=site.environment, check=True)
     for number, statuses in ((good, ["ok", "ok", "ok"]), (bad, ["error", "ok"])):
         (folder,) = {path.parent for path in site.folder.glob(f"multirun/*/*/slurm-{number}.out")}
         lines = journal(folder)
@@ -227,9 +265,70 @@ def test_what_slurm_was_not_asked_for_is_told_and_nothing_is_submitted(site: Sit
     assert jobs.stdout == ""
 
 
-def test_a_job_that_slurm_refuses_is_one_sentence(site: Site) -> None:
+def test_a_job_that_slurm_refuses_or_never_starts_is_one_sentence(site: Site) -> None:
     done = site.run("-m", "model=tiny", "cluster=slurm", "cluster.cpus=1", "cluster.partition=nowhere")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "sbatch refused" in done.stderr
     assert "nowhere" in done.stderr or "partition" in done.stderr
     assert "Traceback" not in done.stderr
+    assert [path.name for path in site.folder.iterdir() if path.name != "my_nets.py"] == []
+    number = site.submit(
+        "-m", "model=tiny", "cluster.time=120", warns="can never start: Slurm says PartitionTimeLimit. "
+    )
+    subprocess.run(["scancel", number], env=site.environment, check=True)
+
+
+def test_a_ray_that_does_not_start_ends_the_job_at_once_with_the_cause(site: Site) -> None:
+    """On the first node it ends the job; on another one, the sweep goes on without that node."""
+    bin_folder = site.folder / "venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    ray = bin_folder / "ray"
+    ray.write_text(f"""#!/bin/bash
+[ "$SLURM_PROCID" = "$(cat {site.folder}/broken)" ] && exec python -c 'import no_such_part_of_ray'
+exec {Path(sys.executable).parent}/ray "$@"
+""")
+    (bin_folder / "python").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"\n')
+    for path in bin_folder.iterdir():
+        path.chmod(0o755)
+    asked = ["-m", "model=tiny", "tracking=none", "cluster.nodes=2", f"cluster.venv={bin_folder.parent}"]
+    why = "ModuleNotFoundError: No module named 'no_such_part_of_ray'"
+    (site.folder / "broken").write_text("0")
+    first = site.submit(*asked, *QUICK)
+    over = site.wait(first)
+    assert (over["JobState"], over["ExitCode"]) == ("FAILED", "2:0"), site.words(first)
+    hours, minutes, seconds = map(int, over["RunTime"].split(":"))
+    assert hours == 0
+    assert 60 * minutes + seconds < 60
+    assert re.search(f"error: Ray did not start on n\\d, the job's first node: {why}", site.words(first))
+    assert left_of(first) == []
+    (site.folder / "broken").write_text("1")
+    second = site.submit("resume=latest", *asked[2:], *QUICK[3:])
+    over = site.wait(second)
+    assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(second)
+    assert re.search(f"warning: Ray did not start on n\\d, the sweep goes on without it: {why}", site.words(second))
+
+
+def test_a_sweep_goes_on_over_its_time_limits_by_itself(site: Site) -> None:
+    """Three time limits and a last start: each trial once, one job, one output."""
+    nets = [f"{site.folder}/go{number}" for number in range(4)]
+    waiting = ["-m", "model=tiny", "model._target_=my_nets.waiting", f"+model.go={','.join(nets)}", "order=grid"]
+    quick = [*QUICK, "tracking=none", "batch=1"]
+    Path(nets[0]).touch()
+    number = site.submit(*waiting, *quick, "cluster.time=2", "cluster.stop_s=30", "cluster.requeue=3")
+    follower = site.follower(f"afterok:{number}")
+    for restart in (1, 2, 3):
+        site.wait(number, until=lambda job, count=str(restart): job["Restarts"] == count)
+        assert site.job(follower)["JobState"] == "PENDING"
+        Path(nets[restart]).touch()
+        # Slurm lets a requeued job wait for two minutes.
+        update = ["scontrol", "update", f"jobid={number}", "starttime=now+5"]
+        site.wait(number, until=lambda job: job["Reason"] == "BeginTime")
+        subprocess.run(update, env=site.environment, check=True)
+    over = site.wait(number)
+    assert (over["JobState"], over["ExitCode"], over["Restarts"]) == ("COMPLETED", "0:0", "3"), site.words(number)
+    (folder,) = {path.parent for path in site.folder.glob("multirun/*/*/plan.json")}
+    lines = journal(folder)
+    assert [line["status"] for line in lines] == ["ok"] * 4
+    assert len({line["trial_id"] for line in lines}) == 4
+    assert (folder / f"slurm-{number}.out").read_text().count("Requeued: ") == 3
+    assert site.wait(follower)["JobState"] == "COMPLETED"

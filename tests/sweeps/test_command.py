@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import command
+from sweeps.arguments import Arguments
 from sweeps.forkserver import LastingServer
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "sweeps" / "run.py")]
@@ -21,7 +22,6 @@ COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "sweeps" / 
 @pytest.fixture(autouse=True)
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr(sys, "argv", ["run.py"])
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -29,11 +29,11 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
-    def failing() -> None:
+    def failing(_: Arguments) -> None:
         raise error
 
     monkeypatch.setattr(command, "_run", failing)
-    return command.main(LastingServer())
+    return command.main(LastingServer(), Arguments(program="run.py", words=()))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import nets
 from sweeps import preflight
 from sweeps.devices import Node
 from sweeps.forkserver import Call, Send, connect
+from sweeps.node_kinds import NodeKinds
 from sweeps.preflight import Preflight, key, memory_of
 from tracking.record import Device, Trial
 
@@ -108,18 +109,18 @@ def test_what_will_hardly_fit_is_a_warning_at_its_smallest_batch(looked: Preflig
 def test_the_memory_of_a_trial_is_that_of_the_roomiest_node_that_it_fits() -> None:
     small = Node(cpus=2, memory_mb=30_000, memory_limit_mb=1500)
     large = Node(cpus=1, memory_mb=8000)
-    assert memory_of(VGG, [small]) == 1500
-    assert memory_of(VGG, [small, large]) == 8000
-    assert memory_of(replace(VGG, device=Device(cpus=2)), [small, large]) == 1500
-    assert memory_of(replace(VGG, device=Device(memory_mb=1000)), [small]) == 1000
-    assert memory_of(VGG, [Node(cpus=2)]) is None
+    assert memory_of(VGG, NodeKinds([small])) == 1500
+    assert memory_of(VGG, NodeKinds([small, large])) == 8000
+    assert memory_of(replace(VGG, device=Device(cpus=2)), NodeKinds([small, large])) == 1500
+    assert memory_of(replace(VGG, device=Device(memory_mb=1000)), NodeKinds([small])) == 1000
+    assert memory_of(VGG, NodeKinds([Node(cpus=2)])) is None
 
 
 def test_the_memory_of_a_gpu_is_not_the_machines() -> None:
     gpu = Device(name="gpu", kind="gpu", gpus=1)
     node = Node(cpus=2, gpus=1, memory_mb=30_000)
-    assert memory_of(replace(VGG, device=gpu), [node]) is None
-    assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048)), [node]) == 2048
+    assert memory_of(replace(VGG, device=gpu), NodeKinds([node])) is None
+    assert memory_of(replace(VGG, device=replace(gpu, gpu_memory_mb=2048)), NodeKinds([node])) == 2048
 
 
 def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:

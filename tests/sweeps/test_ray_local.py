@@ -213,3 +213,29 @@ def test_only_what_writes_into_a_folder_is_ended_with_it(tmp_path: Path) -> None
     assert reader.poll() is None
     reader.kill()
     reader.wait()
+
+
+def test_rays_own_words_stay_off_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from ray._private import worker
+
+    heard, print_words, before = threading.Event(), worker.print_to_stdstream, worker._worker_logs_enabled
+
+    def listen(data: dict[str, object], ignore_prefix: bool) -> None:
+        print_words(data, ignore_prefix)
+        heard.set()
+
+    monkeypatch.setattr(worker, "print_to_stdstream", listen)
+    with ray_on_this_machine(NODE):
+        import ray
+
+        with pytest.raises(ray.exceptions.WorkerCrashedError):
+            ray.get(ray.remote(_die).options(max_retries=0).remote())
+        assert heard.wait(60)
+    assert "(raylet)" not in "".join(capfd.readouterr())
+    assert worker._worker_logs_enabled == before
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

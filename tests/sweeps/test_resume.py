@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import resume
+from sweeps import remembered, resume
 from sweeps.errors import UsageError
 from tests.records import make_result, make_sweep
 from tracking.journal import Journal
@@ -50,8 +50,8 @@ def test_a_damaged_plan_of_another_sweep_is_no_hindrance(tmp_path: Path) -> None
 
 
 def test_a_sweep_knows_its_objective(tmp_path: Path) -> None:
-    assert resume.new_sweep([], tmp_path, "local", {}, "val/loss").facts["objective"] == "val/loss"
-    assert "objective" not in resume.new_sweep([], tmp_path, "local", {}).facts
+    assert resume.new_sweep([], tmp_path, {}, {}, command="", objective="val/loss").facts["objective"] == "val/loss"
+    assert "objective" not in resume.new_sweep([], tmp_path, {}, {}, command="").facts
 
 
 def test_a_sweep_that_was_moved_goes_on_where_it_is(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_sweep_goes_on_with_its_own_tracking(
     stored: dict[str, Any] | None, arguments: list[str], wanted: dict[str, Any]
 ) -> None:
     sweep = make_sweep([make_result()], facts={} if stored is None else {"tracking": stored})
-    assert resume.tracking(sweep, COMPOSED, arguments) == wanted
+    assert remembered.tracking(sweep, COMPOSED, arguments) == wanted
 
 
 def test_an_address_without_its_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +95,12 @@ def test_an_address_without_its_password_is_asked_for(monkeypatch: pytest.Monkey
     with pytest.raises(
         UsageError, match=r"tracking.uri: expected the sweep's address .* the plan keeps http://\*\*\*@a"
     ):
-        resume.tracking(sweep, COMPOSED, [])
-    without = resume.tracking(sweep, COMPOSED | {"sinks": ["csv"]}, ["tracking.sinks=[csv]"])
+        remembered.tracking(sweep, COMPOSED, [])
+    without = remembered.tracking(sweep, COMPOSED | {"sinks": ["csv"]}, ["tracking.sinks=[csv]"])
     assert without["sinks"] == ["csv"]
-    assert resume.tracking(sweep, COMPOSED, ["tracking.uri=x"])["uri"] == COMPOSED["uri"]
+    assert remembered.tracking(sweep, COMPOSED, ["tracking.uri=x"])["uri"] == COMPOSED["uri"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@a")
-    assert resume.tracking(sweep, COMPOSED, []) == {
+    assert remembered.tracking(sweep, COMPOSED, []) == {
         "sinks": ["mlflow"],
         "uri": "http://me:hush@a",
         "experiment": "mine",

@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeps import schema
+from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
 from sweeps.forkserver import LastingServer
 from sweeps.interrupts import Interrupts
@@ -16,6 +17,7 @@ from sweeps.session import Session
 from sweeps.terminal import Terminal
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+NONE = Arguments(program="sweeps/run.py", words=())
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], told: list[str], tmp_path: Path) -> None:
     home = tmp_path / "multirun" / "day" / "time"
-    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+    with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run([compose("config", ["model=tiny", *overrides])], str(home))
     assert len(raised.value.problems) == len(told), raised.value.problems
     for problem, sentence in zip(raised.value.problems, told, strict=True):
@@ -48,7 +50,7 @@ def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], told: 
 def test_points_of_an_optimising_sweep_agree_on_what_the_whole_sweep_has_once(tmp_path: Path) -> None:
     alike = ["model=tiny", "objective=forward/images_per_s"]
     configs = [compose("config", [*alike, *own]) for own in (["retries=1"], ["retries=2"])]
-    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+    with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run(configs, str(tmp_path / "sweep"))
     assert raised.value.problems == ["retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."]
     assert not (tmp_path / "sweep" / "plan.json").exists()
@@ -57,7 +59,7 @@ def test_points_of_an_optimising_sweep_agree_on_what_the_whole_sweep_has_once(tm
 def test_a_plan_is_of_all_points_or_of_none(tmp_path: Path) -> None:
     alike = ["model=tiny", "objective=forward/images_per_s", "dry_run=true"]
     configs = [compose("config", [*alike, batch]) for batch in ("batch=1", "batch=0")]
-    with Session(Terminal(), Interrupts(), LastingServer()) as session, pytest.raises(UsageError) as raised:
+    with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run(configs, str(tmp_path / "sweep"))
     assert raised.value.problems[0].startswith("batch=0: expected at least 1")
     assert not (tmp_path / "sweep" / "plan.json").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import resume
+from sweeps import remembered, resume
 from sweeps.errors import UsageError
 from tests.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
@@ -63,7 +63,10 @@ def test_a_moved_project_takes_its_database_and_files_along(
     folder = moved / "multirun" / "sweep"
     go_on(folder)
     monkeypatch.chdir(moved)
-    assert resume.tracking(follow(*resume.find("latest", moved)), COMPOSED, [])["uri"] == f"sqlite:///{moved}/mlflow.db"
+    assert (
+        remembered.tracking(follow(*resume.find("latest", moved)), COMPOSED, [])["uri"]
+        == f"sqlite:///{moved}/mlflow.db"
+    )
     caplog.clear()
     assert sync.main([str(folder)]) == 0
     assert not project.exists()
@@ -120,9 +123,9 @@ def test_a_database_that_is_gone_is_asked_for_and_not_made_again(
     sentence = f"the plan's MLflow database {project}/mlflow.db is in a folder that is not there now"
     assert capsys.readouterr().err == f"{sentence}, and none is beside the sweep; name one with --uri\n"
     with pytest.raises(UsageError, match=r"name one with tracking.uri=sqlite:////PATH/mlflow.db"):
-        resume.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, [])
+        remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, [])
     assert (
-        resume.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, ["tracking.uri=x"])["uri"]
+        remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, ["tracking.uri=x"])["uri"]
         == COMPOSED["uri"]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -37,6 +37,55 @@ def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["+cluster.sbatch.qos=high", "+cluster.sbatch.constraint=a100"], ["--qos=high", "--constraint=a100"]),
+        (["cluster.sbatch=--qos high --constraint a100"], ["--qos high", "--constraint a100"]),
+        (["cluster.sbatch='--gres=lscratch:100'", "cluster.gpus=2"], ["--gres=lscratch:100,gpu:2"]),
+        (
+            [
+                "cluster.partition='cpu,long'",
+                "cluster.setup=module load cuda/12",
+                "cluster.nodes=2-8",
+                "cluster.time=1:30:00",
+            ],
+            ["--partition=cpu,long", "--nodes=2-8", "--time=1:30:00"],
+        ),
+    ],
+)
+def test_the_forms_in_which_options_of_slurm_are_typed(tmp_path: Path, arguments: list[str], lines: list[str]) -> None:
+    done = run(tmp_path, "model=tiny", "cluster=slurm", *arguments, "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert {f"#SBATCH {line}" for line in lines} <= set(done.stdout.splitlines())
+    assert ("\nmodule load cuda/12\n" in done.stdout) == ("cluster.setup=module load cuda/12" in arguments)
+
+
+def test_a_refused_job_leaves_no_folder_and_what_was_there_before(tmp_path: Path) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    path = f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}"
+    done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
+    assert done.returncode == 2
+    assert "sbatch refused " in done.stderr
+    assert "invalid account" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+    results = [make_result()]
+    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
+        journal.write_plan(make_sweep([*results, make_result(batch=2)], journal.folder))
+    (journal.folder / "job.sh").write_text("before")
+    before = {path.name: path.read_bytes() for path in journal.folder.iterdir()}
+    assert run(tmp_path, "resume=latest", "cluster=slurm", PATH=path).returncode == 2
+    assert {path.name: path.read_bytes() for path in journal.folder.iterdir()} == before
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
+    done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
+    assert done.returncode == 1
+    assert "did not say whether it took " in done.stderr
+    assert len(list(tmp_path.glob("outputs/20*/*/plan.json"))) == 1  # the job may be there, and needs it
+
+
 def test_no_name_becomes_a_line_of_the_script(tmp_path: Path) -> None:
     folder = tmp_path / "a\n#SBATCH --wrap=evil\n\x1b]0;title\x07"
     folder.mkdir()
@@ -55,9 +104,13 @@ def test_no_name_becomes_a_line_of_the_script(tmp_path: Path) -> None:
 
 
 def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, "dry_run=true")
+    texts = ["cluster.node_selector={gpu: true,v: 1.30}", "cluster.tolerations=[pool=a:NoSchedule]"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", *KUBERNETES, *texts, "dry_run=true")
     assert done.returncode == 0, done.stderr
     scripts, manifest = yaml.safe_load_all(done.stdout)
+    worker = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert worker["nodeSelector"] == {"gpu": "true", "v": "1.30"}
+    assert worker["tolerations"] == [{"key": "pool", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]
     assert (scripts["kind"], manifest["kind"]) == ("ConfigMap", "RayJob")
     assert "-m model=tiny batch=1,2 tracking.uri=" in scripts["data"]["run.sh"]
     assert list(tmp_path.iterdir()) == []
@@ -124,11 +177,15 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
     kubectl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\ncat > {tmp_path}/taken\n')
     kubectl.chmod(0o755)
     path = f"{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
-    done = run(tmp_path, "model=tiny", "batch=4", *KUBERNETES, PATH=path)
+    done = run(tmp_path, "model=tiny", "batch=4", *KUBERNETES, "cluster.namespace=lab", PATH=path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "said").read_text() == "apply --filename -\n"
     _, manifest = yaml.safe_load_all((tmp_path / "taken").read_text())
-    assert f"kubectl get rayjob {manifest['metadata']['name']}" in done.stdout
+    assert f"kubectl get rayjob {manifest['metadata']['name']} --namespace lab" in done.stdout.replace("\n", " ")
+    assert not (tmp_path / "outputs").exists()
+    kubectl.write_text("#!/bin/sh\necho no such namespace >&2\nexit 1\n")
+    done = run(tmp_path, "model=tiny", *KUBERNETES, PATH=path)
+    assert (done.returncode, "kubectl did not take the job: no such namespace" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 

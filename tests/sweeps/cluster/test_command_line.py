@@ -68,7 +68,9 @@ def test_a_password_goes_into_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert "tracking.uri" in command_line.keys(arguments), "else the plan's own address would count"
 
 
-@pytest.mark.parametrize("value", ["plain", "two words", "a,b", "it's", "k=v", "{x}", "$HOME", "[1]", "null!"])
+@pytest.mark.parametrize(
+    "value", ["plain", "two words", "a,b", "it's", "k=v", "{x}", "$HOME", "[1]", "null!", "é", "1e3", "007", "True"]
+)
 def test_text_is_read_by_hydra_as_it_was(value: str) -> None:
     parsed = OverridesParser.create().parse_override(f"key={command_line.text(value)}")
     assert parsed.value() == value

@@ -30,10 +30,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.cluster import ray_job
 from sweeps.cluster.command_line import Request
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UsageError
 
 BIN = Path(sys.executable).parent
-RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "sweeps" / "run.py")]
+ROOT = Path(__file__).resolve().parents[3]
+RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1", "calibrate=false"]
 OPTIONS = ray_job.Options(address="http://127.0.0.1:8265")
 
@@ -176,7 +177,13 @@ def test_a_followed_job_ends_as_its_sweep_and_is_resumed(head: Head, tmp_path: P
     assert f"~/sweeps/{folder.name} on the cluster's head" in done.stdout
     assert sorted(line["status"] for line in journal(folder)) == ["error", "ok"]
     assert (head.home / "sweeps" / "mlflow.db").is_file()
-    again = submit(head, tmp_path, f"resume={folder.name}", "rerun=failed", "calibrate=false")
+    plan = json.loads((folder / "plan.json").read_text())
+    assert folder.name == f"sweep-{plan['sweep_id']}"
+    assert f"`ray job status {folder.name} --address {head.address}`" in done.stdout
+    assert "cluster=ray_job" in plan["command"]
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert plan["facts"]["git_commit"] == commit.stdout.strip()
+    again = submit(head, tmp_path, f"resume={plan['sweep_id']}", "rerun=failed", "calibrate=false")
     assert again.returncode == 0, again.stdout + again.stderr
     assert [line["status"] for line in journal(folder)][-1] == "ok"
 
@@ -250,11 +257,31 @@ def test_following_goes_on_after_a_dropped_connection(
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         client = JobSubmissionClient(f"http://127.0.0.1:{proxy.server_address[1]}", headers=token)
         capfd.readouterr()
-        assert asyncio.run(ray_job._follow(client, "followed")) == 3
+        assert asyncio.run(ray_job._follow(client, "followed", head.address)) == 3
         proxy.shutdown()
     assert proxy.cuts == 1
     told = capfd.readouterr().out
     assert [line for line in told.splitlines() if line in ("one", "two")] == ["one", "two"], told
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
+def test_a_followed_job_that_is_no_sweep_says_whether_one_ran(head: Head) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    token = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
+    client = JobSubmissionClient(head.address, headers=token)
+    nowhere = {"working_dir": "gcs://_ray_pkg_none.zip"}
+    jobs: dict[str, tuple[dict[str, Any], type[SweepError]]] = {
+        "no_python": ({"entrypoint": "no-such-python sweeps/run.py"}, UsageError),
+        "no_environment": ({"entrypoint": "true", "runtime_env": nowhere}, UsageError),
+        "killed": ({"entrypoint": "kill -KILL $$"}, SweepError),
+    }
+    for name, (job, _) in jobs.items():
+        client.submit_job(submission_id=name, **job)
+    for name, (_, kind) in jobs.items():
+        with pytest.raises(SweepError, match=f"the job {name} ended without its sweep: ") as caught:
+            asyncio.run(ray_job._follow(client, name, head.address))
+        assert type(caught.value) is kind, name
 
 
 def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,10 +296,9 @@ def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         None,
         True,
     )
-    with pytest.raises(
-        SweepError, match=r"does not answer any more .* The job goes on; `ray job logs --follow sweep-1`"
-    ):
-        asyncio.run(ray_job._follow(client, "sweep-1"))
+    command = re.escape("`ray job logs --follow sweep-1 --address 'http://head (1)'`")
+    with pytest.raises(SweepError, match=f"does not answer any more .* The job goes on; {command}"):
+        asyncio.run(ray_job._follow(client, "sweep-1", "http://head (1)"))
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
@@ -339,6 +365,6 @@ def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch:
 
 def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:
     done = submit(head, tmp_path, "-m", "model=tiny", "batch=1,2", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 2, done.stdout + done.stderr
     assert "expected its token in RAY_AUTH_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr

@@ -22,6 +22,21 @@ def test_a_folder_goes_to_the_store_and_comes_back(tmp_path: Path) -> None:
     assert (back / "trials" / "log.txt").read_text() == "words"
 
 
+def test_what_changes_is_copied_again(tmp_path: Path) -> None:
+    folder, bucket = tmp_path / "50% é", tmp_path / "bucket"
+    follower = store.Follower(str(folder), f"{bucket.as_uri()}/sweep")
+    follower.copy()  # the sweep has not made its folder yet
+    (folder / "trials").mkdir(parents=True)
+    (folder / "results.jsonl").write_text("one\n")
+    (folder / "trials" / "log.txt").write_text("words")
+    follower.copy()
+    (bucket / "sweep" / "trials" / "log.txt").write_text("left alone")
+    (folder / "results.jsonl").write_text("one\ntwo\n")
+    follower.copy()
+    assert (bucket / "sweep" / "results.jsonl").read_text() == "one\ntwo\n"
+    assert (bucket / "sweep" / "trials" / "log.txt").read_text() == "left alone"
+
+
 def test_what_is_not_there_is_not_copied(tmp_path: Path) -> None:
     store.copy((tmp_path / "none").as_uri(), str(tmp_path / "folder"))
     assert not (tmp_path / "folder").exists()
