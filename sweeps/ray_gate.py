@@ -88,8 +88,11 @@ class Placements:
     def __init__(
         self, ask: Callable[[Any], object], began: Callable[[Job], None], taken_back: Callable[[Any], None]
     ) -> None:
-        """`ask` is called with each reference whose answer is for `heard`, `began` with a job that others were in front of
-        and that has started, `taken_back` with the reference of a task that will not run."""
+        """Each of them is called in its time.
+
+        `ask` with every reference whose answer is for `heard`, `began` with a job that others were in front of and that
+        has started, `taken_back` with the reference of a task that will not run.
+        """
         self._ask, self._began, self._taken_back = ask, began, taken_back
         self._placed: dict[Any, _Placed] = {}
         self._questions: dict[Any, _Question] = {}
