@@ -14,7 +14,7 @@ from typing import Any
 from sweeps import cores
 from sweeps.devices import Node, parts, ray_amounts
 from sweeps.ray_inbox import Inbox
-from tracking.record import Device, Result
+from tracking.record import Device, Result, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +235,9 @@ class Fleet:
 
     def revive(self) -> None:
         """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
+
+    def needs(self, trials: Iterable[Trial]) -> None:
+        """Take note of the last trials, when no more wait: nodes that none of them is on can go."""
 
     def suspect(self, slot: Slot) -> None:
         """A trial was lost there: the node is to show that it can take another one."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sweeps import cores, host, paths, versions
+from sweeps import cores, host, paths, ray_autoscaler, versions
 from sweeps.devices import Node
 from sweeps.errors import DispatchError, UsageError
 from sweeps.fleet import Fleet, Slot
 from sweeps.forkserver import LastingServer
+from sweeps.ray_autoscaler import Bundle
 from sweeps.ray_gate import Gate
 from sweeps.ray_state import HeadLostError, HeadReplacedError, NodeState, answer, held, no_answer, node
+from tracking.record import Device, Trial
 
 Warn = Callable[[str], None]
 _LOOK_EVERY_S = 2.0
@@ -38,6 +41,12 @@ class Connection(Protocol):
 
     def nodes(self) -> dict[str, NodeState]:
         """Return the nodes that are alive, by their ids."""
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler."""
+
+    def request(self, wanted: Sequence[Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come."""
 
     def reopen(self) -> None:
         """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
@@ -94,11 +103,13 @@ class RayFleet(Fleet):
         files: Iterable[str],
         *,
         wait_s: float,
+        start_s: float = 0.0,
         driver_core: bool,
         warn: Warn,
     ) -> None:
         super().__init__([])
-        self.wait_s = wait_s
+        self.wait_s, self._head_s, self._start_s = wait_s, wait_s, start_s
+        self._requested: list[Bundle] = []
         self._connection, self._files = connection, sorted(set(files))
         self._keeps = 1 if driver_core else 0
         self._warn = warn
@@ -108,10 +119,15 @@ class RayFleet(Fleet):
         self._begun = False
         self._lost: str | None = None
 
-    def meet(self) -> list[str]:
-        """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
+    def meet(self, trials: Sequence[Trial] = ()) -> list[str]:
+        """Get to know the nodes that are there; what speaks against a sweep on them, in words.
+
+        An autoscaler is asked for what these trials need, and waited for until there is a node for each kind of them.
+        """
         self._find(self._nodes())
         self._await(_ANSWER_S)
+        if trials and answer(self._connection.autoscaled):
+            self._grow(trials)
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
@@ -123,6 +139,42 @@ class RayFleet(Fleet):
             told = f": {', '.join(silent)} did not answer" if silent else ""
             errors.append(f"expected a cluster with a node that runs tasks{told}.")
         return errors
+
+    def _grow(self, trials: Sequence[Trial]) -> None:
+        """Ask the autoscaler for what the trials need, and wait until each fits a node, for `start_s` at most."""
+        self.wait_s = max(self.wait_s, self._start_s)
+        devices = list({repr(trial.device): trial.device for trial in trials}.values())
+        may_come = self._request(ray_autoscaler.bundles(trials, self.nodes))
+        until, said = time.monotonic() + self._start_s, False
+        while may_come and (lacking := self._lacking(devices)) and time.monotonic() < until:
+            if not said:
+                labels = ", ".join(dict.fromkeys(device.label for device in lacking))
+                self._warn(f"waiting {self._start_s:g} s at most for nodes of the cluster's autoscaler, for {labels}")
+                said = True
+            self._find(self._nodes())
+            if (ref := self.inbox.next(1.0)) is not None:
+                self.heard(ref)
+            may_come = self._request(self._requested)
+
+    def _lacking(self, devices: Iterable[Device]) -> list[Device]:
+        """Those that no node can give."""
+        nodes = self.nodes
+        return [device for device in devices if all(node.misses(device) for node in nodes)]
+
+    def needs(self, trials: Iterable[Trial]) -> None:
+        wanted = ray_autoscaler.bundles(trials, self.nodes) if self._requested else []
+        if len(wanted) < len(self._requested):
+            self._request(wanted)
+
+    def close(self) -> None:
+        """Give back what the autoscaler was asked for."""
+        if self._requested and self._lost is None and no_answer(*self._connection.endpoint) is None:
+            with contextlib.suppress(HeadLostError, HeadReplacedError):
+                self._request([])
+
+    def _request(self, wanted: list[Bundle]) -> bool:
+        self._requested = wanted
+        return answer(lambda: self._connection.request(wanted))
 
     def warm(self) -> None:
         """Start a fork server on every node."""
@@ -183,7 +235,7 @@ class RayFleet(Fleet):
             self._drop(member)
         self._members.clear()
         self._asked.clear()
-        until = time.monotonic() + self.wait_s
+        until = time.monotonic() + self._head_s
         while True:
             try:
                 self._connection.reopen()
@@ -191,8 +243,10 @@ class RayFleet(Fleet):
             except UsageError as error:
                 if time.monotonic() >= until:
                     raise DispatchError(f"{self._lost}. {error} {_GO_ON}") from error
-                time.sleep(min(1.0, self.wait_s))
+                time.sleep(min(1.0, self._head_s))
         self._lost = None
+        if self._requested:
+            self._request(self._requested)
         self._find(self._nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:
@@ -232,10 +286,10 @@ class RayFleet(Fleet):
                     return {}
                 except HeadLostError as lost:
                     error = lost
-            if time.monotonic() - seen >= self.wait_s:
-                words = f"the head of the Ray cluster at {host_name}:{port} is lost ({error}), for {self.wait_s:g} s"
+            if time.monotonic() - seen >= self._head_s:
+                words = f"the head of the Ray cluster at {host_name}:{port} is lost ({error}), for {self._head_s:g} s"
                 raise DispatchError(f"{words}. {_GO_ON}")
-            time.sleep(min(1.0, self.wait_s))
+            time.sleep(min(1.0, self._head_s))
         if self._connection.home is not None and self._connection.home not in states:
             self._lost = "the Ray node of the driver's machine has ended"
         return states

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from sweeps import baggage, ray_words
 from sweeps.errors import UsageError
+from sweeps.ray_autoscaler import Bundle
 from sweeps.ray_cluster import RayFleet, Warn
 from sweeps.ray_state import Head, NodeState, RemoteHead, no_answer
 from tracking.record import Trial
@@ -51,6 +52,14 @@ class Connection:
     def nodes(self) -> dict[str, NodeState]:
         """The nodes that are alive, by their ids. Raises what Ray raises."""
         return self._head.nodes()
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        return self._head.autoscaled()
+
+    def request(self, wanted: Sequence[Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        return self._head.request(wanted)
 
     def close(self) -> None:
         import ray
@@ -93,8 +102,16 @@ def connected(options: DictConfig, trials: Sequence[Trial], warn: Warn) -> Itera
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
         code = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), Path.cwd(), targets))}
         with contextlib.closing(Connection(options, code)) as connection:
-            wait_s = float(options.wait_s)
-            yield RayFleet(connection, files, wait_s=wait_s, driver_core=options.driver_core, warn=warn)
+            fleet = RayFleet(
+                connection,
+                files,
+                wait_s=options.wait_s,
+                start_s=options.start_s,
+                driver_core=options.driver_core,
+                warn=warn,
+            )
+            with contextlib.closing(fleet):
+                yield fleet
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -266,6 +266,8 @@ class RayDispatch:
 
     def _look_at_others(self) -> None:
         """Ask which trials have started, move those that wait in vain, and say what is waited for."""
+        if not self._waiting:
+            self._fleet.needs(job.trial for job in self._running.values() if job.turn)
         self._placements.look()
         self._may_queue = True
         if self._placements.queued() and self._placing.choose(self._calibrating) is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sweeps import ray_autoscaler
 from sweeps.devices import Node, limits
 from sweeps.fleet import Held
 
@@ -101,6 +102,15 @@ class Head:
             for node in alive
         }
 
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        return ray_autoscaler.present(self._client, _ANSWER_S)
+
+    def request(self, wanted: Sequence[ray_autoscaler.Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        ray_autoscaler.request(wanted)
+        return not ray_autoscaler.impossible(self._client, _ANSWER_S)
+
 
 class RemoteHead:
     """The same for a driver that is no node of the cluster, which has only Ray Client's port."""
@@ -115,6 +125,16 @@ class RemoteHead:
 
         nodes: dict[str, NodeState] = ray.get(self._actor.nodes.remote(), timeout=_ANSWER_S)
         return nodes
+
+    def autoscaled(self) -> bool:
+        import ray
+
+        return bool(ray.get(self._actor.autoscaled.remote(), timeout=_ANSWER_S))
+
+    def request(self, wanted: Sequence[ray_autoscaler.Bundle]) -> bool:
+        import ray
+
+        return bool(ray.get(self._actor.request.remote(wanted), timeout=_ANSWER_S))
 
 
 def answer(question: Callable[[], T]) -> T:

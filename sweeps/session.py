@@ -312,7 +312,7 @@ class Session:
                     cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn)
                     self._fleet = self._machinery.enter_context(cluster)
                     self._interrupts.install()  # Ray has a handler of its own
-                    found += self._fleet.meet()
+                    found += self._fleet.meet([] if cfg.dry_run else trials)
                 nodes = self._fleet.nodes
             else:
                 nodes = [machine.node(cfg.cluster)]
