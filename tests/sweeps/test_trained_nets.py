@@ -63,10 +63,11 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
     for words in (
         "41 pictures to train on, 12 to validate with",
         "warning: 1 of 12 pictures to validate with are at the net's size the same as one to train on, e.g. "
-        "photos/val/disc/20.tif and photos/Train/disc/another.ppm",
-        "photos/Train is trained on and photos/val validated with; task.validation and the seed choose nothing.",
-        "left out: photos/test.",
-        "left out: 1 .txt that are no pictures, e.g. photos/Train/disc/notes.txt.",
+        f"{tmp_path}/photos/val/disc/20.tif and {tmp_path}/photos/Train/disc/another.ppm",
+        f"{tmp_path}/photos/Train is trained on and {tmp_path}/photos/val validated with; "
+        "task.validation and the seed choose nothing.",
+        f"left out: {tmp_path}/photos/test.",
+        f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/Train/disc/notes.txt.",
         "the net itself scales values from 0 to 255",
         "output: probabilities, which are taken as they are",
     ):
@@ -104,7 +105,7 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
     assert "val/accuracy 88.9%   val/balanced_accuracy 50.0%" in done.stdout
     assert "validation accuracy 88.9%, balanced accuracy 50.0%" in done.stdout
     assert "warning: never recognised: rare (0 of 1)" in done.stdout
-    again = "same as one of another class, e.g. photos/common/5.png and photos/rare/again.bmp"
+    again = f"same as one of another class, e.g. {tmp_path}/photos/common/5.png and {tmp_path}/photos/rare/again.bmp"
     assert f"warning: 1 of 36 pictures are at the net's size the {again}" in done.stdout
     sweep = only_sweep(tmp_path)
     table = (sweep / "trials" / line["trial_id"] / "files" / "classes.csv").read_text()
@@ -125,7 +126,7 @@ def test_pictures_that_would_be_lost_or_be_there_twice(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert "6 pictures cannot be used; task.unreadable=skip leaves such out" in done.stderr
     assert "and 1 more (5 .heic, 1 .nef)." in done.stderr
-    assert "photos/disc/1.png and photos/ring/copy.PNG have the same content" in done.stderr
+    assert f"{tmp_path}/photos/disc/1.png and {tmp_path}/photos/ring/copy.PNG have the same content" in done.stderr
     assert not list(tmp_path.glob("outputs/*/*/plan.json"))
 
 
@@ -156,5 +157,5 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
         expected = probabilities(kernel, bias, tmp_path / "photos" / name)
         assert [shares[label] for label in ("one", "two", "three")] == pytest.approx(expected, abs=1e-5)
     assert "output: probabilities, which are taken as they are" in done.stdout
-    assert "left out: 1 .txt that are no pictures, e.g. photos/notes.txt" in done.stdout
-    assert "left out: photos/c.heic cannot be read: not JPEG, PNG, " in done.stdout
+    assert f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/notes.txt" in done.stdout
+    assert f"left out: {tmp_path}/photos/c.heic cannot be read: not JPEG, PNG, " in done.stdout
