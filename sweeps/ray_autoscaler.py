@@ -6,11 +6,13 @@ made it. Which kinds of nodes an autoscaler may add is known to nobody else: wha
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sweeps.devices import Node
+from sweeps.ray_answers import HeadLostError, HeadReplacedError, answer
 from tracking.record import Device, Trial
 
 _MOST_BUNDLES = 1000
@@ -55,6 +57,42 @@ def _bundle(device: Device, nodes: Sequence[Node]) -> Bundle:
     if device.accelerator:
         resources[f"accelerator_type:{device.accelerator}"] = _ACCELERATOR_SHARE
     return Bundle({**resources, **device.resources}, dict(device.node_labels))
+
+
+def lacking(trials: Iterable[Trial], nodes: Sequence[Node]) -> list[Device]:
+    """The devices of trials that no node can give."""
+    devices = {repr(trial.device): trial.device for trial in trials}
+    return [device for device in devices.values() if all(node.misses(device) for node in nodes)]
+
+
+class Wishes:
+    """What a sweep has asked the autoscaler for. Nothing is asked of a cluster that was never asked for anything."""
+
+    def __init__(self, request: Callable[[Sequence[Bundle]], bool]) -> None:
+        """`request` replaces what the autoscaler is asked for, and says whether that may come."""
+        self._request = request
+        self._bundles: list[Bundle] = []
+
+    def replace(self, wanted: list[Bundle]) -> bool:
+        """Ask for this instead; whether it may come. Raises what `answer` raises."""
+        self._bundles = wanted
+        return answer(lambda: self._request(wanted))
+
+    def repeat(self) -> bool:
+        """Ask for the same again, as another program may have asked for something else."""
+        return bool(self._bundles) and self.replace(self._bundles)
+
+    def reduce(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> None:
+        """Ask for no more than what these trials need, the last ones."""
+        if self._bundles and len(wanted := bundles(trials, nodes)) < len(self._bundles):
+            with contextlib.suppress(HeadLostError, HeadReplacedError):  # the fleet's next look finds out
+                self.replace(wanted)
+
+    def withdraw(self) -> None:
+        """Ask for nothing any more."""
+        if self._bundles:
+            with contextlib.suppress(HeadLostError, HeadReplacedError):
+                self.replace([])
 
 
 def present(client: Any, answer_s: float) -> bool:

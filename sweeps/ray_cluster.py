@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from sweeps import cores, host, paths, ray_autoscaler, versions
+from sweeps import cores, host, paths, versions
 from sweeps.devices import Node
 from sweeps.errors import DispatchError, UsageError
 from sweeps.fleet import Fleet, Slot
 from sweeps.forkserver import LastingServer
-from sweeps.ray_autoscaler import Bundle
+from sweeps.ray_answers import HeadLostError, HeadReplacedError, answer
+from sweeps.ray_autoscaler import Wishes, bundles, lacking
 from sweeps.ray_gate import Gate
-from sweeps.ray_state import HeadLostError, HeadReplacedError, NodeState, answer, held, no_answer, node
-from tracking.record import Device, Trial
+from sweeps.ray_state import Connection, NodeState, held, no_answer, node
+from tracking.record import Trial
 
 Warn = Callable[[str], None]
 _LOOK_EVERY_S = 2.0
@@ -29,27 +29,6 @@ _MOST_FAILURES = 3
 _GO_ON = "resume=latest runs the rest on a new cluster"
 _CALLS_AT_ONCE = 4
 """To an agent: whoever waits for its fork server holds up no trial that asks whether it may start."""
-
-
-class Connection(Protocol):
-    """The way to the cluster, as the fleet needs it."""
-
-    home: str | None
-    """Id of the node that the driver runs on; None: it is no node of the cluster."""
-    endpoint: tuple[str, int]
-    """Where the cluster accepts connections."""
-
-    def nodes(self) -> dict[str, NodeState]:
-        """Return the nodes that are alive, by their ids."""
-
-    def autoscaled(self) -> bool:
-        """Whether the cluster has an autoscaler."""
-
-    def request(self, wanted: Sequence[Bundle]) -> bool:
-        """Replace what the autoscaler is asked for; whether that may come."""
-
-    def reopen(self) -> None:
-        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
 
 
 class Agent(Gate):
@@ -109,7 +88,7 @@ class RayFleet(Fleet):
     ) -> None:
         super().__init__([])
         self.wait_s, self._head_s, self._start_s = wait_s, wait_s, start_s
-        self._requested: list[Bundle] = []
+        self._wishes = Wishes(connection.request)
         self._connection, self._files = connection, sorted(set(files))
         self._keeps = 1 if driver_core else 0
         self._warn = warn
@@ -143,38 +122,25 @@ class RayFleet(Fleet):
     def _grow(self, trials: Sequence[Trial]) -> None:
         """Ask the autoscaler for what the trials need, and wait until each fits a node, for `start_s` at most."""
         self.wait_s = max(self.wait_s, self._start_s)
-        devices = list({repr(trial.device): trial.device for trial in trials}.values())
-        may_come = self._request(ray_autoscaler.bundles(trials, self.nodes))
-        until, said = time.monotonic() + self._start_s, False
-        while may_come and (lacking := self._lacking(devices)) and time.monotonic() < until:
-            if not said:
-                labels = ", ".join(dict.fromkeys(device.label for device in lacking))
+        may_come = self._wishes.replace(bundles(trials, self.nodes))
+        until, announced = time.monotonic() + self._start_s, False
+        while may_come and (devices := lacking(trials, self.nodes)) and time.monotonic() < until:
+            if not announced:
+                labels = ", ".join(dict.fromkeys(device.label for device in devices))
                 self._warn(f"waiting {self._start_s:g} s at most for nodes of the cluster's autoscaler, for {labels}")
-                said = True
+                announced = True
             self._find(self._nodes())
             if (ref := self.inbox.next(1.0)) is not None:
                 self.heard(ref)
-            may_come = self._request(self._requested)
-
-    def _lacking(self, devices: Iterable[Device]) -> list[Device]:
-        """Those that no node can give."""
-        nodes = self.nodes
-        return [device for device in devices if all(node.misses(device) for node in nodes)]
+            may_come = self._wishes.repeat()
 
     def needs(self, trials: Iterable[Trial]) -> None:
-        wanted = ray_autoscaler.bundles(trials, self.nodes) if self._requested else []
-        if len(wanted) < len(self._requested):
-            self._request(wanted)
+        self._wishes.reduce(trials, self.nodes)
 
     def close(self) -> None:
         """Give back what the autoscaler was asked for."""
-        if self._requested and self._lost is None and no_answer(*self._connection.endpoint) is None:
-            with contextlib.suppress(HeadLostError, HeadReplacedError):
-                self._request([])
-
-    def _request(self, wanted: list[Bundle]) -> bool:
-        self._requested = wanted
-        return answer(lambda: self._connection.request(wanted))
+        if self._lost is None and no_answer(*self._connection.endpoint) is None:
+            self._wishes.withdraw()
 
     def warm(self) -> None:
         """Start a fork server on every node."""
@@ -245,8 +211,7 @@ class RayFleet(Fleet):
                     raise DispatchError(f"{self._lost}. {error} {_GO_ON}") from error
                 time.sleep(min(1.0, self._head_s))
         self._lost = None
-        if self._requested:
-            self._request(self._requested)
+        self._wishes.repeat()
         self._find(self._nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 from sweeps import ray_autoscaler
 from sweeps.devices import Node, limits
@@ -24,9 +24,6 @@ _ACCELERATOR = "accelerator_type:"
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
 _SMALLEST = 1e-4
 """Of what Ray counts of a resource."""
-T = TypeVar("T")
-_ANOTHER_CLUSTER = "WrongClusterID"
-"""What Ray's error says when the head is not the one that its client once met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,25 @@ class NodeState:
         return self.address if self.hostname in ("", self.address) else f"{self.address} ({self.hostname})"
 
 
-class HeadReplacedError(Exception):
-    """Another cluster than before answers under the head's address."""
+class Connection(Protocol):
+    """The way to the cluster, as the fleet needs it."""
 
+    home: str | None
+    """Id of the node that the driver runs on; None: it is no node of the cluster."""
+    endpoint: tuple[str, int]
+    """Where the cluster accepts connections."""
 
-class HeadLostError(Exception):
-    """The head does not answer."""
+    def nodes(self) -> dict[str, NodeState]:
+        """Return the nodes that are alive, by their ids."""
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler."""
+
+    def request(self, wanted: Sequence[ray_autoscaler.Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come."""
+
+    def reopen(self) -> None:
+        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
 
 
 def no_answer(host_name: str, port: int) -> OSError | None:
@@ -135,18 +145,6 @@ class RemoteHead:
         import ray
 
         return bool(ray.get(self._actor.request.remote(wanted), timeout=_ANSWER_S))
-
-
-def answer(question: Callable[[], T]) -> T:
-    """Return the head's answer. Raises HeadReplacedError or HeadLostError where there is none."""
-    import ray
-
-    try:
-        return question()
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        if _ANOTHER_CLUSTER in str(error):
-            raise HeadReplacedError from error
-        raise HeadLostError(str(error).partition("\n")[0]) from error
 
 
 def node(state: NodeState, about: Mapping[str, Any]) -> Node:

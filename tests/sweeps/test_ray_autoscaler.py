@@ -10,8 +10,7 @@ import pytest
 from sweeps import ray_autoscaler
 from sweeps.devices import Node
 from tests.ray_nodes import QUICK, Machines, journal
-from tests.records import trial
-from tracking.record import Device
+from tracking.record import Device, Trial
 
 REQUEST = """
 from ray._raylet import GcsClient
@@ -89,7 +88,8 @@ def test_a_device_that_the_autoscaler_does_not_bring_is_refused_and_asked_for_no
 def test_what_is_asked_for_is_what_trials_need_and_never_without_end() -> None:
     whole = Device(name="cpu", kind="cpu")
     gpu = Device(name="h100", kind="gpu", cpus=4, gpus=2, accelerator="H100", node_labels={"zone": "a"})
-    trials = [trial(device=whole, batch=1), *(trial(device=gpu, batch=batch) for batch in range(1, 2001))]
+    trials = [Trial(model="tiny", batch=1, device=whole)]
+    trials += [Trial(model="tiny", batch=batch, device=gpu) for batch in range(1, 2001)]
     wanted = ray_autoscaler.bundles(trials, [Node(cpus=8), Node(cpus=16, ray_cpus=20)])
     assert wanted[0] == ({"CPU": 20}, {})
     assert wanted[1] == ({"CPU": 4, "GPU": 2, "accelerator_type:H100": 0.001}, {"zone": "a"})
