@@ -105,8 +105,10 @@ class RayFleet(Fleet):
         """
         self._find(self._nodes())
         self._await(_ANSWER_S)
-        if trials and answer(self._connection.autoscaled):
-            self._grow(trials)
+        if trials:
+            autoscaled: bool = answer(self._connection.autoscaled)
+            if autoscaled:
+                self._grow(trials)
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
