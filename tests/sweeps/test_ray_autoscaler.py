@@ -19,6 +19,20 @@ print(GcsClient("{cluster}").internal_kv_get(b"autoscaler_resource_request", Non
 """What the autoscaler is asked for now."""
 
 
+UNUSED = (
+    "cluster_synced_files",
+    "rsync_exclude",
+    "rsync_filter",
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+"""What the autoscaler expects in its configuration, and needs for machines only."""
+
+
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """A cluster whose head has one core and whose autoscaler, Ray's own for tests, may add two nodes of two."""
@@ -44,6 +58,11 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
                 "provider": provider,
                 "available_node_types": kinds,
                 "head_node_type": "ray.head.default",
+                "upscaling_speed": 1.0,
+                "auth": {},
+                "file_mounts": {},
+                "file_mounts_sync_continuously": False,
+                **{key: [] for key in UNUSED},
             }
         )
     )

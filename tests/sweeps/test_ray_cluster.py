@@ -224,10 +224,10 @@ def test_a_node_that_does_not_answer_is_given_up(
 ) -> None:
     fleet, said = stopped_agent
     fleet.look()
-    assert fleet.pending()
+    assert fleet.waits_for_nodes
     monkeypatch.setattr(ray_cluster, "_ANSWER_S", 0.0)
     fleet.look()
-    assert fleet.pending() == []
+    assert not fleet.waits_for_nodes
     assert fleet.slots == []
     assert len(said) == 1
     assert said[0].endswith("gets no trials: it does not answer")
