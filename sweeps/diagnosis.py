@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, OmegaConf
 
 from nets.nearest import did_you_mean
 from sweeps import plan, schema
@@ -164,14 +164,17 @@ def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:
     value = text.partition("=")[2]
     parts = key.split(".")
     node: Any = cfg
+    takes_anything = False
     depth = 0
     while isinstance(node, DictConfig) and depth < len(parts) and parts[depth] in node:
+        takes_anything = isinstance(node._get_node(parts[depth]), AnyNode)
         node, depth = node[parts[depth]], depth + 1
     if depth == len(parts):
         return None
     parent, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
     if not isinstance(node, DictConfig):
-        return f"{text}: {parent} has no keys of its own."
+        hint = f" Write +{text} to add it." if node is None and takes_anything else ""
+        return f"{text}: {parent} has no keys of its own.{hint}"
     where = f"{parent} has no key {rest!r}" if parent else f"there is no key {parts[0]!r}"
     near = nearest(parts[depth], [str(name) for name in node if parent or name != "hydra"])
     if not _open(parent, node):

@@ -229,18 +229,20 @@ class Session:
         planned, folder = resume.find(cfg.resume, Path.cwd())
         words = self._arguments.words
         sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), cfg, words), planned)
-        self._started_in = origin.folder(sweep)
-        startup.own_modules_last(self._started_in)
         place = remembered.place(sweep, cfg, words)
         cfg = remembered.going_on(cfg, sweep, place, words)
         tracking = _tracking(cfg)
         known = {result.trial_id: result for result in Journal(sweep.folder).read()}
         trials = _without_result(sweep.trials, known, rerun=cfg.rerun is not None)
-        wrong = [*schema.read(cfg)[1], *resume.unknown_parts(trials, self._started_in)]
+        wrong = schema.read(cfg)[1]
         wrong += remembered.remedy(place, [words for words in wrong if words.startswith("cluster")], cfg.resume)
         wrong += self._trusted(cfg, planned, folder, tracking, trials, place)
         if wrong:
             raise UsageError(wrong)  # before anything else of the plan is looked at
+        self._started_in = origin.folder(sweep)
+        startup.own_modules_last(self._started_in)  # not before the plan is trusted that names it
+        if wrong := resume.unknown_parts(trials, self._started_in):
+            raise UsageError(wrong)
         self._server.move_to(self._started_in)
         nodes, misfits = self._nodes(cfg, trials)
         if misfits:

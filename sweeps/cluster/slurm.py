@@ -40,7 +40,7 @@ class Options:
     time: Optional[str] = None  # noqa: UP045
     partition: Optional[str] = None  # noqa: UP045
     account: Optional[str] = None  # noqa: UP045
-    sbatch: Any = field(default_factory=dict)
+    sbatch: Any = None
     setup: Any = field(default_factory=list)
     venv: Optional[str] = None  # noqa: UP045
     container: Optional[str] = None  # noqa: UP045

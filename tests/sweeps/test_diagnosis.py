@@ -57,6 +57,7 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=i", "cluster.claim=c"]
             ["device.node_labels.zone=c"],
             "device.node_labels has no key 'zone'. Write +device.node_labels.zone=c to add it.",
         ),
+        (["cluster=slurm", "cluster.sbatch.qos=high"], "Write +cluster.sbatch.qos=high to add it."),
         (
             ["device.node_labels.topology.zone=c"],
             "no key 'topology.zone'. Write +device.node_labels={topology.zone: c} to add it.",

@@ -42,6 +42,7 @@ def test_the_batch_script_is_all_that_a_dry_run_prints_and_leaves(tmp_path: Path
     [
         (["+cluster.sbatch.qos=high", "+cluster.sbatch.constraint=a100"], ["--qos=high", "--constraint=a100"]),
         (["cluster.sbatch=--qos high --constraint a100"], ["--qos high", "--constraint a100"]),
+        (["cluster.sbatch=[--qos=high,--constraint=a100]"], ["--qos=high", "--constraint=a100"]),
         (["cluster.sbatch='--gres=lscratch:100'", "cluster.gpus=2"], ["--gres=lscratch:100,gpu:2"]),
         (
             [
