@@ -42,6 +42,6 @@ def follow(sweep: Sweep, planned: Sweep) -> Sweep:
 
 
 def _above(folder: str) -> Path | None:
-    """The folder above `multirun/` or `outputs/`, where Hydra makes a sweep's folder unless it is told otherwise."""
+    """The folder above `multirun/` or `outputs/`, where Hydra makes a sweep's folder by default."""
     parents = Path(folder).parents
     return next((place.parent for place in parents if place.name in ROOTS), None)

@@ -59,7 +59,7 @@ _PLAIN = re.compile(r"[\w@%+=:,./\[\]*&|!?~^-]+")
 
 
 def problems(value: Any) -> list[str]:
-    """What is wrong with this value of `cluster.sbatch`, a sentence each."""
+    """What is wrong with this value of `cluster.sbatch`, as problems."""
     try:
         options = _options(value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a job on another machine is told of the command that submitted it: the sweep's id, and how it was typed."""
+"""What a job on another machine knows of the command that submitted it: the sweep's id, and how it was typed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def environment(sweep: Sweep) -> dict[str, str]:
 
 
 def here(folder: Path) -> Submitted | None:
-    """What this job was told of a new sweep in `folder`; None: this is no job, or it begins another sweep by itself."""
+    """What this job knows of a new sweep in `folder`; None: this is no job, or it begins another sweep by itself."""
     try:
         said = json.loads(os.environ.get(VARIABLE, ""))
     except ValueError:
