@@ -17,7 +17,7 @@ from sweeps.ray_inbox import Inbox
 from sweeps.worker import Place
 from tracking.record import Result, Trial
 
-Answer = Callable[[Trial, Place], Result]
+Work = Callable[[Trial, Place], Result]
 _NAMES = ("RayError", "RayTaskError", "OutOfMemoryError", "NodeDiedError", "TaskUnschedulableError")
 
 
@@ -32,13 +32,42 @@ class Ref:
         return self._future
 
 
+class Answer:
+    """What a gate has answered."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self._future: Future[Any] = Future()
+        self._future.set_result(value)
+
+    def future(self) -> Future[Any]:
+        return self._future
+
+
+class Method:
+    """A method of an actor."""
+
+    def __init__(self, call: Callable[[Any], object]) -> None:
+        self._call = call
+
+    def remote(self, argument: Any) -> Answer:
+        return Answer(self._call(argument))
+
+
+class FakeGate:
+    """The gate of a node on which every task starts at once (`sweeps.ray_gate`)."""
+
+    started = Method(set)
+    take_back = Method(set)
+
+
 class FakeRay(Inbox):
     """A Ray without processes, and the inbox of a fleet on it."""
 
-    def __init__(self, answer: Answer) -> None:
-        """`answer` is what becomes of a trial at a place."""
+    def __init__(self, work: Work) -> None:
+        """`work` is what becomes of a trial at a place."""
         super().__init__()
-        self._answer = answer
+        self._work = work
         self.running: deque[Ref] = deque()
 
     def options(self, **_: object) -> FakeRay:
@@ -51,7 +80,7 @@ class FakeRay(Inbox):
     def next(self, timeout_s: float | None) -> Any | None:
         if self.empty and self.running:
             ref = self.running.popleft()
-            ref.future().set_result((self._answer(ref.trial, ref.place), b""))
+            ref.future().set_result((self._work(ref.trial, ref.place), b""))
         return super().next(timeout_s)
 
     @contextmanager
@@ -65,8 +94,10 @@ class FakeRay(Inbox):
             exceptions=exceptions,
             util=util,
             remote=lambda _: self,
+            get=lambda reply: reply.value,
             is_initialized=lambda: False,
             cancel=lambda *_: None,
+            wait=lambda refs, **_: (refs, []),
         )
         vars(strategies).update(NodeAffinitySchedulingStrategy=lambda node_id, soft: (node_id, soft))
         fakes = {module.__name__: module for module in (ray, util, strategies, exceptions)}

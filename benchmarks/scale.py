@@ -1,8 +1,9 @@
 """What bounds a sweep of very many trials on very many nodes: the driver's own seconds, measured, and a simulation.
 
 Runs the real plan, checks, calibration, choice of nodes, judging, journal, CSV and terminal on a Ray without processes
-(`fake_ray.py`), with four devices; then measures by themselves what that leaves out (compose, Ray, MLflow, plots and
-report), and simulates a driver that does all of it, for trials of several lengths on several numbers of nodes.
+(`fake_ray.py`), with four devices, while other jobs come and go on the nodes; then measures by themselves what that
+leaves out (compose, Ray, MLflow, plots and report), and simulates a driver that does all of it, for trials of several
+lengths on several numbers of nodes.
 
 usage: python benchmarks/scale.py [--trials 100000] [--nodes 1000] [--cores 64] [--driver]
 """
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +33,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from benchmarks.fake_ray import FakeRay
+from benchmarks.fake_ray import FakeGate, FakeRay
 from sweeps import plan, schema
+from sweeps.arguments import Arguments
 from sweeps.compose import Composer
 from sweeps.devices import Node
 from sweeps.fleet import Fleet, Slot
@@ -42,6 +44,7 @@ from sweeps.interrupts import Interrupts
 from sweeps.preflight import Preflight
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_inbox import Inbox
+from sweeps.ray_state import NodeState, held
 from sweeps.recorder import Recorder
 from sweeps.session import Session
 from sweeps.terminal import Terminal
@@ -116,6 +119,35 @@ class Timed(Terminal):
         self.finished_at.append((time.perf_counter(), len(self.started_at)))
 
 
+class SharedFleet(Fleet):
+    """Nodes of a cluster of which other jobs hold a core on every tenth node, on others at every look."""
+
+    look_every_s = 2.0
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(Slot(node, lambda: "", local=False) for node in nodes)
+        for slot in self.slots:
+            slot.gate = FakeGate()
+        self._looks = 0
+
+    def look(self) -> None:
+        self._looks += 1
+        for index, slot in enumerate(self.slots):
+            used = slot.used()
+            others = 1 if (index + self._looks) % 10 == 0 else 0
+            name, cpus = slot.node.name, float(slot.node.cpus)
+            state = NodeState(
+                node_id=name,
+                address=name,
+                hostname=name,
+                offers={"CPU": cpus},
+                free={"CPU": max(0.0, cpus - used["CPU"] - others)},
+                labels={},
+                leaving=False,
+            )
+            slot.share(held(state, used), leaving=False)
+
+
 class Driver(NamedTuple):
     """Seconds of the driver."""
 
@@ -154,8 +186,8 @@ def driver_s(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Drive
     cfg = OmegaConf.create(
         {"calibrate": True, "retries": 1, "oom_ceiling": True, "fail_fast": None, "cluster": {"name": "ray"}}
     )
-    session = Session(terminal, Interrupts(), cast("LastingServer", None))
-    fleet = Fleet([Slot(node, lambda: "", local=False) for node in offers])
+    session = Session(terminal, Interrupts(), cast("LastingServer", None), Arguments(program="scale.py", words=()))
+    fleet = SharedFleet(offers)
     fleet.inbox = FakeRay(answer)
     session._fleet = cast("RayFleet", fleet)
     server = SimpleNamespace(address=lambda: "")

@@ -33,6 +33,10 @@ class Context:
     """How often a trial is tried again that has lost its worker, its node or its fork server."""
     started: Callable[[Trial], None] = field(default=lambda _: None)
     """Called by the driver when a trial has been handed out."""
+    withdrawn: Callable[[Trial], None] = field(default=lambda _: None)
+    """Called by the driver when a trial that has been handed out and had not started waits again."""
+    held_up: Callable[[str], None] = field(default=lambda _: None)
+    """Called by the driver, again and again, with what trials wait for that others hold; empty: nothing."""
     retrying: Callable[[Result], None] = field(default=lambda _: None)
     """Called by the driver with what became of a trial that is about to be tried again."""
     limit: Callable[[Trial], Limit | None] = field(default=lambda _: None)

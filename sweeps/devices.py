@@ -23,6 +23,8 @@ class Node:
     name: str = "this machine"
     node_id: str = ""
     """Ray's id of it; empty: the trials of this Ray have no other machine."""
+    ray_cpus: int = 0
+    """Cores as Ray counts them, where that is more than trials can have."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What a result says of where it ran, even if the trial could say nothing."""
     memory_mb: float | None = None
@@ -148,11 +150,17 @@ def ray_options(device: Device, node: Node) -> dict[str, Any]:
 
     Accelerator and labels are met by the choice of the node. A trial that wants its node to itself takes all its cores.
     """
-    cpus = node.cpus if device.exclusive_node else node.cores_for(device)
+    cpus = max(node.cpus, node.ray_cpus) if device.exclusive_node else node.cores_for(device)
     options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": device.gpus}
     if device.resources:
         options["resources"] = dict(device.resources)
     return options
+
+
+def ray_amounts(device: Device, node: Node) -> dict[str, float]:
+    """What one trial on `device` takes of Ray's resources there, by Ray's names."""
+    options = ray_options(device, node)
+    return {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options.get("resources", {})}
 
 
 def environment(device: Device, gpu_ids: tuple[str, ...]) -> dict[str, str]:

@@ -7,13 +7,29 @@ Pure bookkeeping: how nodes come and go is in `sweeps.ray_cluster`, and the choi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps import cores
-from sweeps.devices import Node, parts
+from sweeps.devices import Node, parts, ray_amounts
 from sweeps.ray_inbox import Inbox
-from tracking.record import Device, Result
+from tracking.record import Device, Result, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What jobs other than the sweep hold of a node, as Ray counts it."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.cpus or self.gpus or self.resources)
+
+
+NOTHING = Held()
 
 
 class Slot:
@@ -36,7 +52,13 @@ class Slot:
         """Its place in its fleet: nodes that came earlier have a lower one."""
         self.changes: dict[Slot, None] = {}
         """Where it reports a change; its fleet's, once it has one."""
+        self.gate: Any = None
+        """Where a task asks on that node whether it may start (`sweeps.ray_gate`); None: it always may."""
         self._ready = True
+        self._leaving = False
+        self._held = NOTHING
+        self._mine: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
         self._alone = 0
         self._cores = 0
         self._gpus = 0
@@ -52,34 +74,79 @@ class Slot:
         self._ready = ready
         self.changed()
 
+    @property
+    def held(self) -> Held:
+        """What others had of it when the fleet last looked."""
+        return self._held
+
+    def share(self, held: Held, leaving: bool) -> None:
+        """Take note of what others have of it, and whether it is about to leave the cluster and gets no more trials."""
+        if (held, leaving) != (self._held, self._leaving):
+            self._held, self._leaving = held, leaving
+            self.changed()
+
     def changed(self) -> None:
         """Report that this node may have other room than before."""
         self.changes[self] = None
 
-    def has_room(self, device: Device, keep: int = 0) -> bool:
-        """Whether a trial on `device` can start now, with `keep` cores left over."""
+    def has_room(self, device: Device, keep: int = 0, *, held: Held | None = None) -> bool:
+        """Whether a trial on `device` can start now, with `keep` cores left over.
+
+        `held` is what others have of the node, unless it is what the fleet last saw.
+        """
+        held = self._held if held is None else held
         return (
             self._ready
+            and not self._leaving
             and not (self.busy and (device.exclusive_node or self._alone))
-            and self._cores + self.node.cores_for(device) <= self.node.cpus - keep
-            and self._gpus + device.gpus <= self.node.gpus
+            and not (held.cpus and device.exclusive_node)
+            and self._cores + held.cpus + self.node.cores_for(device) <= self.node.cpus - keep
+            and self._gpus + held.gpus + device.gpus <= self.node.gpus
             and all(
-                self._parts[name] + parts(amount) <= parts(self.node.resources.get(name, 0.0))
+                self._parts[name] + parts(held.resources.get(name, 0.0)) + parts(amount)
+                <= parts(self.node.resources.get(name, 0.0))
                 for name, amount in device.resources.items()
             )
         )
+
+    def held_up(self, device: Device, keep: int = 0) -> bool:
+        """Whether a trial on `device` could start if others held nothing of it."""
+        return bool(self._held) and self.has_room(device, keep, held=NOTHING) and not self.has_room(device, keep)
+
+    def never_alone(self, device: Device) -> bool:
+        """Whether a trial on `device`, which needs a part of the node, is not to wait until others have left it."""
+        whole = device.exclusive_node or self.node.cores_for(device) == self.node.cpus
+        return bool(self._held.cpus) and not whole
 
     def needs_all(self, device: Device) -> bool:
         """Whether a trial on `device` would leave the driver no core of this node."""
         return device.exclusive_node or self.node.cores_for(device) > self.node.cpus - self.keeps
 
-    def take(self, device: Device) -> None:
-        """Set aside what a trial on `device` takes."""
+    def take(self, device: Device, *, queued: bool = False) -> None:
+        """Set aside what a trial on `device` takes; `queued`: it is still behind what others run there."""
         self._count(device, 1)
+        if not queued:
+            self.begin(device)
 
-    def give_back(self, device: Device) -> None:
-        """Take back what a trial on `device` had."""
+    def begin(self, device: Device) -> None:
+        """Take note that a trial that was behind others has started."""
+        self._mine.update(ray_amounts(device, self.node))
+
+    def wait(self, device: Device) -> None:
+        """Take note that a trial has turned out to be still behind what others run there."""
+        self._mine.subtract(ray_amounts(device, self.node))
+
+    def give_back(self, device: Device, *, queued: bool = False) -> None:
+        """Take back what a trial on `device` had; `queued`: it had not started."""
         self._count(device, -1)
+        if not queued:
+            self.wait(device)
+            self._ended.update(ray_amounts(device, self.node))
+
+    def used(self) -> Counter[str]:
+        """What the sweep's own trials have of Ray's resources, or have had since this was last called."""
+        used, self._ended = self._ended + self._mine, Counter()
+        return used
 
     def _count(self, device: Device, trials: int) -> None:
         self.busy += trials
@@ -96,6 +163,8 @@ class Fleet:
 
     look_every_s: float | None = None
     """How often to `look`, seconds; None: nothing changes by itself."""
+    revival = "it is started again"
+    """What is done when all of it was `lost`, in words."""
     wait_s = 0.0
     """How long to wait for a node when no node is left that a trial fits, seconds."""
 
@@ -166,6 +235,9 @@ class Fleet:
 
     def revive(self) -> None:
         """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
+
+    def needs(self, trials: Iterable[Trial]) -> None:
+        """Take note of the trials that are to be run; with the last ones, of these only: other nodes can go."""
 
     def suspect(self, slot: Slot) -> None:
         """A trial was lost there: the node is to show that it can take another one."""

@@ -18,11 +18,11 @@ from sweeps.fleet import Fleet, Slot
 from sweeps.waiting import Turn, Waiting
 from tracking.record import Device
 
-_Rank = tuple[int, int, Slot]
+_Rank = tuple[bool, int, int, Slot]
 
 
 class _Ranking:
-    """Nodes in order: those with the fewest trials first, and of these the one that came first."""
+    """Nodes in order: those that nobody shares, then those with the fewest trials, then those that came first."""
 
     def __init__(self) -> None:
         self._order: list[_Rank] = []
@@ -37,7 +37,7 @@ class _Ranking:
 
     def put(self, slot: Slot, wanted: bool) -> None:
         """Have the node at its place or, unless it is wanted, not at all."""
-        new = (slot.busy, slot.place, slot) if wanted else None
+        new = (bool(slot.held), slot.busy, slot.place, slot) if wanted else None
         old = self._ranks.get(slot)
         if new == old:
             return
@@ -89,6 +89,7 @@ class _Kind:
         room = able and slot.has_room(self._device, 0 if whole else fleet.keeps(slot))
         wanted = self._calibration_id
         measured = calibration is None or wanted is None or calibration.known(wanted, slot.node.node_id)
+        measured = measured or slot.never_alone(self._device)
         drivers = whole and fleet.keeps(slot) > 0
         self._rest.put(slot, able=able and not drivers, room=room, measured=measured)
         self._drivers.put(slot, able=able and drivers, room=room, measured=measured)
@@ -130,6 +131,21 @@ class Placing:
                 kept.add(least)
         return None
 
+    def held_up(self, turn: Turn) -> list[Slot]:
+        """The nodes on which the trial could start if others held nothing of them. Looks at every node."""
+        device = turn.trial.device
+        able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
+        return [slot for slot in able if slot.held_up(device, self._keep(slot, device))]
+
+    def room(self, turn: Turn) -> list[Slot]:
+        """The nodes that have room for the trial now. Looks at every node."""
+        device = turn.trial.device
+        able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
+        return [slot for slot in able if slot.has_room(device, self._keep(slot, device))]
+
+    def _keep(self, slot: Slot, device: Device) -> int:
+        return 0 if slot.needs_all(device) else self._fleet.keeps(slot)
+
     def _kind(self, turn: Turn) -> _Kind:
         trial = turn.trial
         known = (turn.asks, trial.precision, trial.task)
@@ -147,7 +163,7 @@ class Placing:
 def _first(rankings: list[_Ranking], kept: set[Slot], avoid: frozenset[str]) -> Slot | None:
     """The first node that is not kept for another trial; one to avoid only if there is no other."""
     last_resort: Slot | None = None
-    for _, _, slot in heapq.merge(*rankings):
+    for *_, slot in heapq.merge(*rankings):
         if slot in kept:
             continue
         if slot.node.node_id not in avoid:

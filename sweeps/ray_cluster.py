@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sweeps import cores, host, node_inputs, versions
-from sweeps.devices import Node, limits
-from sweeps.errors import DispatchError
+from sweeps import node_inputs, ray_agent, versions
+from sweeps.devices import Node
+from sweeps.errors import DispatchError, UsageError
 from sweeps.fleet import Fleet, Slot
-from sweeps.forkserver import LastingServer
 from sweeps.node_inputs import Found, Wanted
+from sweeps.ray_answers import HeadError, HeadLostError, HeadReplacedError, answer
+from sweeps.ray_autoscaler import Wishes, bundles, lacking, needs
+from sweeps.ray_state import Connection, NodeState, held, no_answer, node
+from tracking.record import Trial
 
 Warn = Callable[[str], None]
 _LOOK_EVERY_S = 2.0
-_PROBE_S = 5.0
-"""How long a head may take to accept a connection, seconds."""
 _ANSWER_S = 120.0
 """How long a node may take to unpack the sweep's code and say what it is, or to warm a fork server, seconds."""
 _MOST_FAILURES = 3
 """A node that has failed so often in a row gets no trials any more."""
-_ACCELERATOR = "accelerator_type:"
-_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
-
-
-class Agent:
-    """Lives on one node as a Ray actor: says what is there, and keeps its fork server, which ends with it."""
-
-    def __init__(self, folder: str | None = None) -> None:
-        """`folder`: where the sweep was started; its trials run there, where this node has it."""
-        self._server = LastingServer(None if folder is None else Path(folder))
-        # Ray sets these for its own workers; a trial's threads and GPUs are set by its device.
-        for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-            os.environ.pop(name, None)
-
-    def about(self, wanted: Wanted) -> dict[str, Any]:
-        """The node's versions and cores, and what it has of what trials need."""
-        about = {"versions": versions.here(), "cores": len(cores.available()), "facts": host.facts()}
-        return about | {"inputs": asdict(node_inputs.look(wanted, self._server.address))}
-
-    def address(self) -> str:
-        """Where a fork server listens on this node, after waiting for it."""
-        return self._server.address()
+_GO_ON = "resume=latest runs the rest on a new cluster"
 
 
 @dataclass(eq=False)
 class _Member:
     """A node of the cluster, from the moment that Ray tells of it."""
 
-    entry: Mapping[str, Any]
+    state: NodeState
     agent: Any = None
     about: Mapping[str, Any] | None = None
     slot: Slot | None = None
@@ -61,58 +40,56 @@ class _Member:
     failures: int = 0
     asked_at: float = 0.0
     """When it was last asked something, by the monotonic clock."""
-    name: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        ip, hostname = self.entry["NodeManagerAddress"], self.entry["NodeManagerHostname"]
-        self.name = ip if hostname in ("", ip) else f"{ip} ({hostname})"
-
-
-def no_answer(host_name: str, port: int) -> OSError | None:
-    """Why nobody accepts a connection there; None: somebody does."""
-    try:
-        socket.create_connection((host_name, port), timeout=_PROBE_S).close()
-    except OSError as error:
-        return error
-    return None
+    @property
+    def name(self) -> str:
+        return self.state.name
 
 
 class RayFleet(Fleet):
     """The nodes of the cluster that Ray is connected to; late joiners get trials as soon as they are warm."""
 
     look_every_s = _LOOK_EVERY_S
+    revival = "connecting anew"
 
     def __init__(
         self,
-        home: str | None,
-        head: tuple[str, int],
+        connection: Connection,
         wanted: Wanted,
         *,
         started_in: str | None = None,
         wait_s: float,
+        start_s: float = 0.0,
         driver_core: bool,
         warn: Warn,
     ) -> None:
-        """`home` is the id of the node that the driver runs on, `head` where the cluster accepts connections.
+        """`wanted` is what the trials need of each node, `started_in` the folder that they run in where it is there.
 
-        `wanted` is what the trials need of each node, `started_in` the folder that they run in where it is there.
+        `wait_s` is how long to wait for a node or for the head, `start_s` for what an autoscaler is asked for.
         """
         super().__init__([])
-        self.wait_s = wait_s
-        self._home, self._head, self._wanted, self._started_in = home, head, wanted, started_in
+        self.wait_s, self._head_s, self._start_s = wait_s, wait_s, start_s
+        self._wishes = Wishes(connection.request)
+        self._connection, self._wanted, self._started_in = connection, wanted, started_in
         self._keeps = 1 if driver_core else 0
         self._warn = warn
         self._versions = versions.here()
         self._members: dict[str, _Member] = {}
         self._asked: dict[Any, _Member] = {}
         self._begun = False
+        self._lost: str | None = None
 
-    def meet(self) -> list[str]:
-        """Get to know the nodes that are there now; what speaks against a sweep on them, in words."""
-        import ray
+    def meet(self, trials: Sequence[Trial] = ()) -> list[str]:
+        """Get to know the nodes that are there; what speaks against a sweep on them, in words.
 
-        self._find(entry for entry in ray.nodes() if entry["Alive"])
+        An autoscaler is asked for what these trials need, and waited for until there is a node for each kind of them.
+        """
+        self._find(self._nodes())
         self._await(_ANSWER_S)
+        if trials:
+            autoscaled: bool = answer(self._connection.autoscaled)
+            if autoscaled:
+                self._grow(trials)
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})
@@ -124,6 +101,31 @@ class RayFleet(Fleet):
             errors.append(f"expected a cluster with a node that runs tasks{told}.")
         return errors
 
+    def _grow(self, trials: Sequence[Trial]) -> None:
+        """Ask the autoscaler for what the trials need, and wait until each fits a node, for `start_s` at most."""
+        self.wait_s = max(self.wait_s, self._start_s)
+        wanted = needs(trials)
+        may_come = self._wishes.replace(bundles(wanted, self.nodes))
+        until, announced = time.monotonic() + self._start_s, False
+        while may_come and (devices := lacking(wanted, self.nodes)) and time.monotonic() < until:
+            if not announced:
+                labels = ", ".join(dict.fromkeys(device.label for device in devices))
+                self._warn(f"waiting {self._start_s:g} s at most for nodes of the cluster's autoscaler, for {labels}")
+                announced = True
+            self._find(self._nodes())
+            if (ref := self.inbox.next(1.0)) is not None:
+                self.heard(ref)
+            may_come = self._wishes.repeat()
+        self._await(_ANSWER_S)  # more may have come than the one that was waited for
+
+    def needs(self, trials: Iterable[Trial]) -> None:
+        self._wishes.adjust(trials, self.nodes)
+
+    def close(self) -> None:
+        """Give back what the autoscaler was asked for."""
+        if self._lost is None and no_answer(*self._connection.endpoint) is None:
+            self._wishes.withdraw()
+
     def warm(self) -> None:
         """Start a fork server on every node."""
         self._begun = True
@@ -134,7 +136,7 @@ class RayFleet(Fleet):
     @property
     def nodes(self) -> list[Node]:
         """The nodes that can be used, as they are known now."""
-        return [self._node(member) for member in self._members.values() if member.about is not None]
+        return [self._node_of(member) for member in self._members.values() if member.about is not None]
 
     @property
     def waits_for_nodes(self) -> bool:
@@ -147,28 +149,55 @@ class RayFleet(Fleet):
         if member is None:  # it has left the cluster meanwhile
             return
         try:
-            answer = ray.get(ref)
+            reply = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._failed(member, error)
             return
-        if isinstance(answer, str):
-            self._ready(member, answer)
+        if isinstance(reply, str):
+            self._ready(member, reply)
         else:
-            self._met(member, answer)
+            self._met(member, reply)
 
     def look(self) -> None:
-        import ray
-
-        self._probe()
-        entries = [entry for entry in ray.nodes() if entry["Alive"]]
-        alive = {entry["NodeID"] for entry in entries}
-        for node_id in self._members.keys() - alive:
+        if self.lost() is not None:
+            return
+        states = self._nodes()
+        if self.lost() is not None:
+            return
+        for node_id in self._members.keys() - states.keys():
             member = self._members.pop(node_id)
             self._asked = {ref: other for ref, other in self._asked.items() if other is not member}
             self._drop(member)
             self._warn(f"{member.name} has left the cluster")
-        self._find(entries)
+        for node_id, member in self._members.items():
+            member.state = states[node_id]
+            if member.slot is not None:
+                member.slot.share(held(member.state, member.slot.used()), member.state.leaving)
+        self._find(states)
         self._give_up_silent(_ANSWER_S)
+
+    def lost(self) -> str | None:
+        return self._lost
+
+    def revive(self) -> None:
+        """Go on with the cluster that is there now, whose nodes are all new."""
+        for member in self._members.values():
+            self._drop(member)
+        self._members.clear()
+        self._asked.clear()
+        until = time.monotonic() + self._head_s
+        while True:
+            try:
+                self._connection.reopen()
+                break
+            except UsageError as error:
+                if time.monotonic() >= until:
+                    raise DispatchError(f"{self._lost}. {error} {_GO_ON}") from error
+                time.sleep(min(1.0, self._head_s))
+        self._lost = None
+        with contextlib.suppress(HeadError):  # the next look finds out
+            self._wishes.repeat()
+        self._find(self._nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:
         """Give up the nodes that have been asked so long ago and have not answered; their names."""
@@ -185,25 +214,42 @@ class RayFleet(Fleet):
 
     def suspect(self, slot: Slot) -> None:
         member = self._members.get(slot.node.node_id)
-        if member is not None and member.slot is slot and member not in self._asked.values():
+        if self._lost is None and member and member.slot is slot and member not in self._asked.values():
             self._warm(member)
 
-    def _probe(self) -> None:
-        """Wait for the head, since everything else asks it and would hang. Raises DispatchError after `wait_s`."""
-        seen = time.monotonic()
-        while (error := no_answer(*self._head)) is not None:
-            if time.monotonic() - seen >= self.wait_s:
-                where = f"{self._head[0]}:{self._head[1]}"
-                words = f"the head of the Ray cluster at {where} is lost ({error}), for {self.wait_s:g} s"
-                raise DispatchError(f"{words}. resume=latest runs the rest on a new cluster")
-            time.sleep(min(1.0, self.wait_s))
+    def _nodes(self) -> dict[str, NodeState]:
+        """The nodes that are alive; none where the cluster is `lost`.
 
-    def _find(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Ask those of the nodes that are not known yet what they are."""
-        for entry in entries:
-            if entry["NodeID"] not in self._members:
-                member = self._members[entry["NodeID"]] = _Member(entry)
-                if entry["Resources"].get("CPU", 0) >= 1:
+        Nothing else is asked before the head has answered, since it would hang. Raises DispatchError when there has
+        been no head for `wait_s`.
+        """
+        seen = time.monotonic()
+        host_name, port = self._connection.endpoint
+        while True:
+            error: Exception | None = no_answer(host_name, port)
+            if error is None:
+                try:
+                    states = answer(self._connection.nodes)
+                    break
+                except HeadReplacedError:
+                    self._lost = f"the head of the Ray cluster at {host_name}:{port} was started again as a new cluster"
+                    return {}
+                except HeadLostError as lost:
+                    error = lost
+            if time.monotonic() - seen >= self._head_s:
+                words = f"the head of the Ray cluster at {host_name}:{port} is lost ({error}), for {self._head_s:g} s"
+                raise DispatchError(f"{words}. {_GO_ON}")
+            time.sleep(min(1.0, self._head_s))
+        if self._connection.home is not None and self._connection.home not in states:
+            self._lost = "the Ray node of the driver's machine has ended"
+        return states
+
+    def _find(self, states: Mapping[str, NodeState]) -> None:
+        """Ask the nodes not known yet what they are."""
+        for node_id, state in states.items():
+            if node_id not in self._members:
+                member = self._members[node_id] = _Member(state)
+                if state.offers.get("CPU", 0) >= 1:
                     self._ask(member)
 
     def _ask(self, member: _Member) -> None:
@@ -212,26 +258,24 @@ class RayFleet(Fleet):
     def _warm(self, member: _Member) -> None:
         """Have a fork server started; only then the node gets trials."""
         if member.slot is None:
-            node = self._node(member)
-            local = node.node_id == self._home
-            member.slot = Slot(node, lambda: member.address, local=local, keeps=self._keeps if local else 0)
+            there = self._node_of(member)
+            local = there.node_id == self._connection.home
+            member.slot = Slot(there, lambda: member.address, local=local, keeps=self._keeps if local else 0)
+            member.slot.share(held(member.state, Counter()), member.state.leaving)
             self.add(member.slot)
         member.slot.ready = False
-        self._expect(member, self._agent(member).address.remote())
+        member.slot.gate = self._agent(member)
+        self._expect(member, member.slot.gate.address.remote())
 
-    def _expect(self, member: _Member, answer: Any) -> None:
+    def _expect(self, member: _Member, reply: Any) -> None:
         """Have `heard` called when the node has answered."""
         member.asked_at = time.monotonic()
-        self._asked[answer] = member
-        self.inbox.expect(answer)
+        self._asked[reply] = member
+        self.inbox.expect(reply)
 
     def _agent(self, member: _Member) -> Any:
         if member.agent is None:
-            import ray
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            here = NodeAffinitySchedulingStrategy(member.entry["NodeID"], soft=False)
-            member.agent = ray.remote(Agent).options(num_cpus=0, scheduling_strategy=here).remote(self._started_in)
+            member.agent = ray_agent.start(member.state.node_id, self._started_in)
         return member.agent
 
     def _await(self, seconds: float) -> None:
@@ -282,27 +326,5 @@ class RayFleet(Fleet):
             member.slot.ready = False
             member.slot = None
 
-    def _node(self, member: _Member) -> Node:
-        entry, about = member.entry, member.about or {}
-        resources = dict(entry["Resources"])
-        accelerators = [name.removeprefix(_ACCELERATOR) for name in resources if name.startswith(_ACCELERATOR)]
-        labels = {name: value for name, value in entry["Labels"].items() if not name.startswith("ray.io/node-id")}
-        return Node(
-            cpus=min(int(resources.get("CPU", 0)), about.get("cores", 0)),
-            gpus=int(resources.get("GPU", 0)),
-            resources={
-                name: amount
-                for name, amount in resources.items()
-                if name not in _RAYS_OWN and not name.startswith((_ACCELERATOR, "node:"))
-            },
-            accelerator=accelerators[0] if accelerators else None,
-            labels=labels,
-            name=member.name,
-            node_id=entry["NodeID"],
-            **(limits(about["facts"]) if about else {}),
-            facts={
-                "hostname": entry["NodeManagerHostname"],
-                "node_id": entry["NodeID"],
-                "node_ip": entry["NodeManagerAddress"],
-            },
-        )
+    def _node_of(self, member: _Member) -> Node:
+        return node(member.state, member.about or {})

@@ -7,20 +7,87 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from sweeps import baggage, node_inputs, ray_words
 from sweeps.errors import UsageError
-from sweeps.ray_cluster import RayFleet, Warn, no_answer
+from sweeps.ray_autoscaler import Bundle
+from sweeps.ray_cluster import RayFleet, Warn
+from sweeps.ray_state import Head, NodeState, RemoteHead, no_answer
 from tracking.record import Trial
 
 NAMESPACE = "sweeps"
 _CLIENT_TRIES = 3
 _NO_SERVER = "Starting Ray client server failed"
 """What Ray Client says where the process that it starts for a client has died, as on a head that has just come up."""
+
+
+class Connection:
+    """The connection of this process to a Ray cluster, with the sweep's code on its way there."""
+
+    def __init__(self, options: DictConfig, code: Mapping[str, str]) -> None:
+        """Connect to the cluster that `options` name, and send it `code`, Ray's runtime environment.
+
+        Raises UsageError when there is no such cluster, or it does not let us in.
+        """
+        self._address, self._code = options.address, code
+        self.endpoint = _endpoint(options.address)
+        if (refused := no_answer(*self.endpoint)) is not None:
+            raise UsageError([f"cluster.address={options.address}: expected a Ray cluster. Received: {refused}."])
+        # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(options.wait_s) + 600))
+        self._give_words_back = ray_words.hush()
+        self._open()
+
+    def reopen(self) -> None:
+        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
+        import ray
+
+        ray.shutdown()
+        self._open()
+
+    def nodes(self) -> dict[str, NodeState]:
+        """The nodes that are alive, by their ids. Raises what Ray raises."""
+        return self._head.nodes()
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        return self._head.autoscaled()
+
+    def request(self, wanted: Sequence[Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        return self._head.request(wanted)
+
+    def close(self) -> None:
+        import ray
+
+        # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
+        if no_answer(*self.endpoint) is None:
+            ray.shutdown()
+            self._give_words_back()
+
+    def _open(self) -> None:
+        import ray
+
+        client = self._address.startswith("ray://")
+        for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
+            try:
+                ray.init(
+                    self._address if client else f"{self.endpoint[0]}:{self.endpoint[1]}",
+                    namespace=NAMESPACE,
+                    runtime_env=dict(self._code),
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+                break
+            except Exception as error:  # Ray has no class of its own for what keeps one from connecting
+                if not tries_left or _NO_SERVER not in str(error):
+                    raise UsageError([f"cluster.address={self._address}: {_reason(error)}"]) from error
+        self.home: str | None = None if client else ray.get_runtime_context().get_node_id()
+        self._head: Head | RemoteHead = RemoteHead() if client else Head()
 
 
 @contextlib.contextmanager
@@ -34,44 +101,23 @@ def connected(
     Raises UsageError when there is no such cluster, or it does not let us in.
     """
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # of asking a head that refuses us, a second each
-    import ray
-
-    address, wait_s = options.address, float(options.wait_s)
     targets = [trial.target for trial in trials if trial.target is not None]
-    own = started_in or Path.cwd()
-    wanted = node_inputs.of_trials(trials, own)
-    head = _endpoint(address)
-    if (refused := no_answer(*head)) is not None:
-        raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
-    # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
-    give_words_back = ray_words.hush()
-    client = address.startswith("ray://")
+    home = started_in or Path.cwd()
+    wanted = node_inputs.of_trials(trials, home)
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
-        travels = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), own, targets))}
-        for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
-            try:
-                ray.init(
-                    address if client else f"{head[0]}:{head[1]}",
-                    namespace=NAMESPACE,
-                    runtime_env=travels,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-                break
-            except Exception as error:  # Ray has no class of its own for what keeps one from connecting
-                if not tries_left or _NO_SERVER not in str(error):
-                    raise UsageError([f"cluster.address={address}: {_reason(error)}"]) from error
-    try:
-        home = None if client else ray.get_runtime_context().get_node_id()
-        yield RayFleet(
-            home, head, wanted, started_in=str(own), wait_s=wait_s, driver_core=options.driver_core, warn=warn
-        )
-    finally:
-        # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
-        if no_answer(*head) is None:
-            ray.shutdown()
-            give_words_back()
+        code = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), home, targets))}
+        with contextlib.closing(Connection(options, code)) as connection:
+            fleet = RayFleet(
+                connection,
+                wanted,
+                started_in=str(home),
+                wait_s=options.wait_s,
+                start_s=options.start_s,
+                driver_core=options.driver_core,
+                warn=warn,
+            )
+            with contextlib.closing(fleet):
+                yield fleet
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from sweeps import devices, worker
+from sweeps import ray_queue as queue
 from sweeps.context import Context, limited
 from sweeps.errors import DispatchError
 from sweeps.fleet import Fleet, Slot
 from sweeps.placing import Placing
+from sweeps.ray_gate import Placements, may_start
 from sweeps.ray_outcome import Job, lost_with_ray, outcome
 from sweeps.waiting import Turn, Waiting
 from sweeps.worker import Place
@@ -23,6 +25,8 @@ from tracking.record import Pass, Result, Trial
 _LOOK_AGAIN_S = 0.5
 """How often to look for a node while none is left that a trial fits."""
 _GO_ON = "resume=latest runs the rest, cluster=inline without Ray"
+_CANCEL_S = 5.0
+"""How long tasks that are cancelled may take to end, seconds."""
 
 
 class RayDispatch:
@@ -42,6 +46,11 @@ class RayDispatch:
         self._task = ray.remote(_ray_task)
         self._waiting = Waiting(trials)
         self._placing = Placing(self._waiting, self._fleet, context.calibration)
+        self._placements = Placements(self._inbox.expect, self._began, self._taken_back)
+        self._may_queue = False
+        """Whether the nodes that others hold have been looked at since trials were last put behind them."""
+        self._uncalibrated: set[str] = set()
+        """Ids of the nodes of which the user has been told that they cannot be calibrated."""
         self._running: dict[Any, Job] = {}
         self._tasks: dict[Any, Future[Any]] = {}
         """What each of those will come to."""
@@ -56,6 +65,7 @@ class RayDispatch:
         self._idle_since: float | None = None
         self._losses = 0
         """How often in a row all of Ray was lost."""
+        self._fleet.needs(trials)
 
     @property
     def unfinished(self) -> bool:
@@ -71,6 +81,7 @@ class RayDispatch:
             yield from self._skip()
             chosen = self._placing.choose(self._calibrating)
             if chosen is None:
+                self._queue()
                 break
             self._start(*chosen)
             if not self._inbox.empty:
@@ -84,12 +95,14 @@ class RayDispatch:
         if self._running or self._fleet.waits_for_nodes:
             self._idle_since = None
             ref = self._inbox.next(self._fleet.look_every_s)
+        elif queue.held_up(self._waiting, self._placing, self._placements):
+            self._may_queue = True
         else:
             self._wait_for_a_node()
         self._look()
         if ref in self._running:
             yield from self._end(ref)
-        elif ref is not None:
+        elif ref is not None and not self._placements.heard(ref):
             self._fleet.heard(ref)
 
     def lost(self) -> str | None:
@@ -102,22 +115,28 @@ class RayDispatch:
         Raises DispatchError where that has been in vain too often.
         """
         for ref in list(self._running):
-            yield from self._end(ref, None if self._tasks[ref].done() else why)
+            if ref in self._placements and not self._tasks[ref].done():
+                self._taken_back(ref)  # as far as is known it had not started, and was not tried
+            else:
+                yield from self._end(ref, None if self._tasks[ref].done() else why)
+        self._placements.clear()
         self._losses += 1
         if self._losses > self._context.retries + 1:
             raise DispatchError(f"{why}, and so were {self._losses - 1} before it. {_GO_ON}")
         if self._waiting:
-            self._context.warn(f"{why}; it is started again")
+            self._context.warn(f"{why}; {self._fleet.revival}")
             self._fleet.revive()
 
     def cancel(self) -> None:
         """End what still runs."""
         import ray
 
-        if ray.is_initialized() and not self._fleet.lost():
-            for ref in self._running:
-                with contextlib.suppress(Exception):  # the cluster may be gone
+        if self._running and ray.is_initialized() and not self._fleet.lost():
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                for ref in self._running:
                     ray.cancel(ref, force=True)
+                # Ray forgets to cancel a task that is on its way to its worker once nobody refers to it any more.
+                ray.wait(list(self._running), num_returns=len(self._running), timeout=_CANCEL_S, fetch_local=False)
 
     def _skip(self) -> Iterator[Result]:
         """Take away the trials that are next and need not be run, and give their results."""
@@ -131,10 +150,21 @@ class RayDispatch:
                 with _on_cores(self._freed if self._running else ()):
                     yield self._context.skipped(turn.trial, limit.reason)
 
-    def _start(self, turn: Turn, slot: Slot) -> None:
-        """Hand out the trial, or the calibration that it needs first on that node."""
+    def _queue(self) -> None:
+        """Put trials behind what others run, on nodes that they hold, unless that was done since the last look."""
+        if not self._may_queue:
+            return
+        self._may_queue = False
+        while (behind := queue.behind_others(self._waiting, self._placing, self._placements)) is not None:
+            self._start(*behind, queued=True)
+
+    def _start(self, turn: Turn, slot: Slot, *, queued: bool = False) -> None:
+        """Hand out the trial, or the calibration that it needs first on that node; `queued`: behind others there."""
         calibration = self._context.calibration
         first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
+        if first and slot.never_alone(turn.trial.device):
+            first = None
+            self._shared(slot)
         job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))
         device = job.trial.device
         place = Place(
@@ -143,36 +173,79 @@ class RayDispatch:
             folder=self._context.folder if slot.local else None,
             spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
         )
-        slot.take(job.device)
+        slot.take(job.device, queued=queued)
         if job.turn:
             self._waiting.remove(turn)
             self._not_skipped.discard(turn)
-            self._context.started(turn.trial)
+            if not queued:
+                self._context.started(turn.trial)
         else:
             self._calibrating += 1
         if slot.local:
             self._here.append(slot)
-        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(device, slot.node), **_on(slot)}
+        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(job.device, slot.node), **_on(slot)}
         passes = job.limit.passes if job.limit else job.trial.passes
-        ref = self._task.options(**options).remote(job.trial, self._context.sweep_id, place, passes)
+        token = self._placements.token()
+        arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
+        ref = self._task.options(**options).remote(*arguments)
         self._running[ref] = job
         self._tasks[ref] = self._inbox.expect(ref)
+        self._placements.add(ref, job, token, queued=queued)
+
+    def _shared(self, slot: Slot) -> None:
+        """Say, once, that a node cannot be calibrated."""
+        if slot.node.node_id not in self._uncalibrated:
+            self._uncalibrated.add(slot.node.node_id)
+            self._context.warn(
+                f"{slot.node.name}: other jobs of the cluster hold a part of it, so what it can do is not measured, "
+                f"and the trials' rates are not compared with that"
+            )
+
+    def _began(self, job: Job) -> None:
+        """Take note that a trial that others were in front of has started."""
+        job.slot.begin(job.device)
+        if job.turn:
+            self._context.started(job.trial)
+
+    def _taken_back(self, ref: Any) -> None:
+        """Have a trial wait again that had not started, and now will not."""
+        import ray
+
+        job = self._forget(ref)
+        if job.turn:
+            self._context.withdrawn(job.trial)
+            self._waiting.add_first(job.turn)
+        if self._fleet.lost() is None:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                ray.cancel(ref, force=True)
+
+    def _forget(self, ref: Any) -> Job:
+        """Give back what a job had of its node, and return it."""
+        job = self._running.pop(ref)
+        del self._tasks[ref]
+        if job.slot.local:
+            self._here.remove(job.slot)
+        if job.turn is None:
+            self._calibrating -= 1
+        job.slot.give_back(job.device, queued=self._placements.remove(ref))
+        return job
 
     def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
         """Give what is to be recorded of a job that has ended, or is `gone` with Ray; nothing where it runs again."""
-        job, task, context = self._running.pop(ref), self._tasks.pop(ref), self._context
-        result, lost = lost_with_ray(job, gone, context) if gone else outcome(task, job, context)
-        if job.slot.local:
-            self._here.remove(job.slot)
+        job, context = self._running[ref], self._context
+        result, lost = lost_with_ray(job, gone, context) if gone else outcome(self._tasks[ref], job, context)
+        if result is not None and job.turn is None:
+            context.calibrated(result, lost, job.slot.node)
+        self._forget(ref)
         if lost:
             self._fleet.suspect(job.slot)
         else:
             self._losses = 0
         if job.turn is None:
-            self._calibrating -= 1
-            context.calibrated(result, lost, job.slot.node)
-        job.slot.give_back(job.device)
-        if job.turn is None:
+            return
+        if result is None:
+            context.withdrawn(job.trial)
+            self._waiting.add_first(job.turn)
             return
         final = context.final(result, lost, len(job.turn.lost), job.turn.lost)
         if final is None:
@@ -193,6 +266,21 @@ class RayDispatch:
         if every_s is not None and time.monotonic() - self._looked_at >= every_s:
             self._fleet.look()
             self._looked_at = time.monotonic()
+            if self._fleet.lost() is None:
+                self._look_at_others()
+
+    def _look_at_others(self) -> None:
+        """Ask which trials have started, move those that wait in vain, and say what is waited for."""
+        if not self._waiting:
+            self._fleet.needs(job.trial for job in self._running.values() if job.turn)
+        self._placements.look()
+        self._may_queue = True
+        if self._placements.queued() and self._placing.choose(self._calibrating) is None:
+            self._placements.take_back(queue.movable(self._placing, self._placements))
+        if self._placements.queued() or any(slot.held for slot in self._fleet.slots):
+            self._context.held_up(queue.held_up(self._waiting, self._placing, self._placements))
+        else:
+            self._context.held_up("")
 
     def _wait_for_a_node(self) -> None:
         """Sleep a moment, where nothing else can be done. Raises DispatchError when that has been so for too long."""
@@ -217,8 +305,13 @@ def _on(slot: Slot) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node.node_id, soft=False)}
 
 
-def _ray_task(trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...]) -> tuple[Result, bytes]:
+def _ray_task(
+    trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...], gate: Any, token: str
+) -> tuple[Result | None, bytes]:
     import ray
+
+    if not may_start(gate, token):
+        return None, b""
 
     return worker.run(trial, sweep_id, place, passes, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
 

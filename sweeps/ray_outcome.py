@@ -15,7 +15,7 @@ from sweeps.waiting import Turn
 from tracking.record import Device, Failure, Result, Status, Trial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """What runs on a node: a trial in its turn or, without one, a calibration."""
 
@@ -31,8 +31,11 @@ class Job:
         return device if self.turn else replace(device, exclusive_node=True)
 
 
-def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result, bool]:
-    """What the job's task, which has ended, has come to, and whether it was lost through no fault of its own."""
+def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result | None, bool]:
+    """What the job's task, which has ended, has come to, and whether it was lost through no fault of its own.
+
+    None: it did not start, as its gate was gone.
+    """
     import ray
 
     facts = job.slot.node.facts
@@ -53,6 +56,8 @@ def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result, bool
         return ended("crashed", type(error).__name__, f"{job.slot.node.name} died", error), True
     except ray.exceptions.RayError as error:
         return ended("crashed", type(error).__name__, "the worker died", error), True
+    if result is None:
+        return None, True
     if parcel:
         reasons = worker.unpack(parcel, worker.folder_of(job.trial, context.folder))
         result = replace(result, quality=(*result.quality, *reasons))

@@ -91,6 +91,7 @@ class RayConf:
     name: str = "ray"
     address: str = "auto"
     wait_s: float = 120.0
+    start_s: float = 600.0
     driver_core: bool = True
 
 
@@ -264,8 +265,12 @@ def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
     """What is wrong with the values of a cluster that is not a batch job, a sentence each."""
     if cluster["name"] == "local":
         return at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
-    if cluster["name"] == "ray" and not 0 < (wait_s := cluster["wait_s"]) < math.inf:
-        return [f"cluster.wait_s={wait_s:g}: expected a number of seconds above 0. Received: {wait_s:g}."]
+    if cluster["name"] == "ray":
+        return [
+            f"cluster.{key}={cluster[key]:g}: expected a number of seconds above 0. Received: {cluster[key]:g}."
+            for key in ("wait_s", "start_s")
+            if not 0 < cluster[key] < math.inf
+        ]
     return []
 
 

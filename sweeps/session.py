@@ -339,7 +339,7 @@ class Session:
                     cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
                     self._fleet = self._machinery.enter_context(cluster)
                     self._interrupts.install()  # Ray has a handler of its own
-                    found += self._fleet.meet()
+                    found += self._fleet.meet([] if cfg.dry_run else trials)
                 nodes = self._fleet.nodes
             else:
                 nodes = [machine.node(cfg.cluster)]
@@ -399,6 +399,8 @@ class Session:
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
             started=self.terminal.started,
+            withdrawn=self.terminal.withdrawn,
+            held_up=self.terminal.held_up,
             retrying=self.terminal.retrying,
             warn=self.terminal.warn,
         )

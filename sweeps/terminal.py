@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import shlex
 import sys
@@ -44,6 +45,8 @@ _SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
 _PRINT_EVERY_S = 0.5
+_HOLDERS_EVERY_S = 60.0
+"""How often at most to print what trials wait for, seconds."""
 _MOST_KINDS = 40
 _RUNNING_ROWS = 30
 """Trials that are shown while they run, with the last words of their logs; of the others, the number."""
@@ -81,6 +84,9 @@ class Terminal:
         """Lines that a live display shows and that are not printed yet."""
         self._printed_at = 0.0
         self._live = False
+        self._held_up = ""
+        self._holders_printed = ""
+        self._holders_printed_at = -math.inf
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -218,6 +224,18 @@ class Terminal:
     def started(self, trial: Trial) -> None:
         self._running[trial.trial_id] = trial, time.monotonic()
 
+    def withdrawn(self, trial: Trial) -> None:
+        """Take a trial that has not started yet from those that run."""
+        self._running.pop(trial.trial_id, None)
+
+    def held_up(self, sentence: str) -> None:
+        """Show what trials wait for, and print it when that changes, now and then; empty: nothing."""
+        self._held_up = sentence
+        holders, now = sentence.partition(": ")[2], time.monotonic()
+        if holders not in ("", self._holders_printed) and now - self._holders_printed_at >= _HOLDERS_EVERY_S:
+            self._holders_printed, self._holders_printed_at = holders, now
+            self.say(sentence)
+
     def retrying(self, result: Result) -> None:
         """Say why a trial is tried again."""
         cause = result.error.message if result.error else result.status
@@ -302,6 +320,8 @@ class Terminal:
             )
         if len(running) > _RUNNING_ROWS:
             table.add_row(f"  ... and {len(running) - _RUNNING_ROWS} more", "", "")
+        if self._held_up:
+            table.add_row(f"  [yellow]{escape(self._held_up)}[/]", "", "")
         for sink, count in self._behind.items():
             table.add_row(f"  [yellow]{escape(_waits(sink, count))}[/]", "", "")
         return Group(*self._unprinted[-_RUNNING_ROWS:], table, self._bar)

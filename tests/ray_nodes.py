@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -10,14 +11,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 6379
+QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    """The results of the sweep in that folder so far."""
+    path = folder / "results.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait for something that is sure to come, or fail."""
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 class Machines:
@@ -59,8 +76,12 @@ class Machines:
     def cluster(self) -> str:
         return f"{self.address(1)}:{PORT}"
 
-    def start(self, number: int, *options: str, **env: str) -> None:
-        """Start a Ray node on that machine, the first as the head; `wait` until it is up."""
+    def start(self, number: int, *options: str, apart: bool = False, **env: str) -> None:
+        """Start a Ray node on that machine, the first as the head; `wait` until it is up.
+
+        `apart`: it sees no processes but its own, as a head must that comes back while nodes of an earlier one are
+        there: Ray takes their command lines for those of its own machine.
+        """
         if number not in self._made:
             self._make(number)
         role = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self._ray}"]
@@ -69,6 +90,8 @@ class Machines:
         if number != 1:  # its files are its own, and it does not see the driver's
             hide = " && ".join(f"mount -t tmpfs none {path}" for path in (self._ray, self.driver))
             command = ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh", *command]
+        if apart:
+            command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
         with (self.claims / f"node{number}.txt").open("wb") as output:
             command = ["ip", "netns", "exec", f"{self._name}n{number}", *command]
             node = subprocess.Popen(command, stdout=output, stderr=output, env=self.env | env)
@@ -83,7 +106,8 @@ class Machines:
         for number in up - keep:
             self.kill(number)
         for number in sorted(nodes.keys() - keep):
-            self.start(number, "--num-cpus=1", *nodes[number])
+            cores = () if any(option.startswith("--num-cpus") for option in nodes[number]) else ("--num-cpus=1",)
+            self.start(number, *cores, *nodes[number])
             if number == 1:
                 self.wait(1)
         self.wait(len(nodes))
@@ -91,9 +115,10 @@ class Machines:
     def wait(self, count: int) -> None:
         """Wait until the cluster has that many nodes, no less and no more."""
         code = f"""
-import ray, time
-ray.init("{self.cluster}", logging_level=40, log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) != {count}: time.sleep(0.2)
+import time
+from ray._raylet import GcsClient
+client = GcsClient("{self.cluster}")
+while sum(node.state == 0 for node in client.get_all_node_info(timeout=5).values()) != {count}: time.sleep(0.2)
 """
         until = time.monotonic() + 120
         while self.python(code, check=time.monotonic() > until).returncode != 0:
@@ -103,6 +128,10 @@ while sum(node["Alive"] for node in ray.nodes()) != {count}: time.sleep(0.2)
         """Run Python code on the first machine."""
         command = ["ip", "netns", "exec", f"{self._name}n1", sys.executable, "-c", code]
         return subprocess.run(command, env=self.env, capture_output=True, timeout=120, check=check)
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command on the first machine."""
+        return subprocess.Popen(["ip", "netns", "exec", f"{self._name}n1", *command], env=self.env)
 
     def sweep(self, *arguments: str, number: int = 1, **env: str) -> subprocess.Popen[str]:
         """Start a sweep on that machine, in the folder `driver`."""

@@ -338,7 +338,7 @@ class Result:
         # Not `asdict`, which takes milliseconds to copy thousands of samples one by one.
         data: dict[str, Any] = {"format": FORMAT, "trial_id": self.trial_id, **_shallow(self)}
         data["trial"] = self.trial.to_json()
-        data["layers"] = [asdict(layer) for layer in self.layers]
+        data["layers"] = [_shallow(layer) for layer in self.layers]
         data["error"] = self.error and asdict(self.error)
         data["passes"] = {
             name: _shallow(measurement) | measurement.figures(self.trial.batch)
@@ -400,6 +400,6 @@ def quantile(samples: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def _shallow(record: Result | Measurement) -> dict[str, Any]:
+def _shallow(record: Result | Measurement | Layer) -> dict[str, Any]:
     """A dataclass's fields by name, as they are."""
     return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -156,14 +156,17 @@ def drift(samples: Sequence[float], least: float = 0.02, significance: float = 0
     lag-1 autocorrelation is left once the trend is taken out, since a slow wander is not a trend. Fewer than 10
     samples show no trend.
     """
+    import numpy as np
+
     n = len(samples)
     if n < 10:
         return Drift(0.0, 1.0, False)
     count = min(n, 50)
     blocks = [float(median(samples[n * i // count : n * (i + 1) // count])) for i in range(count)]
-    pairs = [(blocks[j] - blocks[i], j - i) for i in range(count) for j in range(i + 1, count)]
-    slope = median(difference / distance for difference, distance in pairs)
-    score = sum((difference > 0) - (difference < 0) for difference, _ in pairs)
+    earlier, later = np.triu_indices(count, 1)
+    differences = np.take(blocks, later) - np.take(blocks, earlier)
+    slope = float(np.median(differences / (later - earlier)))
+    score = int(np.sign(differences).sum())
     ties = [blocks.count(value) for value in set(blocks)]
     variance = (count * (count - 1) * (2 * count + 5) - sum(t * (t - 1) * (2 * t + 5) for t in ties)) / 18
     left = autocorrelation([value - slope * i for i, value in enumerate(blocks)])

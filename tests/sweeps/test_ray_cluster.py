@@ -8,25 +8,23 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from sweeps import ray_cluster
+from sweeps import ray_cluster, ray_state
 from sweeps.devices import Node
 from sweeps.node_inputs import Wanted
 from sweeps.ray_cluster import RayFleet
 from sweeps.ray_local import ray_on_this_machine
+from sweeps.ray_state import Head, NodeState
 from tests.cgroups import limited
-from tests.ray_nodes import Machines
+from tests.ray_nodes import QUICK, Machines, journal, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
-QUICK = ["protocol=classic", "protocol.steps=2", "protocol.burn_in=1", "calibrate=false", "tracking=csv"]
 NETS = """
 import os, pathlib, time
 import psutil
@@ -66,18 +64,6 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         (found.driver / "my_nets.py").write_text(NETS)
         (found.driver / "secret.env").write_text("not for others")
         yield found
-
-
-def journal(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.timeout(600)
@@ -204,16 +190,27 @@ def named(process: psutil.Process, name: str) -> bool:
     return False
 
 
+class ThisRay(Head):
+    """The connection to the Ray that this process has started."""
+
+    def __init__(self) -> None:
+        import ray
+
+        super().__init__()
+        self.home: str | None = ray.get_runtime_context().get_node_id()
+        host_name, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self.endpoint = host_name, int(port)
+
+    def reopen(self) -> None:
+        raise AssertionError("it is not lost")
+
+
 @pytest.fixture
 def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
     """A fleet of this machine whose agent has been told to wait, for ever, as one is that loads from a dead disk."""
     said: list[str] = []
     with ray_on_this_machine(Node(cpus=1)):
-        import ray
-
-        (entry,) = ray.nodes()
-        head, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        fleet = RayFleet(entry["NodeID"], (head, int(port)), Wanted(), wait_s=5, driver_core=False, warn=said.append)
+        fleet = RayFleet(ThisRay(), Wanted(), wait_s=5, driver_core=False, warn=said.append)
         assert fleet.meet() == []
         (agent,) = [each for each in psutil.Process().children(recursive=True) if named(each, "ray::Agent")]
         agent.suspend()
@@ -250,7 +247,7 @@ ABOUT = """
 import json, os
 os.environ["OMP_NUM_THREADS"] = "1"  # as Ray does in its workers
 from sweeps.node_inputs import Wanted
-from sweeps.ray_cluster import Agent
+from sweeps.ray_agent import Agent
 print(json.dumps(Agent().about(Wanted())))
 """
 
@@ -260,15 +257,11 @@ def test_a_node_tells_the_limits_and_settings_of_its_own_container() -> None:
         env = os.environ | {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
         command = [*within, sys.executable, "-c", ABOUT]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    entry = {
-        "NodeID": "a",
-        "NodeManagerAddress": "10.0.0.2",
-        "NodeManagerHostname": "n2",
-        "Resources": {"CPU": 64.0},
-        "Labels": {},
-    }
-    fleet = RayFleet(None, ("10.0.0.1", 1), Wanted(), wait_s=0, driver_core=False, warn=print)
-    node = fleet._node(ray_cluster._Member(entry, about=json.loads(done.stdout)))
+    offers = {"CPU": 64.0}
+    state = NodeState(
+        node_id="a", address="10.0.0.2", hostname="n2", offers=offers, free=offers, labels={}, leaving=False
+    )
+    node = ray_state.node(state, json.loads(done.stdout))
     assert node.kind == "1 core; the container's quota is 1.5 and its memory limit is 900 MB"
     assert node.room_mb == 900
     assert "XLA_FLAGS" in node.variables
