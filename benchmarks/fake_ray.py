@@ -24,8 +24,8 @@ _NAMES = ("RayError", "RayTaskError", "OutOfMemoryError", "NodeDiedError", "Task
 class Ref:
     """A task that runs."""
 
-    def __init__(self, trial: Trial, place: Place) -> None:
-        self.trial, self.place = trial, place
+    def __init__(self, trial: Trial, place: Place, others: tuple[Any, ...]) -> None:
+        self.trial, self.place, self.others = trial, place, others
         self._future: Future[Any] = Future()
 
     def future(self) -> Future[Any]:
@@ -73,8 +73,8 @@ class FakeRay(Inbox):
     def options(self, **_: object) -> FakeRay:
         return self
 
-    def remote(self, trial: Trial, _sweep_id: str, place: Place, *_: object) -> Ref:
-        self.running.append(Ref(trial, place))
+    def remote(self, trial: Trial, _sweep_id: str, place: Place, _passes: object, *others: Any) -> Ref:
+        self.running.append(Ref(trial, place, others))
         return self.running[-1]
 
     def next(self, timeout_s: float | None) -> Any | None:

@@ -27,6 +27,7 @@ _LOOK_AGAIN_S = 0.5
 _GO_ON = "resume=latest runs the rest, cluster=inline without Ray"
 _CANCEL_S = 5.0
 """How long tasks that are cancelled may take to end, seconds."""
+_CANCEL_AGAIN_S = 0.2
 
 
 class RayDispatch:
@@ -131,12 +132,15 @@ class RayDispatch:
         """End what still runs."""
         import ray
 
-        if self._running and ray.is_initialized() and not self._fleet.lost():
-            with contextlib.suppress(Exception):  # the cluster may be gone
-                for ref in self._running:
+        if not ray.is_initialized() or self._fleet.lost():
+            return
+        left, until = list(self._running), time.monotonic() + _CANCEL_S
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            while left and time.monotonic() < until:
+                # Ray does not cancel a task that has reached its worker and has not begun, nor try again by itself.
+                for ref in left:
                     ray.cancel(ref, force=True)
-                # Ray forgets to cancel a task that is on its way to its worker once nobody refers to it any more.
-                ray.wait(list(self._running), num_returns=len(self._running), timeout=_CANCEL_S, fetch_local=False)
+                _, left = ray.wait(left, num_returns=len(left), timeout=_CANCEL_AGAIN_S, fetch_local=False)
 
     def _skip(self) -> Iterator[Result]:
         """Take away the trials that are next and need not be run, and give their results."""

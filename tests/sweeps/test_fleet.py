@@ -4,7 +4,7 @@ import pytest
 
 from sweeps.cores import available
 from sweeps.devices import Node
-from sweeps.fleet import Fleet, Slot
+from sweeps.fleet import NOTHING, Fleet, Held, Slot
 from tracking.record import Device, Result, Trial
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
@@ -35,7 +35,39 @@ def test_parts_of_a_resource_add_up_as_ray_counts_them() -> None:
     assert node.has_room(third)
 
 
-@pytest.mark.parametrize("change", ["take", "ready", "remove", "add"])
+def test_what_others_hold_of_a_node_is_not_given_to_trials() -> None:
+    node = slot("a", 4, gpus=2, resources={"disk": 1.0})
+    gpu, disk = Device(name="gpu", kind="gpu", cpus=1, gpus=2), Device(cpus=1, resources={"disk": 0.5})
+    alone = Device(cpus=1, exclusive_node=True)
+    for device in (Device(cpus=3), gpu, disk, alone, Device()):
+        assert node.has_room(device)
+        assert not node.held_up(device)
+    node.share(Held(cpus=2, gpus=1, resources={"disk": 0.6}), leaving=False)
+    for device in (Device(cpus=3), gpu, disk, alone, Device()):
+        assert not node.has_room(device)
+        assert node.held_up(device)
+    assert node.has_room(Device(cpus=2))
+    node.take(Device(cpus=2))
+    assert not node.has_room(ONE.device)
+    node.share(NOTHING, leaving=False)
+    assert node.has_room(Device(cpus=2))
+    node.share(NOTHING, leaving=True)
+    assert not node.has_room(ONE.device)
+    assert not node.held_up(ONE.device)
+
+
+def test_what_the_sweep_uses_counts_from_the_start_of_a_trial_to_one_look_after_its_end() -> None:
+    node, device = slot("a", 4), Device(cpus=2)
+    node.take(device, queued=True)
+    assert node.used()["CPU"] == 0
+    node.begin(device)
+    assert node.used()["CPU"] == 2
+    node.give_back(device)
+    assert node.used()["CPU"] == 2  # the head may not know yet
+    assert node.used()["CPU"] == 0
+
+
+@pytest.mark.parametrize("change", ["take", "ready", "remove", "add", "share"])
 def test_a_fleet_knows_which_nodes_have_changed(change: str) -> None:
     nodes = [slot(str(index), 2) for index in range(4)]
     fleet = Fleet(nodes)
@@ -44,6 +76,8 @@ def test_a_fleet_knows_which_nodes_have_changed(change: str) -> None:
         nodes[2].take(ONE.device)
     elif change == "ready":
         nodes[2].ready = False
+    elif change == "share":
+        nodes[2].share(Held(cpus=1), leaving=False)
     elif change == "remove":
         fleet.remove(nodes[2])
     else:

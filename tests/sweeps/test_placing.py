@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sweeps.calibration import Calibration
 from sweeps.devices import Node
-from sweeps.fleet import Fleet, Slot
+from sweeps.fleet import NOTHING, Fleet, Held, Slot
 from sweeps.placing import Placing
 from sweeps.waiting import Turn, Waiting
 from tracking.record import Device, Result, Trial
@@ -140,8 +140,10 @@ class Cluster:
         here = [turn.trial.device for turn, node, _ in self.running if node is where]
         if here and (device.exclusive_node or here[0].exclusive_node):
             return False
-        used = sum(where.node.cores_for(other) for other in [*here, device])
-        gpus = sum(other.gpus for other in [*here, device])
+        if device.exclusive_node and where.held.cpus:
+            return False
+        used = where.held.cpus + sum(where.node.cores_for(other) for other in [*here, device])
+        gpus = where.held.gpus + sum(other.gpus for other in [*here, device])
         return where.ready and used <= where.node.cpus - keep and gpus <= where.node.gpus
 
     def able(self, device: Device) -> list[Slot]:
@@ -153,9 +155,12 @@ class Cluster:
         calibrating = [node for _, node, first in self.running if first]
         if where in calibrating:
             return False
-        if self.calibration.first(trial, where.node.node_id) is None:
+        if self.first(trial, where) is None:
             return True
         return not self.busy(where) and len(calibrating) < len(self.waiting)
+
+    def first(self, trial: Trial, where: Slot) -> Trial | None:
+        return None if where.never_alone(trial.device) else self.calibration.first(trial, where.node.node_id)
 
     def busy(self, where: Slot) -> int:
         return sum(node is where for _, node, _ in self.running)
@@ -167,12 +172,13 @@ class Cluster:
             device = turn.trial.device
             free = [where for where in self.able(device) if self.room(device, where) and where not in kept]
             free.sort(key=self.busy)
+            free.sort(key=lambda where: bool(where.held))
             free.sort(key=lambda where: where.node.node_id in turn.avoid)
             for where in free:
                 if self.usable(turn.trial, where):
                     return turn, where
             if able := [where for where in self.able(device) if where.ready]:
-                kept.add(min(able, key=self.busy))
+                kept.add(min(able, key=lambda where: (bool(where.held), self.busy(where))))
         return None
 
     def start(self) -> int:
@@ -183,7 +189,7 @@ class Cluster:
             if chosen is None:
                 return count
             turn, where = chosen
-            first = self.calibration.first(turn.trial, where.node.node_id)
+            first = self.first(turn.trial, where)
             if first is None:
                 self.waiting.remove(turn)
             where.take(self.taken(turn, first))
@@ -204,12 +210,15 @@ class Cluster:
         where.give_back(self.taken(turn, first))
 
     def change(self, what: str, index: int) -> None:
-        """A node comes, goes, or stops or begins to take trials."""
+        """A node comes, goes, stops or begins to take trials, or others take a part of it or give it back."""
         slots = self.fleet.slots
         if what == "come" or not slots:
             self.fleet.add(self.slot(next(self._names), 1 + index % 4, index % 2, "ab"[index % 2]))
         elif what == "go":
             self.fleet.remove(slots[index % len(slots)])
+        elif what == "hold":
+            part = NOTHING if index % 3 == 0 else Held(cpus=index % 3, gpus=index % 2)
+            slots[index % len(slots)].share(part, leaving=False)
         else:
             slots[index % len(slots)].ready ^= True
 
@@ -221,7 +230,7 @@ def _measured(calibration: Calibration, trial: Trial, node_id: str) -> None:
 
 TRIALS = [ONE, ALL, GPU, ALONE, *(replace(trial, precision="bfloat16") for trial in (ONE, GPU))]
 TRIALS += [replace(ONE, device=Device(cpus=1, memory_mb=99)), replace(ONE, device=Device(node_labels={"rack": "a"}))]
-STEPS = ("end", "end", "end", "lose", "come", "go", "ready")
+STEPS = ("end", "end", "end", "lose", "come", "go", "ready", "hold", "hold")
 
 
 @given(

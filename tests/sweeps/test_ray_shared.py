@@ -109,3 +109,33 @@ def test_a_trial_that_wants_its_node_alone_does_not_start_beside_another_job(mac
     assert "could not be calibrated" not in said
     (machines.claims / "go-alone").touch()
     job.wait()
+
+
+@pytest.mark.timeout(600)
+def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machines) -> None:
+    """Each of two trials waits on a node of its own; one node is given back, and both run there."""
+    machines.have({1: (), 2: ()})
+    first, second = (foreign_job(machines, number, f"go-{number}") for number in (1, 2))
+    driver = machines.sweep(
+        *("-m", "model=tiny", "batch=1,2", "device.cpus=1", *QUICK),
+        "hydra.sweep.dir=multirun/day/moved",
+        f"cluster.address={machines.cluster}",
+    )
+    said = ""
+    while "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: " not in said:
+        line = driver.stdout.readline() if driver.stdout else ""
+        assert line, said
+        said += line
+    (machines.claims / "go-2").touch()
+    second.wait()
+    rest, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said + rest
+    lines = journal(machines.driver / "multirun" / "day" / "moved")
+    assert sorted((line["trial"]["batch"], line["host"]["node_ip"]) for line in lines) == [
+        (1, machines.address(2)),
+        (2, machines.address(2)),
+    ]
+    assert all("lost_before" not in line["host"] for line in lines)
+    assert first.poll() is None
+    (machines.claims / "go-1").touch()
+    first.wait()

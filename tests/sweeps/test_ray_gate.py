@@ -1,0 +1,119 @@
+"""Whether a trial that was put on a node starts there or is taken back, with gates and a Ray that the test drives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.fake_ray import FakeRay, Method
+from sweeps import dispatch
+from sweeps.devices import Node
+from sweeps.fleet import NOTHING, Fleet, Held, Slot
+from sweeps.ray_gate import Gate
+from sweeps.ray_inbox import Inbox
+from sweeps.worker import Place
+from tracking.record import Device, Result, Trial
+
+ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
+
+
+def test_who_comes_first_to_a_gate_is_right() -> None:
+    gate = Gate()
+    assert gate.enter("a")
+    assert gate.take_back(["a", "b"]) == {"a"}
+    assert not gate.enter("b")
+    assert gate.started(["a", "b", "c"]) == {"a"}
+
+
+class Doors:
+    """A node's gate as the driver's handle of it."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.started = Method(self.gate.started)
+        self.take_back = Method(self.gate.take_back)
+
+
+class Shared(Fleet):
+    """Nodes of one core that others hold, as the test says look by look."""
+
+    look_every_s = 0.0
+
+    def __init__(self, names: str, looks: Sequence[tuple[str, str]]) -> None:
+        """`looks`: the names of the nodes that seem held, and of those that are; the last one lasts."""
+        super().__init__(Slot(Node(cpus=1, name=name, node_id=name), lambda: "", local=False) for name in names)
+        for slot in self.slots:
+            slot.gate = Doors()
+        self._looks = list(looks)
+        self.holders = ""
+        self.look()
+
+    def look(self) -> None:
+        seems, self.holders = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        for slot in self.slots:
+            slot.share(Held(cpus=1) if slot.node.name in seems else NOTHING, leaving=False)
+
+
+class HeldRay(FakeRay):
+    """A Ray on which a task gets its turn only on a node that nobody holds, and asks there whether it may start."""
+
+    def __init__(self, fleet: Shared) -> None:
+        super().__init__(ran)
+        self._fleet = fleet
+
+    def next(self, timeout_s: float | None) -> Any | None:
+        del timeout_s
+        for ref in list(self.running):
+            gate, token = ref.others
+            if ref.place.node.name not in self._fleet.holders:
+                self.running.remove(ref)
+                result = ran(ref.trial, ref.place) if gate.gate.enter(token) else None
+                ref.future().set_result((result, b""))
+        return Inbox.next(self, 0.001)
+
+
+def ran(trial: Trial, place: Place) -> Result:
+    return Result(trial=trial, sweep_id="s", status="ok", host={"node_id": place.node.node_id})
+
+
+def run(fleet: Shared, trials: Sequence[Trial], folder: Path) -> tuple[list[Result], list[str], list[str]]:
+    """The results, what was said to be waited for, and what was withdrawn."""
+    said: list[str] = []
+    withdrawn: list[str] = []
+    ray = HeldRay(fleet)
+    fleet.inbox = ray
+    context = dispatch.Context(
+        sweep_id="s",
+        folder=folder,
+        server=lambda: "",
+        node=fleet.slots[0].node,
+        fleet=fleet,
+        withdrawn=lambda trial: withdrawn.append(trial.trial_id),
+        held_up=lambda words: said.append(words) if words else None,
+    )
+    with ray.installed():
+        return list(dispatch.on_ray(trials, context)), said, withdrawn
+
+
+@pytest.mark.timeout(60)
+def test_a_trial_behind_others_moves_to_the_node_that_is_free_first(tmp_path: Path) -> None:
+    fleet = Shared("ab", [("ab", "ab")] * 4 + [("a", "a")])
+    results, said, withdrawn = run(fleet, [ONE, replace(ONE, batch=2)], tmp_path)
+    assert sorted(result.trial.batch for result in results) == [1, 2]
+    assert {result.host["node_id"] for result in results} == {"b"}
+    assert said[0] == "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: a, b"
+    assert len(withdrawn) == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_trial_whose_node_was_taken_by_others_meanwhile_is_moved(tmp_path: Path) -> None:
+    """The head said that the node was free, and by the time that the task came there it was not."""
+    fleet = Shared("ab", [("b", "ab")] + [("ab", "ab")] * 10 + [("a", "a")])
+    results, said, withdrawn = run(fleet, [ONE], tmp_path)
+    assert [result.host["node_id"] for result in results] == ["b"]
+    assert withdrawn == [ONE.trial_id]
+    assert said[-1] == "1 trial (cpu 1 core) waits: other jobs of the cluster hold 1 node: a"
