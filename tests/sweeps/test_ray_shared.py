@@ -24,7 +24,7 @@ def hold():
     while not (pathlib.Path(os.environ["MARKS"]) / go).exists():
         time.sleep(0.05)
 
-(node,) = [node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == address]
+(node,) = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address]
 ray.get(hold.options(scheduling_strategy=On(node, soft=False)).remote())
 """
 
