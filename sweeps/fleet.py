@@ -237,7 +237,7 @@ class Fleet:
         """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
 
     def needs(self, trials: Iterable[Trial]) -> None:
-        """Take note of the trials that are to be run; with the last ones, of these only: other nodes can go."""
+        """Note which trials are still to be run; nodes that none of them needs may go."""
 
     def suspect(self, slot: Slot) -> None:
         """A trial was lost there: the node is to show that it can take another one."""

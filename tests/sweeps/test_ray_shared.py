@@ -114,8 +114,8 @@ def test_a_trial_that_wants_its_node_alone_does_not_start_beside_another_job(mac
 @pytest.mark.timeout(600)
 def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machines) -> None:
     """Each of two trials waits on a node of its own; one node is given back, and both run there."""
-    machines.have({1: (), 2: ()})
-    first, second = (foreign_job(machines, number, f"go-{number}") for number in (1, 2))
+    machines.have({1: (), 2: (), 3: ()})  # the first one's only core is the driver's
+    first, second = (foreign_job(machines, number, f"go-{number}") for number in (2, 3))
     driver = machines.sweep(
         *("-m", "model=tiny", "batch=1,2", "device.cpus=1", *QUICK),
         "hydra.sweep.dir=multirun/day/moved",
@@ -126,16 +126,16 @@ def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machi
         line = driver.stdout.readline() if driver.stdout else ""
         assert line, said
         said += line
-    (machines.claims / "go-2").touch()
+    (machines.claims / "go-3").touch()
     second.wait()
     rest, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said + rest
     lines = journal(machines.driver / "multirun" / "day" / "moved")
     assert sorted((line["trial"]["batch"], line["host"]["node_ip"]) for line in lines) == [
-        (1, machines.address(2)),
-        (2, machines.address(2)),
+        (1, machines.address(3)),
+        (2, machines.address(3)),
     ]
     assert all("lost_before" not in line["host"] for line in lines)
     assert first.poll() is None
-    (machines.claims / "go-1").touch()
+    (machines.claims / "go-2").touch()
     first.wait()
