@@ -105,7 +105,7 @@ class Estimator:
 def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_once: int | None = None) -> float:
     """Seconds for all trials on the nodes: `at_once` of them at a time or, if None, as many as fit the nodes."""
     kinds = NodeKinds(nodes)
-    shares = [seconds / (at_once or kinds.at_once(trial.device)) for trial, seconds in estimates]
+    shares = [seconds / (at_once or kinds.at_once(trial.device) or 1) for trial, seconds in estimates]
     return max([sum(shares), *(seconds for _, seconds in estimates)])
 
 

@@ -51,12 +51,15 @@ def ordered(trials: Sequence[Trial], order: str | None, seed: int) -> list[Trial
     return interleaved
 
 
-def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = True) -> list[str]:
-    """What stands in the way of running the trials on these nodes, in words; `files`: which they read from here."""
+def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = True, grows: bool = False) -> list[str]:
+    """What stands in the way of running the trials on these nodes, in words.
+
+    `files`: they read files from here. `grows`: nodes may come that have what these lack.
+    """
     found: list[str] = []
     kinds = NodeKinds(nodes)
     for trial in trials:
-        if not kinds.fitting(trial.device):
+        if not grows and not kinds.fitting(trial.device):
             found += kinds.lacking(trial.device)
         if not files:
             continue

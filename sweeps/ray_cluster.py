@@ -77,19 +77,26 @@ class RayFleet(Fleet):
         self._members: dict[str, _Member] = {}
         self._asked: dict[Any, _Member] = {}
         self._begun = False
+        self.may_grow = False
+        """Whether nodes may come that the autoscaler was not asked for."""
         self._lost: str | None = None
 
-    def meet(self, trials: Sequence[Trial] = ()) -> list[str]:
+    def meet(self, trials: Sequence[Trial] = (), *, ask: bool = True) -> list[str]:
         """Get to know the nodes that are there; what speaks against a sweep on them, in words.
 
-        An autoscaler is asked for what these trials need, and waited for until there is a node for each kind of them.
+        An autoscaler is asked for what these trials need, and waited for until there is a node for each kind of them;
+        not with `ask` false: then `may_grow` says that there is one, and what it would be asked for is a warning.
         """
         self._find(self._nodes())
         self._await(_ANSWER_S)
         if trials:
             autoscaled: bool = answer(self._connection.autoscaled)
-            if autoscaled:
+            if autoscaled and ask:
                 self._grow(trials)
+            self.may_grow = autoscaled and not ask
+            if self.may_grow and (devices := lacking(needs(trials), self.nodes)):
+                labels = ", ".join(dict.fromkeys(device.label for device in devices))
+                self._warn(f"no node has {labels} yet: the sweep would ask the cluster's autoscaler for one")
         silent = self._give_up_silent(0.0)
         known = {member.name: member.about for member in self._members.values() if member.about}
         errors, warnings = versions.compare(self._versions, {name: about["versions"] for name, about in known.items()})

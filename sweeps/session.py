@@ -339,14 +339,15 @@ class Session:
                     cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
                     self._fleet = self._machinery.enter_context(cluster)
                     self._interrupts.install()  # Ray has a handler of its own
-                    found += self._fleet.meet([] if cfg.dry_run else trials)
+                    found += self._fleet.meet(trials, ask=not cfg.dry_run)
                 nodes = self._fleet.nodes
             else:
                 nodes = [machine.node(cfg.cluster)]
         except UsageError as error:
             return [], error.problems
         files = batch.shares_files(cfg.cluster.name)
-        return nodes, [*found, *(plan.problems(trials, nodes, files=files) if nodes else [])]
+        grows = self._fleet is not None and self._fleet.may_grow
+        return nodes, [*found, *(plan.problems(trials, nodes, files=files, grows=grows) if nodes else [])]
 
     def _look_at_nets(self, asked: _Asked) -> None:
         """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""

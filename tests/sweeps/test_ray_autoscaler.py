@@ -104,6 +104,15 @@ def test_a_device_that_the_autoscaler_does_not_bring_is_refused_and_asked_for_no
     assert json.loads(scaled.python(REQUEST.format(cluster=scaled.cluster)).stdout) == []
 
 
+@pytest.mark.timeout(600)
+def test_a_dry_run_asks_for_nothing_and_says_what_would_be_asked_for(scaled: Machines) -> None:
+    driver = scaled.sweep(*("model=tiny", "device.cpus=3", "dry_run=true", *QUICK), f"cluster.address={scaled.cluster}")
+    said, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, said
+    assert "no node has cpu 3 cores yet: the sweep would ask the cluster's autoscaler for one" in said
+    assert scaled.python(REQUEST.format(cluster=scaled.cluster), check=False).stdout.strip() in (b"", b"[]")
+
+
 def test_what_is_asked_for_is_what_trials_need_and_never_without_end() -> None:
     whole = Device(name="cpu", kind="cpu")
     gpu = Device(name="h100", kind="gpu", cpus=4, gpus=2, accelerator="H100", node_labels={"zone": "a"})
