@@ -44,6 +44,16 @@ def foreign_job(machines: Machines, number: int, go: str, *, cpus: int = 1) -> s
     return job
 
 
+def printed(driver: subprocess.Popen[str], words: str) -> str:
+    """Return what a sweep prints up to a line that has these words."""
+    lines: list[str] = []
+    while not (lines and words in lines[-1]):
+        line = driver.stdout.readline() if driver.stdout else ""
+        assert line, "".join(lines)
+        lines.append(line)
+    return "".join(lines)
+
+
 @pytest.mark.timeout(600)
 def test_two_sweeps_and_another_job_share_a_cluster_without_idle_nodes(machines: Machines) -> None:
     machines.have({1: (), 2: (), 3: ()})
@@ -79,11 +89,7 @@ def test_a_sweep_waits_for_nodes_that_others_hold_however_long_that_is(machines:
         "hydra.run.dir=outputs/day/all",
         f"cluster.address={machines.cluster}",
     )
-    said = ""
-    while "other jobs of the cluster hold " not in said:
-        line = driver.stdout.readline() if driver.stdout else ""
-        assert line, said
-        said += line
+    said = printed(driver, "other jobs of the cluster hold ")
     assert "1 trial (cpu 1 core) waits: other jobs of the cluster hold " in said
     (machines.claims / "go-all").touch()
     rest, _ = driver.communicate(timeout=300)
@@ -121,11 +127,7 @@ def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machi
         "hydra.sweep.dir=multirun/day/moved",
         f"cluster.address={machines.cluster}",
     )
-    said = ""
-    while "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: " not in said:
-        line = driver.stdout.readline() if driver.stdout else ""
-        assert line, said
-        said += line
+    said = printed(driver, "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: ")
     (machines.claims / "go-3").touch()
     second.wait()
     rest, _ = driver.communicate(timeout=300)
