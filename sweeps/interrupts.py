@@ -28,7 +28,7 @@ class Interrupts:
         self._arrived = self._held = False
 
     def install(self) -> None:
-        """Take the signals; again whenever a library has taken them meanwhile."""
+        """Take the signals."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._take)
@@ -56,3 +56,13 @@ class Interrupts:
         self._arrived = True
         if not self._held:
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Take SIGTERM back after the body, in which Ray puts a handler of its own in place, from C++ as well."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sweeps import baggage, node_inputs, ray_words
+from sweeps import baggage, interrupts, node_inputs, ray_words
 from sweeps.errors import UsageError
 from sweeps.ray_autoscaler import Bundle
 from sweeps.ray_cluster import RayFleet, Warn
@@ -75,13 +75,14 @@ class Connection:
         client = self._address.startswith("ray://")
         for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
             try:
-                ray.init(
-                    self._address if client else f"{self.endpoint[0]}:{self.endpoint[1]}",
-                    namespace=NAMESPACE,
-                    runtime_env=dict(self._code),
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+                with interrupts.handlers_kept():
+                    ray.init(
+                        self._address if client else f"{self.endpoint[0]}:{self.endpoint[1]}",
+                        namespace=NAMESPACE,
+                        runtime_env=dict(self._code),
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                    )
                 break
             except Exception as error:  # Ray has no class of its own for what keeps one from connecting
                 if not tries_left or _NO_SERVER not in str(error):

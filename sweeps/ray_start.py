@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from sweeps import ray_room, ray_words
+from sweeps import interrupts, ray_room, ray_words
 from sweeps.devices import Node
 from sweeps.errors import UsageError
 from sweeps.forkserver import ROOT
@@ -86,7 +85,7 @@ def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
 def _start(node: Node, folder: Path, words: contextlib.ExitStack) -> Mapping[str, int]:
     others = set(psutil.Process().children(recursive=True))
     try:
-        with _handlers_kept(), _environment():
+        with interrupts.handlers_kept(), _environment():
             import ray
 
             _read_again()
@@ -275,16 +274,6 @@ def _name(process: psutil.Process) -> str:
         return str(process.name())
     except psutil.Error:
         return ""
-
-
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Take SIGTERM back, for which Ray has a handler of its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _let_trials_go_first(processes: set[psutil.Process]) -> None:

@@ -338,7 +338,6 @@ class Session:
                 if self._fleet is None:
                     cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
                     self._fleet = self._machinery.enter_context(cluster)
-                    self._interrupts.install()  # Ray has a handler of its own
                     found += self._fleet.meet(trials, ask=not cfg.dry_run)
                 nodes = self._fleet.nodes
             else:
