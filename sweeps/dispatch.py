@@ -49,11 +49,15 @@ def on_ray(trials: Sequence[Trial], context: Context) -> Results:
     dispatch = RayDispatch(trials, context)
     try:
         while dispatch.unfinished:
-            if (why := dispatch.lost()) is not None:
-                yield from dispatch.recover(why)
-            else:
-                yield from dispatch.start()
-                yield from dispatch.collect()
+            try:
+                if (why := dispatch.lost()) is not None:
+                    yield from dispatch.recover(why)
+                else:
+                    yield from dispatch.start()
+                    yield from dispatch.collect()
+            except Exception:
+                if not dispatch.cut_off():
+                    raise
     except ConnectionError as error:
         raise DispatchError(f"the connection to the Ray cluster is lost: {error}") from error
     finally:

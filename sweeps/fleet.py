@@ -233,6 +233,10 @@ class Fleet:
         """Why no trial that runs now will be heard of again, in words; None: they will."""
         return None
 
+    def cut_off(self) -> bool:
+        """Whether everything has just been `lost`, as Ray's errors that have no class of their own may mean."""
+        return False
+
     def revive(self) -> None:
         """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,24 @@ class RayFleet(Fleet):
 
         An autoscaler is asked for what these trials need, and waited for until there is a node for each kind of them;
         not with `ask` false: then `may_grow` says that there is one, and what it would be asked for is a warning.
+        Raises DispatchError where the cluster is lost meanwhile.
         """
+        with self._there():
+            return self._meet(trials, ask)
+
+    @contextlib.contextmanager
+    def _there(self) -> Iterator[None]:
+        """Raise DispatchError where the cluster is lost in the body, in which nothing runs yet."""
+        try:
+            yield
+        except Exception as error:
+            if self.cut_off():
+                raise DispatchError(f"{self._lost}. Nothing has run") from error
+            raise
+        if self._lost is not None:
+            raise DispatchError(f"{self._lost}. Nothing has run")
+
+    def _meet(self, trials: Sequence[Trial], ask: bool) -> list[str]:
         self._find(self._nodes())
         self._await(_ANSWER_S)
         if trials:
@@ -136,9 +153,10 @@ class RayFleet(Fleet):
     def warm(self) -> None:
         """Start a fork server on every node."""
         self._begun = True
-        for member in self._members.values():
-            if member.about is not None and member.slot is None:
-                self._warm(member)
+        with self._there():
+            for member in self._members.values():
+                if member.about is not None and member.slot is None:
+                    self._warm(member)
 
     @property
     def nodes(self) -> list[Node]:
@@ -185,6 +203,13 @@ class RayFleet(Fleet):
 
     def lost(self) -> str | None:
         return self._lost
+
+    def cut_off(self) -> bool:
+        if not self._connection.cut_off():
+            return False
+        host_name, port = self._connection.endpoint
+        self._lost = f"the connection to the Ray cluster at {host_name}:{port} is lost"
+        return True
 
     def revive(self) -> None:
         """Go on with the cluster that is there now, whose nodes are all new."""
@@ -234,6 +259,8 @@ class RayFleet(Fleet):
         host_name, port = self._connection.endpoint
         while True:
             error: Exception | None = no_answer(host_name, port)
+            if error is None and self.cut_off():
+                return {}
             if error is None:
                 try:
                     states = answer(self._connection.nodes)

@@ -34,13 +34,21 @@ class Connection:
         Raises UsageError when there is no such cluster, or it does not let us in.
         """
         self._address, self._code = options.address, code
+        self._client = options.address.startswith("ray://")
         self.endpoint = _endpoint(options.address)
         if (refused := no_answer(*self.endpoint)) is not None:
             raise UsageError([f"cluster.address={options.address}: expected a Ray cluster. Received: {refused}."])
         # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(options.wait_s) + 600))
+        _never_by_itself()
         self._give_words_back = ray_words.hush()
         self._open()
+
+    def cut_off(self) -> bool:
+        """Whether Ray Client has given the connection up, as half a minute after its server has died."""
+        from ray.util.client import ray as client
+
+        return self._client and not client.is_connected()
 
     def reopen(self) -> None:
         """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
@@ -72,7 +80,7 @@ class Connection:
     def _open(self) -> None:
         import ray
 
-        client = self._address.startswith("ray://")
+        client = self._client
         for tries_left in reversed(range(_CLIENT_TRIES if client else 1)):
             try:
                 with interrupts.handlers_kept():
@@ -83,12 +91,12 @@ class Connection:
                         logging_level=logging.ERROR,
                         log_to_driver=False,
                     )
+                self._head: Head | RemoteHead = RemoteHead() if client else Head()
                 break
             except Exception as error:  # Ray has no class of its own for what keeps one from connecting
                 if not tries_left or _NO_SERVER not in str(error):
                     raise UsageError([f"cluster.address={self._address}: {_reason(error)}"]) from error
         self.home: str | None = None if client else ray.get_runtime_context().get_node_id()
-        self._head: Head | RemoteHead = RemoteHead() if client else Head()
 
 
 @contextlib.contextmanager
@@ -119,6 +127,13 @@ def connected(
             )
             with contextlib.closing(fleet):
                 yield fleet
+
+
+def _never_by_itself() -> None:
+    """Keep Ray from starting a cluster on this machine, or connecting to another one, as the one of ours is lost."""
+    from ray._private import auto_init_hook
+
+    auto_init_hook.enable_auto_connect = False
 
 
 def _endpoint(address: str) -> tuple[str, int]:

@@ -110,16 +110,23 @@ class RayDispatch:
         """Why nothing will be heard of any task that runs, in words; None: it will."""
         return self._fleet.lost()
 
+    def cut_off(self) -> bool:
+        """Whether an error of Ray's means that all of it is `lost`."""
+        return self._fleet.cut_off()
+
     def recover(self, why: str) -> Iterator[Result]:
         """Take what has ended before all of Ray was lost, and start it again for the rest.
 
         Raises DispatchError where that has been in vain too often.
         """
+        import ray
+
         for ref in list(self._running):
-            if ref in self._placements and not self._tasks[ref].done():
+            ended = _has_ended(self._tasks[ref])
+            if ref in self._placements and not ended:
                 self._taken_back(ref)  # as far as is known it had not started, and was not tried
             else:
-                yield from self._end(ref, None if self._tasks[ref].done() else why)
+                yield from self._end(ref, None if ended else why)
         self._placements.clear()
         self._losses += 1
         if self._losses > self._context.retries + 1:
@@ -127,6 +134,7 @@ class RayDispatch:
         if self._waiting:
             self._context.warn(f"{why}; {self._fleet.revival}")
             self._fleet.revive()
+            self._task = ray.remote(_ray_task)  # what was sent to the one is not known to the other
 
     def cancel(self) -> None:
         """End what still runs."""
@@ -177,6 +185,11 @@ class RayDispatch:
             folder=self._context.folder if slot.local else None,
             spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
         )
+        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(job.device, slot.node), **_on(slot)}
+        passes = job.limit.passes if job.limit else job.trial.passes
+        token = self._placements.token()
+        arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
+        ref = self._task.options(**options).remote(*arguments)  # where that fails, the trial goes on waiting
         slot.take(job.device, queued=queued)
         if job.turn:
             self._waiting.remove(turn)
@@ -187,11 +200,6 @@ class RayDispatch:
             self._calibrating += 1
         if slot.local:
             self._here.append(slot)
-        options = {"max_retries": 0, "name": job.trial.model, **devices.ray_options(job.device, slot.node), **_on(slot)}
-        passes = job.limit.passes if job.limit else job.trial.passes
-        token = self._placements.token()
-        arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
-        ref = self._task.options(**options).remote(*arguments)
         self._running[ref] = job
         self._tasks[ref] = self._inbox.expect(ref)
         self._placements.add(ref, job, token, queued=queued)
@@ -298,6 +306,11 @@ class RayDispatch:
         if now - self._idle_since >= wait_s:
             raise DispatchError(f"no node came in {wait_s:g} s for {left}. resume=latest runs them when there is one")
         time.sleep(min(_LOOK_AGAIN_S, wait_s))
+
+
+def _has_ended(task: Future[Any]) -> bool:
+    """Whether a task has ended, in whatever way; not one that was only cut off from us."""
+    return task.done() and not isinstance(task.exception(), ConnectionError)
 
 
 def _on(slot: Slot) -> dict[str, Any]:

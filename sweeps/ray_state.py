@@ -63,6 +63,9 @@ class Connection(Protocol):
     def request(self, wanted: Sequence[ray_autoscaler.Bundle]) -> bool:
         """Replace what the autoscaler is asked for; whether that may come."""
 
+    def cut_off(self) -> bool:
+        """Whether nothing can be asked through this connection any more, whatever is there."""
+
     def reopen(self) -> None:
         """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
 

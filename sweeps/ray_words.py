@@ -13,16 +13,20 @@ def hush() -> Callable[[], None]:
     worker was killed is reported by its result, a node that is lost by `sweeps.ray_cluster`.
     """
     from ray._private import worker
-    from ray.util.client import logsclient
+    from ray.util.client import dataclient, logsclient
 
     before = worker._worker_logs_enabled
     worker._worker_logs_enabled = False
     # What a Ray Client server logs on our behalf arrives at a logger without handlers, which writes to standard error.
     silent = logging.NullHandler()
     logsclient.logger.addHandler(silent)
+    # That its connection is lost is for us to say.
+    level = dataclient.logger.level
+    dataclient.logger.setLevel(logging.CRITICAL)
 
     def undo() -> None:
         worker._worker_logs_enabled = before
         logsclient.logger.removeHandler(silent)
+        dataclient.logger.setLevel(level)
 
     return undo

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 from omegaconf import OmegaConf
+from ray._private import auto_init_hook
 
 from sweeps import ray_connection
 from sweeps.ray_connection import Connection
@@ -25,6 +26,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
+    monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "a"))
@@ -41,3 +43,8 @@ def test_sigterm_stays_the_sweeps_also_where_it_connects_anew(address: str) -> N
         assert signal.getsignal(signal.SIGTERM) == ours
         connection.reopen()
         assert signal.getsignal(signal.SIGTERM) == ours
+
+
+def test_ray_starts_no_cluster_of_its_own_where_the_sweeps_is_lost(address: str) -> None:
+    with contextlib.closing(Connection(OmegaConf.create({"address": address, "wait_s": 1}), {})):
+        assert not auto_init_hook.enable_auto_connect

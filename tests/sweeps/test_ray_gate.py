@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fake_ray import FakeRay, Method
+from benchmarks.fake_ray import FakeRay, Method, Ref
 from sweeps import dispatch
 from sweeps.devices import Node
 from sweeps.fleet import NOTHING, Fleet, Held, Slot
@@ -80,11 +80,13 @@ def ran(trial: Trial, place: Place) -> Result:
     return Result(trial=trial, sweep_id="s", status="ok", host={"node_id": place.node.node_id})
 
 
-def run(fleet: Shared, trials: Sequence[Trial], folder: Path) -> tuple[list[Result], list[str], list[str]]:
+def run(
+    fleet: Shared, trials: Sequence[Trial], folder: Path, ray: HeldRay | None = None
+) -> tuple[list[Result], list[str], list[str]]:
     """The results, what was said to be waited for, and what was withdrawn."""
     said: list[str] = []
     withdrawn: list[str] = []
-    ray = HeldRay(fleet)
+    ray = ray or HeldRay(fleet)
     fleet.inbox = ray
     context = dispatch.Context(
         sweep_id="s",
@@ -117,3 +119,36 @@ def test_a_trial_whose_node_was_taken_by_others_meanwhile_is_moved(tmp_path: Pat
     assert [result.host["node_id"] for result in results] == ["b"]
     assert withdrawn == [ONE.trial_id]
     assert said[-1] == "1 trial (cpu 1 core) waits: other jobs of the cluster hold 1 node: a"
+
+
+class CutOff(Shared):
+    """A fleet whose connection is lost as the first trial is handed out, and made anew."""
+
+    why: str | None = None
+
+    def cut_off(self) -> bool:
+        self.why = "the connection is lost"
+        return True
+
+    def lost(self) -> str | None:
+        return self.why
+
+    def revive(self) -> None:
+        self.why = None
+
+
+class CutOffRay(HeldRay):
+    handed_out = 0
+
+    def remote(self, *arguments: Any) -> Ref:
+        self.handed_out += 1
+        if self.handed_out == 1:
+            raise Exception("Ray Client is not connected.")  # as Ray raises it
+        return super().remote(*arguments)
+
+
+@pytest.mark.timeout(60)
+def test_a_trial_that_could_not_be_handed_out_as_the_connection_was_lost_runs_on_the_next(tmp_path: Path) -> None:
+    fleet = CutOff("a", [("", "")])
+    results, _, _ = run(fleet, [ONE, replace(ONE, batch=2)], tmp_path, CutOffRay(fleet))
+    assert [result.trial.batch for result in results] == [1, 2]

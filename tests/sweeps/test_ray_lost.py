@@ -57,3 +57,27 @@ def test_a_sweep_goes_on_with_the_cluster_of_a_head_that_was_started_again(machi
     assert after[: len(before)] == before
     assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3]
     assert {line["status"] for line in after} == {"ok"}
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_by_ray_client_goes_on_with_the_cluster_of_a_head_that_was_started_again(machines: Machines) -> None:
+    for number in (1, 2):
+        machines.kill(number)
+    machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001")
+    machines.wait(1)
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.gated", "+model.gate=client", "batch=1,2", "device.cpus=1", *QUICK),
+        "hydra.sweep.dir=multirun/day/client",
+        f"cluster.address=ray://{machines.address(1)}:10001",
+        number=3,
+    )
+    folder = machines.driver / "multirun" / "day" / "client"
+    until(lambda: journal(folder))
+    machines.kill(1)
+    machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001", apart=True)
+    (machines.claims / "go-client").touch()
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    assert f"the connection to the Ray cluster at {machines.address(1)}:10001 is lost; connecting anew" in said
+    assert "ERROR" not in said
+    assert sorted(line["trial"]["batch"] for line in journal(folder)) == [1, 2]
