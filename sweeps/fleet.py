@@ -118,6 +118,10 @@ class Slot:
         whole = device.exclusive_node or self.node.cores_for(device) == self.node.cpus
         return bool(self._held.cpus) and not whole
 
+    def beside(self, device: Device) -> bool:
+        """Whether others leave the cores that a trial on `device` needs, which needs a part of the node."""
+        return self.never_alone(device) and self._held.cpus + self.node.cores_for(device) <= self.node.cpus
+
     def needs_all(self, device: Device) -> bool:
         """Whether a trial on `device` would leave the driver no core of this node."""
         return device.exclusive_node or self.node.cores_for(device) > self.node.cpus - self.keeps

@@ -137,6 +137,10 @@ class Placing:
         able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
         return [slot for slot in able if slot.held_up(device, self._keep(slot, device))]
 
+    def beside(self, turn: Turn, slot: Slot) -> bool:
+        """Whether the trial could start beside what others hold of the node, where nothing of the sweep ran there."""
+        return slot in self._kind(turn).able.members and slot.beside(turn.trial.device)
+
     def room(self, turn: Turn) -> list[Slot]:
         """The nodes that have room for the trial now. Looks at every node."""
         device = turn.trial.device

@@ -288,7 +288,7 @@ class RayDispatch:
         self._placements.look()
         self._may_queue = True
         if self._placements.queued() and self._placing.choose(self._calibrating) is None:
-            self._placements.take_back(queue.movable(self._placing, self._placements))
+            self._placements.take_back(queue.movable(self._waiting, self._placing, self._placements))
         if self._placements.queued() or any(slot.held for slot in self._fleet.slots):
             self._context.held_up(queue.held_up(self._waiting, self._placing, self._placements))
         else:

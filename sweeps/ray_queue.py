@@ -25,12 +25,17 @@ def behind_others(waiting: Waiting, placing: Placing, placements: Placements) ->
     return None
 
 
-def movable(placing: Placing, placements: Placements) -> list[Job]:
-    """The trials that wait behind others and could start on another node now, no more of them than there are nodes."""
+def movable(waiting: Waiting, placing: Placing, placements: Placements) -> list[Job]:
+    """The trials that wait behind others and could start on another node now, no more of them than there are nodes.
+
+    A calibration is one of its node. It is given up where others hold a part of that, and a trial has room beside them.
+    """
     jobs: list[Job] = []
     taken: set[Slot] = set()
     for job in placements.queued():
-        if job.turn is None:  # a calibration is one of its node
+        if job.turn is None:
+            if any(placing.beside(turn, job.slot) for turn in waiting.heads()):
+                jobs.append(job)
             continue
         free = [slot for slot in placing.room(job.turn) if slot is not job.slot and slot not in taken]
         if free:
@@ -42,8 +47,9 @@ def movable(placing: Placing, placements: Placements) -> list[Job]:
 def held_up(waiting: Waiting, placing: Placing, placements: Placements) -> str:
     """What the trials that cannot start wait for, in words; empty where others hold nothing up."""
     turns = waiting.heads()
-    jobs = [job for job in placements.queued() if job.turn]
-    slots = {slot for turn in turns for slot in placing.held_up(turn)} | {job.slot for job in jobs}
+    queued = placements.queued()
+    jobs = [job for job in queued if job.turn]
+    slots = {slot for turn in turns for slot in placing.held_up(turn)} | {job.slot for job in queued}
     if not slots:
         return ""
     names = sorted(slot.node.name for slot in slots)

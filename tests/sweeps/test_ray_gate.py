@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.fake_ray import FakeRay, Method, Ref
 from sweeps import dispatch
+from sweeps.calibration import Calibration
 from sweeps.devices import Node
 from sweeps.fleet import NOTHING, Fleet, Held, Slot
 from sweeps.ray_gate import Gate
@@ -61,7 +62,7 @@ class Shared(Fleet):
 class HeldRay(FakeRay):
     """A Ray on which a task gets its turn only on a node that nobody holds, and asks there whether it may start."""
 
-    def __init__(self, fleet: Shared) -> None:
+    def __init__(self, fleet: Shared | Partly) -> None:
         super().__init__(ran)
         self._fleet = fleet
 
@@ -81,7 +82,11 @@ def ran(trial: Trial, place: Place) -> Result:
 
 
 def run(
-    fleet: Shared, trials: Sequence[Trial], folder: Path, ray: HeldRay | None = None
+    fleet: Shared | Partly,
+    trials: Sequence[Trial],
+    folder: Path,
+    ray: HeldRay | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[list[Result], list[str], list[str]]:
     """The results, what was said to be waited for, and what was withdrawn."""
     said: list[str] = []
@@ -94,6 +99,7 @@ def run(
         server=lambda: "",
         node=fleet.slots[0].node,
         fleet=fleet,
+        calibration=calibration,
         withdrawn=lambda trial: withdrawn.append(trial.trial_id),
         held_up=lambda words: said.append(words) if words else None,
     )
@@ -152,3 +158,32 @@ def test_a_trial_that_could_not_be_handed_out_as_the_connection_was_lost_runs_on
     fleet = CutOff("a", [("", "")])
     results, _, _ = run(fleet, [ONE, replace(ONE, batch=2)], tmp_path, CutOffRay(fleet))
     assert [result.trial.batch for result in results] == [1, 2]
+
+
+class Partly(Fleet):
+    """A node of two cores of which others take one as soon as a calibration is on its way there, and keep it."""
+
+    look_every_s = 0.0
+
+    def __init__(self) -> None:
+        super().__init__([Slot(Node(cpus=2, name="a", node_id="a"), lambda: "", local=False)])
+        self.slots[0].gate = Doors()
+        self.holders = "a"
+
+    def look(self) -> None:
+        self.slots[0].share(Held(cpus=1), leaving=False)
+
+
+class PartlyHeldRay(HeldRay):
+    """Trials of one core find room beside others, a calibration of the whole node does not."""
+
+    def next(self, timeout_s: float | None) -> Any | None:
+        self._fleet.holders = "" if any(ref.trial.task == "benchmark" for ref in self.running) else "a"
+        return super().next(timeout_s)
+
+
+@pytest.mark.timeout(60)
+def test_a_calibration_that_came_behind_others_holds_up_no_trial_that_has_room_beside_them(tmp_path: Path) -> None:
+    fleet = Partly()
+    results, _, _ = run(fleet, [ONE], tmp_path, PartlyHeldRay(fleet), Calibration())
+    assert [(result.trial, result.status) for result in results] == [(ONE, "ok")]
