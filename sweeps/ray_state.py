@@ -6,6 +6,7 @@ another cluster answers under the address, as it does after a restart of the hea
 
 from __future__ import annotations
 
+import re
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ _PROBE_S = 5.0
 """How long it may take to accept a connection, seconds."""
 _ACCELERATOR = "accelerator_type:"
 _RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+_OF_PLACEMENT_GROUP = re.compile(r".+_group_(\d+_)?[0-9a-f]{32,}")
+"""What Ray calls the part of a node that a job has set aside for its own tasks."""
 _SMALLEST = 1e-4
 """Of what Ray counts of a resource."""
 
@@ -183,4 +186,5 @@ def held(state: NodeState, used: Counter[str]) -> Held:
 
 
 def _is_custom(resource: str) -> bool:
-    return resource not in _RAYS_OWN and not resource.startswith((_ACCELERATOR, "node:"))
+    rays = resource in _RAYS_OWN or resource.startswith((_ACCELERATOR, "node:"))
+    return not rays and not _OF_PLACEMENT_GROUP.fullmatch(resource)
