@@ -91,8 +91,8 @@ def lines(value: Any, ours: Mapping[str, str]) -> list[str]:
         if (name := _name(words[0])) in _MERGED:
             merged.setdefault(name, []).insert(0, _value(words))
         else:
-            others.append(" ".join(map(_quoted, words)))
-    return [*(_quoted(f"--{name}={','.join(texts)}") for name, texts in merged.items()), *others]
+            others.append(" ".join(map(quoted, words)))
+    return [*(quoted(f"--{name}={','.join(texts)}") for name, texts in merged.items()), *others]
 
 
 def names(value: Any) -> set[str]:
@@ -158,6 +158,6 @@ def _name(word: str) -> str:
     return longer[0] if len(longer) == 1 and name not in known and len(name) > 2 else name
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """A word as Slurm's lines of a script hold it."""
     return word if _PLAIN.fullmatch(word) else f'"{word}"'

@@ -72,9 +72,22 @@ def problems(options: Options) -> list[str]:
         for key, value in lines.items()
         if key not in ("sbatch", "setup")
     ]
+    refusals += [
+        # Unquoted, a blank in one of these would begin another option, and a # a comment.
+        f"cluster.{key}: expected a value without quotation marks and backslashes, and not an empty one. "
+        f"Received: {value!r}."
+        for key, value in _in_directives(options).items()
+        if key not in lines and (not value.strip() or set(value) & set('"\\'))
+    ]
     if not isinstance(options.setup, str) and not _texts(options.setup):
         refusals.append(f"cluster.setup: expected a shell line or a list of them. Received: {options.setup!r}.")
     return refusals + sbatch_options.problems(options.sbatch)
+
+
+def _in_directives(options: Options) -> dict[str, str]:
+    """The texts that become part of Slurm's own lines of the script, by their keys."""
+    keys = ("gpu_type", "memory", "partition", "account")
+    return {key: value for key in keys if (value := getattr(options, key)) is not None}
 
 
 def setup_lines(options: Options) -> list[str]:
@@ -95,7 +108,7 @@ def directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
         "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
     ]
     given = {"mem": options.memory, "time": options.time, "partition": options.partition, "account": options.account}
-    lines += [f"--{key}={value}" for key, value in given.items() if value is not None]
+    lines += [sbatch_options.quoted(f"--{key}={value}") for key, value in given.items() if value is not None]
     if options.stop_s:
         lines.append(f"--signal=B:USR1@{options.stop_s}")
     if options.requeue:

@@ -62,6 +62,13 @@ def test_what_is_asked_of_slurm() -> None:
     assert "--ntasks-per-node=1" not in directives(script(many))  # with it, Slurm takes two and never more
 
 
+def test_a_value_cannot_become_another_option() -> None:
+    options = slurm.Options(partition="main --array=1-3", account="lab #1", memory="8G --wrap=id")
+    assert not slurm.problems(options)  # sbatch knows what partitions are called
+    wanted = {'"--partition=main --array=1-3"', '"--account=lab #1"', '"--mem=8G --wrap=id"'}
+    assert wanted <= set(directives(script(options)))
+
+
 def test_directives_come_before_any_command() -> None:
     lines = script(PLAIN).splitlines()
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
@@ -278,6 +285,10 @@ def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(alloc
         (slurm.Options(venv="/v", container="c"), ["expected one of them"]),
         (slurm.Options(sbatch=["qos=high"]), ["cluster.sbatch: expected options of sbatch, as "]),
         (slurm.Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
+        (
+            slurm.Options(partition='a"b', account="", memory="\\"),
+            ["cluster.memory: expected a value", "cluster.partition: expected a value", "cluster.account: expected a"],
+        ),
     ],
 )
 def test_problems_are_told_all_at_once(options: slurm.Options, sentences: list[str]) -> None:
