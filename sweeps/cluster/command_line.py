@@ -97,9 +97,10 @@ def text(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
     if isinstance(value, str) and (_OF_ANOTHER_TYPE.fullmatch(value) or not _PLAIN.fullmatch(value)):
-        # Backslashes count before a quote only, and ${ would begin an interpolation.
+        # ${ would begin an interpolation, of whose backslashes OmegaConf takes half. Hydra's count before a quote only.
+        value = re.sub(r"(\\*)\$\{", lambda match: f"{match[1] * 2}\\${{", value)
         quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
-        return "'{}'".format(quoted.replace("${", "\\${"))
+        return f"'{quoted}'"
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{text(key)}:{text(inner)}' for key, inner in value.items())}}}"
     return "null" if value is None else str(value)

@@ -76,7 +76,7 @@ def test_text_is_read_by_hydra_as_it_was(value: str) -> None:
     assert parsed.value() == value
 
 
-@pytest.mark.parametrize("value", ["a\\", "a\\'b", "\\\\'", "a\\b", "${oc.env:HOME}", "a ${x}\\"])
+@pytest.mark.parametrize("value", ["a\\", "a\\'b", "\\\\'", "a\\b", "${oc.env:HOME}", "a ${x}\\", "\\${x}", "\\\\${x}"])
 def test_backslashes_and_what_looks_like_an_interpolation_stay_as_they_were(value: str) -> None:
     parsed = OverridesParser.create().parse_override(f"key={command_line.text(value)}")
     assert OmegaConf.create({"key": parsed.value()}).key == value
