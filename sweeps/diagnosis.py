@@ -60,11 +60,11 @@ class _Diagnosis:
                 found.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
         groups = [override for override in parsed if self._loader.get_group_options(override.key_or_group)]
         values = [override for override in parsed if override not in groups]
-        # Whether a cluster's values are good can only be said of all of them together.
-        needed = [o for o in values if o.key_or_group in _REQUIRED or o.key_or_group.startswith("cluster.")]
-        self._required = {override.key_or_group: _telling(override) for override in needed}
         for override in groups:
             found += self._choose(override)
+        # Whether a cluster's values are good can only be said of all of them together.
+        needed = [o for o in values if o.key_or_group in _REQUIRED or o.key_or_group.startswith("cluster.")]
+        self._required = {o.key_or_group: _telling(o) for o in needed if self._is_taken(o)}
         for override in [*groups, *values]:
             # What a choice is good for depends on the others: a task on its net.
             own = self._choices[override.key_or_group] if override in groups else _points(override)
@@ -82,6 +82,14 @@ class _Diagnosis:
                 yield self._sentence(text, override, error, [])
             else:
                 self._choices[override.key_or_group].append(text)
+
+    def _is_taken(self, override: Override) -> bool:
+        """Whether its key is there and takes a value of that type, under any choice."""
+        for base in self._bases(override):
+            with contextlib.suppress(*ComposeError):
+                self._composed([*base, _telling(override)])
+                return True
+        return False
 
     def _bases(self, override: Override) -> list[list[str]]:
         """Group choices under which to try an override: each of the group it lies in, the first of every other."""
@@ -207,6 +215,8 @@ def _bad_value(text: str, key: str, value: str, cfg: DictConfig, error: Exceptio
     if wanted := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", cause):
         near = did_you_mean(wanted[1], wanted[2].split(", "))
         return f"{text}: expected one of {wanted[2]}. Received: {wanted[1]!r}.{near}"
+    if "Cannot merge DictConfig with ListConfig" in cause:
+        return f"{text}: expected a list, as {key}=[VALUE,VALUE]. Received: {value!r}."
     if "is not a ListConfig" in cause or "not a sequence" in cause:
         return f"{text}: expected a list, as {key}=[{value}]. Received: {value!r}."
     return f"{text}: {cause}"

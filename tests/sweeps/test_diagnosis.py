@@ -92,3 +92,13 @@ def test_where_any_key_may_be_added_it_is_told_how(overrides: list[str], told: s
 )
 def test_a_value_that_its_key_does_not_take(override: str, told: str) -> None:
     assert diagnosis(override) == [f"{override}: {told}"]
+
+
+def test_a_value_of_the_wrong_type_hides_no_other_problem_of_the_cluster() -> None:
+    wrong = ["cluster.nodes=0", "cluster.cpus=-1", "cluster.time=abc", "cluster.gpus=x", "cluster.setup={a: b}"]
+    sentences = diagnosis("cluster=slurm", *wrong)
+    assert len(sentences) == len(wrong)
+    assert "cluster.gpus=x: expected a whole number. Received: 'x'." in sentences
+    assert any("expected a list, as cluster.setup=[VALUE,VALUE]." in sentence for sentence in sentences)
+    for override in wrong[:3]:
+        assert any(sentence.startswith(f"{override}: ") for sentence in sentences)
