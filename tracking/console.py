@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement as Extent
 from rich.table import Table
 from rich.text import Text
 
@@ -17,25 +19,55 @@ from tracking.units import seconds_unit
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
 _LONGEST_REMARK = 120
+_NARROWEST_REMARK = 24
+"""Columns of the terminal that remarks need to be read beside the figures."""
 
 
-def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = None) -> Table:
+def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = None) -> RenderableType:
     """A row for each result: time a step and images a second for each pass, then the kinds of doubt or the failure.
 
     Names are told apart among `trials`, or among the results' own.
     """
-    names = trial_names([result.trial for result in results] if trials is None else trials)
+    return _Results(results, trial_names([result.trial for result in results] if trials is None else trials))
+
+
+class _Results:
+    """Results as a table; where that leaves remarks too little room, they stand below it."""
+
+    def __init__(self, results: Sequence[Result], names: Mapping[str, str]) -> None:
+        self._results, self._names = results, names
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        remarks = {result.trial_id: _remark(result) for result in self._results}
+        figures = _figures(self._results, self._names)
+        left = options.max_width - Extent.get(console, options.update(width=10_000), figures).maximum
+        longest = max(map(len, remarks.values()), default=0)
+        if left >= min(longest, _NARROWEST_REMARK) + 2:
+            yield _figures(self._results, self._names, remarks)
+            return
+        yield figures
+        good = 0
+        for trial_id, remark in remarks.items():
+            if remark == "good":
+                good += 1
+            elif remark:
+                yield Text(f" {self._names.get(trial_id, trial_id)}: {remark}")
+        if good:
+            yield Text(f" {good} of {len(remarks)}: good")
+
+
+def _figures(results: Sequence[Result], names: Mapping[str, str], remarks: Mapping[str, str] | None = None) -> Table:
     passes = [name for name in PASSES if any(name in result.passes for result in results)]
     found = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", overflow="fold", ratio=2)
-    table.add_column("status")
+    table.add_column("trial", overflow="fold", ratio=2 if remarks else None)
+    table.add_column("status", no_wrap=True)
     for name in passes:
         table.add_column(name.replace("_", "+"), justify="right", no_wrap=True)
         table.add_column("images/s", justify="right", no_wrap=True)
     for key in found:
         table.add_column(key, justify="right", no_wrap=True)
-    if any(_remark(result) for result in results):
+    if remarks and any(remarks.values()):
         table.add_column("remarks", overflow="fold", ratio=1)
     for result in results:
         cells = [Text(names.get(result.trial_id, result.trial_id)), status_text(result.status)]
@@ -47,7 +79,7 @@ def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = No
                 else [Text(""), Text("")]
             )
         cells += [Text(metric_text(key, result.metrics.get(key))) for key in found]
-        table.add_row(*cells, Text(_remark(result)))
+        table.add_row(*cells, *([Text(remarks[result.trial_id])] if remarks else []))
     return table
 
 

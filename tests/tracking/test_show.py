@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -7,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from tests.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
@@ -20,7 +20,7 @@ from tracking.record import Measurement, Result
 ROOT = Path(__file__).parents[2]
 
 
-def rendered(table: Table) -> str:
+def rendered(table: RenderableType) -> str:
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -81,6 +81,19 @@ def test_results_table() -> None:
     assert "ResourceExhaustedError: OOM when allocating" in second
     assert third.split()[-2:] == ["160", "good"]
     assert rendered(results_table([])).strip().startswith("trial   status")
+
+
+def test_where_there_is_no_room_for_remarks_they_stand_below() -> None:
+    results = [
+        make_result(batch=4, noise=0.0, quality=("contention: others took 9%", "too few steps: 3")),
+        make_result(batch=8, noise=0.0),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=80).print(results_table(results))
+    lines = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[0].split() == ["trial", "status", "forward", "images/s", "forward+backward", "images/s"]
+    assert lines[2].startswith("vgg16 b=4   ok")
+    assert lines[4:] == ["vgg16 b=4: contention, too few steps", "1 of 2: good"]
 
 
 def test_list_of_sweeps(home: Path) -> None:
