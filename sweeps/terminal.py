@@ -45,6 +45,7 @@ _SUMMARY_BYTES = 2**14
 _FILE_WIDTH = 140
 _FORECAST_ROWS = 40
 _PRINT_EVERY_S = 0.5
+_MOST_BATCHES = 24
 _HOLDERS_EVERY_S = 60.0
 """How often at most to print what trials wait for, seconds."""
 _MOST_KINDS = 40
@@ -150,7 +151,10 @@ class Terminal:
         self._todo, self._done = len(todo), 0
         devices = ", ".join(dict.fromkeys(trial.device.label for trial in sweep.trials))
         models = ", ".join(dict.fromkeys(trial.model for trial in sweep.trials))
-        batches = ", ".join(str(batch) for batch in sorted({trial.batch for trial in sweep.trials}))
+        sizes = [str(batch) for batch in sorted({trial.batch for trial in sweep.trials})]
+        if len(sizes) > _MOST_BATCHES:
+            sizes[_MOST_BATCHES - 2 : -1] = [f"... ({len(sizes) - _MOST_BATCHES + 1} more)"]
+        batches = ", ".join(sizes)
         table = Table.grid(padding=(0, 2))
         table.add_row("[bold]Sweep[/]", escape(sweep.sweep_id))
         trials = f"{len(sweep.trials)}"

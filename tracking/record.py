@@ -12,7 +12,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -186,10 +186,10 @@ class Trial:
         return identity
 
     def to_json(self) -> dict[str, Any]:
-        data = json.loads(json.dumps(asdict(self)))
+        data: dict[str, Any] = _plain(self)
         if not data["as_typed"]:
             del data["as_typed"]  # then older versions can read it, too
-        return data  # type: ignore[no-any-return]
+        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Trial:
@@ -372,7 +372,7 @@ class Sweep:
     WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(("format",))
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self), "trials": [trial.to_json() for trial in self.trials]}
+        return {"format": FORMAT, **_shallow(self), "trials": [trial.to_json() for trial in self.trials]}
 
     @classmethod
     def from_json(cls, data: Any) -> Sweep:
@@ -400,6 +400,19 @@ def quantile(samples: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def _shallow(record: Result | Measurement | Layer) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    """A value as JSON would give it back. Several times as fast as `asdict` and a journey through text."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(type(key) is str for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    return json.loads(json.dumps(value))
+
+
+def _shallow(record: Result | Measurement | Layer | Sweep) -> dict[str, Any]:
     """A dataclass's fields by name, as they are."""
     return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -31,6 +31,12 @@ def recorder(tmp_path: Path) -> Recorder:
     return made
 
 
+def test_a_plan_of_many_batches_names_a_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep([make_result(batch=batch) for batch in range(1, 101)], folder=tmp_path)
+    Terminal().plan(sweep, sweep.trials, [Node(cpus=2)])
+    assert "21, 22, ... (77 more), 100\n" in capsys.readouterr().out.replace(" \n", "\n").replace("  ", "")
+
+
 def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().plan(recorder.sweep, recorder.sweep.trials[2:], [Node(cpus=2, gpus=1)])
     told = capsys.readouterr().out

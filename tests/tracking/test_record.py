@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -93,6 +93,18 @@ def test_a_result_goes_to_json_and_back(status: str) -> None:
     assert Result.from_json(data) == result
     assert data["format"] == FORMAT
     assert data["trial_id"] == result.trial_id
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner)
+)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_a_trials_json_is_what_its_text_gives_back(arguments: dict[str, object]) -> None:
+    trial = replace(TRIAL, model_args=arguments, as_typed={"model.weights": "w.npy"})
+    assert trial.to_json() == json.loads(json.dumps(asdict(trial)))
 
 
 def test_a_sweep_goes_to_json_and_back() -> None:
