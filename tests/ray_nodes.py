@@ -110,15 +110,22 @@ class Machines:
             self.start(number, *cores, *nodes[number])
             if number == 1:
                 self.wait(1)
-        self.wait(len(nodes))
+        self._wait_until(f"sorted(alive) == {sorted(map(self.address, nodes))}")  # those killed may seem alive yet
 
     def wait(self, count: int) -> None:
         """Wait until the cluster has that many nodes, no less and no more."""
+        self._wait_until(f"len(alive) == {count}")
+
+    def _wait_until(self, condition: str) -> None:
+        """Wait until that is so of `alive`, the addresses of the cluster's nodes."""
         code = f"""
 import time
 from ray._raylet import GcsClient
 client = GcsClient("{self.cluster}")
-while sum(node.state == 0 for node in client.get_all_node_info(timeout=5).values()) != {count}: time.sleep(0.2)
+while True:
+    alive = [node.node_manager_address for node in client.get_all_node_info(timeout=5).values() if node.state == 0]
+    if {condition}: break
+    time.sleep(0.2)
 """
         until = time.monotonic() + 120
         while self.python(code, check=time.monotonic() > until).returncode != 0:
