@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 command -v "$python" > /dev/null || python=python3
 command -v nvidia-smi > /dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit --format=csv
-exec "$python" benchmarks/gpu_tables.py "$@"
+exec "$python" benchmarks/gpu/tables.py "$@"

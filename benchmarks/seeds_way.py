@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from side_by_side import peer, sweep
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.side_by_side import peer, sweep
 
 MODES = {
     "graph": ("compile=graph", "precision=float32"),

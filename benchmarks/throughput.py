@@ -14,11 +14,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from side_by_side import peer, sweep
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.side_by_side import peer, sweep
 
 NO_OP = "this system, no-op"
 NO_SINK = "this system, no-op, journal only"

@@ -15,9 +15,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sweeps import objective, session
-from sweeps.compose import Composer
+from sweeps import session
 from sweeps.errors import DispatchError, UsageError
+from sweeps.request import objective
+from sweeps.request.compose import Composer
 
 
 @dataclass

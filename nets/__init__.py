@@ -1,5 +1,6 @@
 """Convolutional networks by name: `build`, `check`, `names`. Keras is imported when a net is built, not before."""
 
-from nets.registry import BadArguments, NetError, UnknownNet, arguments, build, check, names
+from nets.errors import BadArguments, NetError, UnknownNet
+from nets.registry import arguments, build, check, names
 
 __all__ = ["BadArguments", "NetError", "UnknownNet", "arguments", "build", "check", "names"]

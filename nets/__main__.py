@@ -16,7 +16,8 @@ if __name__ == "__main__":
 from rich.console import Console
 from rich.table import Table
 
-from nets import NetError, build, check, keras_defaults, names
+from nets import NetError, build, check, names
+from nets.conventions import keras_defaults
 
 if TYPE_CHECKING:
     from tracking.record import Layer
@@ -40,8 +41,8 @@ def main(words: list[str]) -> int:
         sentence = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(f"nets: {sentence}", markup=False, highlight=False)
         return 2
-    from nets import work
-    from nets.layers import totals, trace
+    from nets.counting import work
+    from nets.counting.layers import totals, trace
 
     inference, training = trace(model, batch), trace(model, batch, training=True)
     console = Console()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from nets.layout import image
+from nets.conventions.layout import image
 from nets.lrn import LocalResponseNormalization
 
 MIN_IMAGE_SIZE = 67

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from nets.layout import image_shape
+from nets.conventions.layout import image_shape
 
 
 def application(name: str, num_classes: int = 1000, image_size: int | None = None, **args: Any) -> keras.Model:

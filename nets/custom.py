@@ -13,8 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nets.nearest import did_you_mean
-from nets.registry import BadArguments, NetError
+from nets.errors import BadArguments, NetError, did_you_mean
 
 if TYPE_CHECKING:
     import keras

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from nets.layout import channel_axis, image
+from nets.conventions.layout import channel_axis, image
 
 MIN_IMAGE_SIZE = 75
 """Smallest image that leaves Mixed_7a one pixel."""

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nets.nearest import did_you_mean
+from nets.errors import BadArguments, UnknownNet, did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -26,25 +26,6 @@ _FIXED = {
     "include_preprocessing",
 }
 """What `build` decides for a model of keras.applications; its others, e.g. MobileNet's alpha, are the caller's."""
-
-
-class NetError(ValueError):
-    """A net that cannot be built as asked.
-
-    NetError
-    ├── UnknownNet     no net has this name
-    ├── BadArguments   the net takes no such argument, or not this value
-    ├── BadTarget      `nets.custom`: the target is not there, is not callable, or does not return a keras.Model
-    └── BadLayout      `nets.layout`: the net is not built in the order of axes that Keras is set to
-    """
-
-
-class UnknownNet(NetError):  # noqa: N818 - reads as what it says
-    """No net has this name."""
-
-
-class BadArguments(NetError):  # noqa: N818
-    """The net takes no such argument, or not this value."""
 
 
 @dataclass(frozen=True)

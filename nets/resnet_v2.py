@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from nets.layout import channel_axis, image
+from nets.conventions.layout import channel_axis, image
 
 WIDTHS = (64, 128, 256, 512)
 """Bottleneck filters of the four blocks; a block's output is four times as deep."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from nets.layout import image
+from nets.conventions.layout import image
 
 
 def tiny(num_classes: int = 10, image_size: int = 8) -> keras.Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from nets.layout import image
+from nets.conventions.layout import image
 
 CONVOLUTIONS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """VGG16 (configuration D): of each stage, the number of 3x3 convolutions and their filters."""

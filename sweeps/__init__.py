@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import SweepResult, read, sweep
     from sweeps.errors import DispatchError, StoppedError, SweepError, UsageError
+    from sweeps.library.api import SweepResult, read, sweep
 
 __all__ = ["DispatchError", "StoppedError", "SweepError", "SweepResult", "UsageError", "read", "sweep"]
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is used: whatever imports a module of this package imports this one first."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("sweeps.api" if name in _IN_API else "sweeps.errors"), name)
+    return getattr(import_module("sweeps.library.api" if name in _IN_API else "sweeps.errors"), name)
 
 
 def __dir__() -> list[str]:

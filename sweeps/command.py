@@ -12,18 +12,21 @@ import hydra
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from sweeps import remembered, resume, schema, session, temporary, typed_text
-from sweeps.arguments import Arguments
-from sweeps.compose import ComposeError, leave_to_ours, text_of
-from sweeps.diagnosis import diagnose
+from sweeps import session
+from sweeps.clusters.this_machine import this_node
 from sweeps.errors import SweepError, UsageError
-from sweeps.forkserver import ROOT, LastingServer
-from sweeps.interrupts import EXIT_CODE, Interrupts
-from sweeps.machine import this_node
+from sweeps.identity import remembered, resume
 from sweeps.outcome import Outcome
-from sweeps.terminal import Terminal
-from tracking import files
-from tracking.journal import JournalError
+from sweeps.process import temporary
+from sweeps.process.interrupts import EXIT_CODE, Interrupts
+from sweeps.request import schema, typed_text
+from sweeps.request.compose import ComposeError, leave_to_ours, text_of
+from sweeps.request.diagnosis import diagnose
+from sweeps.screen.terminal import Terminal
+from sweeps.typed.arguments import Arguments
+from sweeps.worker.forkserver import ROOT, LastingServer
+from tracking.folder import files
+from tracking.folder.journal import JournalError
 from tracking.redact import redact
 
 CONF = ROOT / "conf"

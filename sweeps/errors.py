@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from nets.nearest import did_you_mean
+from nets.errors import did_you_mean
 
 
 class SweepError(Exception):

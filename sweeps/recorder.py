@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeps.errors import UsageError
-from sweeps.plan import taken
-from tracking.journal import PLAN, RESULTS, Journal, JournalError
-from tracking.outbox import Outbox
+from sweeps.plan.checks import taken
+from tracking.folder.journal import PLAN, RESULTS, Journal, JournalError
 from tracking.record import Result, Sweep, Trial
+from tracking.sinks.outbox import Outbox
 
 _FLUSH_S = 2.0
 """Longest time between two trials that a slow sink may take of the sweep, seconds."""
@@ -71,10 +71,13 @@ class Recorder:
     def _draw(self, results: Sequence[Result], warn: Callable[[str], None]) -> None:
         folder = Path(self.sweep.folder)
         try:
-            from tracking import plots, report  # matplotlib takes a second that no sweep should wait for at its start
+            from tracking.plots import sweep_plots
+            from tracking.report import (
+                html_page,  # matplotlib takes a second that no sweep should wait for at its start
+            )
 
-            plots.draw(self.sweep, results, folder)
-            report.write(self.sweep, results, folder / "report.html")
+            sweep_plots.draw(self.sweep, results, folder)
+            html_page.write(self.sweep, results, folder / "report.html")
         except OSError as error:
             warn(f"the plots and the report could not be written: {error}")
         except Exception as error:

@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # As a script, this file's folder is first on the path, and the packages beside it cannot be found.
 sys.path[:] = [str(ROOT), *(place for place in sys.path if place != str(ROOT / "sweeps"))]
 
-from sweeps import input_paths
-from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
-from sweeps.forkserver import LastingServer
+from sweeps.typed import input_paths
+from sweeps.typed.arguments import Arguments
+from sweeps.worker.forkserver import LastingServer
 from tracking import startup
 
 

@@ -17,39 +17,36 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps import (
-    dispatch,
-    estimate,
-    grid,
-    host,
-    machine,
-    origin,
-    plan,
-    ray_connection,
-    remembered,
-    resume,
-    schema,
-    targets,
-)
-from sweeps.arguments import Arguments
-from sweeps.calibration import Calibration
-from sweeps.cluster import batch, submitted
-from sweeps.devices import Node
+from sweeps.clusters import this_machine
+from sweeps.clusters.existing import connect
+from sweeps.clusters.existing.nodes import RayFleet
+from sweeps.clusters.local import LocalFleet, ray_on_this_machine
+from sweeps.dispatch import loop
+from sweeps.dispatch.calibration import Calibration
 from sweeps.errors import StoppedError, UsageError
-from sweeps.forkserver import LastingServer
-from sweeps.interrupts import Interrupts
+from sweeps.identity import origin, remembered, resume
+from sweeps.jobs import batch, submitted
+from sweeps.machine import host
+from sweeps.machine.node import Node
 from sweeps.outcome import Outcome
-from sweeps.preflight import Preflight
-from sweeps.ray_cluster import RayFleet
-from sweeps.ray_local import LocalFleet, ray_on_this_machine
+from sweeps.plan import checks, estimate, targets
+from sweeps.plan.order import ordered, unique
+from sweeps.plan.preflight import Preflight
+from sweeps.plan.stopping import Ceiling, FailFast
+from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
-from sweeps.terminal import Terminal
-from tracking import moved, sinks, startup, trust
-from tracking.journal import PLAN, Journal, JournalError
+from sweeps.request import grid, schema
+from sweeps.screen.terminal import Terminal
+from sweeps.typed.arguments import Arguments
+from sweeps.worker.forkserver import LastingServer
+from tracking import startup
+from tracking.analysis.doubts import Hosts
+from tracking.folder.journal import PLAN, Journal, JournalError
 from tracking.names import trial_names
-from tracking.outbox import Outbox
-from tracking.quality import Hosts
 from tracking.record import STATUSES, Failure, Result, Sweep, Trial
+from tracking.sinks import registry, trust
+from tracking.sinks.mlflow import moved
+from tracking.sinks.outbox import Outbox
 
 _current: ContextVar[Session] = ContextVar("session")
 
@@ -71,7 +68,7 @@ class _Asked(NamedTuple):
     sweep: Sweep
     nodes: list[Node]
     """Where they can run."""
-    tracking: sinks.Settings
+    tracking: registry.Settings
 
 
 class Session:
@@ -83,7 +80,7 @@ class Session:
         self._interrupts = interrupts
         self._server = server
         self._outbox: Outbox | None = None
-        self._fail_fast: plan.FailFast | None = None
+        self._fail_fast: FailFast | None = None
         self._preflight = Preflight()
         self._targets = targets.Checks()
         self._started_in = Path.cwd()
@@ -251,7 +248,7 @@ class Session:
         if change and trials:
             self.terminal.warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
         now = {} if remembered.in_job(sweep) else remembered.facts(cfg, words, place)
-        sweep = replace(sweep, facts={**sweep.facts, **now, "tracking": sinks.storable(tracking)})
+        sweep = replace(sweep, facts={**sweep.facts, **now, "tracking": registry.storable(tracking)})
         return _Asked(cfg, [list(sweep.trials)], trials, sweep, nodes, tracking)
 
     def _trusted(
@@ -259,7 +256,7 @@ class Session:
         cfg: DictConfig,
         sweep: Sweep,
         folder: Path,
-        tracking: sinks.Settings,
+        tracking: registry.Settings,
         trials: Sequence[Trial],
         place: remembered.Place | None,
     ) -> list[str]:
@@ -286,11 +283,11 @@ class Session:
         tracking = _tracking(first)
         points, found = grid.read(first, others)
         nodes, misfits = self._nodes(first, [trial for repeats in points for trial in repeats[:1]])
-        taken = plan.used(home) if self.recorder is None else []
-        if found := [*found, *misfits, *plan.unwritable(home), *taken]:
+        taken = checks.used(home) if self.recorder is None else []
+        if found := [*found, *misfits, *checks.unwritable(home), *taken]:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
-        trials = plan.ordered(plan.unique(itertools.chain.from_iterable(points)), order, first.seed)
+        trials = ordered(unique(itertools.chain.from_iterable(points)), order, first.seed)
         kept = remembered.facts(first, self._arguments.words)
         known = submitted.here(home)
         sweep = resume.new_sweep(
@@ -336,17 +333,17 @@ class Session:
         try:
             if cfg.cluster.name == "ray":
                 if self._fleet is None:
-                    cluster = ray_connection.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
+                    cluster = connect.connected(cfg.cluster, trials, self.terminal.warn, self._started_in)
                     self._fleet = self._machinery.enter_context(cluster)
                     found += self._fleet.meet(trials, ask=not cfg.dry_run)
                 nodes = self._fleet.nodes
             else:
-                nodes = [machine.node(cfg.cluster)]
+                nodes = [this_machine.node(cfg.cluster)]
         except UsageError as error:
             return [], error.problems
         files = batch.shares_files(cfg.cluster.name)
         grows = self._fleet is not None and self._fleet.may_grow
-        return nodes, [*found, *(plan.problems(trials, nodes, files=files, grows=grows) if nodes else [])]
+        return nodes, [*found, *(checks.problems(trials, nodes, files=files, grows=grows) if nodes else [])]
 
     def _look_at_nets(self, asked: _Asked) -> None:
         """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""
@@ -390,7 +387,7 @@ class Session:
         return self.recorder
 
     def _dispatch(self, trials: Sequence[Trial], cfg: DictConfig, nodes: Sequence[Node], recorder: Recorder) -> None:
-        shared = dispatch.Context(
+        shared = loop.Context(
             sweep_id=recorder.sweep.sweep_id,
             folder=Path(recorder.sweep.folder),
             server=self._server.address,
@@ -404,10 +401,10 @@ class Session:
             retrying=self.terminal.retrying,
             warn=self.terminal.warn,
         )
-        run = dispatch.inline if cfg.cluster.name == "inline" else dispatch.on_ray
+        run = loop.inline if cfg.cluster.name == "inline" else loop.on_ray
         todo = {trial.trial_id for trial in trials}
-        ceiling = plan.Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
-        self._fail_fast = self._fail_fast or plan.FailFast(cfg.fail_fast)
+        ceiling = Ceiling(result for trial_id, result in recorder.results.items() if trial_id not in todo)
+        self._fail_fast = self._fail_fast or FailFast(cfg.fail_fast)
         for known in recorder.results.values():
             self._hosts.judge(known)
         context = replace(shared, limit=ceiling.limit) if cfg.oom_ceiling else shared
@@ -430,7 +427,7 @@ class Session:
         """
         if self._outbox is not None:
             return self._outbox
-        self._outbox, dry = Outbox(sinks.make_sinks(asked.tracking)), asked.cfg.dry_run
+        self._outbox, dry = Outbox(registry.make_sinks(asked.tracking)), asked.cfg.dry_run
         with self.terminal.working("Starting"):
             self._server.start()
             imports = None if dry else self._outbox.preload()
@@ -451,8 +448,8 @@ def _without_result(trials: Sequence[Trial], known: Mapping[str, Result], *, rer
     return [trial for trial in trials if trial.trial_id not in known or known[trial.trial_id].status not in done]
 
 
-def _tracking(cfg: DictConfig) -> sinks.Settings:
+def _tracking(cfg: DictConfig) -> registry.Settings:
     try:
-        return sinks.settings(cfg.tracking)
-    except sinks.SettingsError as error:
+        return registry.settings(cfg.tracking)
+    except registry.SettingsError as error:
         raise UsageError([str(error)]) from error

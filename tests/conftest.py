@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from sweeps.forkserver import ForkServer
+from sweeps.worker.forkserver import ForkServer
 
 # The same examples in every run, however long one takes: neither chance nor the clock fails a test. A long run, which
 # FUZZ_EXAMPLES asks for, looks further each time.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import baggage
+from sweeps.sources import baggage
 
 ROOT = Path(__file__).resolve().parent.parent
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent))

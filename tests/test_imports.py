@@ -1,18 +1,40 @@
-"""The layout's one-way imports: what each package may pull in."""
+"""The layout's one-way imports: what each room may pull in."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = {"record.py": ("fields", "reading"), "fields.py": ("reading",), "reading.py": ()}
+PACKAGES = ("nets", "sweeps", "tracking")
+DOWNWARDS = (
+    *("sweeps.library", "sweeps.run", "sweeps.command", "sweeps.session", "sweeps.clusters.existing"),
+    *("sweeps.outcome", "sweeps.clusters", "sweeps.screen", "sweeps.recorder", "sweeps.dispatch", "sweeps.identity"),
+    *("sweeps.request", "sweeps.plan", "sweeps.tasks", "sweeps.tasks.training", "sweeps.tasks.timing"),
+    *("sweeps.tasks.pictures", "sweeps.tasks.picture_classifier", "sweeps.tasks.graphs", "sweeps.jobs"),
+    *("sweeps.jobs.slurm", "sweeps.jobs.kubernetes", "sweeps.typed", "sweeps.wording", "sweeps.sources"),
+    *("sweeps.worker", "sweeps.machine", "sweeps.process", "sweeps.errors"),
+    *("tracking.sync", "tracking.compare", "tracking.show", "tracking.comparison_table", "tracking.report"),
+    *("tracking.console", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
+    *("tracking.sink", "tracking.names", "tracking.redact", "tracking.folder", "tracking.text", "tracking.startup"),
+    *("nets.__main__", "nets.custom", "nets.registry", "nets.weights"),
+    *("nets.alexnet", "nets.applications", "nets.inception", "nets.resnet_v2", "nets.tiny", "nets.vgg"),
+    *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),
+)
+"""Every room, and every module that stands outside of one: each imports only from those that come later.
+
+What every package's own `__init__` imports is open to all of its users and stands outside of the order.
+"""
+SCHEMA = {"record.py": ("schema",), "fields.py": ("schema",), "reading.py": ()}
 """Records and what reads them: the standard library only, and of ours nothing but each other."""
 HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
+LARGEST_FOLDER, LONGEST_FILE = 12, 350
 
 
 @pytest.mark.parametrize(
@@ -20,17 +42,29 @@ HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
     [
         ("import nets", ()),
         ("import tracking", ()),
-        ("import tracking.record, tracking.journal, tracking.sinks, tracking.outbox", ()),
-        ("import sweeps, sweeps.timing, sweeps.isolate, sweeps.devices, sweeps.plan, sweeps.dispatch", ()),
-        ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.dataset", ()),
+        ("import tracking.record, tracking.folder.journal, tracking.sinks.registry, tracking.sinks.outbox", ()),
+        ("import sweeps, sweeps.tasks.timing.loop, sweeps.worker.isolate, sweeps.machine.node", ()),
+        ("import sweeps.plan.order, sweeps.plan.checks, sweeps.plan.stopping, sweeps.dispatch.loop", ()),
+        ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.pictures.dataset", ()),
         ("from sweeps import sweep, read, UsageError", ()),
-        ("import sweeps.schema", ("hydra",)),
+        ("import sweeps.request.schema", ("hydra",)),
     ],
 )
 def test_a_light_import_stays_light(statement: str, allowed: tuple[str, ...]) -> None:
     code = f"import sys; {statement}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= set(allowed)
+
+
+def _files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted(ROOT.glob(f"{package}/**/*.py"))]
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path): path for path in _files()}
 
 
 def _imported(path: Path) -> set[str]:
@@ -43,8 +77,59 @@ def _imported(path: Path) -> set[str]:
     return names
 
 
+def _of_ours(path: Path) -> set[str]:
+    """The modules of ours that a file imports, packages only where it takes a name that their `__init__` defines."""
+    names = _imported(path)
+    return {name for name in names & MODULES.keys() if not any(other.startswith(f"{name}.") for other in names)}
+
+
 def _within(names: set[str], package: str) -> set[str]:
     return {name for name in names if name == package or name.startswith(f"{package}.")}
+
+
+def _room(module: str) -> str:
+    """The place of a module in the order: its own where it has one, else that of the package that it is in."""
+    return module if module in DOWNWARDS else module.rpartition(".")[0]
+
+
+def _upward() -> Iterator[str]:
+    for module, path in MODULES.items():
+        if module in PACKAGES:
+            continue
+        for imported in _of_ours(path):
+            room, other = _room(module), _room(imported)
+            if room != other and other not in PACKAGES and DOWNWARDS.index(room) > DOWNWARDS.index(other):
+                yield f"{module} imports {imported}"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {_room(module) for module in MODULES if module not in PACKAGES} == set(DOWNWARDS)
+
+
+def test_imports_run_downwards() -> None:
+    assert sorted(_upward()) == []
+
+
+def test_no_import_circle_exists() -> None:
+    try:
+        TopologicalSorter({module: _of_ours(path) - {module} for module, path in MODULES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_folders_stay_small_and_files_short() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    files = [Path(name) for name in tracked if (ROOT / name).is_file()]
+    folders = {path.parent for path in files}
+    crowded = {
+        str(folder): count
+        for folder in folders
+        if (count := sum(path.parent == folder and not path.name.startswith(".") for path in files)) > LARGEST_FOLDER
+    }
+    assert crowded == {}
+    sources = [path for path in files if path.suffix == ".py"]
+    lengths = {str(path): len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in sources}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("nets/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
@@ -60,7 +145,7 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
     names = _imported(path)
     assert not _within(names, "sweeps")
     assert not _within(names, "nets")
-    if path.name not in ("mlflow_experiment.py", "mlflow_source.py"):
+    if path.relative_to(ROOT).parts[:3] != ("tracking", "sinks", "mlflow"):
         assert not _within(names, "mlflow")
     if path.name in SCHEMA:
         assert {name.split(".")[1] for name in _within(names, "tracking")} <= set(SCHEMA[path.name])
@@ -68,17 +153,18 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
 
 
 def test_what_travels_with_a_model_needs_nothing_of_ours() -> None:
-    for path in ROOT.glob("sweeps/picture_classifier/*.py"):
+    for path in ROOT.glob("sweeps/tasks/picture_classifier/*.py"):
         assert not {name.split(".")[0] for name in _imported(path)} & {"sweeps", "nets", "tracking", "keras", "mlflow"}
 
 
 def test_ray_hydra_and_mlflow_stay_in_their_rooms() -> None:
-    for path in ROOT.glob("sweeps/**/*.py"):
-        names = _imported(path)
-        room = path.relative_to(ROOT / "sweeps").parts
-        if room != ("tasks", "model_file.py"):
-            assert not _within(names, "mlflow"), path
-        if room[0] != "cluster" and not room[0].startswith("ray_"):
-            assert not _within(names, "ray"), path
-        if room[0] not in ("command.py", "schema.py", "compose.py", "diagnosis.py", "typed_text.py"):
-            assert not _within(names, "hydra"), path
+    with_ray = (
+        *("sweeps.clusters.", "sweeps.dispatch.ray_", "sweeps.dispatch.task_"),
+        *("sweeps.jobs.ray_job", "sweeps.jobs.slurm.nodes"),
+    )
+    for module, path in MODULES.items():
+        names, room = _imported(path), _room(module)
+        if module != "sweeps.tasks.training.model_file":
+            assert not _within(names, "mlflow") or room == "tracking.sinks.mlflow", path
+        assert not _within(names, "ray") or module.startswith(with_ray), path
+        assert not _within(names, "hydra") or room in ("sweeps.command", "sweeps.request"), path

@@ -25,15 +25,15 @@ if __name__ == "__main__":
 from rich.text import Text
 
 from tracking import startup
-from tracking.compare_table import print_comparisons
-from tracking.gate import FAIL_ON, Gate
-from tracking.host_facts import allow_option, not_allowed, unknown_names, unlike_facts
-from tracking.journal import JournalError
-from tracking.mlflow_source import SourceError
+from tracking.analysis.gate import FAIL_ON, Gate
+from tracking.analysis.host_facts import allow_option, not_allowed, unknown_names, unlike_facts
+from tracking.analysis.verdicts import SWEEP_NOISE, Pairs, compare, differing_fields, pair_up
+from tracking.comparison_table import print_comparisons
+from tracking.folder.journal import JournalError
 from tracking.record import Result, Trial
-from tracking.screen import Screen
 from tracking.show import read
-from tracking.verdicts import SWEEP_NOISE, Pairs, compare, differing_fields, pair_up
+from tracking.sinks.mlflow.source import SourceError
+from tracking.text.screen import Screen
 
 
 class CompareError(Exception):
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(f"{side} {source.name}: {source.unfinished} planned trials have no result", style="red"))
     if comparisons:
         # Here, because it imports matplotlib.
-        from tracking.compare_plots import draw_across, draw_ratios
+        from tracking.plots.comparison_plots import draw_across, draw_ratios
 
         drawn = [draw_ratios(comparisons, options.threshold, options.output)]
         if options.across_hosts:
@@ -111,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         "--sweep-noise",
         type=_share,
         default=SWEEP_NOISE,
-        help="how much this machine's level varies from sweep to sweep, as a share; benchmarks/noise_floor.py (0.025)",
+        help="how much this machine's level varies from sweep to sweep, as a share (0.025); measured by "
+        "benchmarks/trust/noise_floor.py",
     )
     parser.add_argument(
         "--fail-on",

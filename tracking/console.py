@@ -11,11 +11,11 @@ from rich.measure import Measurement as Extent
 from rich.table import Table
 from rich.text import Text
 
+from tracking.analysis.doubts import verdict
+from tracking.analysis.table import MOST_METRICS
 from tracking.names import trial_names
-from tracking.quality import verdict
 from tracking.record import PASSES, Measurement, Result, Trial
-from tracking.table import MOST_METRICS
-from tracking.units import seconds_unit
+from tracking.text.units import seconds_unit
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
 _LONGEST_REMARK = 120

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tracking.printable import printable
 from tracking.record import Protocol, Result, Trial
+from tracking.text.printable import printable
 
 _LONGEST_KEY = 200
 _OF_THE_MODEL = ("model_args", "target", "weights")

@@ -2,8 +2,8 @@
 
 Every record is frozen, holds plain values only and goes to JSON and back without loss. Raw samples are kept; statistics
 are derived from them on demand and written beside them for readers that do not have this code. The annotations are
-the schema to which `tracking.reading` holds JSON. Standard library only: the driver, the Ray worker and the trial
-process all import this module.
+the schema to which `tracking.schema.reading` holds JSON. Standard library only: the driver, the Ray worker and the
+trial process all import this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from tracking.fields import (
+from tracking.schema.fields import (
     Count,
     Figure,
     Id,
@@ -28,8 +28,8 @@ from tracking.fields import (
     evidence_problem,
     host_problem,
 )
-from tracking.reading import Also, Matching, NotEmpty, Within, read, shown
-from tracking.reading import FormatError as FormatError
+from tracking.schema.reading import Also, Matching, NotEmpty, Within, read, shown
+from tracking.schema.reading import FormatError as FormatError
 
 FORMAT = 1
 """Version of the JSON form. Readers refuse a higher one, so that an old checkout never misreads a new journal."""
@@ -225,7 +225,7 @@ class Measurement:
     peak_rss_mb: Megabytes | None = None
     peak_device_mb: Megabytes | None = None
     flops: Operations | None = None
-    """Operations of one step for the whole batch, by the counting rule of `nets.layers`."""
+    """Operations of one step for the whole batch, by the counting rule of `nets.counting.layers`."""
     evidence: Annotated[Mapping[str, float], Also(evidence_problem)] = field(default_factory=dict)
     """What the kernel and the device said of the timed steps, e.g. CPU seconds taken by others."""
 

@@ -24,16 +24,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking import startup
-from tracking.commits import commits
 from tracking.console import results_table, status_text
-from tracking.folders import find, sweep_folders
-from tracking.journal import Journal, JournalError
-from tracking.mlflow_source import SourceError, read_sweep
-from tracking.printable import printable
+from tracking.folder.folders import find, sweep_folders
+from tracking.folder.journal import Journal, JournalError
 from tracking.record import Result, Sweep
 from tracking.redact import redact
-from tracking.screen import Screen
-from tracking.units import local_time
+from tracking.sinks.mlflow.source import SourceError, read_sweep
+from tracking.text.commits import commits
+from tracking.text.printable import printable
+from tracking.text.screen import Screen
+from tracking.text.units import local_time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,15 +19,17 @@ if __name__ == "__main__":
     # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from tracking import moved, startup, trust
-from tracking.journal import RESULTS, Journal, JournalError, LockedError, locked
-from tracking.mlflow_client import DEFAULT_URI, given_address
-from tracking.outbox import Outbox
+from tracking import startup
+from tracking.folder.journal import RESULTS, Journal, JournalError, LockedError, locked
 from tracking.record import Result, Sweep
 from tracking.redact import is_redacted
-from tracking.screen import complain, say
-from tracking.sinks import Settings, SettingsError, make_sinks
-from tracking.sinks import stored as kept
+from tracking.sinks import trust
+from tracking.sinks.mlflow import moved
+from tracking.sinks.mlflow.client import DEFAULT_URI, given_address
+from tracking.sinks.outbox import Outbox
+from tracking.sinks.registry import Settings, SettingsError, make_sinks
+from tracking.sinks.registry import stored as kept
+from tracking.text.screen import complain, say
 
 SYNC_LOCK = "sync.lock"
 
@@ -85,11 +87,12 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
     report_file, journal_file = folder / "report.html", folder / RESULTS
     if not results or _written_at(report_file) >= _written_at(journal_file):
         return True
-    from tracking import plots, report  # Here, because matplotlib takes a second.
+    from tracking.plots import sweep_plots
+    from tracking.report import html_page  # Here, because matplotlib takes a second.
 
     try:
-        plots.draw(sweep, results, folder)
-        report.write(sweep, results, report_file)
+        sweep_plots.draw(sweep, results, folder)
+        html_page.write(sweep, results, report_file)
     except Exception as error:  # The results matter more than their pictures.
         complain(f"the plots and the report could not be written: {error}")
         return False
@@ -128,5 +131,5 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
 if __name__ == "__main__":
     startup.prepare()
     # What the outbox would warn of is said once, at the end.
-    logging.getLogger("tracking.outbox").setLevel(logging.CRITICAL)
+    logging.getLogger("tracking.sinks.outbox").setLevel(logging.CRITICAL)
     sys.exit(main())

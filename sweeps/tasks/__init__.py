@@ -3,7 +3,8 @@
 A task sends what it finds as soon as it has it, so that a later failure loses nothing: ("host", facts),
 ("layers", rows), ("phase", (name, seconds)), ("pass", (name, Measurement)); beside times, ("metrics", figures by MLflow
 key) and ("curves", their histories). What it writes into `trial_folder.files()` becomes MLflow artifacts, and the text
-of `SUMMARY` there is shown to the user. `sweeps.messages` has the schema of each kind, and what is too much of it.
+of `SUMMARY` there is shown to the user. `sweeps.worker.messages` has the schema of each kind, and what is too much of
+it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import importlib
 import traceback
 from collections.abc import Callable, Mapping
 
-from sweeps.child import exit_code
-from sweeps.forkserver import Send
-from sweeps.messages import failure, speaker
+from sweeps.worker.child import exit_code
+from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import failure, speaker
 from tracking.record import Status, Trial
 
 TASKS = ("benchmark", "classify", "finetune", "probe")

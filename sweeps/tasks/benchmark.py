@@ -21,16 +21,20 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 import nets
-from nets import custom, keras_defaults, layers, weights, work
-from nets.layers import Trace
-from nets.layout import build_in
-from nets.work import Work
-from sweeps import environment, host, nvml, timing
-from sweeps.evidence import Watch
-from sweeps.forkserver import Send
-from sweeps.tasks import gpus, in_force, inputs, profiling, replicas
-from sweeps.tasks.inspection import Inspection
-from sweeps.tasks.steps import step_function
+from nets import custom
+from nets.conventions import keras_defaults
+from nets.conventions.layout import build_in
+from nets.counting import layers, work
+from nets.counting.layers import Trace
+from nets.counting.work import Work
+from nets.weights import loading
+from sweeps.machine import environment, host, nvml
+from sweeps.tasks.graphs import inputs
+from sweeps.tasks.timing import gpus, in_force, loop, profiling, replicas
+from sweeps.tasks.timing.evidence import Watch
+from sweeps.tasks.timing.inspection import Inspection
+from sweeps.tasks.timing.steps import step_function
+from sweeps.worker.forkserver import Send
 from tracking.record import Measurement, Pass, Precision, Trial
 
 POLICIES: dict[Precision, str] = {
@@ -129,7 +133,7 @@ def build(trial: Trial) -> keras.Model:
 
     model = build_in(trial.layout, make)
     if trial.weights is not None:
-        print(weights.load(model, trial.weights))
+        print(loading.load(model, trial.weights))
     return model
 
 
@@ -172,7 +176,7 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
         if index % _LOG_EVERY == 0:
             print(f"{datetime.now()}: step {index}, duration = {seconds:.3f}", flush=True)  # noqa: DTZ005
 
-    timed = timing.measure(
+    timed = loop.measure(
         step,
         trial.protocol,
         first=first,

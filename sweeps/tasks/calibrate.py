@@ -11,10 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from sweeps.evidence import Watch
-from sweeps.forkserver import Send
 from sweeps.tasks.benchmark import configure
-from tracking.quality import CALIBRATION_SHARE
+from sweeps.tasks.timing.evidence import Watch
+from sweeps.worker.forkserver import Send
+from tracking.analysis.doubts import CALIBRATION_SHARE
 from tracking.record import Precision, Trial
 
 DTYPES: dict[Precision, tf.DType] = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import nets
 from nets import NetError
-from sweeps import input_paths
 from sweeps.errors import nearest
-from sweeps.ranges import above, at_least
-from sweeps.tasks import dataset
-from sweeps.tasks.dataset import DataError
+from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures.dataset import DataError
+from sweeps.typed import input_paths
+from sweeps.wording import above, at_least
 from tracking.record import Trial
 
 

@@ -20,16 +20,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nets import layers
-from sweeps import host, trial_folder
-from sweeps.forkserver import Send
-from sweeps.picture_classifier import pictures
-from sweeps.tasks import SUMMARY, benchmark, checks, classifier, dataset, folders
-from sweeps.tasks.dataset import DataError
-from sweeps.tasks.pace import Pace
-from tracking import picture_plots
-from tracking.printable import printable
+from nets.counting import layers
+from sweeps.machine import host
+from sweeps.tasks import SUMMARY, benchmark, checks
+from sweeps.tasks.picture_classifier import pictures
+from sweeps.tasks.pictures import dataset, folders
+from sweeps.tasks.pictures.dataset import DataError
+from sweeps.tasks.training import classifier
+from sweeps.tasks.training.pace import Pace
+from sweeps.worker import trial_folder
+from sweeps.worker.forkserver import Send
+from tracking.plots import sample_plots
 from tracking.record import Trial
+from tracking.text.printable import printable
 
 _MOST_SHOWN = 24
 """Pictures in the grid and in the summary."""
@@ -65,7 +68,7 @@ def run(trial: Trial, send: Send) -> None:
     )
     tf.config.run_functions_eagerly(trial.compile == "eager")
     rows: list[Row] = []
-    shown: list[picture_plots.Sample] = []
+    shown: list[sample_plots.Sample] = []
     unreadable: list[str] = []
     pace = Pace(set())
     asked = time.perf_counter()
@@ -84,7 +87,7 @@ def run(trial: Trial, send: Send) -> None:
             if len(shown) < _MOST_SHOWN:
                 lines = tuple(f"{label} {share:.1%}" for _, _, _, label, share in best[1:])
                 shown.append(
-                    picture_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=printable(path.name))
+                    sample_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=printable(path.name))
                 )
         asked = time.perf_counter()
     for reason in unreadable:
@@ -144,7 +147,7 @@ def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], 
     return [(str(path), rank, int(i), names[i], float(probabilities[i])) for rank, i in enumerate(best, start=1)]
 
 
-def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots.Sample], text: str) -> None:
+def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[sample_plots.Sample], text: str) -> None:
     """The predictions as CSV, as an MLflow table and as a `text` for the terminal, and the grid of pictures."""
     with (files / "predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -153,7 +156,7 @@ def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[picture_plots
     table = json.dumps({"columns": COLUMNS, "data": rows})
     (files / "predictions.json").write_text(table, encoding="utf-8")
     (files / SUMMARY).write_text(text, encoding="utf-8")
-    picture_plots.draw_samples(shown, files / "plots" / "predictions.png")
+    sample_plots.draw_samples(shown, files / "plots" / "predictions.png")
 
 
 def _text(rows: Sequence[Row], remarks: Sequence[str]) -> str:

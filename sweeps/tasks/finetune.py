@@ -20,15 +20,20 @@ import numpy as np
 import tensorflow as tf
 
 import nets
-from nets import custom, layers, weights
-from sweeps import host, trial_folder
+from nets import custom
+from nets.counting import layers
+from nets.weights import loading
 from sweeps.errors import nearest
-from sweeps.forkserver import Send
-from sweeps.tasks import SUMMARY, benchmark, classifier, copies, dataset, folders, recall, training
-from sweeps.tasks.classifier import Classifier, NotAClassifierError
-from sweeps.tasks.dataset import DataError, Dataset
-from sweeps.tasks.pipeline import Pipeline
-from tracking import picture_plots
+from sweeps.machine import host
+from sweeps.tasks import SUMMARY, benchmark
+from sweeps.tasks.pictures import copies, dataset, folders
+from sweeps.tasks.pictures.dataset import DataError, Dataset
+from sweeps.tasks.pictures.pipeline import Pipeline
+from sweeps.tasks.training import classifier, epochs, recall
+from sweeps.tasks.training.classifier import Classifier, NotAClassifierError
+from sweeps.worker import trial_folder
+from sweeps.worker.forkserver import Send
+from tracking.plots import sample_plots
 from tracking.record import Trial
 
 _MOST_SAMPLES = 24
@@ -69,11 +74,11 @@ def run(trial: Trial, send: Send) -> None:
     same_looks = [sentence for sentence in alike if sentence is not None]
     for sentence in same_looks:
         print(sentence)
-    checkpoint = training.Checkpoint(place, model)
+    checkpoint = epochs.Checkpoint(place, model)
     state = checkpoint.restore(data.fingerprint)
     if state.history:
         print(f"resumed after epoch {len(state.history)}")
-    training.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
+    epochs.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
     send("curves", state.curves())
     checkpoint.restore_best(state)
     labels, probabilities = _predictions(model, held_out)
@@ -84,7 +89,7 @@ def run(trial: Trial, send: Send) -> None:
     files = trial_folder.files()
     _write_files(files, by_class, held_out, labels, probabilities)
     if args["save_model"]:
-        from sweeps.tasks import model_file  # MLflow takes seconds to import
+        from sweeps.tasks.training import model_file  # MLflow takes seconds to import
 
         model_file.save(model, data.classes, args["fit"], args["crop_margin"], files / "model")
     unreadable = learning.left_out | held_out.left_out
@@ -108,7 +113,7 @@ def _build(trial: Trial, classes: int) -> Classifier:
     else:
         net = nets.build(trial.model, **trial.model_args)
     if trial.weights is not None:
-        print(weights.load(net, trial.weights, skip=args["skip_layers"]))
+        print(loading.load(net, trial.weights, skip=args["skip_layers"]))
     model = classifier.of_trial(net, trial)
     if model.classes != classes:
         raise NotAClassifierError(
@@ -122,7 +127,7 @@ def _build(trial: Trial, classes: int) -> Classifier:
             f"expected layers of {net.name} to train. Received: {len(net.weights)} weights, none of them trainable"
         )
     model.compile(
-        optimizer=training.optimizer(args),
+        optimizer=epochs.optimizer(args),
         loss=model.cross_entropy(),
         metrics=["accuracy"],
         run_eagerly=trial.compile == "eager",
@@ -201,7 +206,7 @@ def _expect_room(args: Mapping[str, Any], size: int) -> None:
         )
 
 
-def _metrics(state: training.State, by_class: recall.ByClass, decoded_per_s: float) -> dict[str, float]:
+def _metrics(state: epochs.State, by_class: recall.ByClass, decoded_per_s: float) -> dict[str, float]:
     best = state.best
     timed = [epoch for epoch in state.history if epoch.warm] or state.history
     waited, stepped = (sum(getattr(epoch, name) for epoch in timed) for name in ("waited_s", "stepped_s"))
@@ -254,13 +259,13 @@ def _write_files(
         for example, label, guess, row in zip(held_out.examples, labels, predicted, probabilities, strict=True):
             writer.writerow([example.path, classes[label], classes[guess], f"{row[guess]:.6f}"])
     plots = files / "plots"
-    picture_plots.draw_confusion(matrix.tolist(), classes, plots / "confusion_matrix.png")
-    picture_plots.draw_samples(_samples(held_out, labels, probabilities, classes), plots / "samples.png")
+    sample_plots.draw_confusion(matrix.tolist(), classes, plots / "confusion_matrix.png")
+    sample_plots.draw_samples(_samples(held_out, labels, probabilities, classes), plots / "samples.png")
 
 
 def _samples(
     held_out: Pipeline, labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], classes: Sequence[str]
-) -> list[picture_plots.Sample]:
+) -> list[sample_plots.Sample]:
     """Validation pictures to look at: the most confident mistakes first, then others, evenly spread over the rest."""
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = [int(i) for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][: _MOST_SAMPLES // 2]
@@ -273,7 +278,7 @@ def _samples(
         images |= {place + k: batch[k].numpy() for k in range(len(batch)) if place + k in chosen}
         place += len(batch)
     return [
-        picture_plots.Sample(
+        sample_plots.Sample(
             image=images[i],
             title=f"{classes[predicted[i]]} {sure[i]:.0%}",
             lines=() if predicted[i] == labels[i] else (f"is {classes[labels[i]]}",),
@@ -283,7 +288,7 @@ def _samples(
     ]
 
 
-def _summary(state: training.State, metrics: Mapping[str, float], trained: int, held_out: int, classes: int) -> str:
+def _summary(state: epochs.State, metrics: Mapping[str, float], trained: int, held_out: int, classes: int) -> str:
     best, share = state.best, metrics["input/wait_share"]
     limit = "The pictures are the limit" if share > 0.5 else "The net is the limit"
     return (

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from sweeps import host
-from sweeps.forkserver import Send
+from sweeps.machine import host
+from sweeps.worker.forkserver import Send
 from tracking.record import Trial
 
 

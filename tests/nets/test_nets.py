@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import nets
-from nets.layers import rows, totals
+from nets.counting.layers import rows, totals
 
 TRAINABLE = {
     "alexnet": 60_965_224,

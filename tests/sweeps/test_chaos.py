@@ -21,20 +21,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeps import temporary
+from sweeps.process import temporary
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 TARGETS = {
     "null": "ok",
-    "tests.models.segfaulting": "crashed",
-    "tests.models.growing": "oom",
-    "tests.models.hanging": "timeout",
-    "tests.models.raising": "error",
-    "tests.models.killing_its_worker": "crashed",
+    "tests.support.models.segfaulting": "crashed",
+    "tests.support.models.growing": "oom",
+    "tests.support.models.hanging": "timeout",
+    "tests.support.models.raising": "error",
+    "tests.support.models.killing_its_worker": "crashed",
 }
 VICTIMS = ("driver", "raylet", "gcs_server", "guardian", "fork server")
-SHORT = {"null": "ok", "tests.models.segfaulting": "crashed", "tests.models.raising": "error"}
+SHORT = {"null": "ok", "tests.support.models.segfaulting": "crashed", "tests.support.models.raising": "error"}
 OPTIONS = ("calibrate=false", "retries=50")
 GRID = [
     *("-m", "model=tiny", "batch=1,2", "order=grid", "calibrate=false", "timeout_s=20", "device.cpus=1"),
@@ -94,7 +94,7 @@ def kill(victim: str, folder: Path) -> bool:
             roles = {
                 "driver": "sweeps/run.py" in command,
                 "guardian": by_driver and "guardian.py" in command,
-                "fork server": by_driver and "sweeps.forkserver" in command,
+                "fork server": by_driver and "sweeps.worker.forkserver" in command,
             }
             if roles.get(victim, process.name() == victim):
                 process.kill()

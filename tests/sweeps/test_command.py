@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sweeps import command
-from sweeps.arguments import Arguments
-from sweeps.forkserver import LastingServer
+from sweeps.typed.arguments import Arguments
+from sweeps.worker.forkserver import LastingServer
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "sweeps" / "run.py")]
 

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cgroups import limited
+from tests.support.cgroups import limited
 from tests.sweeps.test_run import COMMAND, QUICK, _environment, journal, only_sweep
 
 NET = """

@@ -12,9 +12,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.trial_launcher import TrialLauncher
-from sweeps import schema, session
+from sweeps import session
 from sweeps.errors import DispatchError
-from tests.records import make_result
+from sweeps.request import schema
+from tests.support.records import make_result
 from tracking.record import Result
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -7,8 +7,8 @@ import pytest
 
 from sweeps.errors import UsageError
 from sweeps.recorder import Recorder
-from tests.records import make_result, make_sweep
-from tracking.outbox import Outbox
+from tests.support.records import make_result, make_sweep
+from tracking.sinks.outbox import Outbox
 
 
 def test_a_folder_that_another_sweep_took_meanwhile_stays_as_it_is(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweeps import schema
-from sweeps.arguments import Arguments
 from sweeps.errors import UsageError
-from sweeps.forkserver import LastingServer
-from sweeps.interrupts import Interrupts
+from sweeps.process.interrupts import Interrupts
+from sweeps.request import schema
+from sweeps.screen.terminal import Terminal
 from sweeps.session import Session
-from sweeps.terminal import Terminal
+from sweeps.typed.arguments import Arguments
+from sweeps.worker.forkserver import LastingServer
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 NONE = Arguments(program="sweeps/run.py", words=())

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.tracking.servers import MlflowServer
-from tracking.mlflow_client import preload
+from tests.support.tracking_servers import MlflowServer
+from tracking.sinks.mlflow.client import preload
 
 
 @pytest.fixture(scope="session")

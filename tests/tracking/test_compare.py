@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep
 from tracking import compare
-from tracking.journal import Journal
+from tracking.folder.journal import Journal
 from tracking.record import Result
 
 SCRIPT = Path(compare.__file__)

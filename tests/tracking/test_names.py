@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.records import make_result
+from tests.support.records import make_result
 from tracking.names import flatten, metric_word, series_names, sweep_name, trial_names
 from tracking.record import Adaptive, Classic, Device, Trial
 

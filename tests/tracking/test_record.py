@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.records import make_result
+from tests.support.records import make_result
 from tracking.record import (
     FORMAT,
     PASSES,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep
 from tracking.record import FormatError, Result, Sweep, Trial
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from tests.records import STARTED_AT, make_result, make_sweep
+from tests.support.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tracking.console import results_table, spread
-from tracking.journal import Journal
-from tracking.mlflow_sink import MlflowSink
+from tracking.folder.journal import Journal
 from tracking.record import Measurement, Result
+from tracking.sinks.mlflow.sink import MlflowSink
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tracking import sync
-from tracking.journal import RESULTS, Journal
+from tracking.folder.journal import RESULTS, Journal
 from tracking.record import Result
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""What a net takes and computes: its inputs, its layers, their operations."""

@@ -1,0 +1,212 @@
+"""A net's layer table: shapes, parameters, operations and bytes, found by tracing the net once at the given batch.
+
+Operations are counted by the rule that `nets.counting.flops` states. Activation bytes are those of the row's output at
+its own dtype, so half as many under a mixed precision policy. A layer with weights for which there is no counting rule
+has "FLOPs not counted" in its kind, and `Totals.uncounted` names it. `nets.counting.work` says what a whole pass
+computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
+
+from nets.counting import signature
+from nets.counting.flops import Call, Term, rule, terms, whole
+from tracking.record import Layer
+
+UNCOUNTED = "FLOPs not counted"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a net's rows."""
+
+    trainable_params: int
+    other_params: int
+    flops: int
+    """Forward operations for the whole batch."""
+    activation_bytes: int
+    uncounted: tuple[str, ...]
+    """Layers whose operations are not in `flops`."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A model traced once at one batch, in inference or in training mode."""
+
+    model: keras.Model
+    batch: int
+    inputs: Any
+    """What the model takes, `signature.Input`s in its structure."""
+    calls: tuple[Call, ...]
+    """Of its layers and operations, in the order in which they end, nested models and layers taken apart."""
+    function: Any
+    """The concrete function: inputs in the model's structure -> outputs."""
+
+    @cached_property
+    def rows(self) -> tuple[Layer, ...]:
+        """One row a call. A layer that is called again has its parameters counted at its first call."""
+        seen: set[int] = set()
+        return tuple(_row(call, self.batch, seen) for call in self.calls)
+
+
+def trace(model: keras.Model, batch: int, training: bool = False) -> Trace:
+    """Trace the model. `training` chooses which layers run: Inception's auxiliary head is there only then.
+
+    Raises ValueError where the shape of an input is not known.
+    """
+    if batch < 1:
+        raise ValueError(f"expected a batch of at least 1. Received: batch={batch}")
+    inputs = signature.inputs(model)
+    with _recorded_calls(model) as calls:
+        function = tf.function(lambda given: model(given, training=training), autograph=False)
+        concrete = function.get_concrete_function(signature.specs(inputs, batch))
+    return Trace(model, batch, inputs, tuple(calls), concrete)
+
+
+def rows(model: keras.Model, batch: int, training: bool = False) -> tuple[Layer, ...]:
+    """The rows of `trace`. Raises ValueError where the shape of an input is not known."""
+    return trace(model, batch, training).rows
+
+
+def totals(table: Sequence[Layer]) -> Totals:
+    """Sums over the rows, and the layers whose operations are not in them."""
+    return Totals(
+        trainable_params=sum(row.trainable_params for row in table),
+        other_params=sum(row.other_params for row in table),
+        flops=sum(row.flops for row in table),
+        activation_bytes=sum(row.activation_bytes for row in table),
+        uncounted=tuple(row.name for row in table if UNCOUNTED in row.kind),
+    )
+
+
+def weighted(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers that hold weights themselves, by name, wherever in the model they are."""
+    return {part.name: part for part in _parts(model, set()) if own_weights(part)}
+
+
+def input_shape(model: keras.Model) -> tuple[int, ...]:
+    """The shape of one input image, batch left out. Raises ValueError where the model does not say, or takes more."""
+    taken = signature.inputs(model)
+    if not isinstance(taken, signature.Input) or not taken.shape:
+        raise ValueError(f"expected {model.name} to have one input of known size. Received: {taken}")
+    return taken.shape
+
+
+def _row(call: Call, batch: int, seen: set[int]) -> Layer:
+    new = [weight for weight in own_weights(call.part) if id(weight) not in seen]
+    seen.update(id(weight) for weight in new)
+    trainable = sum(math.prod(weight.shape) for weight in new if weight.trainable)
+    counted = counted_terms(call)
+    kind = type(call.part).__name__
+    if counted is None:
+        kind = f"{kind} ({UNCOUNTED})"
+    elif (found := rule(call.part)) and found[0] != kind:
+        kind = f"{kind} ({found[0]})"
+    return Layer(
+        name=call.part.name,
+        kind=kind,
+        output_shape=call.outputs[0] if call.outputs else (batch,),
+        trainable_params=trainable,
+        other_params=sum(math.prod(weight.shape) for weight in new) - trainable,
+        flops=sum(term.flops for term in counted or ()),
+        activation_bytes=call.output_bytes,
+    )
+
+
+def counted_terms(call: Call) -> tuple[Term, ...] | None:
+    """The call's operations; None where they are not counted, as in a loop, which is traced only once."""
+    if any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
+        return None
+    return terms(call, weighted=bool(own_weights(call.part)))
+
+
+def _in_loop(graph: Any) -> bool:
+    while graph is not None:
+        if isinstance(graph, WhileBodyFuncGraph):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+@contextmanager
+def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
+    """The calls of the model's layers within the context, in the order in which they end.
+
+    Each layer has a recording `call` of its own for the time being: the only way that sees subclassed models, layers
+    within layers and layers called twice alike.
+    """
+    calls: list[Call] = []
+
+    def recording(part: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            given, outputs = _arrays((args, kwargs)), _tensors(result)
+            size = sum(math.prod(tensor.shape) * tensor.dtype.size for tensor in outputs)
+            tensors = (_symbols(given), _symbols(outputs))
+            calls.append(Call(part, _shapes(given), _shapes(outputs), size, tensors))
+            return result
+
+        return call
+
+    parts = list(_parts(model, set()))
+    for part in parts:
+        part.call = recording(part, part.call)
+    try:
+        yield calls
+    finally:
+        for part in parts:
+            del part.call
+
+
+def _parts(part: Any, seen: set[int]) -> Iterator[Any]:
+    """Whatever makes a row, once each: layers that have weights or a counting rule or no layers inside; operations."""
+    if id(part) in seen or isinstance(part, keras.layers.InputLayer):
+        return
+    seen.add(id(part))
+    inner = _inner(part)
+    if not (inner or isinstance(part, keras.Model)) or rule(part) or own_weights(part):
+        yield part
+    for child in inner:
+        yield from _parts(child, seen)
+
+
+def _inner(part: Any) -> list[Any]:
+    if isinstance(part, keras.Model) and hasattr(part, "operations"):
+        return list(part.operations)  # a functional model's layers and its plain operations
+    if whole(part) or not hasattr(part, "_flatten_layers"):
+        return []
+    return list(part._flatten_layers(include_self=False, recursive=False))
+
+
+def own_weights(part: Any) -> list[Any]:
+    """The weights that a layer holds itself; of one that is a row with all that is inside it, theirs too."""
+    inner = {id(weight) for child in _inner(part) for weight in getattr(child, "weights", ())}
+    return [weight for weight in getattr(part, "weights", ()) if id(weight) not in inner]
+
+
+def _tensors(values: Any) -> list[tf.Tensor]:
+    return [value for value in keras.tree.flatten(values) if isinstance(value, tf.Tensor)]
+
+
+def _symbols(values: Any) -> tuple[tf.Tensor, ...]:
+    """The tensors of a graph, without constants that are there already."""
+    return tuple(tensor for tensor in _tensors(values) if hasattr(tensor, "graph"))
+
+
+def _arrays(values: Any) -> list[Any]:
+    """Tensors, and the constants and variables that a plain operation is called with beside them."""
+    return [value for value in keras.tree.flatten(values) if hasattr(value, "shape") and hasattr(value, "dtype")]
+
+
+def _shapes(arrays: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(array.shape) for array in arrays)

@@ -1,0 +1,167 @@
+"""Load pretrained weights: BVLC's `.npy`, Keras' `.weights.h5`, `.keras` and older `.h5`.
+
+A file of weights is data from somewhere else. None of these is allowed to run code, to name other files, or to take
+memory without end: the `.npy` is a pickle, which is read by an unpickler that knows arrays and nothing more
+(`nets/weights/npy.py`), an HDF5 file is looked over before it is read (`nets/weights/hdf5.py`), and of a `.keras`
+archive only the weights are unpacked, while they are no larger than such weights are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nets.counting.layers import weighted
+from nets.errors import did_you_mean
+from nets.weights import hdf5, legacy_h5
+from nets.weights.errors import UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError, one_line
+from nets.weights.npy import read_npy
+
+__all__ = ["Report", "UnfitWeights", "UnreadableWeights", "UnsafeWeights", "WeightsError", "load"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `load` did, by names of layers."""
+
+    loaded: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """On the skip list: the net's own values stay."""
+    missing: tuple[str, ...]
+    """Skipped layers that the file does not have either; always empty for Keras 3's formats, which have no names."""
+    unexpected: tuple[str, ...]
+    """Layers of the file that the net does not have; always empty for Keras 3's formats."""
+
+
+def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Report:
+    """Load the file into the net, all layers but those named in `skip`. Raises WeightsError, and then changes nothing.
+
+    `.npy`: a dictionary, layer name -> [kernel, bias], as BVLC's Caffe models are published for TensorFlow; grouped
+    kernels are `[height, width, channels / groups, filters]`, as Keras has them. `.weights.h5` and `.keras`: saved
+    from a net of the same structure. `.h5` and `.hdf5`: either of Keras' layouts; the older one, that of
+    keras.applications' own files, by the names of layers, or in their order where it fits and the names do not.
+    """
+    path = Path(path)
+    layers = weighted(model)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a name that is too long, a folder that is not for this user
+        is_file = False
+    if not is_file:
+        raise UnreadableWeights(f"expected a file of weights. Received: {path}, which is not a file")
+    if path.name.endswith(".npy"):
+        return _load_arrays(layers, read_npy(path), path, skip)
+    if path.name.endswith((".h5", ".hdf5")) and legacy_h5.is_hdf5(path):
+        with hdf5.opened(path, model.count_params()) as file:
+            arrays = legacy_h5.arrays(file)
+            if arrays is not None:
+                return _load_arrays(layers, legacy_h5.by_order(layers, arrays, skip), path, skip)
+    if path.name.endswith((".h5", ".hdf5", ".keras")):
+        return _load_keras(model, layers, path, skip)
+    raise UnreadableWeights(f"expected a file named *.npy, *.h5, *.hdf5 or *.keras. Received: {path}")
+
+
+def _load_arrays(layers: Mapping[str, Any], arrays: legacy_h5.Arrays, path: Path, skip: Collection[str]) -> Report:
+    """Check names and shapes, read what the net needs, and only then change it."""
+    _expect_known(skip, {*layers, *arrays})
+    wanted = [name for name in layers if name not in skip]
+    if missing := [name for name in wanted if name not in arrays]:
+        near = did_you_mean(missing[0], arrays)
+        raise UnfitWeights(f"{path} has no weights for {_list(missing)}; skip them or choose another file.{near}")
+    for name in wanted:
+        expected = [tuple(weight.shape) for weight in layers[name].weights]
+        received = [array.shape for array in arrays[name]]
+        if expected != received:
+            more = " and more" if len(received) > len(expected) + 3 else ""
+            shown = f"{received[: len(expected) + 3]}{more}"
+            raise UnfitWeights(f"{path}: expected {name} of shapes {expected}. Received: {shown}")
+    try:
+        values = {name: [array[()] for array in arrays[name]] for name in wanted}
+    except Exception as error:  # of HDF5, data that is damaged
+        raise UnreadableWeights(f"{path} is damaged: {one_line(error)}") from error
+    for name in wanted:
+        layers[name].set_weights(values[name])
+    return Report(
+        loaded=tuple(wanted),
+        skipped=tuple(name for name in layers if name in skip),
+        missing=tuple(name for name in layers if name in skip and name not in arrays),
+        unexpected=tuple(name for name in arrays if name not in layers and name not in skip),
+    )
+
+
+def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip: Collection[str]) -> Report:
+    """Keras assigns while it reads, so that the values before are kept until all is well."""
+    _expect_known(skip, layers)
+    before = model.get_weights()
+    try:
+        with warnings.catch_warnings():
+            # Keras 3.15 warns of containers of its own making that no file has.
+            warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
+            with _weights_file(path, model.count_params()) as file:
+                hdf5.look_over(file, model.count_params(), path)
+                model.load_weights(file, objects_to_skip=[layers[name] for name in skip])
+    except WeightsError:
+        raise
+    except Exception as error:
+        model.set_weights(before)
+        kind = UnfitWeights if isinstance(error, ValueError) else UnreadableWeights
+        raise kind(f"{path} does not fit {model.name} or is damaged: {_reason(error)}") from error
+    return Report(
+        loaded=tuple(name for name in layers if name not in skip),
+        skipped=tuple(name for name in layers if name in skip),
+        missing=(),
+        unexpected=(),
+    )
+
+
+@contextmanager
+def _weights_file(path: Path, parameters: int) -> Iterator[Path]:
+    """The file by a name that Keras takes, or the one inside a `.keras`, whose description of the model is not read."""
+    if path.name.endswith(".weights.h5"):
+        yield path
+        return
+    if not path.name.endswith(".keras"):
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "model.weights.h5")
+            link.symlink_to(path.resolve())
+            yield link
+        return
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        member = archive.getinfo("model.weights.h5")
+        # The optimizer may have kept several values of each weight; archives are stored, or deflated by other programs.
+        most = hdf5.allowance(4 * parameters, member.compress_size)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.file_size > most:
+            raise UnsafeWeights(
+                f"expected weights in {path} that are stored or deflated, at most {hdf5.MOST_EXPANSION} times as large "
+                f"as in the file. Received: {member.file_size / 2**20:,.0f} MB from {member.compress_size:,} bytes"
+            )
+        unpacked = Path(folder, "model.weights.h5")
+        with archive.open(member) as source, unpacked.open("wb") as target:
+            shutil.copyfileobj(source, target)  # no more than the size that was looked at
+        yield unpacked
+
+
+def _reason(error: Exception) -> str:
+    """The sentence of Keras' report that says why: of the first layer that failed."""
+    return str(error).split("built=True>:\n\n")[-1].split("\n")[0].split(" Target variable:")[0]
+
+
+def _expect_known(skip: Collection[str], known: Collection[str]) -> None:
+    for name in skip:
+        if name not in known:
+            raise UnfitWeights(
+                f"expected skip to name layers of the net. Received: '{name}'.{did_you_mean(name, known)}"
+            )
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,1 @@
+"""Where trials run at once: this machine, or an existing Ray cluster."""

@@ -1,0 +1,190 @@
+"""What a Ray cluster's head says of its nodes: which are there, what they offer, and what is free on them now.
+
+The head is asked through a client of its own instead of `ray.nodes()`: that one ends the whole process, from C++, when
+another cluster answers under the address, as it does after a restart of the head. This one raises.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sweeps.clusters.existing import autoscaler
+from sweeps.dispatch.fleet import Held
+from sweeps.machine.node import Node, limits
+
+_ANSWER_S = 10.0
+"""How long the head may take to answer, seconds."""
+_PROBE_S = 5.0
+"""How long it may take to accept a connection, seconds."""
+_ACCELERATOR = "accelerator_type:"
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+_OF_PLACEMENT_GROUP = re.compile(r".+_group_(\d+_)?[0-9a-f]{32,}")
+"""What Ray calls the part of a node that a job has set aside for its own tasks."""
+_SMALLEST = 1e-4
+"""Of what Ray counts of a resource."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeState:
+    """A node of the cluster as Ray sees it."""
+
+    node_id: str
+    address: str
+    hostname: str
+    offers: Mapping[str, float]
+    """Its resources, by Ray's names."""
+    free: Mapping[str, float]
+    """What of them nobody holds."""
+    labels: Mapping[str, str]
+    leaving: bool
+    """It is about to be removed, as idle nodes of an autoscaler and pre-empted ones are."""
+
+    @property
+    def name(self) -> str:
+        return self.address if self.hostname in ("", self.address) else f"{self.address} ({self.hostname})"
+
+
+class Connection(Protocol):
+    """The way to the cluster, as the fleet needs it."""
+
+    home: str | None
+    """Id of the node that the driver runs on; None: it is no node of the cluster."""
+    endpoint: tuple[str, int]
+    """Where the cluster accepts connections."""
+
+    def nodes(self) -> dict[str, NodeState]:
+        """Return the nodes that are alive, by their ids."""
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler."""
+
+    def request(self, wanted: Sequence[autoscaler.Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come."""
+
+    def cut_off(self) -> bool:
+        """Whether nothing can be asked through this connection any more, whatever is there."""
+
+    def reopen(self) -> None:
+        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
+
+
+def no_answer(host_name: str, port: int) -> OSError | None:
+    """Why nobody accepts a connection there; None: somebody does."""
+    try:
+        socket.create_connection((host_name, port), timeout=_PROBE_S).close()
+    except OSError as error:
+        return error
+    return None
+
+
+class Head:
+    """The head of the cluster that this process is connected to; on a node, or as an actor there for Ray Client."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray import _raylet
+
+        self._client = _raylet.GcsClient(  # type: ignore[attr-defined] # Ray's stubs leave it out
+            address=ray.get_runtime_context().gcs_address
+        )
+        self._hostnames: dict[bytes, str] = {}
+
+    def nodes(self) -> dict[str, NodeState]:
+        """The nodes that are alive, by their ids. Raises what Ray raises."""
+        from ray.core.generated import autoscaler_pb2
+
+        reply = autoscaler_pb2.GetClusterResourceStateReply()
+        reply.ParseFromString(self._client.get_cluster_resource_state(timeout_s=_ANSWER_S))
+        states = autoscaler_pb2.NodeStatus
+        alive = [node for node in reply.cluster_resource_state.node_states if node.status != states.DEAD]
+        if any(node.node_id not in self._hostnames for node in alive):
+            infos = self._client.get_all_node_info(timeout=_ANSWER_S)
+            self._hostnames = {info.node_id: info.node_manager_hostname for info in infos.values()}
+        return {
+            node.node_id.hex(): NodeState(
+                node_id=node.node_id.hex(),
+                address=node.node_ip_address,
+                hostname=self._hostnames.get(node.node_id, ""),
+                offers=dict(node.total_resources),
+                free=dict(node.available_resources),
+                labels=dict(node.labels),
+                leaving=node.status == states.DRAINING,
+            )
+            for node in alive
+        }
+
+    def autoscaled(self) -> bool:
+        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        return autoscaler.present(self._client, _ANSWER_S)
+
+    def request(self, wanted: Sequence[autoscaler.Bundle]) -> bool:
+        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        autoscaler.request(wanted)
+        return not autoscaler.impossible(self._client, _ANSWER_S)
+
+
+class RemoteHead:
+    """The same for a driver that is no node of the cluster, which has only Ray Client's port."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self._actor: Any = ray.remote(Head).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+
+    def nodes(self) -> dict[str, NodeState]:
+        import ray
+
+        nodes: dict[str, NodeState] = ray.get(self._actor.nodes.remote(), timeout=_ANSWER_S)
+        return nodes
+
+    def autoscaled(self) -> bool:
+        import ray
+
+        return bool(ray.get(self._actor.autoscaled.remote(), timeout=_ANSWER_S))
+
+    def request(self, wanted: Sequence[autoscaler.Bundle]) -> bool:
+        import ray
+
+        return bool(ray.get(self._actor.request.remote(wanted), timeout=_ANSWER_S))
+
+
+def node(state: NodeState, about: Mapping[str, Any]) -> Node:
+    """What a node offers to trials, by what Ray and its agent say of it."""
+    accelerators = [name.removeprefix(_ACCELERATOR) for name in state.offers if name.startswith(_ACCELERATOR)]
+    return Node(
+        cpus=min(int(state.offers.get("CPU", 0)), about.get("cores", 0)),
+        gpus=int(state.offers.get("GPU", 0)),
+        resources={name: amount for name, amount in state.offers.items() if _is_custom(name)},
+        accelerator=accelerators[0] if accelerators else None,
+        labels={name: value for name, value in state.labels.items() if not name.startswith("ray.io/node-id")},
+        name=state.name,
+        node_id=state.node_id,
+        ray_cpus=int(state.offers.get("CPU", 0)),
+        **(limits(about["facts"]) if about else {}),
+        facts={"hostname": state.hostname, "node_id": state.node_id, "node_ip": state.address},
+    )
+
+
+def held(state: NodeState, used: Counter[str]) -> Held:
+    """What others hold of a node of which the sweep has `used` so much."""
+
+    def others(name: str) -> float:
+        rest = state.offers.get(name, 0.0) - state.free.get(name, 0.0) - used[name]
+        return rest if rest > _SMALLEST / 2 else 0.0
+
+    resources = {name: others(name) for name in state.offers if _is_custom(name)}
+    return Held(
+        cpus=others("CPU"),
+        gpus=others("GPU"),
+        resources={name: amount for name, amount in resources.items() if amount},
+    )
+
+
+def _is_custom(resource: str) -> bool:
+    rays = resource in _RAYS_OWN or resource.startswith((_ACCELERATOR, "node:"))
+    return not rays and not _OF_PLACEMENT_GROUP.fullmatch(resource)

@@ -1,0 +1,62 @@
+"""Trials and the nodes that other jobs of the Ray cluster hold: which trial waits where, and what the user hears."""
+
+from __future__ import annotations
+
+from sweeps.dispatch.fleet import Slot
+from sweeps.dispatch.placing import Placing
+from sweeps.dispatch.task_gate import Placements
+from sweeps.dispatch.task_outcome import Job
+from sweeps.dispatch.waiting import Turn, Waiting
+
+_MOST_NAMED = 3
+
+
+def behind_others(waiting: Waiting, placing: Placing, placements: Placements) -> tuple[Turn, Slot] | None:
+    """The next trial that can start nowhere, and a node where it may wait for what others run there to end.
+
+    Ray gives a node to those that wait for it in turn, so a trial has to wait there as well, or two sweeps would not
+    share a cluster: the first would never leave a gap. There is one at a time on a node, and it can be taken back.
+    """
+    taken = {job.slot for job in placements.queued()}
+    for turn in waiting.heads():
+        for slot in placing.held_up(turn):
+            if slot not in taken:
+                return turn, slot
+    return None
+
+
+def movable(waiting: Waiting, placing: Placing, placements: Placements) -> list[Job]:
+    """The trials that wait behind others and could start on another node now, no more of them than there are nodes.
+
+    A calibration is one of its node. It is given up where others hold a part of that, and a trial has room beside them.
+    """
+    jobs: list[Job] = []
+    taken: set[Slot] = set()
+    for job in placements.queued():
+        if job.turn is None:
+            if any(placing.beside(turn, job.slot) for turn in waiting.heads()):
+                jobs.append(job)
+            continue
+        free = [slot for slot in placing.room(job.turn) if slot is not job.slot and slot not in taken]
+        if free:
+            jobs.append(job)
+            taken.add(free[0])
+    return jobs
+
+
+def held_up(waiting: Waiting, placing: Placing, placements: Placements) -> str:
+    """What the trials that cannot start wait for, in words; empty where others hold nothing up."""
+    turns = waiting.heads()
+    queued = placements.queued()
+    jobs = [job for job in queued if job.turn]
+    slots = {slot for turn in turns for slot in placing.held_up(turn)} | {job.slot for job in queued}
+    if not slots:
+        return ""
+    names = sorted(slot.node.name for slot in slots)
+    count = len(waiting) + len(jobs)
+    trials = [turn.trial for turn in turns] + [job.trial for job in jobs]
+    labels = ", ".join(dict.fromkeys(trial.device.label for trial in trials))
+    what = f"{count} trial{'s' * (count != 1)} ({labels}) wait{'s' * (count == 1)}"
+    nodes = f"{len(names)} node{'s' * (len(names) != 1)}: {', '.join(names[:_MOST_NAMED])}"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{what}: other jobs of the cluster hold {nodes}{more}"

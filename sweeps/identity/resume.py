@@ -1,0 +1,208 @@
+"""A sweep's identity: made for a new one, found again for one that was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from nets import custom
+from sweeps.errors import UsageError
+from sweeps.identity import origin
+from sweeps.identity.remembered import Place
+from sweeps.machine import host
+from sweeps.sources import provenance
+from sweeps.tasks import TASKS
+from sweeps.typed import command_line
+from tracking.folder import folders
+from tracking.folder.journal import Journal, JournalError
+from tracking.record import Sweep, Trial
+from tracking.redact import redact
+from tracking.sinks import registry, trust
+from tracking.sinks.registry import Settings
+from tracking.text.commits import changes, differences
+
+_MOST_LINKS = 3
+
+
+def new_sweep(
+    trials: Sequence[Trial],
+    folder: Path,
+    remembered: Mapping[str, Any],
+    tracking: Settings,
+    *,
+    command: str,
+    objective: str | None = None,
+    sweep_id: str | None = None,
+) -> Sweep:
+    """A sweep of these trials that `command` begins now.
+
+    `remembered` is what the plan keeps of the command (`remembered.facts`), `objective` the figure by which trials are
+    chosen among, `sweep_id` the id that it was submitted with.
+    """
+    now = time.time()
+    stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
+    facts = (
+        host.facts()
+        | host.gpu_facts()
+        | {
+            **remembered,
+            origin.FACT: str(Path.cwd()),
+            "tracking": registry.storable(tracking),
+            "objective": objective,
+        }
+        | provenance.facts(Path.cwd(), folder)
+    )
+    return Sweep(
+        sweep_id=sweep_id or f"{stamp}-{uuid.uuid4().hex[:6]}",
+        folder=str(folder),
+        command=command,
+        created_at=now,
+        trials=tuple(trials),
+        facts={key: value for key, value in facts.items() if value is not None},
+    )
+
+
+def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
+    """The plan that `resume=` names (a folder, a sweep id, or `latest` under `cwd`) and its folder. Raises UsageError.
+
+    The plan is as it was written; the folder may have been moved since.
+    """
+    try:
+        folder = folders.find(name, cwd).absolute()
+        return Journal(folder).read_plan(), folder
+    except JournalError as error:
+        raise UsageError([f"resume={name}: {error}"]) from error
+
+
+def doubts(
+    plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial], place: Place | None = None
+) -> list[str]:
+    """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`.
+
+    `place` is where the plan has them run.
+    """
+    reasons = []
+    if doubt := _of_modules(plan, folder, trials):
+        reasons.append(doubt)
+    if owner := trust.stranger(folder):
+        whereto = f"; results go to {trust.shown(uri)}" if uri else ""
+        runs = ", ".join(foreign_parts(trials)) or "nets of this project"
+        where = f"; with {redact(' '.join(place.elsewhere))}" if place and place.elsewhere else ""
+        reasons.append(
+            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{where}{whereto}"
+        )
+    else:
+        address = place.address if place else None
+        reasons += filter(None, [trust.misgivings(plan, folder, uri), trust.misgivings_of_ray(plan, folder, address)])
+    links = _links(folder, trials)
+    return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+
+
+def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
+    """What speaks against importing from the folder that the plan was started in; empty: nothing does."""
+    started_in = origin.folder(origin.follow(replace(plan, folder=str(folder), trials=()), plan))
+    if started_in == Path.cwd() or not any(trial.target for trial in trials):
+        return ""
+    if owner := trust.stranger(started_in):
+        return f"the plan in {folder} has modules imported from {started_in}, which belongs to {owner}"
+    if trust.lies_where_it_says(plan, folder):
+        return ""
+    return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
+
+
+def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
+    """MLflow's address where it is the plan that names it, and neither these arguments nor anything else does."""
+    uri: str | None = tracking.get("mlflow", {}).get("uri")
+    kept = plan.facts.get("tracking")
+    if {"tracking", "tracking.uri"} & command_line.keys(arguments) or not isinstance(kept, Mapping):
+        return None
+    return uri if uri == kept.get("mlflow", {}).get("uri") else None
+
+
+def foreign_parts(trials: Iterable[Trial]) -> list[str]:
+    """What the trials run and read beyond this project's own nets and tasks' settings."""
+    parts: dict[str, None] = {}
+    for trial in trials:
+        if trial.target is not None:
+            parts[trial.target] = None
+        if trial.weights is not None:
+            parts[f"weights {trial.weights}"] = None
+        if trial.task != "benchmark":
+            parts[f"task {trial.task}"] = None
+        for key in ("data", "images"):
+            if value := trial.task_args.get(key):
+                parts[f"{key} {value}"] = None
+    return list(parts)
+
+
+def unknown_parts(trials: Iterable[Trial], started_in: Path | None = None) -> list[str]:
+    """What of these trials, whose sweep was started in that folder, a new sweep would not take either, as problems."""
+    refusals: dict[str, None] = {}
+    for trial in trials:
+        if trial.task not in TASKS:
+            refusals[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
+        if trial.target is not None:
+            wrong = custom.check(trial.target, trial.model_args, started_in)
+            refusals |= dict.fromkeys(f"{sentence}{_looked_for(sentence, started_in)}" for sentence in wrong)
+    return list(refusals)
+
+
+def _looked_for(sentence: str, started_in: Path | None) -> str:
+    if not sentence.startswith("There is no module"):
+        return ""
+    return f" Looked for in {started_in or Path.cwd()}, where the sweep was started, and among installed packages."
+
+
+def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:
+    """The links in the folder that these trials would write through."""
+    inner = ("", "log.txt", "files", "checkpoints")
+    places = [folder / "trials", *(folder / "trials" / trial.trial_id / name for trial in trials for name in inner)]
+    return [place for place in places if place.is_symlink()][:_MOST_LINKS]
+
+
+def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
+    """The sweep with a note of how the code has changed since it was begun, and this change; empty: it has not.
+
+    Results of both stand in one table then, and the plan's commit is that of the first ones.
+    """
+    change = differences(sweep.facts, provenance.facts(origin.folder(sweep), Path(sweep.folder)))
+    known = changes(sweep.facts)
+    if not change or change in known:
+        return sweep, change
+    return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
+
+
+def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]:
+    """What a command that resumes the sweep `name` says in vain; `several`: it asks for a grid."""
+    planned = command_line.in_plan(arguments)
+    if not planned and not several:
+        return []
+    received = ", ".join(planned) if planned else "a grid"
+    return [
+        f"resume={name}: expected a command without a grid and without keys of its trials, which are those of the "
+        f"sweep's plan. Received: {received}."
+    ]
+
+
+def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Sweep:
+    """The sweep with its trials' time limit as these arguments give it, if they do: it is no part of what they are."""
+    if "timeout_s" not in command_line.keys(arguments):
+        return sweep
+    return replace(sweep, trials=tuple(replace(trial, timeout_s=cfg.timeout_s) for trial in sweep.trials))
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of date and time that Hydra makes for every command, where nothing of ours has come into it."""
+    with contextlib.suppress(OSError):
+        for empty in (folder, *folder.parents):
+            if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):
+                return
+            empty.rmdir()

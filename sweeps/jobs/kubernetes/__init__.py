@@ -1,0 +1,1 @@
+"""`cluster=kubernetes`: a KubeRay RayJob."""

@@ -1,0 +1,189 @@
+"""What Kubernetes takes as a name, a label, an amount or a toleration, in one sentence where a value is none.
+
+Most of these rules are the API server's; some wrong values it would take, and pods would wait for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from nets.errors import did_you_mean
+from sweeps.wording import at_least
+from tracking.text.printable import printable
+
+_LARGEST = 2**31 - 1
+"""Of the numbers that KubeRay keeps in 32 bits."""
+_LEAST_MEMORY = 512 * 2**20
+"""Below it not even Ray starts: what was meant is another unit."""
+_EARLIEST_RAY = (2, 52)
+"""The first Ray that knows access tokens; KubeRay refuses a job with an earlier one."""
+_UNITS = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGTPE", 1)}}
+_UNITS |= {f"{unit.upper()}i": 1024**power for power, unit in enumerate("kMGTPE", 1)}
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_WORD = r"[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?"
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?"
+_IMAGE = re.compile(rf"({_HOST}/)?{_PART}(/{_PART})*(:\w[\w.-]{{0,127}})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?", re.A)
+_QUANTITY = re.compile(rf"(\d+\.?\d*|\.\d+)({'|'.join(filter(None, _UNITS))}|[eE][+-]?\d{{1,2}})?", re.A)
+_STORE = re.compile(r"(s3|gs)://[a-z0-9][a-z0-9._-]+(/[^?#\s]*)?", re.A)
+_VERSION = re.compile(r"(\d+)\.(\d+)(\.\d+)?", re.A)
+
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_OPERATORS = ("Exists", "Equal")
+_TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
+
+Check = Callable[[str], str]
+"""What a value is expected to be; empty: it is that."""
+
+
+def problems(options: Mapping[str, Any]) -> list[str]:
+    """What Kubernetes would not take of the options of `cluster=kubernetes`, or not the way they are meant."""
+    found: list[str] = []
+    checks: dict[str, Check] = {
+        "image": _image,
+        "namespace": _label_name,
+        "ray_version": _ray_version,
+        "gpu_resource": _resource,
+        "memory": _amount,
+        "head_memory": _amount,
+        "claim": _name,
+        "store": _store,
+        "service_account": _name,
+    }
+    for key, check in checks.items():
+        if (value := options[key]) is not None:
+            found += _refused(f"cluster.{key}={printable(value)}", check(value))
+    if (secret := options["secret"]) is not None and (expected := _name(secret)):
+        # As KEY=VALUE it would be taken for the secret itself, and hidden.
+        found.append(f"cluster.secret: expected {expected}. Received: {printable(secret)}.")
+    for name in options["image_pull_secrets"]:
+        found += _refused(f"cluster.image_pull_secrets={printable(name)}", _name(name))
+    for key in ("node_selector", "head_node_selector", "labels"):
+        for label, value in options[key].items():
+            shown = f"cluster.{key}={{{printable(label)}: {printable(value)}}}"
+            found += _refused(shown, _label_key(label) or _label_value(value))
+    for key in ("tolerations", "head_tolerations"):
+        for written in options[key]:
+            found += _refused(f"cluster.{key}: {_shown(written)}", _toleration_problem(written))
+    least = {"workers": 1, "cpus": 1, "gpus": 0, "head_cpus": 1, "keep_s": 0, "backoff_limit": 0}
+    found += at_least("cluster.", options, least)
+    return found + [
+        f"cluster.{key}={options[key]}: expected at most {_LARGEST}. Received: {options[key]}."
+        for key in least
+        if options[key] > _LARGEST
+    ]
+
+
+def toleration(written: Any) -> dict[str, Any]:
+    """A toleration as Kubernetes has it: a mapping as it is, a text as kubectl writes a taint, KEY[=VALUE][:EFFECT]."""
+    if isinstance(written, Mapping):
+        fields = {str(name): _text(value) for name, value in written.items()}
+        if "key" in fields:
+            fields.setdefault("operator", "Equal" if "value" in fields else "Exists")
+        seconds = fields.get("tolerationSeconds", "")
+        return fields | ({"tolerationSeconds": int(seconds)} if re.fullmatch(r"-?\d{1,18}", seconds, re.A) else {})
+    taint, colon, effect = _text(written).partition(":")
+    key, equals, value = taint.partition("=")
+    matched = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}
+    return {"key": key, **matched, **({"effect": effect} if colon else {})}
+
+
+def _toleration_problem(written: Any) -> str:
+    if isinstance(written, Sequence) and not isinstance(written, str):
+        return "KEY=VALUE:EFFECT, KEY:EFFECT or a mapping as Kubernetes has it"
+    fields = toleration(written)
+    if unknown := [name for name in fields if name not in _TOLERATION]:
+        near = did_you_mean(unknown[0], _TOLERATION)
+        return f"only {', '.join(_TOLERATION)}, without {printable(unknown[0])}.{near}".removesuffix(".")
+    if (operator := fields.get("operator", "Equal")) not in _OPERATORS:
+        return f"operator to be one of {', '.join(_OPERATORS)}{_near(operator, _OPERATORS)}"
+    if "effect" in fields and fields["effect"] not in _EFFECTS:
+        return f"the effect to be one of {', '.join(_EFFECTS)}{_near(fields['effect'], _EFFECTS)}"
+    if "key" not in fields and operator != "Exists":
+        return "a key, or operator: Exists, which tolerates everything"
+    if operator == "Exists" and fields.get("value"):
+        return "no value with operator: Exists"
+    if "tolerationSeconds" in fields:
+        if not isinstance(fields["tolerationSeconds"], int):
+            return "tolerationSeconds to be a whole number"
+        if fields.get("effect") != "NoExecute":
+            return "effect: NoExecute with tolerationSeconds"
+    return ("key" in fields and _label_key(fields["key"])) or _label_value(fields.get("value", ""))
+
+
+def _refused(shown: str, expected: str) -> Iterable[str]:
+    if expected:
+        yield f"{shown}: expected {expected}{'' if expected.endswith('?') else '.'}"
+
+
+def _near(name: str, valid: Sequence[str]) -> str:
+    near = did_you_mean(name, valid)
+    return f".{near}" if near else ""
+
+
+def _shown(written: Any) -> str:
+    if isinstance(written, Mapping):
+        return printable(f"{{{', '.join(f'{key}: {_text(value)}' for key, value in written.items())}}}")
+    return printable(_text(written))
+
+
+def _text(value: Any) -> str:
+    """A value of a YAML file as the text that it was there."""
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _name(value: str) -> str:
+    good = re.fullmatch(_SUBDOMAIN, value, re.A) and len(value) <= 253
+    return "" if good else "a name of small letters, digits, '-' and '.', at most 253"
+
+
+def _label_name(value: str) -> str:
+    good = re.fullmatch(_LABEL, value, re.A) and len(value) <= 63
+    return "" if good else "a name of small letters, digits and '-', at most 63"
+
+
+def _label_key(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    good = re.fullmatch(_WORD, name, re.A) and len(name) <= 63 and not (slash and _name(prefix))
+    return "" if good else "a label's name: [DOMAIN/]NAME, of letters, digits, '-', '_' and '.', the name at most 63"
+
+
+def _label_value(value: str) -> str:
+    good = not value or (re.fullmatch(_WORD, value, re.A) and len(value) <= 63)
+    return "" if good else "a label's value: letters, digits, '-', '_' and '.' between letters or digits, at most 63"
+
+
+def _resource(value: str) -> str:
+    domain, _, name = value.rpartition("/")
+    # Its quota is called requests.DOMAIN/NAME, which is to be a label's name as well.
+    own = domain == "kubernetes.io" or domain.endswith(".kubernetes.io") or domain.startswith("requests.")
+    good = domain and name and not _label_key(f"requests.{value}") and not own
+    return "" if good else "a resource that a device plugin offers, as nvidia.com/gpu or amd.com/gpu"
+
+
+def _image(value: str) -> str:
+    good = _IMAGE.fullmatch(value)
+    return "" if good else "an image's name, as registry.example/sweeps:1.0, its path in small letters"
+
+
+def _amount(value: str) -> str:
+    if not (match := _QUANTITY.fullmatch(value)):
+        return "an amount such as 16Gi"
+    number, unit = match[1], match[2] or ""
+    size = float(number) * _UNITS[unit] if unit in _UNITS else float(value)
+    least = f"at least {_LEAST_MEMORY // 2**20}Mi, as 16Gi. Received: {size:.0f} bytes"
+    return "" if size >= _LEAST_MEMORY else least
+
+
+def _store(value: str) -> str:
+    return "" if _STORE.fullmatch(value) else "s3://bucket/folder or gs://bucket/folder"
+
+
+def _ray_version(value: str) -> str:
+    good = (match := _VERSION.fullmatch(value)) and (int(match[1]), int(match[2])) >= _EARLIEST_RAY
+    earliest = ".".join(map(str, _EARLIEST_RAY))
+    return "" if good else f"the version of Ray in the image, as 2.60.0, {earliest} or later, which knows access tokens"

@@ -1,0 +1,1 @@
+"""`cluster=slurm`: one batch job on Slurm's nodes."""

@@ -1,0 +1,163 @@
+"""`cluster.sbatch`: options of sbatch that have no key of their own, in the forms that people type.
+
+One text as on sbatch's command line, a list of such texts, or a mapping of names to values, to which
+`+cluster.sbatch.qos=high` adds. Each option becomes an `#SBATCH` line of the script.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tracking.text.printable import printable
+
+EXAMPLE = '+cluster.sbatch.qos=high, or cluster.sbatch="--qos high --constraint a100"'
+_SHORT = {
+    "a": "array",
+    "A": "account",
+    "c": "cpus-per-task",
+    "d": "dependency",
+    "e": "error",
+    "J": "job-name",
+    "k": "no-kill",
+    "n": "ntasks",
+    "N": "nodes",
+    "o": "output",
+    "p": "partition",
+    "t": "time",
+    "W": "wait",
+}
+_KEYS = {
+    "account": "account",
+    "cpus-per-task": "cpus",
+    "mem": "memory",
+    "nodes": "nodes",
+    "partition": "partition",
+    "signal": "stop_s",
+    "time": "time",
+}
+"""Options that have a key of `cluster` of their own."""
+_OURS = {
+    "array": "one job runs the whole sweep",
+    "error": "the output is in the sweep's folder",
+    "job-name": "by its name a job waits for another of the same sweep",
+    "no-kill": "it is set already",
+    "ntasks": "each node runs one task, its Ray",
+    "ntasks-per-node": "each node runs one task, its Ray",
+    "open-mode": "the output is in the sweep's folder",
+    "output": "the output is in the sweep's folder",
+    "test-only": "dry_run=true shows the job",
+    "wait": "the command returns when the job is submitted",
+    "wrap": "the script is the sweep's",
+}
+"""Options that the script relies on, and why."""
+_MERGED = ("dependency", "gres")
+"""Options to whose values ours are added: the later one would replace the earlier one."""
+_PLAIN = re.compile(r"[\w@%+=:,./\[\]*&|!?~^-]+")
+
+
+def problems(value: Any) -> list[str]:
+    """What is wrong with this value of `cluster.sbatch`, as problems."""
+    try:
+        options = _options(value)
+    except ValueError as error:
+        return [f"cluster.sbatch: {error}"]
+    refusals = []
+    for words in options:
+        line = " ".join(words)
+        name = _name(words[0])
+        if not words[0].startswith("-") or name == "":
+            refusals.append(f"cluster.sbatch: expected options of sbatch, as {EXAMPLE}. Received: {line!r}.")
+        elif any(printable(word) != word or set(word) & set('"\\') for word in words):
+            without = "one line without quotation marks and backslashes"
+            refusals.append(f"cluster.sbatch: expected {without}. Received: {line!r}.")
+        elif (key := _KEYS.get(name)) is not None:
+            refusals.append(f"cluster.sbatch: expected cluster.{key} for --{name}. Received: {line!r}.")
+        elif (why := _OURS.get(name)) is not None:
+            refusals.append(f"cluster.sbatch: expected no --{name}: {why}. Received: {line!r}.")
+        elif name == "dependency" and "?" in "".join(words):
+            either = "dependencies that are joined by commas; another job of the sweep is always waited for, too"
+            refusals.append(f"cluster.sbatch: expected {either}. Received: {line!r}.")
+    return refusals
+
+
+def lines(value: Any, ours: Mapping[str, str]) -> list[str]:
+    """The options as lines of a batch script, with those of ours that a user may add to."""
+    merged = {name: [text] for name, text in ours.items()}
+    others = []
+    for words in _options(value):
+        if (name := _name(words[0])) in _MERGED:
+            merged.setdefault(name, []).insert(0, _value(words))
+        else:
+            others.append(" ".join(map(quoted, words)))
+    return [*(quoted(f"--{name}={','.join(texts)}") for name, texts in merged.items()), *others]
+
+
+def names(value: Any) -> set[str]:
+    """The long names of the options that are set."""
+    return {_name(words[0]) for words in _options(value)}
+
+
+def value_of(value: Any, name: str) -> str | None:
+    """What an option is set to, last; None: it is not."""
+    return next((_value(words) for words in reversed(_options(value)) if _name(words[0]) == name), None)
+
+
+def _options(value: Any) -> list[list[str]]:
+    """Each option as its words: `--qos=high`, or `-C` and `a100`. Raises ValueError for what holds no options."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        pairs = [(str(name).strip("-").replace("_", "-"), each) for name, each in value.items()]
+        # `false` takes back what a site's file sets.
+        return [_pair(name, each) for name, each in pairs if each is not False]
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"expected options of sbatch, as {EXAMPLE}. Received: {value!r}.")
+    options: list[list[str]] = []
+    for text in texts:
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise ValueError(f"expected options of sbatch, as {EXAMPLE}. Received: {text!r} ({error}).") from error
+        for word in words:
+            takes_value = (
+                options and len(options[-1]) == 1 and options[-1][0].startswith("-") and "=" not in options[-1][0]
+            )
+            if takes_value and not word.startswith("-"):
+                options[-1].append(word)
+            else:
+                options.append([word])
+    return options
+
+
+def _pair(name: str, value: Any) -> list[str]:
+    """One entry of a mapping as the words of an option."""
+    dashes = "-" if len(name) == 1 else "--"
+    if value is True or value is None:
+        return [dashes + name]
+    return [dashes + name, str(value)] if len(name) == 1 else [f"--{name}={value}"]
+
+
+def _value(words: Sequence[str]) -> str:
+    """What an option is set to; empty: it is a flag."""
+    if len(words) > 1:
+        return words[1]
+    return words[0].partition("=")[2] if words[0].startswith("--") else words[0][2:]
+
+
+def _name(word: str) -> str:
+    """The long name of an option, which sbatch takes shortened, too."""
+    if not word.startswith("--"):
+        return _SHORT.get(word[1:2], word[1:2])
+    name = word[2:].partition("=")[0]
+    known = [*_KEYS, *_OURS, *_MERGED]
+    longer = [each for each in known if each.startswith(name)]
+    return longer[0] if len(longer) == 1 and name not in known and len(name) > 2 else name
+
+
+def quoted(word: str) -> str:
+    """A word as Slurm's lines of a script hold it."""
+    return word if _PLAIN.fullmatch(word) else f'"{word}"'

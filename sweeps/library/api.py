@@ -1,0 +1,224 @@
+"""Sweeps from Python: `sweep` runs one, `read` reads one that has run or still runs, and both give a `SweepResult`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast
+
+from sweeps import errors
+from sweeps.errors import DispatchError, SweepError, UsageError
+from sweeps.library import background, overrides
+from sweeps.library.overrides import Value
+from sweeps.outcome import Outcome
+from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
+from tracking.folder import folders
+from tracking.folder.journal import Journal, JournalError
+from tracking.record import Pass, Result, Trial
+from tracking.sinks.mlflow import moved
+
+if TYPE_CHECKING:
+    import pandas
+
+ROOT = Path(__file__).resolve().parents[2]
+log = logging.getLogger("sweeps")
+_FOLDER = "hydra.sweep.dir"
+_NEW_FOLDER = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S-%f}"
+"""Not Hydra's own, which two sweeps that begin in the same second would share."""
+
+T = TypeVar("T")
+Grid: TypeAlias = T | list[T]
+"""One value, or a list of those that the sweep has."""
+Group: TypeAlias = Grid[str] | Mapping[str, Value]
+"""A choice, choices, or values by key."""
+
+
+class Keys(TypedDict, total=False):
+    """The keys of a sweep, as `conf/config.yaml` and the README explain them."""
+
+    model: Group
+    batch: Grid[int]
+    device: Group
+    inputs: Mapping[str, Value]
+    passes: Sequence[Pass | Sequence[Pass]]
+    precision: Grid[Literal["float32", "bfloat16", "float16", "tf32"]]
+    compile: Grid[Literal["graph", "xla", "eager"]]
+    layout: Grid[Literal["channels_last", "channels_first"]]
+    protocol: Group
+    task: Group
+    cluster: str | Mapping[str, Value]
+    tracking: str | Mapping[str, Value]
+    repeats: int
+    seed: Grid[int]
+    timeout_s: float | None
+    resume: str | os.PathLike[str] | None
+    rerun: Literal["failed"] | None
+    trust: bool | None
+    retries: int
+    oom_ceiling: bool
+    fail_fast: int | None
+    order: Literal["grid", "interleaved"] | None
+    calibrate: bool
+    objective: str | None
+    dry_run: bool
+    profile: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A sweep and what it has found so far."""
+
+    sweep_id: str | None
+    """None: nothing was planned here, as where a sweep is resumed that only the cluster knows."""
+    folder: Path | None
+    """The sweep's folder on this machine; None: it has none, as after `dry_run`, or it is made on the cluster."""
+    trials: tuple[Trial, ...] = field(repr=False)
+    """What is planned, in order."""
+    results: tuple[Result, ...] = field(repr=False)
+    """What has become of the trials so far, in the plan's order."""
+    exit_code: int
+    """The command line's: 0 every trial is ok, or the job was submitted; 1 some trial is not, or has no result yet."""
+    job: str | None = None
+    """The id or name of the batch job that the sweep was handed to."""
+    text: str = field(default="", repr=False)
+    """What the command line prints: the table, with `dry_run` the plan or the batch job."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every planned trial has a result."""
+        return 0 < len(self.trials) == len(self.results)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every planned trial has a result and is ok."""
+        return self.finished and all(result.ok for result in self.results)
+
+    def frame(self) -> pandas.DataFrame:
+        """A row for each trial and pass, with the columns of `results.csv`: seconds in `*_s`, MiB in `*_mb`."""
+        from tracking.analysis.frame import frame
+
+        return frame(self.results, self.trials)
+
+
+def sweep(
+    *arguments: str | Sequence[str] | Mapping[str, Value],
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **keys: Unpack[Keys],
+) -> SweepResult:
+    """Run a sweep, wait for its end and return what it has found.
+
+    The sweep is given as on the command line, `sweep("model=vgg16", "batch=1,2")`, by its keys,
+    `sweep(model="vgg16", batch=[1, 2])`, or by a mapping with dotted ones, `sweep({"protocol.steps": 10})`. Of keys and
+    mappings, a list is a grid, a tuple is one value with several parts, and text is taken as it is, commas included.
+    `folder` takes the results (a new one in `multirun/` without it). With `progress`, what the command line prints is
+    printed as it comes. Warnings go to the logger `sweeps`.
+
+    The sweep runs in a process of its own, with this one's current folder and environment, so this function can be
+    called in a notebook, a thread or another Hydra application, and leaves nothing behind. An exception that ends the
+    wait (Ctrl-C) ends the sweep, too; `resume="latest"` runs what is left. A batch job is submitted and not waited for:
+    `read(folder)` has its results later.
+
+    Raises UsageError with all `problems` where nothing could run, StoppedError by `fail_fast`, and DispatchError where
+    the machinery fails. A trial that fails is no exception: see `SweepResult.ok`.
+    """
+    words = list(overrides.words(arguments, cast("Mapping[str, Value]", keys)))
+    if folder is not None:
+        if "resume" in command_line.keys(words):
+            raise UsageError(["folder: expected none with resume, which has the sweep's own."])
+        words.append(f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}")
+    elif not {_FOLDER, "resume"} & command_line.keys(words):
+        words.append(f"{_FOLDER}={_NEW_FOLDER}")
+    typed = Arguments(program=_program(), words=("-m", *words))
+    texts: list[str] = []
+
+    def written(text: str) -> None:
+        texts.append(text)
+        if progress:
+            _print(text)
+
+    outcome = background.run(typed, written=written, warned=log.warning)
+    if outcome.error:
+        raise _error(outcome)
+    return _result(outcome, "".join(texts))
+
+
+def read(name: str | os.PathLike[str] = folders.LATEST) -> SweepResult:
+    """Return what a sweep has found so far: of a folder, a sweep's id, or `latest` below the current folder.
+
+    Raises UsageError where there is none.
+    """
+    try:
+        return _in_folder(folders.find(os.fspath(name), Path.cwd()).absolute(), None)
+    except JournalError as error:
+        raise UsageError([str(error)]) from error
+
+
+def _result(outcome: Outcome, text: str) -> SweepResult:
+    if outcome.folder is not None:
+        try:
+            return _in_folder(Path(outcome.folder), outcome, text)
+        except JournalError as error:
+            raise SweepError(str(error)) from error
+    return SweepResult(
+        sweep_id=outcome.sweep_id,
+        folder=None,
+        trials=(),
+        results=(),
+        exit_code=outcome.exit_code,
+        job=outcome.job,
+        text=text,
+    )
+
+
+def _in_folder(folder: Path, outcome: Outcome | None, text: str = "") -> SweepResult:
+    """What lies in this folder. Raises JournalError."""
+    journal = Journal(folder)
+    plan = moved.follow(journal.read_plan(), folder)
+    known = {result.trial_id: result for result in journal.read()}
+    results = tuple(known[trial.trial_id] for trial in plan.trials if trial.trial_id in known)
+    ok = len(results) == len(plan.trials) and all(result.ok for result in results)
+    return SweepResult(
+        sweep_id=plan.sweep_id,
+        folder=folder,
+        trials=plan.trials,
+        results=results,
+        exit_code=outcome.exit_code if outcome else int(not ok),
+        job=outcome.job if outcome else None,
+        text=text,
+    )
+
+
+def _error(outcome: Outcome) -> SweepError:
+    """The exception that the sweep ended with."""
+    if outcome.error == UsageError.__name__:
+        error: SweepError = UsageError(outcome.problems)
+    elif outcome.error == KeyboardInterrupt.__name__:
+        rest = "" if outcome.folder is None else f"; sweep(resume={outcome.folder!r}) runs what is left"
+        error = DispatchError(f"the process that ran the sweep was interrupted{rest}")
+    else:
+        kind = getattr(errors, outcome.error, SweepError)
+        error = kind("\n".join(outcome.problems))
+    error.folder = None if outcome.folder is None else Path(outcome.folder)
+    return error
+
+
+def _program() -> str:
+    """The script whose command line does the same, as it is called from the current folder."""
+    script = ROOT / "sweeps" / "run.py"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
+
+
+def _print(text: str) -> None:
+    """Print what the sweep says, as far as this process's output takes it."""
+    try:
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # closed, or none: no reason to end a sweep

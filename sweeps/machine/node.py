@@ -1,0 +1,171 @@
+"""A device as data, turned into what each layer below needs: Ray resources, cores, a process environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tracking.record import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What one machine offers to trials."""
+
+    cpus: int
+    gpus: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    accelerator: str | None = None
+    """Ray's name of its GPUs' type, e.g. `H100`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    name: str = "this machine"
+    node_id: str = ""
+    """Ray's id of it; empty: the trials of this Ray have no other machine."""
+    ray_cpus: int = 0
+    """Cores as Ray counts them, where that is more than trials can have."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What a result says of where it ran, even if the trial could say nothing."""
+    memory_mb: float | None = None
+    """Memory of the machine, in units of 2**20 bytes; None where it is not known."""
+    cpu_quota: float | None = None
+    """The processor time that the node's container may have, in cores; None where nothing limits it."""
+    memory_limit_mb: float | None = None
+    """The memory that the node's container may have, in units of 2**20 bytes; None where nothing limits it."""
+    variables: frozenset[str] = frozenset()
+    """Names of environment variables that are set there and may change a figure (`sweeps/machine/environment.py`)."""
+
+    @property
+    def room_mb(self) -> float | None:
+        """Memory that trials may take together, in units of 2**20 bytes; None where it is not known."""
+        return min((size for size in (self.memory_mb, self.memory_limit_mb) if size is not None), default=None)
+
+    @cached_property
+    def offer(self) -> str:
+        """What `misses` depends on, as a key: alike for nodes that can take the same devices."""
+        resources, labels = sorted(self.resources.items()), sorted(self.labels.items())
+        return repr((self.cpus, self.gpus, self.accelerator, resources, labels))
+
+    @property
+    def kind(self) -> str:
+        """What it offers, in words; alike for nodes that take the same trials."""
+        gpus = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" + (f" ({self.accelerator})" if self.accelerator else "")
+        offers = ", ".join(
+            [
+                f"{self.cpus} core{'s' * (self.cpus != 1)}",
+                *([gpus] if self.gpus else []),
+                *(f"{name}={amount:g}" for name, amount in sorted(self.resources.items())),
+                *(f"{name}={value}" for name, value in sorted(self.labels.items())),
+            ]
+        )
+        return f"{offers}; {self.container}" if self.container else offers
+
+    @property
+    def container(self) -> str:
+        """The limits of the node's container, in words; empty where it has none."""
+        limits = []
+        if self.cpu_quota is not None:
+            limits.append(f"quota is {self.cpu_quota:.3g}")
+        if self.memory_limit_mb is not None:
+            limits.append(f"memory limit is {self.memory_limit_mb:.0f} MB")
+        return f"the container's {' and its '.join(limits)}" if limits else ""
+
+    def misses(self, device: Device) -> list[str]:
+        """What `device` asks for and this node has not, in words; empty if the device fits."""
+        lacking = []
+        if (device.cpus or 1) > self.cpus:
+            if device.cpus is None:
+                lacking.append(f"device={device.name} asks for a core and {self.name} has none")
+            else:
+                quota = f" (the container's quota is {self.cpu_quota:.3g})" if self.cpu_quota is not None else ""
+                asks = f"device.cpus={device.cpus} asks for {device.cpus} cores"
+                lacking.append(f"{asks} and {self.name} has {self.cpus}{quota}")
+        if device.gpus > self.gpus:
+            has = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "none"
+            lacking.append(
+                f"device={device.name} asks for {device.gpus} GPU{'s' * (device.gpus != 1)} and {self.name} has {has}"
+            )
+        if device.accelerator not in (None, self.accelerator):
+            has = self.accelerator or "none that Ray knows"
+            lacking.append(f"device.accelerator={device.accelerator} and {self.name} has {has}")
+        for name, amount in device.resources.items():
+            if amount > self.resources.get(name, 0):
+                lacking.append(
+                    f"device.resources.{name}={amount:g} and {self.name} has {self.resources.get(name, 0):g}"
+                )
+        for name, value in device.node_labels.items():
+            if value != self.labels.get(name):
+                has = repr(self.labels[name]) if name in self.labels else "no such label"
+                lacking.append(f"device.node_labels.{name}={value} and {self.name} has {has}")
+        return lacking
+
+    def cores_for(self, device: Device) -> int:
+        """Cores a trial on this node gets: what its device asks for, or all of them."""
+        return device.cpus or self.cpus
+
+    def at_once(self, device: Device) -> int:
+        """How many trials of a device that fits this node run here side by side."""
+        if device.exclusive_node:
+            return 1
+        shares = [self.cpus // self.cores_for(device)]
+        if device.gpus:
+            shares.append(self.gpus // device.gpus)
+        # Parts as 0.1 are counted as Ray does, which knows ten thousandths.
+        shares += [int(self.resources[name] / amount + 1e-4) for name, amount in device.resources.items() if amount > 0]
+        return min(shares)
+
+
+def demand(device: Device) -> str:
+    """What a device asks of its node, as a key: alike for devices that differ only in what happens on it."""
+    return repr(
+        (
+            device.cpus,
+            device.gpus,
+            device.accelerator,
+            sorted(device.resources.items()),
+            sorted(device.node_labels.items()),
+            device.exclusive_node,
+        )
+    )
+
+
+def parts(amount: float) -> int:
+    """An amount of a resource in ten thousandths, the parts that Ray knows: thrice 0.1 is 0.3."""
+    return round(amount * 10_000)
+
+
+def limits(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of a Node that follow from the facts about its host."""
+    return {
+        "memory_mb": facts["memory_gb"] * 1024,
+        "cpu_quota": facts.get("cpu_quota"),
+        "memory_limit_mb": facts.get("memory_limit_mb"),
+        "variables": frozenset(facts["env"]),
+    }
+
+
+def ray_options(device: Device, node: Node) -> dict[str, Any]:
+    """Ray's resource arguments for one trial on `device`, on this node and no other.
+
+    Accelerator and labels are met by the choice of the node. A trial that wants its node to itself takes all its cores.
+    """
+    cpus = max(node.cpus, node.ray_cpus) if device.exclusive_node else node.cores_for(device)
+    options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": device.gpus}
+    if device.resources:
+        options["resources"] = dict(device.resources)
+    return options
+
+
+def ray_amounts(device: Device, node: Node) -> dict[str, float]:
+    """What one trial on `device` takes of Ray's resources there, by Ray's names."""
+    options = ray_options(device, node)
+    return {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options.get("resources", {})}
+
+
+def environment(device: Device, gpu_ids: tuple[str, ...]) -> dict[str, str]:
+    """The environment that shows a trial's process the GPUs it was given and hides all others."""
+    if device.kind == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": "-1"}
+    # Ray counts GPUs as NVML does, by bus; CUDA by speed, unless it is told.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpu_ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -1,0 +1,46 @@
+"""Whether the nodes of a cluster have the versions that the driver has, so that a sweep compares like with like."""
+
+from __future__ import annotations
+
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sweeps.machine.host import version_of
+
+Versions = Mapping[str, str | None]
+_MUST_AGREE = ("tensorflow", "keras", "ray")
+"""Packages whose version changes what is measured, or what the processes understand of each other."""
+_MAY_DIFFER = ("numpy",)
+
+
+def here() -> dict[str, str | None]:
+    """The versions of this process: Python's, and each package's or None where it is not installed."""
+    return {"python": platform.python_version(), **{name: version_of(name) for name in (*_MUST_AGREE, *_MAY_DIFFER)}}
+
+
+def compare(driver: Versions, nodes: Mapping[str, Versions]) -> tuple[list[str], list[str]]:
+    """What the nodes, by name, have otherwise than the driver: sentences for what does harm, and for what does not."""
+    apart: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for name, versions in nodes.items():
+        for package, version in driver.items():
+            if versions.get(package) != version:
+                apart[package, versions.get(package)].append(name)
+    errors: list[str] = []
+    warnings: list[str] = []
+    for (package, version), names in apart.items():
+        where = _listed(names)
+        has = f"{where} has none" if version is None else f"{where} has {version}"
+        sentence = f"{package}: the driver has {driver[package] or 'none'} and {has}"
+        harms = package in _MUST_AGREE or (package == "python" and _minor(version) != _minor(driver[package]))
+        (errors if harms else warnings).append(sentence)
+    return errors, warnings
+
+
+def _minor(version: str | None) -> list[str]:
+    return (version or "").split(".")[:2]
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

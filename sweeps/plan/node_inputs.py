@@ -1,0 +1,218 @@
+"""What trials need on whichever node they run: files, pictures, and the user's own callables.
+
+Each node is asked for it before anything runs. What one lacks, and what differs between nodes and so would give figures
+of unlike things one name, is reported for all nodes together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import SweepError
+from sweeps.plan import targets
+from sweeps.plan.targets import Target
+from sweeps.process import paths
+from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures.dataset import DataError
+from tracking.record import Trial
+
+_MOST_NAMED = 3
+_LISTING_S = 60.0
+"""How long a node may take to list a folder before its content is no longer compared, seconds."""
+_WHOLE_MB = 64
+"""Files up to this size are read as a whole to be compared; of larger ones, evenly spread parts."""
+_PARTS = 64
+_PART = 2**20
+_NOTHING = "a path where there is none"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the trials of a sweep read and import."""
+
+    files: tuple[str, ...] = ()
+    """Weights, names of classes, and files that are arguments of a net."""
+    data: tuple[tuple[str, str | None], ...] = ()
+    """`task.data` with its `task.labels`."""
+    images: tuple[str, ...] = ()
+    """Each a file, a folder or a pattern."""
+    targets: tuple[Target, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.data or self.images or self.targets)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a node has of it, by what was asked for."""
+
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What is there instead, in words."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What tells its content from another one, where it could be told."""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    """Why a target cannot be imported."""
+
+
+def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
+    """What these trials of a sweep that was started in `folder` need."""
+    trials = list(trials)
+    files: dict[str, None] = {}
+    data: dict[tuple[str, str | None], None] = {}
+    images: dict[str, None] = {}
+    for trial in trials:
+        if trial.weights:
+            files[trial.weights] = None
+        if isinstance(labels := trial.task_args.get("labels"), str):
+            files[labels] = None
+        if isinstance(place := trial.task_args.get("data"), str):
+            data[place, labels] = None
+        given = trial.task_args.get("images") or ()
+        images |= dict.fromkeys([given] if isinstance(given, str) else given)
+        files |= dict.fromkeys(_files_among(trial.model_args.values(), folder))
+    return Wanted(tuple(files), tuple(data), tuple(images), tuple(targets.wanted(trials)))
+
+
+def look(wanted: Wanted, server: Callable[[], str]) -> Found:
+    """What this node has; `server()` is where its fork server listens, asked for only where there are targets."""
+    missing: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    for path in wanted.files:
+        if (received := paths.not_readable(path)) is not None:
+            missing[path] = received
+        else:
+            digests[path] = _digest(Path(path))
+    until = time.monotonic() + _LISTING_S
+    for place, labels in wanted.data:
+        if (received := _not_listable(place)) is not None:
+            missing[place] = received
+            continue
+        try:
+            data = dataset.read(place, None if labels in missing else labels)
+        except DataError as error:
+            missing[place] = f"pictures that cannot be read ({error.problems[0].rstrip('.')})"
+        else:
+            digests[place] = _listing(((each.path, data.classes[each.label]) for each in data.examples), until)
+    for pattern in wanted.images:
+        try:
+            digests[pattern] = _listing(((path, "") for path in dataset.matching(pattern)), until)
+        except DataError:
+            missing[pattern] = "a folder without pictures" if paths.is_folder(pattern) else paths.kind(pattern)
+    imports: Mapping[str, str] = {}
+    if wanted.targets:
+        try:
+            found = targets.look(wanted.targets, server())
+        except SweepError as error:
+            return Found(missing, digests, {target.name: str(error) for target in wanted.targets})
+        imports = found.problems
+        digests |= found.digests
+    return Found(missing, {key: digest for key, digest in digests.items() if digest}, imports)
+
+
+def problems(nodes: Mapping[str, Found]) -> list[str]:
+    """What speaks against running on these nodes, by name; one sentence for all that lack the same."""
+    said: list[str] = []
+    for path in dict.fromkeys(path for found in nodes.values() for path in found.missing):
+        lacking = {name: found.missing[path] for name, found in nodes.items() if path in found.missing}
+        nothing = [name for name, received in lacking.items() if received == _NOTHING]
+        if nothing:
+            said.append(f"{path}: expected on every node. Missing on: {_names(nothing, nodes)}.")
+        for received, names in _grouped({name: kind for name, kind in lacking.items() if kind != _NOTHING}).items():
+            said.append(f"{path}: expected on every node. Received: {received} on {_names(names, nodes)}.")
+    for target in dict.fromkeys(target for found in nodes.values() for target in found.imports):
+        why = {name: found.imports[target] for name, found in nodes.items() if target in found.imports}
+        for words, names in _grouped(why).items():
+            said.append(targets.sentence(target, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
+    return said + _differences(nodes)
+
+
+def of_late_joiner(name: str, found: Found, others: Mapping[str, Found]) -> list[str]:
+    """Why a node that joins later gets no trials of a sweep that the others, by name, have begun."""
+    said = problems({name: found})
+    known = next(iter(others.items()), None)
+    return said if known is None else said + _differences({known[0]: known[1], name: found})
+
+
+def _differences(nodes: Mapping[str, Found]) -> list[str]:
+    said = []
+    for key in dict.fromkeys(key for found in nodes.values() for key in found.digests):
+        groups = _grouped({name: found.digests[key] for name, found in nodes.items() if key in found.digests})
+        if len(groups) > 1:
+            sides = " differs from that on ".join(_names(names, nodes, every=False) for names in groups.values())
+            what = "file" if key.startswith("/") else "module"
+            said.append(f"{key}: expected the same {what} on every node. Received: that on {sides}.")
+    return said
+
+
+def _advice(words: str) -> str:
+    """The next step where a module does not travel."""
+    if not words.startswith("There is no module") and "No module named" not in words:
+        return ""
+    return "; modules in the folder that the sweep is started in travel, others have to be installed on the nodes"
+
+
+def _names(names: Sequence[str], nodes: Mapping[str, Found], *, every: bool = True) -> str:
+    if every and len(names) == len(nodes) > _MOST_NAMED:
+        return f"all {len(names)} nodes"
+    more = f" (and {len(names) - _MOST_NAMED} more)" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _grouped(by_node: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, words in by_node.items():
+        groups.setdefault(words, []).append(name)
+    return groups
+
+
+def _files_among(values: Iterable[Any], folder: Path) -> Iterable[str]:
+    """The arguments of a net that look like paths and are files here, as they are from the folder."""
+    for value in values:
+        if isinstance(value, str) and ("/" in value or "." in value) and paths.is_file(path := folder / value):
+            yield str(path)
+
+
+def _not_listable(path: str) -> str | None:
+    """What is there instead of a folder or a list that this user may read; None where there is one."""
+    if paths.is_folder(path):
+        return (
+            None if os.access(path, os.R_OK | os.X_OK, effective_ids=True) else "a folder that this user may not read"
+        )
+    return paths.not_readable(path)
+
+
+def _digest(path: Path) -> str:
+    """Tells a file from another one of its name: by its size, and its content or parts of it."""
+    try:
+        size = path.stat().st_size
+        parts = hashlib.sha256(str(size).encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE_MB * 2**20:
+                parts.update(file.read())
+            else:
+                for number in range(_PARTS + 1):
+                    file.seek((size - _PART) * number // _PARTS)
+                    parts.update(file.read(_PART))
+    except OSError:
+        return ""
+    return parts.hexdigest()[:16]
+
+
+def _listing(lines: Iterable[tuple[Path, str]], until: float) -> str:
+    """A digest of files, their sizes and what is said of them; empty where it takes too long."""
+    digest = hashlib.sha256()
+    for path, words in lines:
+        if time.monotonic() > until:
+            return ""
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = -1
+        digest.update(f"{path} {size} {words}\n".encode(errors="surrogatepass"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,201 @@
+"""What can be known of a grid's nets before a trial runs: whether they can be built, and what they will take.
+
+Each net is built once, of shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
+It happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is not
+called: its code runs in trials, where a crash, a hang or the memory it takes is a result and not the end of the sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sweeps.machine import host
+from sweeps.machine.node import Node
+from sweeps.machine.node_kinds import NodeKinds
+from sweeps.worker import log_tail
+from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.limits import Watch
+from tracking.record import Layout, Trial
+
+_PROCESS_MB = 370
+"""Resident memory of a process with TensorFlow imported and a trivial net."""
+_PER_PARAMETER = 2.6
+"""Memory that a net's parameters take, over their own size: initial values, and copies that the runtime packs."""
+_KEPT = 0.45
+"""Share of all activations that a training step has in memory at once."""
+_LAST_WORDS = 8
+"""Lines of the log that are told where the process dies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """What a net of float32 takes, for one image."""
+
+    parameter_mb: float
+    activation_mb: float
+    """Every layer's output."""
+    largest_mb: float
+    """The largest output of a layer."""
+    forward_flops: int | None = None
+    """Operations of one forward pass; None: not asked for, or not all counted."""
+    training_flops: int | None = None
+
+
+Key = tuple[str, str, Layout]
+
+
+def key(trial: Trial) -> Key:
+    """What a net depends on: trials of one key share it."""
+    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
+
+
+class Preflight:
+    """Nets by key, each looked at once; `problems` says what cannot be built, in words."""
+
+    def __init__(self) -> None:
+        self.nets: dict[Key, Net] = {}
+        self._seen: set[tuple[Key, bool]] = set()
+        self._unbuildable: dict[Key, str] = {}
+
+    def problems(self, trials: Iterable[Trial], server: Callable[[], str], *, flops: bool = False) -> list[str]:
+        """Look at the nets not seen yet, through the fork server at `server()`; `flops` counts their operations too."""
+        wanted = {key(trial): trial for trial in trials if trial.target is None}
+        new = [net for net in wanted if net not in self._unbuildable and (net, flops) not in self._seen]
+        died = self._look([wanted[net] for net in new], server(), flops=flops) if new else []
+        return [*(self._unbuildable[net] for net in wanted if net in self._unbuildable), *died]
+
+    def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
+        """Take note of each trial's net; what the process has died of that built them, if it has."""
+        oom_kills = host.oom_kills()
+        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
+        with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
+            status: int | None = None
+            words = ""
+            # What is suppressed: the server was lost.
+            with contextlib.suppress(EOFError, OSError), Watch(connection, started=time.perf_counter()) as watch:
+                connection.send(Call(function="sweeps.plan.preflight:look", argument=(nets, flops), log=log.name))
+                while (message := connection.recv())[0] != "exit":
+                    if message[0] == "pid":
+                        watch.process(message[1])
+                    elif message[0] == "failed":
+                        words = message[1][1].message
+                    elif message[0] == "net":
+                        index, net = message[1]
+                        self.nets[key(trials[index])] = net
+                        self._seen.add((key(trials[index]), flops))
+                    elif message[0] == "problem":
+                        index, sentence = message[1]
+                        self._unbuildable[key(trials[index])] = sentence
+                status = message[1]
+            if status == 0:
+                return []
+            words = words or log_tail.tail(Path(log.name), _LAST_WORDS)
+            words = _died(status, words, starved=host.oom_kills() > oom_kills)
+            return [f"the nets could not be looked at: {words}"]
+
+    def memory_mb(self, trial: Trial) -> float | None:
+        """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
+
+        Fitted to measured peaks of this project's nets, within a third of each.
+        """
+        if (net := self.nets.get(key(trial))) is None:
+            return None
+        scale = 0.5 if trial.precision in ("float16", "bfloat16") else 1.0
+        activations = 2 * net.largest_mb
+        if "forward_backward" in trial.passes:
+            activations = max(activations, _KEPT * net.activation_mb)
+        return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
+
+    def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
+        """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
+        smallest: dict[tuple[Key, str], str] = {}
+        kinds = NodeKinds(nodes)
+        for trial in sorted(trials, key=lambda trial: trial.batch):
+            needed, has = self.memory_mb(trial), memory_of(trial, kinds)
+            if needed is not None and has is not None and needed > has:
+                sentence = (
+                    f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about {needed:.0f} MB and "
+                    f"has {has:.0f} MB: it, and larger batches, may run out of memory"
+                )
+                smallest.setdefault((key(trial), trial.device.label), sentence)
+        return list(smallest.values())
+
+
+def _died(status: int | None, words: str, *, starved: bool) -> str:
+    """What the process that builds nets has died of, by its wait status (None: unknown), with its last words.
+
+    `starved`: the kernel has killed a process for want of memory meanwhile.
+    """
+    how = ""
+    if status is not None and os.WIFSIGNALED(status):
+        how = f" of {host.signal_name(os.WTERMSIG(status))}"
+        if starved and os.WTERMSIG(status) == signal.SIGKILL:
+            how += f", {host.out_of_memory()}"
+    return "\n".join(filter(None, [f"the process that builds them has died{how}", words]))
+
+
+def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
+    """Memory that the trial may take on the roomiest of the nodes that it fits, in units of 2**20 bytes.
+
+    None where that is not known, and where it is the GPU's, which its node knows.
+    """
+    if trial.device.kind == "gpu":
+        return trial.device.gpu_memory_mb
+    limits = [limit for limit in (nodes.room_mb(trial.device), trial.device.memory_mb) if limit is not None]
+    return min(limits, default=None)
+
+
+def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
+    """Build each net of shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
+    import keras
+
+    import nets
+    from nets.conventions.layout import build_in
+    from nets.counting import layers, work
+
+    wanted, flops = asked
+    for index, (name, arguments, layout) in enumerate(wanted):
+        words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
+        try:
+            with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
+                keras.config.set_image_data_format(layout)
+                model = build_in(layout, partial(nets.build, name, **arguments))
+                forward = work.forward(layers.trace(model, 1)).flops if flops else None
+                training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
+            sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
+        except Exception as error:
+            cause = next(filter(None, str(error).splitlines()), type(error).__name__)
+            send("problem", (index, f"{words}: the net cannot be built: {cause}"))
+            continue
+        net = Net(
+            parameter_mb=4 * model.count_params() / 2**20,
+            activation_mb=sum(sizes),
+            largest_mb=max(sizes),
+            forward_flops=forward,
+            training_flops=training,
+        )
+        send("net", (index, net))
+
+
+def _outputs(model: Any) -> list[Any]:
+    """The outputs of every layer of a functional model, nested models taken apart."""
+    import keras
+
+    found: list[Any] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _outputs(layer)
+        else:
+            found += keras.tree.flatten(layer.output)
+    return found

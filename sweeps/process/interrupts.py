@@ -1,0 +1,69 @@
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): the first ends a sweep in order, the second at once.
+
+Under `nohup`, which has SIGHUP ignored, a sweep outlives its terminal. SIGQUIT stays the emergency exit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+EXIT_CODE = 130
+_IMPORT = "<frozen importlib."
+"""How the files of Python's own code for imports begin."""
+_AGAIN_S = 0.01
+
+
+class Interrupts:
+    """Turns the first signal into KeyboardInterrupt, and ends the process on the next.
+
+    What the driver has started ends with it, in order or not: see `sweeps.worker.forkserver` and
+    `sweeps.process.guardian`.
+    """
+
+    def __init__(self) -> None:
+        self._arrived = self._held = False
+
+    def install(self) -> None:
+        """Take the signals."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._take)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """A body that the first signal does not tear apart: its KeyboardInterrupt comes at the end."""
+        before, self._held = self._arrived, True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._arrived and not before:
+            raise KeyboardInterrupt
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._arrived:
+            os._exit(EXIT_CODE)
+        if frame is not None and frame.f_code.co_filename.startswith(_IMPORT):
+            # Torn apart here, it would never give its lock back, for which another thread's import waits.
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        self._arrived = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Take SIGTERM back after the body, in which Ray puts a handler of its own in place, from C++ as well."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""What a command asks for, and everything that is wrong with it."""

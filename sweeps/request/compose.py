@@ -1,0 +1,84 @@
+"""From overrides to configs: the points of a grid, quickly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeps.request.schema import NOT_ARGUMENTS
+from sweeps.typed import command_line
+
+ComposeError = (HydraException, OmegaConfBaseException)
+"""What Hydra raises for overrides that it cannot compose."""
+
+
+def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Where an override names a callable of the user's own, take away what the chosen yaml gives to the net it names.
+
+    The callable gets what other overrides say, whatever arguments our nets have.
+    """
+    keys = command_line.keys(overrides)
+    if "model._target_" not in keys or config.model["_target_"] is None:
+        return
+    given = {key.split(".")[1] for key in keys if key.startswith("model.")}
+    with open_dict(config.model):
+        for name in [name for name in config.model if name not in (*NOT_ARGUMENTS, *given)]:
+            del config.model[name]
+
+
+def text_of(key: str, words: Sequence[str]) -> str:
+    """What these words of a command set the key to; empty where that is no text, or nothing."""
+    word = next((word for word in reversed(words) if command_line.keys([word]) == {key}), f"{key}=null")
+    try:
+        value = OmegaConf.create({key: OverridesParser.create().parse_override(word).value()})[key]
+    except ComposeError:
+        return ""
+    return "" if value is None else str(value)
+
+
+class Composer:
+    """Composes the points of a grid as Hydra does, but each choice of config groups only once.
+
+    Hydra takes 60 ms a point, nearly all of it for the groups. Values are applied to a copy, by Hydra's own function.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._groups: dict[str, bool] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of one point, without the `hydra` node. Raises what Hydra raises."""
+        parsed = [self._parse(text) for text in overrides]
+        groups = tuple(override.input_line for override, is_group in parsed if is_group)
+        if groups not in self._bases:
+            base = self._loader.load_sweep_config(self._master, list(groups))
+            with open_dict(base):
+                del base["hydra"]
+            self._bases[groups] = base
+        config = copy.deepcopy(self._bases[groups])
+        ConfigLoaderImpl._apply_overrides_to_config([override for override, is_group in parsed if not is_group], config)
+        leave_to_ours(config, overrides)
+        return config
+
+    def _parse(self, text: str) -> tuple[Override, bool]:
+        """The override, and whether it chooses from a config group; both take Hydra milliseconds to find out."""
+        if text not in self._parsed:
+            override = self._parser.parse_override(text)
+            self._parsed[text] = override, override.package is not None or self._is_group(override.key_or_group)
+        return self._parsed[text]
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            self._groups[key] = bool(self._loader.get_group_options(key))
+        return self._groups[key]

@@ -1,0 +1,103 @@
+"""Text on the command line that Hydra would take for something else.
+
+Hydra reads `{version: 1.30}` as the number 1.3 and `{gpu: true}` as a truth value, and a label made of them would be
+`1.3` and `True`, which no machine has. It does not read `[--qos=high]` at all, and takes a mapping's new names only
+after a plus. Where a setting holds texts, each value is put in quotes before Hydra sees it, so that it stays as it was
+typed, and a mapping gets its plus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import create_functions
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener, HydraOverrideVisitor
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
+from hydra.grammar.gen.OverrideParser import OverrideParser
+
+from sweeps.jobs import batch
+from sweeps.request.schema import DeviceConf
+from sweeps.typed.command_line import text
+
+_LISTS, _MAPPINGS = (list[str], list[Any]), (dict[str, str],)
+_ITEM = re.compile(r"""(?:\{[^{}]*\}|'[^']*'|"[^"]*"|[^,{}'"])+""")
+"""What stands between the commas of a list."""
+
+
+def as_typed(arguments: Sequence[str]) -> list[str]:
+    """These arguments with the texts that they hold in quotes, where Hydra would read them as anything else."""
+    return [_as_typed(argument) for argument in arguments]
+
+
+def _as_typed(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    name = key.lstrip("+")
+    in_mapping = name.rpartition(".")[0] in _keys(_MAPPINGS)
+    is_mapping, is_list = name in _keys(_MAPPINGS), name in _keys(_LISTS)
+    if not equals or "${" in value or not (in_mapping or is_mapping or is_list):
+        return argument
+    try:
+        override = _parsed(argument)
+    except HydraException:
+        if not is_list or not (value.startswith("[") and value.endswith("]")):
+            return argument
+        return f"{key}=[{','.join(_item(item.strip()) for item in _ITEM.findall(value[1:-1]))}]"
+    received = override.value()
+    if override.is_sweep_override() or (isinstance(received, str) and not in_mapping):
+        return argument  # a sweep over it, or no list or mapping, which is reported where its kind is known
+    return f"{'' if is_list or key != name else '+'}{key}={_quoted(received)}"
+
+
+def _item(written: str) -> str:
+    """An item of a list that Hydra cannot read as a whole, in quotes where it is this one."""
+    try:
+        return _quoted(_parsed(f"item={written}").value())
+    except HydraException:
+        return _quoted(written)
+
+
+@cache
+def _keys(kinds: tuple[Any, ...]) -> frozenset[str]:
+    """The settings that are declared as one of these kinds."""
+    groups = [("device", DeviceConf), *(("cluster", module.Options) for module in batch.KINDS.values())]
+    names = {
+        f"{group}.{name}" for group, conf in groups for name, kind in get_type_hints(conf).items() if kind in kinds
+    }
+    # Slurm's take a text, too, which no type of OmegaConf's says.
+    return frozenset(names | ({"cluster.setup", "cluster.sbatch"} if kinds is _LISTS else set()))
+
+
+class _Visitor(HydraOverrideVisitor):
+    """Reads every value as the text that it is."""
+
+    def visitPrimitive(self, ctx: OverrideParser.PrimitiveContext) -> Any:  # noqa: N802 - Hydra's name
+        value = super().visitPrimitive(ctx)
+        return value if isinstance(value, (str, QuotedString)) else ctx.getText()
+
+
+def _parsed(argument: str) -> Override:
+    """The override, with texts for values. Raises HydraException where Hydra cannot read it."""
+    listener = HydraErrorListener()
+    lexer = OverrideLexer(InputStream(argument))
+    parser = OverrideParser(CommonTokenStream(lexer))
+    for reader in (lexer, parser):
+        reader.removeErrorListeners()
+        reader.addErrorListener(listener)
+    override: Override = _Visitor(create_functions()).visit(parser.override())
+    override.validate()
+    return override
+
+
+def _quoted(value: Any) -> str:
+    """A value as Hydra's command line takes it, every text in it in quotes."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}: {_quoted(each)}' for key, each in value.items())}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(_quoted, value))}]"
+    written = text(value)
+    return written if written.startswith("'") else f"'{written}'"

@@ -1,0 +1,1 @@
+"""What a traced net takes and computes, read from its graph."""

@@ -1,0 +1,1 @@
+"""A timed step and the evidence about it."""

@@ -1,0 +1,104 @@
+"""A trial's GPUs as TensorFlow has them: seen, with enough memory free, and limited as asked."""
+
+from __future__ import annotations
+
+import ctypes
+import site
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from sweeps.machine.nvml import visible_cards
+from tracking.record import Device
+
+DRIVER = "libcuda.so.1"
+MANAGEMENT = "libnvidia-ml.so.1"
+"""Another part of the driver, without which TensorFlow 2.21 sees no GPU."""
+NCCL = "libnccl.so.2"
+"""What several GPUs sum gradients with."""
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "12": (
+        *("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11"),
+        *("libcusolver.so.11", "libcusparse.so.12", "libcudnn.so.9", NCCL),
+    )
+}
+"""What TensorFlow opens at run time, besides the driver, by the CUDA version it was built for."""
+_BRINGS = "pip install 'tensorflow[and-cuda]' brings them."
+_LEAST_FREE_MB = 1024
+"""What CUDA, cuDNN and cuBLAS take before the first tensor, and a little more."""
+
+
+class GpuError(RuntimeError):
+    """The trial's GPUs are not there for it."""
+
+
+def prepare(device: Device) -> None:
+    """Make TensorFlow use the GPUs that the trial was given, within their limits.
+
+    Must run before TensorFlow touches a device. Raises GpuError where it does not see as many, and says which library
+    it missed, or where another process has taken their memory.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) < device.gpus:
+        raise GpuError(
+            f"expected TensorFlow to see {device.gpus} GPU{'s' * (device.gpus != 1)}. "
+            f"Received: {len(gpus) or 'none'}. {why_none() if not gpus else ''}".rstrip()
+        )
+    if device.gpus > 1 and not _opens(NCCL):
+        raise GpuError(f"expected {NCCL} for {device.gpus} GPUs. Received: none. {_BRINGS}")
+    expect_free(device)
+    limit(gpus, device.gpu_memory_mb)
+
+
+def limit(gpus: Sequence[Any], memory_mb: int | None) -> None:
+    """Let TensorFlow's memory on each GPU grow as needed, or end at `memory_mb` (units of 2**20 bytes)."""
+    for gpu in gpus:
+        if memory_mb is None:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        else:
+            logical = tf.config.LogicalDeviceConfiguration(memory_limit=memory_mb)
+            tf.config.set_logical_device_configuration(gpu, [logical])
+
+
+def why_none() -> str:
+    """Why this TensorFlow sees no GPU, as far as can be told: its build, the driver, or a library that is not there."""
+    build = tf.sysconfig.get_build_info()
+    if not build.get("is_cuda_build"):
+        return "This TensorFlow was built without CUDA."
+    if not _opens(DRIVER):
+        return f"There is no NVIDIA driver: {DRIVER} cannot be opened."
+    if not _opens(MANAGEMENT):
+        return (
+            f"The NVIDIA driver is there, but {MANAGEMENT} of it cannot be opened; in a container, "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility brings it."
+        )
+    version = str(build.get("cuda_version", "")).split(".")[0]
+    if missing := [name for name in LIBRARIES.get(version, ()) if not _opens(name)]:
+        return f"TensorFlow misses {', '.join(missing)}; {_BRINGS}"
+    return f"The driver and the libraries of CUDA {version} are there; TF_CPP_MIN_LOG_LEVEL=0 lets TensorFlow say more."
+
+
+def _opens(name: str) -> bool:
+    """Whether the library can be opened, from the system's places or from NVIDIA's packages, where TensorFlow looks."""
+    packaged = [path for folder in site.getsitepackages() for path in Path(folder).glob(f"nvidia/*/lib/{name}")]
+    for candidate in (name, *map(str, packaged)):
+        try:
+            ctypes.CDLL(candidate)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def expect_free(device: Device) -> None:
+    """Raise GpuError where one of the cards has less memory free than the trial may take, or than CUDA itself does."""
+    needed = device.gpu_memory_mb or _LEAST_FREE_MB
+    for card in visible_cards():
+        free = card.free_mb()
+        if free is not None and free < needed:
+            name = card.facts().get("name", "the GPU")
+            raise GpuError(
+                f"expected {needed} MB free on {name}. Received: {free:.0f} MB; other processes have the rest"
+            )

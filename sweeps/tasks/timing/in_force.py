@@ -1,0 +1,116 @@
+"""Whether what a trial asked for is what TensorFlow does, told from TensorFlow's own graph and settings."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sweeps.machine import environment
+from sweeps.tasks.timing.steps import Step
+from tracking.record import Layout, Precision, Trial
+
+DTYPES: dict[Precision, str] = {
+    "float32": "float32",
+    "tf32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
+DATA_FORMATS: dict[Layout, str] = {"channels_last": "NHWC", "channels_first": "NCHW"}
+_CONVOLUTIONS = {"Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"}
+_HEAVY = _CONVOLUTIONS | {"DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum"}
+"""The operations that a precision is about: nearly all of a net's arithmetic."""
+
+_AMPERE = (8, 0)
+"""The first compute capability that has TF32."""
+
+
+class NotInForceError(RuntimeError):
+    """TensorFlow does something else than the trial asked for."""
+
+
+def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
+    """Facts about precision, compiler, threads, layout and devices as they are, after the step's first call.
+
+    Raises NotInForceError where one is not as asked.
+    """
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    if trial.device.threads not in (None, threads):
+        raise NotInForceError(f"expected device.threads={trial.device.threads}. Received: {threads} threads")
+    tf32 = _tf32()
+    if tf32 != (trial.precision == "tf32"):
+        raise NotInForceError(f"expected precision={trial.precision}. Received: TF32 {'on' if tf32 else 'off'}")
+    if trial.compile == "graph" and (flag := environment.auto_jit(os.environ, gpu=trial.device.kind == "gpu")):
+        way_out = "unset it, or ask for compile=xla"
+        raise NotInForceError(f"expected compile=graph. Received: TF_XLA_FLAGS={flag}, XLA for parts of it; {way_out}")
+    devices = {_short(weight.value.device) for weight in model.trainable_weights}
+    if trial.device.kind == "gpu" and not all(device.startswith("GPU") for device in devices):
+        raise NotInForceError(f"expected weights on the GPU. Received: {', '.join(sorted(devices))}")
+    facts = {"threads": threads, "tf32": tf32, "compiler": trial.compile, "layout": trial.layout}
+    facts["devices"] = sorted(devices)
+    if trial.compile == "eager":
+        return facts | _eager(trial, step, model)
+    return facts | _compiled(trial, step.get_concrete_function())
+
+
+def _tf32() -> bool:
+    """Whether products are made in TF32: asked for, not forbidden to CUDA's libraries, on GPUs that all have it."""
+    if not tf.config.experimental.tensor_float_32_execution_enabled() or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.get_visible_devices("GPU")
+    ]
+    return bool(capabilities) and min(capabilities) >= _AMPERE
+
+
+def _eager(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
+    """There is no graph to look at: what the layers say of themselves."""
+    if step.compiled:
+        raise NotInForceError("expected compile=eager. Received: a compiled function")
+    dtypes = Counter(layer.compute_dtype for layer in model._flatten_layers(recursive=True) if layer.weights)
+    _expect_most(dtypes, DTYPES[trial.precision], f"expected layers that compute in {DTYPES[trial.precision]}")
+    layouts = Counter(layer.data_format for layer in model._flatten_layers() if hasattr(layer, "data_format"))
+    _expect_most(layouts, trial.layout, f"expected layers {trial.layout}")
+    return {"dtypes": dict(dtypes), "layouts": dict(layouts)}
+
+
+def _compiled(trial: Trial, function: Any) -> dict[str, Any]:
+    definition = function.graph.as_graph_def()
+    library = {called.signature.name: called for called in definition.library.function}
+    nodes = [*definition.node, *(node for called in library.values() for node in called.node_def)]
+    heavy = [node for node in nodes if node.op in _HEAVY]
+    found: dict[str, Any] = {}
+    if trial.device.gpus > 1:  # each replica's part is compiled by itself
+        calls = [library[node.attr["f"].func.name] for node in definition.node if node.attr["f"].func.name in library]
+        xla = any(called.attr["_XlaMustCompile"].b for called in calls)
+        work = [node for node in definition.node if node.op in _HEAVY or node.attr["f"].func.name]
+        places = {_short(node.device) for node in work if node.device}
+        found["devices"] = sorted(places)
+        if len(places) < trial.device.gpus:
+            raise NotInForceError(f"expected work on {trial.device.gpus} GPUs. Received: {', '.join(sorted(places))}")
+    else:
+        xla = bool(function.function_def.attr["_XlaMustCompile"].b)
+    if xla != (trial.compile == "xla"):
+        raise NotInForceError(f"expected compile={trial.compile}. Received: XLA {'on' if xla else 'off'}")
+    dtypes = Counter(tf.as_dtype(node.attr["T"].type).name for node in heavy)
+    _expect_most(dtypes, DTYPES[trial.precision], f"expected convolutions and products in {DTYPES[trial.precision]}")
+    formats = Counter(node.attr["data_format"].s.decode() for node in nodes if node.op in _CONVOLUTIONS)
+    wanted = DATA_FORMATS[trial.layout]
+    _expect_most(formats, wanted, f"expected layout={trial.layout}, convolutions of {wanted}")
+    return found | {"dtypes": dict(dtypes), "data_formats": dict(formats)}
+
+
+def _expect_most(found: Counter[str], wanted: str, words: str) -> None:
+    """That the most frequent one is the wanted one, if there is any."""
+    if found and found.most_common(1)[0][0] != wanted:
+        counts = ", ".join(f"{count} in {name}" for name, count in found.most_common())
+        raise NotInForceError(f"{words}. Received: {counts}")
+
+
+def _short(device: str) -> str:
+    """`GPU:0` of `/job:localhost/replica:0/task:0/device:GPU:0`."""
+    return device.rpartition("device:")[2]

@@ -1,0 +1,137 @@
+"""A look at a step's first call, off the clock: what it computed, and whether that was all and were numbers.
+
+What is wrong beyond doubt is an exception, before anything is timed. What only makes a figure doubtful is evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from nets.counting.work import Work
+from sweeps.tasks.graphs import flat_graph, graph_work, xla_program
+from sweeps.tasks.graphs.graph_work import GraphWork
+from sweeps.tasks.graphs.xla_program import Program
+from sweeps.tasks.timing.steps import Step
+from tracking.record import Compile
+
+_MORE = 1.05
+"""Products in the graph over those of the layer table above which the table does not count everything."""
+_RECURRENT = ("While", "CudnnRNN")
+"""What recurrent layers become, whose operations the layer table knows."""
+_HEALTH = 2
+"""DebugNumericSummaryV2's mode that only says whether any number is infinite or none."""
+
+
+class NothingComputedError(RuntimeError):
+    """A step whose result does not depend on its input."""
+
+
+class Inspection:
+    """Of one pass: `start` before its first call, `look` after it. Then the attributes say what was seen."""
+
+    def __init__(self, step: Step, compiler: Compile, work: Work) -> None:
+        self._step, self._compiler, self._work = step, compiler, work
+        self.flops: int | None = work.flops
+        """Operations of the step; None where the layer table does not count all of them."""
+        self.evidence: dict[str, float] = {}
+        """`nonfinite_outputs`: how many of the step's results hold a number that is not finite; `work_share`: what is
+        computed of the products in the layer table."""
+        self.facts: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Have TensorFlow keep the graph that it optimises for the first call."""
+        if self._compiler == "graph":
+            context.context().enable_graph_collection()
+
+    def look(self, output: Any) -> None:
+        """Look at the first call's result and at its graph. Raises NothingComputedError."""
+        optimised = self._optimised()
+        self.evidence["nonfinite_outputs"] = float(sum(not _finite(tensor) for tensor in _tensors(output)))
+        try:
+            traced = self._step.get_concrete_function()
+        except Exception as error:
+            if self._step.compiled:
+                raise
+            # What runs without a compiler may do what no graph can.
+            self.facts["computed"] = f"not looked at: {type(error).__name__} when traced"
+        else:
+            flat = flat_graph.of_function(traced)
+            program = self._xla_program(output)
+            self._judge(graph_work.look(flat, optimised, self._step.inputs, self._compiler, program))
+        if self._step.without_gradient:
+            self.facts["without_gradient"] = list(self._step.without_gradient)
+            print("no gradient:", ", ".join(self._step.without_gradient), flush=True)
+        missing = self._work.uncounted
+        if "flops" not in self.facts and missing:
+            self.facts["flops"] = f"not counted: {', '.join(missing)}"
+        if "flops" in self.facts:
+            self.flops = None
+            print("FLOPs", self.facts["flops"], flush=True)
+
+    def _optimised(self) -> flat_graph.FlatGraph | None:
+        """The graph that TensorFlow has made of the traced one, where there is one that can be read."""
+        if self._compiler != "graph":
+            return None
+        graphs = context.context().export_run_metadata().function_graphs
+        context.context().disable_graph_collection()
+        if len(graphs) != 1:
+            return None
+        try:
+            return flat_graph.of_definition(graphs[0].post_optimization_graph)
+        except (ValueError, tf.errors.OpError) as error:  # an operation of the optimiser's own
+            print(f"the optimised graph cannot be read: {error}", flush=True)
+            return None
+
+    def _xla_program(self, output: Any) -> Program | None:
+        """What XLA has made of the step; None for another compiler, or where it does not tell.
+
+        For GPUs it does not: products are calls of libraries there, and one may stand for several.
+        """
+        if self._compiler != "xla" or not all("device:CPU" in tensor.device for tensor in _tensors(output)):
+            return None
+        try:
+            return xla_program.read(self._step.xla_program())
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            print(f"XLA's program cannot be read: {error}", flush=True)
+            return None
+
+    def _judge(self, seen: GraphWork) -> None:
+        counted = self._work.products
+        self.facts["products"] = seen.least if seen.least == seen.most else {"least": seen.least, "most": seen.most}
+        if not seen.needs_input:
+            raise NothingComputedError(
+                "expected a step that computes something of its input. Received: a graph whose every output is the "
+                "same whatever is fed"
+            )
+        hidden = [kind for kind in seen.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
+        # Without a compiler, gradients that nobody asks for are computed too: more than the work, not more work.
+        more = seen.least if self._compiler == "eager" else seen.most or seen.least
+        if more > _MORE * counted:
+            upto = "up to " * (more > seen.least)
+            self.facts["flops"] = (
+                f"not counted: the graph multiplies {upto}{more / 1e9:.3g} GFLOP, the layer table {counted / 1e9:.3g}"
+            )
+        elif hidden:
+            self.facts["flops"] = f"not counted: the graph does not say what is in {', '.join(hidden)}"
+        elif counted and seen.most is not None and (seen.least == seen.most or seen.most < counted):
+            self.evidence["work_share"] = seen.most / counted
+
+
+def _tensors(output: Any) -> list[tf.Tensor]:
+    """The tensors of a step's result, those of each replica and of sparse gradients included."""
+    flat = keras.tree.flatten(tf.nest.flatten(output, expand_composites=True))
+    return [tensor for tensor in flat if tensor.dtype.is_floating and tensor.shape.num_elements()]
+
+
+def _finite(tensor: tf.Tensor) -> bool:
+    with tf.device(tensor.device):
+        if tensor.dtype == tf.bfloat16:  # for which not every device has the operation
+            tensor = tf.cast(tensor, tf.float32)
+        summary = tf.raw_ops.DebugNumericSummaryV2(
+            input=tensor, tensor_debug_mode=_HEALTH, tensor_id=0, output_dtype=tf.float32
+        )
+    return float(summary[1]) == 0.0

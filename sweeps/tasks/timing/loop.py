@@ -1,0 +1,128 @@
+"""The timed loop: warm-up, steps and the rule that ends them.
+
+No TensorFlow here: the step, the device's synchronisation and the clock are arguments. Around the timed steps the
+garbage collector is off, and nothing is tracked, sent or copied; `progress` is called between steps, off the clock.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tracking.analysis import stats
+from tracking.analysis.doubts import FEWEST_STEPS, SHORTEST_S, step_reasons
+from tracking.record import Adaptive, Classic, Protocol
+
+Progress = Callable[[int, float], None]
+_LONGER = 1.5
+"""How many times as many steps are looked at after a look that gave reasons to doubt them."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of the first call, of each warm-up step and of each timed step, and why timing ended."""
+
+    first_call_s: float
+    warmup_s: tuple[float, ...]
+    step_s: tuple[float, ...]
+    stopped: str
+
+
+def _ignore(index: int, seconds: float) -> None:
+    del index, seconds
+
+
+def measure(
+    step: Callable[[], Any],
+    protocol: Protocol,
+    *,
+    sync: Callable[[], None],
+    first: Callable[[], Any] | None = None,
+    after_first: Callable[[Any], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    before_steps: Callable[[], None] = lambda: None,
+    progress: Progress = _ignore,
+) -> Timed:
+    """Time `step` by `protocol`. `before_steps` is called between the warm-up and the first timed step.
+
+    `first`, if given, is called for the first time instead of `step`, and does what it does; `after_first` gets what it
+    returns, off the clock.
+    A step ends when `sync` returns, so an asynchronous device has done its work; its output is freed off the clock.
+    """
+
+    def timed(call: Callable[[], Any] = step, look: Callable[[Any], None] | None = None) -> float:
+        sync()
+        start = clock()
+        output = call()
+        sync()
+        seconds = clock() - start
+        if look is not None:
+            look(output)
+        del output
+        return seconds
+
+    first_call_s = timed(first or step, after_first)
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        if isinstance(protocol, Classic):
+            warmup = [timed() for _ in range(protocol.burn_in)]
+            before_steps()
+            samples, stopped = _fixed(timed, protocol, progress)
+        else:
+            warmup = _settle(timed, protocol)
+            before_steps()
+            samples, stopped = _until_known(timed, protocol, progress)
+    finally:
+        if collecting:
+            gc.enable()
+    return Timed(first_call_s, tuple(warmup), tuple(samples), stopped)
+
+
+def _fixed(timed: Callable[[], float], protocol: Classic, progress: Progress) -> tuple[list[float], str]:
+    samples = []
+    for index in range(protocol.steps):
+        samples.append(timed())
+        progress(index, samples[-1])
+    return samples, "steps"
+
+
+def _settle(timed: Callable[[], float], protocol: Adaptive) -> list[float]:
+    samples: list[float] = []
+    while not stats.settled(samples) and sum(samples) < protocol.max_warmup_seconds:
+        samples.append(timed())
+    return samples
+
+
+def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progress) -> tuple[list[float], str]:
+    samples: list[float] = []
+    ordered: list[float] = []
+    widths: list[float] = []
+    spent, look_at = 0.0, protocol.min_steps
+    shortest = min(SHORTEST_S, protocol.max_seconds)
+    while True:
+        samples.append(timed())
+        bisect.insort(ordered, samples[-1])
+        spent += samples[-1]
+        progress(len(samples) - 1, samples[-1])
+        count = len(samples)
+        low, high = stats.median_interval_sorted(ordered)
+        widths.append((high - low) / 2 / ordered[count // 2])
+        # What disturbs so short a look, nobody would see; and fewer steps have no such interval.
+        if count >= max(look_at, FEWEST_STEPS) and spent >= shortest:
+            known = widths[-1] <= protocol.target
+            if known or (spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths)):
+                if not any(step_reasons(samples)):
+                    return samples, "target" if known else "noise"
+                # A trend, or a wave, of a moment looks like one of the net's own: more steps tell.
+                look_at = math.ceil(_LONGER * count)
+        if count >= protocol.min_steps and spent >= protocol.max_seconds:
+            return samples, "max_seconds"
+        if count >= max(protocol.min_steps, protocol.max_steps):
+            return samples, "max_steps"

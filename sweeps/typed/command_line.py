@@ -1,0 +1,106 @@
+"""From this command line to the one that a batch job runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tracking.redact import redact
+from tracking.text import commands
+
+KEPT = ("calibrate", "retries", "oom_ceiling", "fail_fast")
+"""Keys of how a sweep runs: a resumed one goes on as before unless its own command says otherwise."""
+_PER_COMMAND = ("tracking", "rerun", "trust", *KEPT)
+"""Keys that a resumed sweep's command may set and its job is told."""
+IN_JOB = "SWEEPS_JOB"
+"""Variable in the environment of a batch job that resumes a sweep: the sweep's id."""
+_RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
+"""All keys that have a meaning beside `resume=`."""
+_REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
+"""Arguments that the job gets with values of its own."""
+_PLAIN = re.compile(r"[\w:/.@%+-]+", re.ASCII)
+_OF_ANOTHER_TYPE = re.compile(r"(?ai)null|true|false|[+-]?(inf|nan|[\d_.]+(e[+-]?[\d_]+)?)")
+"""Text that Hydra takes for something else unless it is quoted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a job is to run that sees none of this machine's files."""
+
+    name: str
+    """The job's; of a new sweep, also its folder's."""
+    arguments: Sequence[str]
+    """This command's, as `given` leaves them."""
+    resume: str | None = None
+    """The folder, or its name, of a sweep that is on the cluster already."""
+    uri: str | None = None
+    """MLflow's address; None: a database beside the sweeps on the cluster."""
+    keeps_uri: bool = False
+    """A resumed sweep's own address of MLflow counts, not `uri`."""
+    targets: Sequence[str] = ()
+    """Dotted names of the user's own callables."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the job is told of this command in its environment."""
+
+    def tracking(self, database: str) -> list[str]:
+        """The argument that names MLflow's address, `database` where there is none; nothing where the plan does."""
+        return [] if self.keeps_uri else [f"tracking.uri={text(self.uri or database)}"]
+
+
+def keys(arguments: Sequence[str]) -> set[str]:
+    """What these arguments set: `tracking.uri` of `+tracking.uri=...`, `tracking` of `tracking=csv`."""
+    return {re.split("[=@]", argument.lstrip("+~"))[0] for argument in arguments}
+
+
+def given(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments a job takes over as it is."""
+    return [argument for argument in arguments if not _REPLACED.match(argument)]
+
+
+def resuming(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments a job takes over that resumes the sweep they belong to."""
+    taken = (*_PER_COMMAND, "timeout_s")
+    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in taken]
+
+
+def in_plan(arguments: Sequence[str]) -> list[str]:
+    """What of these arguments sets what a resumed sweep's plan holds already."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return [argument for argument in overrides if re.split(r"[./=@]", argument.lstrip("+~"))[0] not in _RESUMES]
+
+
+def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Arguments that give a resumed sweep the settings of this composed config, and environment for what is secret."""
+    flat: dict[str, Any] = {}
+    for key in (*_PER_COMMAND, "timeout_s") if values["resume"] is not None else _PER_COMMAND:
+        value = values[key]
+        flat |= {f"{key}.{leaf}": value[leaf] for leaf in value} if isinstance(value, Mapping) else {key: value}
+    environment, secret = {}, []
+    if redact(flat["tracking.uri"]) != flat["tracking.uri"]:
+        environment["MLFLOW_TRACKING_URI"] = flat.pop("tracking.uri")
+        # Said all the same, or the address in the sweep's plan would count.
+        secret = ["tracking.uri=${oc.env:MLFLOW_TRACKING_URI}"]
+    return [*(f"{key}={text(value)}" for key, value in flat.items() if value is not None), *secret], environment
+
+
+def resuming_command(folder: str) -> str:
+    """The command that goes on with the sweep in this folder, as a shell takes it."""
+    return commands.python("sweeps/run.py", f"resume={text(folder)}")
+
+
+def text(value: Any) -> str:
+    """A value as Hydra's command line takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(text, value))}]"
+    if isinstance(value, str) and (_OF_ANOTHER_TYPE.fullmatch(value) or not _PLAIN.fullmatch(value)):
+        # ${ would begin an interpolation, of whose backslashes OmegaConf takes half. Hydra's count before a quote only.
+        value = re.sub(r"(\\*)\$\{", lambda match: f"{match[1] * 2}\\${{", value)
+        quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
+        return f"'{quoted}'"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{text(key)}:{text(inner)}' for key, inner in value.items())}}}"
+    return "null" if value is None else str(value)

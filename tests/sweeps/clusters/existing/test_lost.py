@@ -1,0 +1,83 @@
+"""Sweeps whose Ray cluster is lost, replaced, or cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.ray_nodes import QUICK, Machines, journal, until
+
+NETS = """
+import os, pathlib, time
+import nets
+
+MARKS = pathlib.Path(os.environ["MARKS"])
+
+def gated(gate):
+    # all but the first wait for a file
+    try:
+        (MARKS / f"first-{gate}").touch(exist_ok=False)
+    except FileExistsError:
+        while not (MARKS / f"go-{gate}").exists():
+            time.sleep(0.05)
+    return nets.build("tiny")
+"""
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    with Machines(tmp_path_factory.mktemp("m")) as made:
+        (made.driver / "my_nets.py").write_text(NETS)
+        yield made
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_goes_on_with_the_cluster_of_a_head_that_was_started_again(machines: Machines) -> None:
+    machines.have({1: (), 2: ()})
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.gated", "+model.gate=again", "batch=1,2,3", "device.cpus=1", *QUICK),
+        "hydra.sweep.dir=multirun/day/again",
+        f"cluster.address={machines.cluster}",
+        number=2,
+    )
+    folder = machines.driver / "multirun" / "day" / "again"
+    until(lambda: journal(folder))
+    before = journal(folder)
+    machines.kill(1)
+    machines.start(1, "--num-cpus=1", apart=True)
+    machines.wait(1)
+    machines.start(2, "--num-cpus=1")
+    (machines.claims / "go-again").touch()
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    assert f"the head of the Ray cluster at {machines.cluster} was started again as a new cluster; connecting" in said
+    assert "StackTrace" not in said
+    after = journal(folder)
+    assert after[: len(before)] == before
+    assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3]
+    assert {line["status"] for line in after} == {"ok"}
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_by_ray_client_goes_on_with_the_cluster_of_a_head_that_was_started_again(machines: Machines) -> None:
+    for number in (1, 2):
+        machines.kill(number)
+    machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001")
+    machines.wait(1)
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.gated", "+model.gate=client", "batch=1,2", "device.cpus=1", *QUICK),
+        "hydra.sweep.dir=multirun/day/client",
+        f"cluster.address=ray://{machines.address(1)}:10001",
+        number=3,
+    )
+    folder = machines.driver / "multirun" / "day" / "client"
+    until(lambda: journal(folder))
+    machines.kill(1)
+    machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001", apart=True)
+    (machines.claims / "go-client").touch()
+    said, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, said
+    assert f"the connection to the Ray cluster at {machines.address(1)}:10001 is lost; connecting anew" in said
+    assert "ERROR" not in said
+    assert sorted(line["trial"]["batch"] for line in journal(folder)) == [1, 2]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sweeps.request import grid, schema
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base=None):
+        yield
+
+
+def test_each_point_has_its_repeats() -> None:
+    points, found = grid.read(compose("config", ["repeats=2"]), iter([compose("config", ["batch=4"])]))
+    assert found == []
+    assert [[(trial.batch, trial.repeat) for trial in repeats] for repeats in points] == [[(32, 0), (32, 1)], [(4, 0)]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("retries=1", "retries=2", "retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."),
+        ("order=grid", "order=interleaved", "Received: grid and interleaved."),
+        ("calibrate=true", "calibrate=false", "calibrate=false: calibrate is the whole sweep's"),
+        ("cluster=local", "cluster=ray", "cluster=ray: cluster is the whole sweep's"),
+        ("cluster.cpus=1", "cluster.cpus=2", "cluster.cpus=2: cluster.cpus is the whole sweep's"),
+        ("tracking=csv", "tracking=none", "Received: [csv] and []."),
+    ],
+)
+def test_what_is_the_whole_sweeps_is_alike_in_all_points(one: str, other: str, told: str) -> None:
+    _, found = grid.read(compose("config", [one]), iter([compose("config", [other])]))
+    (sentence,) = found
+    assert told in sentence

@@ -1,0 +1,133 @@
+"""One trial over several devices, on logical devices of the processor: what a machine with GPUs only confirms."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeps.worker.forkserver import Call, Send, connect
+from tracking.record import Device, Trial
+
+DEEP = Trial(model="alexnet_conv", batch=8, model_args={"image_size": 67, "lrn": True})
+TINY = Trial(model="tiny", batch=6)
+PAIR = Device(name="pair", cpus=2, gpus=2)
+
+
+def probe(trial: Trial, send: Send) -> None:
+    """Both passes on two logical devices and on one, from the same weights and the same batch."""
+    import tensorflow as tf
+
+    from sweeps.tasks import benchmark
+    from sweeps.tasks.timing import in_force, replicas
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    benchmark.configure(replace(trial, device=Device(cpus=2)))
+    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
+    with mirrored.scope():
+        model = benchmark.build(trial)
+    single = benchmark.build(trial)
+    images = benchmark.fixed_batch(trial, model)
+    for name in trial.passes:
+        step = benchmark.step_function(name, model, images, trial.compile, mirrored)
+        outputs = tf.nest.flatten(step())
+        parts = [[part.numpy() for part in mirrored.experimental_local_results(output)] for output in outputs]
+        expected = tf.nest.flatten(benchmark.step_function(name, single, images, trial.compile)())
+        send(name, (parts, [tensor.numpy() for tensor in expected]))
+        if trial.device.gpus > 1:
+            send(f"{name} in force", in_force.check(trial, step, model))
+
+
+def found_by(server: str, trial: Trial, function: str = "probe") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with connect(server) as connection:
+        connection.send(Call(function=f"tests.sweeps.tasks.timing.test_replicas:{function}", argument=trial))
+        while "exit" not in found:
+            kind, value = connection.recv()
+            found[kind] = value
+    assert os.waitstatus_to_exitcode(found["exit"]) == 0
+    return found
+
+
+@pytest.mark.parametrize("trial", [DEEP, replace(TINY, compile="xla")], ids=["graph", "xla"])
+def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
+    found = found_by(server, replace(trial, device=PAIR))
+    ((logits, (expected,)), (gradients, expected_gradients)) = found["forward"], found["forward_backward"]
+    close(np.concatenate(logits[0]), expected)
+    assert len(gradients) == len(expected_gradients) > 0
+    for (one, other), whole in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_array_equal(one, other)  # summed over both, so the same on both
+        close(one, whole)
+    for name in ("forward", "forward_backward"):
+        facts = found[f"{name} in force"]
+        assert facts["compiler"] == trial.compile
+        assert facts["devices"] == ["CPU:0", "CPU:1"]
+        assert facts["dtypes"] == {"float32": facts["dtypes"]["float32"]}
+
+
+def nothing(trial: Trial, send: Send) -> None:
+    """What becomes of a frozen net and of one that ignores its input, on two logical devices and without a compiler."""
+    import tensorflow as tf
+
+    from nets.counting import layers, work
+    from sweeps.tasks.graphs import inputs
+    from sweeps.tasks.timing import replicas
+    from sweeps.tasks.timing.inspection import Inspection
+    from sweeps.tasks.timing.steps import step_function
+    from tests.support import models
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
+    for kind, name in (("frozen", "forward_backward"), ("zeros", "forward")):
+        with mirrored.scope():
+            model = models.broken(kind)
+        traced = layers.trace(model, trial.batch)
+        batch = inputs.feed(trial, traced).tensors
+        for compiler in ("graph", "xla", "eager"):
+            step = step_function(name, model, batch, compiler, None if compiler == "eager" else mirrored)  # type: ignore[arg-type]
+            inspection = Inspection(step, compiler, work.forward(traced))  # type: ignore[arg-type]
+            try:
+                inspection.start()
+                inspection.look(step())
+            except RuntimeError as error:
+                send(f"{kind} {compiler}", str(error))
+
+
+@pytest.mark.parametrize(("kind", "words"), [("frozen", "no trainable variable"), ("zeros", "whatever is fed")])
+def test_replicas_and_eager_steps_that_do_nothing_are_errors(server: str, kind: str, words: str) -> None:
+    found = found_by(server, TINY, "nothing")
+    assert all(words in found[f"{kind} {compiler}"] for compiler in ("graph", "xla", "eager"))
+
+
+def where(trial: Trial, send: Send) -> None:
+    """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
+    import tensorflow as tf
+
+    from sweeps.tasks import benchmark
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    model = benchmark.build(trial)
+    with tf.device("CPU:1"):
+        for gpus in (1, 2):
+            alike = replace(trial, device=replace(PAIR, gpus=gpus))
+            send(str(gpus), benchmark.fixed_batch(alike, model).device.rpartition("device:")[2])
+
+
+def test_the_whole_batch_of_several_gpus_is_on_none_of_them(server: str) -> None:
+    found = found_by(server, TINY, "where")
+    assert (found["1"], found["2"]) == ("CPU:1", "CPU:0")
+
+
+def test_the_batch_is_in_equal_parts(server: str) -> None:
+    parts, _ = found_by(server, replace(TINY, passes=("forward",)))["forward"]
+    assert [part.shape for part in parts[0]] == [(3, 10), (3, 10)]
+
+
+def close(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

@@ -1,0 +1,63 @@
+"""A trial of bad manners beside a good one, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from pathlib import Path
+
+from tests.sweeps.test_run import QUICK, journal, only_sweep, run
+
+TRIALS = ("model=tiny", "passes=[forward]", "calibrate=false", "cluster=inline")
+
+
+def statuses(folder: Path) -> dict[str, tuple[str, str]]:
+    """Status and words of each trial by its model, which the journal and the table agree about."""
+    sweep = only_sweep(folder)
+    lines = {line["trial"]["model"]: line for line in journal(sweep)}
+    with (sweep / "results.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["model"]: row["status"] for row in csv.DictReader(file)} == {
+            model: line["status"] for model, line in lines.items()
+        }
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert all(model in page for model in lines)
+    return {model: (line["status"], (line["error"] or {}).get("message", "")) for model, line in lines.items()}
+
+
+def test_a_trial_that_says_and_leaves_what_it_may_not(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "-m",
+        *TRIALS,
+        "model._target_=null,tests.support.models.half_a_pair,tests.support.models.unknown_kind",
+        *QUICK,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    found = statuses(tmp_path)
+    assert found["tiny"] == ("ok", "")
+    assert found["half_a_pair"] == ("error", r"half a pair: \ud800, red: \x1b[31m")
+    assert found["unknown_kind"][0] == "error"
+    assert "Did you mean 'metrics'?" in found["unknown_kind"][1]
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        query = "select value, count(*) from tags where key = 'status' group by value order by value"
+        assert database.execute(query).fetchall() == [("error", 2), ("ok", 1)]
+
+
+def test_what_a_trial_leaves_that_is_no_file_is_no_artifact(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        "-m",
+        *TRIALS,
+        "model._target_=null,tests.support.models.leaving_links,tests.support.models.long_metric",
+        *QUICK,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = statuses(tmp_path)
+    assert (found["tiny"][0], found["leaving_links"][0], found["long_metric"][0]) == ("ok", "ok", "error")
+    assert "a message of 60000" in found["long_metric"][1]
+    (odd,) = (line for line in journal(only_sweep(tmp_path)) if line["trial"]["model"] == "leaving_links")
+    assert any("files: secret (a link out of the folder)" in reason for reason in odd["quality"])
+    kept = [path.name for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
+    assert {"good.txt", "within"} <= set(kept)
+    assert not {"secret", "above", "loop", "fifo", "passwd"} & set(kept)

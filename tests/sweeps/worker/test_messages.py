@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import struct
+import threading
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps.machine.cores import available
+from sweeps.worker import messages, wire
+from sweeps.worker.isolate import run_trial
+from sweeps.worker.messages import Heard
+from sweeps.worker.wire import MessageError
+from tracking.record import PASSES, Classic, Failure, Layer, Measurement, Result, Trial
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+TINY = Trial(model="tiny", batch=2, passes=("forward",), protocol=Classic(burn_in=1, steps=3))
+MEASURED = Measurement(first_call_s=1.0, warmup_s=(), step_s=(0.1, 0.2), stopped="steps")
+LAYER = Layer(name="a", kind="Dense", output_shape=(2, 0))
+
+
+def run(server: str, tmp_path: Path, target: str, passes: tuple[Any, ...] = ("forward",), **arguments: Any) -> Result:
+    trial = replace(TINY, target=f"tests.support.models.{target}", model_args=arguments, passes=passes, timeout_s=60.0)
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    result = run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=tmp_path / "log.txt")
+    assert Result.from_json(json.loads(json.dumps(result.to_json()))).to_json() == result.to_json()
+    return result
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("metric", "{'loss': 1}", "Received: 'metric'. Did you mean 'metrics'?"),
+        ("exit", "0", "expected a message among"),
+        ("pid", "1", "expected a message among"),
+        ("trial", "None", "expected a message among"),
+        ("metrics", "{'loss': 10**400}", "metrics.loss: expected a finite number. Received: an integer of 1329 bits"),
+        ("metrics", "{'loss': 'low'}", "metrics.loss: expected a number. Received: 'low'"),
+        ("metrics", "{'loss': Fraction(10**400)}", "expected a number. Received: a value of type Fraction (Overflow"),
+        ("metrics", "{'loss': np.zeros(2)}", "metrics.loss: expected a number. Received: list of 2"),
+        ("metrics", "{'loss': object()}", "expected a number. Received: a value of type object"),
+        ("metrics", "{'x' * 300: 1}", "expected a name of 1 to 250 characters"),
+        ("metrics", "{'x' * 60_000_000: 1}", "a message of 600000"),
+        ("metrics", "{str(i): 1 for i in range(2000)}", "metrics: expected at most 1000 of them. Received: 2000"),
+        ("metrics", "'x' * 60_000_000", f"bytes, at most {wire.LONGEST} are taken"),
+        (
+            "failed",
+            "('ok', {'kind': 'a', 'message': 'b'})",
+            "failed[0]: expected one of error, oom, crashed. Received: 'ok'",
+        ),
+        ("pass", "('forward_backward', {})", "pass[1]: expected the keys first_call_s"),
+        ("phase", "('build', float('nan'))", "phase[1]: expected a number from 0"),
+        ("host", "{'node_id': 'x'}", "host: expected facts of the trial's own. Received: node_id"),
+        ("host", "{'in_force': 3}", "host: expected in_force to be an object of objects"),
+        ("host", "{'a': Path('/')}", "host: expected a number. Received: a value of type"),
+        ("layers", "[{'name': 'a'}]", "layers[0]: expected the keys kind, output_shape"),
+        ("curves", "{'loss': [(0.5, 1)]}", "curves.loss[0][0]: expected a whole number. Received: 0.5"),
+        ("quality", "'doubtful'", "quality: expected a list. Received: 'doubtful'"),
+    ],
+)
+def test_what_no_trial_may_say_is_its_error(server: str, tmp_path: Path, kind: str, value: str, words: str) -> None:
+    result = run(server, tmp_path, "saying", kind=kind, value=value)
+    assert result.status == "error"
+    assert result.error
+    assert result.error.kind == "MessageError"
+    assert words in result.error.message
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ("{'a': np.float32(0.5), 'b': np.int64(3), 'c': np.bool_(1), 'd': True}", [0.5, 3, 1, 1]),
+        ("{'a': tf.constant(0.5), 'b': tf.constant(3), 'c': tf.Variable(1.5)}", [0.5, 3, 1.5]),
+        ("{'a': tf.constant(2, tf.bfloat16), 'b': np.array(2.5)}", [2.0, 2.5]),
+        ("{'a': Decimal('0.25'), 'b': Fraction(1, 4), 'c': float('inf')}", [0.25, 0.25, float("inf")]),
+    ],
+)  # fmt: skip
+def test_numbers_of_any_library_are_figures(server: str, tmp_path: Path, value: str, plain: list[float]) -> None:
+    result = run(server, tmp_path, "saying", kind="metrics", value=value)
+    assert result.ok, result.error
+    assert list(result.metrics.values()) == plain
+    assert {type(number) for number in result.metrics.values()} <= {int, float}
+
+
+def test_errors_that_are_hard_to_write_down(server: str, tmp_path: Path) -> None:
+    result = run(server, tmp_path, "failing_with", what="surrogate")
+    assert result.error
+    assert result.error.message == r"half a pair: \ud800, red: \x1b[31m"
+    result.error.detail.encode()
+    result = run(server, tmp_path, "failing_with", what="long")
+    assert result.error
+    assert result.error.message.endswith("characters left out)")
+    assert len(result.error.message) <= messages.LONGEST_SENTENCE
+    assert len(result.error.detail) <= messages.LONGEST_DETAIL
+    result = run(server, tmp_path, "failing_with", what="speechless")
+    assert (result.status, result.error) != ("ok", None)
+    assert result.error
+    assert result.error.kind == "UnspeakableError"
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "words"),
+    [
+        (50_000_000, "x", f"a message of 50000000 bytes, at most {wire.LONGEST} are taken"),
+        (4, "abcd", "expected a message. Received: 4 bytes that are none"),
+        (10_000, "", ""),
+    ],
+    ids=["too long", "no message", "unfinished"],
+)
+def test_bytes_that_are_no_message(server: str, tmp_path: Path, count: int, text: str, words: str) -> None:
+    trial = replace(
+        TINY, target="tests.support.models.saying_bytes", model_args={"count": count, "text": text}, timeout_s=3.0
+    )
+    cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
+    result = run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=tmp_path / "log.txt")
+    assert result.error
+    assert (result.status, result.error.kind) == (("error", "MessageError") if words else ("timeout", "Timeout"))
+    assert words in result.error.message
+
+
+def test_a_pass_that_was_complete_is_kept() -> None:
+    heard = Heard(PASSES)
+    heard.take("pass", ["forward", wire.plain(MEASURED)])
+    with pytest.raises(MessageError, match="as the trial asks"):
+        Heard(()).take("pass", ["forward", wire.plain(MEASURED)])
+    with pytest.raises(MessageError, match=r"step_s\[0\]"):
+        heard.take("pass", ["forward_backward", wire.plain(replace(MEASURED, step_s=(float("nan"),)))])
+    assert heard.measured == {"forward": MEASURED}
+
+
+def test_the_end_is_heard_of_a_process_that_died_in_mid_message() -> None:
+    ours, theirs = socket.socketpair()
+    inbox = wire.Inbox(ours.fileno())
+    theirs.sendall(struct.pack("!i", 1000) + b"the beginning")
+    server = Connection(theirs.detach())
+    server.send(("exit", 9))
+    server.close()
+    assert [list(inbox.arrived()), list(inbox.arrived())] == [[], [("exit", 9)]]
+    ours.close()
+
+
+class Wicked:
+    """What runs where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(Path("made by a pickle").absolute()),)
+
+
+def test_nothing_runs_where_a_message_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in (Wicked(), np.float32(1), [Path()], {1: Trial(model="a", batch=1)}):
+        with pytest.raises(MessageError, match="expected plain values"):
+            wire.decode(pickle.dumps(("metrics", value)))
+    assert list(tmp_path.iterdir()) == []
+    for value in (MEASURED, LAYER, Failure(kind="a", message="b")):
+        assert wire.decode(pickle.dumps(("x", value)))[1] == wire.plain(value)
+    bomb: Any = [1.0] * 100
+    for _ in range(30):
+        bomb = [bomb] * 10
+    with pytest.raises(MessageError, match="expected at most"):
+        wire.decode(pickle.dumps(("x", bomb)))
+
+
+FIELDS = st.sampled_from([*wire.plain(MEASURED), "mean_s"])
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+    | st.sampled_from([MEASURED, LAYER, Failure(kind="\ud800", message="\x1b"), np.float32(1), 10**400, 1j, "forward"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(), inner, max_size=4)
+    | st.tuples(inner, inner) | st.builds(lambda key, value: wire.plain(MEASURED) | {key: value}, FIELDS, inner),
+    max_leaves=12,
+)  # fmt: skip
+KINDS = st.sampled_from([*messages._SCHEMAS, "pid", "exit", "none"]) | st.text(max_size=5)
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.lists(st.tuples(KINDS, ODD) | st.binary(max_size=64), max_size=6), st.booleans())
+def test_whatever_a_process_sends_is_a_result_or_its_error(sent: list[Any], framed: bool) -> None:
+    ours, theirs = socket.socketpair()
+
+    def speak() -> None:
+        connection = Connection(theirs.detach())
+        for message in sent:
+            if not isinstance(message, bytes):
+                connection.send(message)
+            elif framed:
+                connection.send_bytes(message)
+            else:
+                os.write(connection.fileno(), message)
+        connection.send(("exit", 0))
+        connection.close()
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    heard, inbox = Heard(PASSES), wire.Inbox(ours.fileno())
+    try:
+        while heard.exit_status is None:
+            try:
+                for kind, value in inbox.arrived():
+                    heard.take(kind, value)
+            except MessageError as error:
+                messages.failure("MessageError", str(error)).message.encode()
+    except EOFError:
+        pass
+    speaker.join()
+    ours.close()
+    status, error = heard.failed or ("ok", None)
+    result = Result(
+        trial=TINY, sweep_id="s", status=status, error=error, passes=heard.measured, phases=heard.phases, **heard.facts
+    )
+    text = json.dumps(result.to_json())
+    assert json.dumps(Result.from_json(json.loads(text)).to_json()) == text
+    assert "\\ud800" not in text.replace("\\\\ud800", "")

@@ -1,0 +1,183 @@
+"""Results as curves over batch size: what plots and the report draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from tracking.analysis.stats import Interval, mean_interval, ratio_interval
+from tracking.names import series_names
+from tracking.record import Device, Pass, Result, Status, Trial
+
+PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A figure at one batch size with its 95% interval; `middle` alone where no interval is known."""
+
+    batch: int
+    middle: float
+    low: float
+    high: float
+    trial_ids: tuple[str, ...] = ()
+    """The trials behind it: one a repeat; of a ratio, the new side's before the base's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a plot. `model` and `variant` (device, precision, compiler...) are the two halves of its label."""
+
+    label: str
+    model: str
+    variant: str
+    points: tuple[Point, ...]
+    failed: tuple[tuple[int, Status], ...] = ()
+    """Batch sizes without a point, and why."""
+
+
+def time_curves(results: Sequence[Result], pass_name: Pass) -> list[Curve]:
+    """Mean seconds a batch. Repeats of one point give the mean of their means and the hull of their intervals."""
+
+    def values(result: Result) -> tuple[float, float, float] | None:
+        if pass_name not in result.passes:
+            return None
+        samples = result.passes[pass_name].step_s
+        low, high = interval(samples)
+        return result.passes[pass_name].mean_s, low, high
+
+    return _curves([result for result in results if pass_name in result.trial.passes], values)
+
+
+def rate_curves(curves: Iterable[Curve]) -> list[Curve]:
+    """Images a second, from the curves of seconds a batch."""
+    return [
+        replace(
+            curve,
+            points=tuple(
+                replace(p, middle=p.batch / p.middle, low=p.batch / p.high, high=p.batch / p.low) for p in curve.points
+            ),
+        )
+        for curve in curves
+    ]
+
+
+def figure_curves(results: Sequence[Result], figure: Callable[[Result], float | None]) -> list[Curve]:
+    """A number a result, without interval; repeats give their mean and their range."""
+
+    def values(result: Result) -> tuple[float, float, float] | None:
+        value = figure(result)
+        return None if value is None else (value, value, value)
+
+    return [curve for curve in _curves(results, values) if curve.points]
+
+
+def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, list[Curve]]:
+    """How many times as fast each variant is as its model's first one, at the batch sizes that both have.
+
+    The first variant's name comes along where it is the same for every model, else the curves' labels say it.
+    """
+    groups: dict[str, dict[str, dict[int, list[Result]]]] = {}
+    lines, members = _lines([result for result in results if pass_name in result.passes])
+    for line_id, line in lines.items():
+        runs = groups.setdefault(_without_variant(line).trial_id, {}).setdefault(line_id, {})
+        for result in members[line_id]:
+            runs.setdefault(result.trial.batch, []).append(result)
+    labels = _labels(lines)
+    pairs = [(next(iter(variants)), new) for variants in groups.values() for new in list(variants)[1:]]
+    bases = {labels[base][2] for base, _ in pairs}
+    several_models = len({labels[new][1] for _, new in pairs}) > 1
+    found = []
+    for base, new in pairs:
+        variants = groups[_without_variant(lines[base]).trial_id]
+        points = []
+        for batch in sorted(variants[base].keys() & variants[new].keys()):
+            sides = variants[new][batch], variants[base][batch]
+            over, under = ([result.passes[pass_name].step_s for result in side] for side in sides)
+            ratio, low, high = ratio_interval(over, under)
+            ids = tuple(result.trial_id for side in sides for result in side)
+            points.append(Point(batch=batch, middle=ratio, low=low, high=high, trial_ids=ids))
+        if points:
+            _, model, variant = labels[new]
+            label = f"{model}, {variant}" if several_models else variant
+            label += f" against {labels[base][2]}" if len(bases) > 1 else ""
+            found.append(Curve(label=label, model=model, variant=variant, points=tuple(points)))
+    return next(iter(bases)) if len(bases) == 1 else "", found
+
+
+@lru_cache(maxsize=4096)
+def interval(samples: tuple[float, ...]) -> Interval:
+    """The mean's 95% interval, kept because plots and report both ask for it."""
+    return mean_interval(samples, resamples=500)
+
+
+def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, float, float] | None]) -> list[Curve]:
+    lines, members = _lines(results)
+    labels = _labels(lines)
+    found = []
+    for line_id, (label, model, variant) in labels.items():
+        at: dict[int, list[tuple[float, float, float]]] = {}
+        ids: dict[int, list[str]] = {}
+        failed: dict[int, Status] = {}
+        for result in members[line_id]:
+            value = values(result)
+            if value is not None:
+                at.setdefault(result.trial.batch, []).append(value)
+                ids.setdefault(result.trial.batch, []).append(result.trial_id)
+            elif not result.ok:
+                failed[result.trial.batch] = result.status
+        points = tuple(
+            Point(
+                batch=batch,
+                middle=sum(middle for middle, _, _ in at[batch]) / len(at[batch]),
+                low=min(low for _, low, _ in at[batch]),
+                high=max(high for _, _, high in at[batch]),
+                trial_ids=tuple(ids[batch]),
+            )
+            for batch in sorted(at)
+        )
+        found.append(
+            Curve(
+                label=label,
+                model=model,
+                variant=variant,
+                points=points,
+                failed=tuple((batch, failed[batch]) for batch in sorted(failed) if batch not in at),
+            )
+        )
+    return found
+
+
+def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
+    """What all points of a line share, and the results on it, each by the line's id, in order of appearance."""
+    by_text: dict[str, tuple[Trial, list[Result]]] = {}
+    for result in results:
+        line = replace(result.trial, batch=1, repeat=0, timeout_s=None, profile=False)
+        # Its text tells one line from another as its id does, at a sixth of the cost; a thousand trials ask often.
+        by_text.setdefault(repr(line), (line, []))[1].append(result)
+    lines: dict[str, Trial] = {}
+    members: dict[str, list[Result]] = {}
+    for line, found in by_text.values():
+        lines.setdefault(line.trial_id, line)
+        members.setdefault(line.trial_id, []).extend(found)
+    return lines, members
+
+
+def _without_variant(line: Trial) -> Trial:
+    return replace(line, device=Device(), precision="float32", compile="graph")
+
+
+def _labels(lines: Mapping[str, Trial]) -> dict[str, tuple[str, str, str]]:
+    """Label, model and variant of each line, by its id; a label leaves out the half that all lines share."""
+    names = series_names(list(lines.values()))
+    halves = {line_id: names[line_id].split("/", 1) for line_id in lines}
+    several_models = len({model for model, _ in halves.values()}) > 1
+    several_variants = len({variant for _, variant in halves.values()}) > 1
+    labels: dict[str, tuple[str, str, str]] = {}
+    for line_id, (model, variant) in halves.items():
+        label = f"{model}, {variant}" if several_models and several_variants else variant if several_variants else model
+        if any(label == other for other, _, _ in labels.values()):
+            label += f" {line_id[:6]}"
+        labels[line_id] = (label, model, variant)
+    return labels

@@ -1,0 +1,1 @@
+"""A sweep's folder and the files in it."""

@@ -1,0 +1,111 @@
+"""The files that a trial has left, looked at by somebody who did not write them.
+
+The trial's code may have put anything into its folder: links to the user's secrets, pipes that never end, holes of
+gigabytes, names that no terminal and no server takes. Regular files of its own are taken, and for the rest there is a
+sentence each. No link is followed out of the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracking.text.printable import printable
+
+MOST_FILES = 10_000
+LARGEST_HOLE = 2**31
+"""Bytes of a file above which it has to be written out for the most part, and not be a hole."""
+
+
+@dataclass(frozen=True)
+class TrialFile:
+    """A file to be taken along."""
+
+    name: str
+    """Its path within the folder."""
+    path: Path
+    """Where its content is: a link within the folder is taken as what it leads to."""
+    size: int
+
+
+def look(folder: Path) -> tuple[list[TrialFile], dict[str, str]]:
+    """The files below a folder in order of their names, and why others are left out, by name."""
+    taken: list[TrialFile] = []
+    left: dict[str, str] = {}
+    try:
+        top = folder.lstat()
+    except OSError:
+        return taken, left
+    if not stat.S_ISDIR(top.st_mode):
+        return taken, {folder.name: f"expected a folder. Received: {_kind(top)}"}
+    real = folder.resolve()
+
+    def note(name: str, reason: str) -> None:
+        left[printable(name)] = reason
+
+    for place, folders, names in os.walk(folder, onerror=lambda error: note(str(error.filename), str(error.strerror))):
+        folders.sort()
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in sorted([*names, *links]):
+            path = Path(place, name)
+            relative = str(path.relative_to(folder))
+            if len(taken) >= MOST_FILES:
+                note(relative, f"beyond {MOST_FILES} files")
+                continue
+            try:
+                size, content = _regular(path, real)
+            except OSError as error:
+                note(relative, error.strerror or str(error))
+            else:
+                taken.append(TrialFile(relative, content, size))
+    return taken, left
+
+
+def _regular(path: Path, real_folder: Path) -> tuple[int, Path]:
+    """The size of a regular file, and where it is. Raises OSError for what is none, or not to be taken."""
+    try:
+        content = path.resolve(strict=True) if path.is_symlink() else path
+    except RuntimeError as error:  # what Python 3.11 makes of a loop
+        raise OSError(0, "a link that leads nowhere") from error
+    if content is not path and not content.is_relative_to(real_folder):
+        raise OSError(0, "a link out of the folder")
+    with open_regular(content) as file:
+        found = os.fstat(file.fileno())
+    if found.st_size > LARGEST_HOLE and found.st_blocks * 512 < found.st_size // 2:
+        raise OSError(0, f"{found.st_size} bytes")
+    return found.st_size, content
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file to be read in bytes, and nothing else: no link, no pipe, no device. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(0, f"{_kind(found)}, no file")
+
+
+def read_end(path: Path, longest: int) -> bytes:
+    """The last bytes of a file; nothing where there is none, or something else of that name."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - longest))
+            return file.read(longest)
+    except OSError:
+        return b""
+
+
+def _kind(found: os.stat_result) -> str:
+    tests: dict[str, Callable[[int], bool]] = {
+        "a link": stat.S_ISLNK,
+        "a folder": stat.S_ISDIR,
+        "a pipe": stat.S_ISFIFO,
+        "a socket": stat.S_ISSOCK,
+        "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+    }
+    return next((words for words, test in tests.items() if test(found.st_mode)), "a file")

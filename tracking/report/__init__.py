@@ -1,0 +1,1 @@
+"""One HTML page that holds a whole sweep."""

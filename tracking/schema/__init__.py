@@ -1,0 +1,1 @@
+"""What records may hold, and how JSON is read into them."""

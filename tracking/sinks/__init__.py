@@ -1,0 +1,1 @@
+"""Where results go, and what holds them until they are there."""

@@ -1,0 +1,199 @@
+"""A sweep's results out of MLflow, where its folder is elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
+from tracking.redact import redact
+from tracking.sinks.mlflow.client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
+from tracking.sinks.mlflow.content import PARENT, driver_facts
+from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
+from tracking.text.printable import printable
+
+_OF_GPUS = ("gpu", "gpu_driver", "cuda")
+"""What the sweep's run says of its machines that is nothing to a trial without a GPU."""
+
+
+class SourceError(Exception):
+    """MLflow does not have what was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept(Measurement):
+    """A pass whose figures were made of all its steps, of which MLflow may have some only."""
+
+    told: Mapping[str, float]
+
+    @property
+    def mean_s(self) -> float:
+        return self.told.get("mean_s", super().mean_s)
+
+    @property
+    def sd_s(self) -> float:
+        return self.told.get("sd_s", super().sd_s)
+
+    @property
+    def median_s(self) -> float:
+        return self.told.get("median_s", super().median_s)
+
+    @property
+    def p90_s(self) -> float:
+        return self.told.get("p90_s", super().p90_s)
+
+    @property
+    def p99_s(self) -> float:
+        return self.told.get("p99_s", super().p99_s)
+
+
+def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
+    """The sweep whose parent run, or whose sweep id, is `wanted`, and its trials, with the steps that MLflow keeps.
+
+    MLflow keeps at most 1,000 steps a pass, evenly spread, no warm-up and no traceback. Raises SourceError when there
+    is no such sweep, with the message of `missing`, which says where else it was sought.
+    """
+    address = absolute_uri(uri or given_address() or DEFAULT_URI)
+    if (database := sqlite_file(address)) is not None and not database.exists():
+        raise SourceError(f"{missing}; and there is no {database} to seek it in MLflow")
+    preload()
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=reach(address, make=False))
+        parent = _parent(client, wanted)
+        if parent is None:
+            raise SourceError(f"{missing}; nor is it in MLflow at {redact(address)}")
+        sweep = _plan(client, parent)
+        runs = sorted(_runs(client, parent), key=lambda run: run.info.start_time)
+        return sweep, [_result(client, sweep, parent, run) for run in runs if "trial_id" in run.data.tags]
+    except DatabaseError as error:
+        raise SourceError(redact(f"{missing}; and MLflow at {address}: {error}", secrets(address))) from None
+    except Exception as error:
+        if not of_mlflow(error):
+            raise
+        raise SourceError(f"MLflow at {redact(address)}: {reason(error, secrets(address))}") from None
+
+
+def _parent(client: Any, wanted: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(wanted)
+    except MlflowException:
+        pass
+    if not re.fullmatch(r"[\w-]+", wanted):
+        return None
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.sweep_id = '{wanted}'")
+    return next((run for run in runs if PARENT not in run.data.tags), None)
+
+
+def _plan(client: Any, parent: Any) -> Sweep:
+    with tempfile.TemporaryDirectory() as scratch:
+        if not any(artifact.path == "plan.json" for artifact in client.list_artifacts(parent.info.run_id)):
+            raise SourceError(
+                f"expected a finished sweep's parent run. Received: run {parent.info.run_id}, which has no plan.json"
+            )
+        path = client.download_artifacts(parent.info.run_id, "plan.json", scratch)
+        try:
+            return Sweep.from_json(json.loads(Path(path).read_bytes()))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            words = f"the plan.json of run {parent.info.run_id} is not a sweep's plan"
+            raise SourceError(f"{words}: {printable(f'{error!r:.200}')}") from error
+
+
+def _runs(client: Any, parent: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'", max_results=1000, page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:
+    trials = {trial.trial_id: trial for trial in sweep.trials}
+    tags, figures = run.data.tags, run.data.metrics
+    trial = trials[tags["trial_id"]]
+    passes = {name: _pass(client, run, name) for name in trial.passes if f"{name}/step_s" in figures}
+    curves = {} if trial.task == "benchmark" else _curves(client, run, trial)
+    kind, _, message = tags.get("error", "").partition(": ")
+    return Result(
+        trial=trial,
+        sweep_id=sweep.sweep_id,
+        status=tags.get("status", "error"),
+        started_at=run.info.start_time / 1000,
+        wall_s=figures.get("wall_s", 0.0),
+        host=_host(sweep, parent, run, trial),
+        passes=passes,
+        metrics=_metrics(figures, trial, curves),
+        curves=curves,
+        phases={key.removeprefix("phases/")[:-2]: figures[key] for key in figures if key.startswith("phases/")},
+        limits={key.removeprefix("limits/"): figures[key] for key in figures if key.startswith("limits/")},
+        quality=_doubts(tags.get("quality", "")),
+        error=Failure(kind=kind, message=message) if kind else None,
+    )
+
+
+def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, Any]:
+    """The driver's facts, where the parent's or the child's tags have nothing else; `env` is a mapping as in a journal.
+
+    Sweeps from before `env` was recorded have none.
+    """
+    host: dict[str, Any] = dict(driver_facts(sweep))
+    for tags in (parent.data.tags, run.data.tags):
+        host |= {key[5:]: text for key, text in tags.items() if key.startswith("host.")}
+    if "env" in sweep.facts:
+        host["env"] = {key[4:]: host.pop(key) for key in sorted(host) if key.startswith("env.")}
+    return host if trial.device.gpus else {key: text for key, text in host.items() if key not in _OF_GPUS}
+
+
+def _pass(client: Any, run: Any, name: Pass) -> Measurement:
+    history = client.get_metric_history(run.info.run_id, f"{name}/step_s")
+    told = {
+        key.removeprefix(f"{name}/"): value for key, value in run.data.metrics.items() if key.startswith(f"{name}/")
+    }
+    return _Kept(
+        first_call_s=told.get("first_call_s", 0.0),
+        warmup_s=(),
+        step_s=tuple(point.value for point in sorted(history, key=lambda point: point.step)),
+        stopped="",
+        evidence={key.removeprefix("evidence/"): told[key] for key in told if key.startswith("evidence/")},
+        told=told,
+    )
+
+
+def _curves(client: Any, run: Any, trial: Trial) -> dict[str, tuple[tuple[int, float], ...]]:
+    """What a task found over its epochs: every other figure is a single point, at step 0."""
+    found = {}
+    for key in _of_the_task(run.data.metrics, trial):
+        points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
+        if len(points) > 1 or points[0][0] != 0:
+            found[key] = tuple(points)
+    return found
+
+
+def _metrics(figures: Mapping[str, float], trial: Trial, curves: Mapping[str, Any]) -> dict[str, float]:
+    """What a task found; where there is a curve of it, its value is under `best/`."""
+    mine = {key: figures[key] for key in _of_the_task(figures, trial) if key not in curves}
+    return {key.removeprefix("best/") if key.removeprefix("best/") in curves else key: mine[key] for key in mine}
+
+
+def _of_the_task(figures: Mapping[str, float], trial: Trial) -> list[str]:
+    ours = (*(f"{name}/" for name in trial.passes), "memory/", "phases/", "limits/")
+    return [key for key in figures if key != "wall_s" and not key.startswith(ours)]
+
+
+def _doubts(verdict: str) -> tuple[str, ...]:
+    """The reasons that the tag joins: each ends with its pass in parentheses, and may itself hold a semicolon."""
+    return () if verdict in ("", "good") else tuple(re.split(r"(?<=\)); ", verdict))

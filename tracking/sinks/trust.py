@@ -1,0 +1,159 @@
+"""Whose a sweep's folder is, and whether an address that its plan names may have what this user has.
+
+A plan says what `resume=` runs and where `sync` sends. It is taken at its word where it is this user's, the system's or
+of whoever owns this program, which they could change as well. Where it is somebody else's, or lies elsewhere than it
+says and there are credentials to send, the user is asked on a terminal, and without one has to say so beforehand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tracking.folder.journal import PLAN, RESULTS
+from tracking.record import Sweep
+from tracking.redact import redact
+from tracking.sinks.mlflow.client import given_address
+from tracking.text.printable import printable
+
+_SECRETS = (
+    *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),
+    *("MLFLOW_TRACKING_AWS_SIGV4", "PGPASSWORD", "MYSQL_PWD"),
+)
+"""Variables whose credentials go to whichever server there is: they name none themselves."""
+_SECRET_FILE = ".mlflow/credentials"
+_RAY_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_RAY_TOKEN_FILE = ".ray/auth_token"
+TRIALS = "trials"
+_HERE = ("", "sqlite", "file")
+"""Schemes of addresses that lead to no server."""
+_PLAIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[\w.~!$&'()*+,;=%:-]*@)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?(?:/[^\s\\?#]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""Addresses in which everybody finds the same host. To some a backslash ends it, and a query may name another one."""
+
+
+def stranger(folder: Path) -> str:
+    """Who else owns the folder, or its plan, its journal or where its trials write; empty: nobody."""
+    trusted = {os.geteuid(), 0, Path(__file__).stat().st_uid}
+    for path in (folder, folder / PLAN, folder / RESULTS, folder / TRIALS):
+        for status in _statuses(path):
+            if status.st_uid not in trusted:
+                return _user(status.st_uid)
+    return ""
+
+
+def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
+    """What speaks against sending to an address that only the plan in this folder names; empty: nothing does.
+
+    `sweep` is the plan as it was read; `uri` None: nothing is sent.
+    """
+    if uri is None or is_named(uri):
+        return ""
+    if owner := stranger(folder):
+        return f"{folder} belongs to {owner}, and its plan names {shown(uri)}, where this user's results would go"
+    return _of_a_copy(sweep, folder, shown(uri), credentials()) if _is_a_server(uri) else ""
+
+
+def misgivings_of_ray(sweep: Sweep, folder: Path, address: str | None) -> str:
+    """What speaks against joining a Ray cluster that only the plan in this folder names; empty: nothing does."""
+    if address in (None, "auto", os.environ.get("RAY_ADDRESS")):
+        return ""
+    tokens = [name for name in _RAY_TOKENS if os.environ.get(name)]
+    if os.path.lexists(Path("~", _RAY_TOKEN_FILE).expanduser()):
+        tokens.append(f"~/{_RAY_TOKEN_FILE}")
+    return _of_a_copy(sweep, folder, f"the Ray cluster {address}", tokens)
+
+
+def _of_a_copy(sweep: Sweep, folder: Path, where: str, secrets: list[str]) -> str:
+    if not secrets or lies_where_it_says(sweep, folder):
+        return ""
+    return (
+        f"{folder} was copied or moved there from {sweep.folder}, and its plan names {where}, where "
+        f"{' and '.join(secrets)} would go"
+    )
+
+
+def is_named(uri: str) -> bool:
+    """Whether the user's own MLFLOW_TRACKING_URI leads to the same server."""
+    known = given_address()
+    if known is None:
+        return False
+    server = _server(known)
+    return known == uri or (server is not None and server == _server(uri))
+
+
+def shown(uri: str) -> str:
+    """The address without its secrets, and a word where the host that is seen need not be the one that is asked."""
+    unclear = _is_a_server(uri) and _server(uri) is None
+    return redact(uri) + (" (which may lead to another host than it seems to)" if unclear else "")
+
+
+def credentials() -> list[str]:
+    """What this user has for some MLflow server, by the name of its variable or file."""
+    names = [name for name in _SECRETS if os.environ.get(name)]
+    if os.path.lexists(Path("~", _SECRET_FILE).expanduser()):
+        names.append(f"~/{_SECRET_FILE}")
+    return names
+
+
+def agreed(question: str) -> bool:
+    """The user's answer; no where there is no terminal to ask on."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{printable(question)}. Go on? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _statuses(path: Path) -> list[os.stat_result]:
+    """Of a link, its own and that of what it leads to."""
+    statuses = []
+    for look in (path.lstat, path.stat):
+        with contextlib.suppress(OSError):
+            statuses.append(look())
+    return statuses
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user {uid}"
+
+
+def _server(uri: str) -> tuple[str, str, int | None] | None:
+    """Scheme, host and port; None for an address without them, or one in which others may find another host."""
+    if not _PLAIN.fullmatch(uri):
+        return None
+    try:
+        parts = urlsplit(uri)
+        return (parts.scheme, parts.hostname, parts.port) if parts.hostname else None
+    except ValueError:
+        return None
+
+
+def _is_a_server(uri: str) -> bool:
+    """Whether the address leads out of this machine's files, as far as can be told."""
+    try:
+        return urlsplit(uri).scheme.partition("+")[0] not in _HERE
+    except ValueError:
+        return True
+
+
+def lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
+    """Whether a plan's own folder is the one that it was read from."""
+    said = Path(sweep.folder)
+    # /proc/self/cwd and the like lie wherever one is.
+    if not said.is_absolute() or ".." in said.parts or sweep.folder.startswith(("/proc/", "/dev/")):
+        return False
+    try:
+        return said == folder.absolute() or said.samefile(folder)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,1 @@
+"""Text that people read: made harmless, in units, ready to paste."""
