@@ -13,9 +13,9 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
 from sweeps import session
-from sweeps.clusters.this_machine import this_node
 from sweeps.errors import SweepError, UsageError
 from sweeps.identity import remembered, resume
+from sweeps.machine.this_machine import this_node
 from sweeps.outcome import Outcome
 from sweeps.process import temporary
 from sweeps.process.interrupts import EXIT_CODE, Interrupts

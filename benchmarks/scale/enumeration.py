@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from sweeps.clusters.this_machine import this_node
+from sweeps.machine.this_machine import this_node
 from sweeps.plan import checks
 from sweeps.plan.order import unique
 from sweeps.request import schema

@@ -1,16 +1,74 @@
-"""This machine as a fleet of one node, under a Ray of our own that is started again where it is lost."""
+"""`cluster=local`: this machine, under a Ray of our own that is started again where it is lost."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Optional
 
+from sweeps.cluster import Cluster, Site, Surroundings
 from sweeps.clusters import start
+from sweeps.dispatch import loop
+from sweeps.dispatch.context import Context
 from sweeps.dispatch.fleet import Fleet, Slot
+from sweeps.dispatch.loop import Results
 from sweeps.errors import DispatchError, UsageError
 from sweeps.machine.node import Node
+from sweeps.machine.this_machine import this_node
+from sweeps.wording import at_least
+from tracking.record import Trial
 
 _LOOK_EVERY_S = 2.0
+
+
+@dataclass
+class Local(Cluster):
+    """This machine, as many trials at a time as it has cores and GPUs for."""
+
+    name: str = "local"
+    cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    gpus: Optional[int] = None  # noqa: UP045
+
+    is_here: ClassVar[bool] = True
+
+    def problems(self) -> list[str]:
+        return at_least("cluster.", vars(self), {"cpus": 1, "gpus": 0})
+
+    def site(self, surroundings: Surroundings) -> Site:
+        return LocalSite(self, surroundings)
+
+
+class LocalSite(Site):
+    """This machine, or as much of it as the options allow."""
+
+    def __init__(self, options: Local, surroundings: Surroundings) -> None:
+        self._options, self._server = options, surroundings.server
+        self._fleet: LocalFleet | None = None
+        self._running = contextlib.ExitStack()
+
+    def nodes(self, trials: Sequence[Trial], *, dry_run: bool) -> tuple[list[Node], list[str]]:  # noqa: ARG002
+        return [self._node()], []
+
+    def _node(self) -> Node:
+        """Raise UsageError for more cores than there are."""
+        here, cpus = this_node(), self._options.cpus
+        if cpus is not None and cpus > here.cpus:
+            limit = f" ({here.container})" if here.cpu_quota is not None else ""
+            expected = f"expected between 1 and {here.cpus} cores{limit}"
+            raise UsageError([f"cluster.cpus={cpus}: {expected}. Received: {cpus}."])
+        gpus = self._options.gpus
+        return replace(here, cpus=here.cpus if cpus is None else cpus, gpus=here.gpus if gpus is None else gpus)
+
+    def start(self) -> None:
+        node = self._node()
+        self._fleet = LocalFleet(self._running.enter_context(ray_on_this_machine(node)), node, self._server)
+
+    def run(self, trials: Sequence[Trial], context: Context) -> Results:
+        return loop.on_ray(trials, replace(context, fleet=self._fleet))
+
+    def close(self) -> None:
+        self._running.close()
 
 
 class OwnRay:
@@ -29,7 +87,7 @@ class OwnRay:
         self._essential = self._running.enter_context(start.own_ray(self._node))
 
     def lost(self) -> str | None:
-        """How it was lost, in words; None: it is there."""
+        """Return how it was lost, in words; None: it is there."""
         return start.lost(self._essential)
 
     def close(self) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 import psutil
 
-from sweeps.clusters import quiet, room
+from sweeps.clusters import room
 from sweeps.errors import UsageError
 from sweeps.machine.node import Node
-from sweeps.process import interrupts
+from sweeps.process import interrupts, quiet_ray
 from sweeps.process.guardian import guarded
 from sweeps.process.temporary import Folder
 from sweeps.worker.forkserver import ROOT
@@ -90,7 +90,7 @@ def _start(node: Node, folder: Path, words: contextlib.ExitStack) -> Mapping[str
             import ray
 
             _read_again()
-            words.callback(quiet.hush())
+            words.callback(quiet_ray.hush())
             with _patience(others):
                 ray.init(
                     address="local",

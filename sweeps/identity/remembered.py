@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeps.clusters import kinds
 from sweeps.errors import UsageError
 from sweeps.request import schema
 from sweeps.typed import command_line
@@ -27,8 +28,6 @@ from tracking.sinks.mlflow.client import given_address
 
 _FACTS = ("cluster", "cluster_options", "settings")
 """Where a plan keeps what `facts` gives."""
-_HERE = ("local", "inline")
-"""Clusters that are this machine."""
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
@@ -43,7 +42,7 @@ class Place(NamedTuple):
     @property
     def elsewhere(self) -> list[str]:
         """The arguments that would say the same; none for this machine, where nothing of it matters to anybody."""
-        if self.name in _HERE:
+        if kinds.KINDS[self.name].is_here:
             return []
         options = [f"cluster.{key}={command_line.text(value)}" for key, value in self.options.items()]
         return [f"cluster={self.name}", *options]
@@ -51,7 +50,7 @@ class Place(NamedTuple):
     @property
     def address(self) -> str | None:
         """The Ray cluster that it names, if it does."""
-        return self.options.get("address") if self.name == "ray" else None
+        return self.options.get(kinds.KINDS[self.name].connects_to or "")
 
 
 def facts(cfg: DictConfig, arguments: Sequence[str], place: Place | None = None) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def facts(cfg: DictConfig, arguments: Sequence[str], place: Place | None = None)
     settings = {key: values[key] for key in command_line.KEPT}
     return {
         "cluster": name,
-        "cluster_options": _chosen("cluster.", options, asdict(schema.CLUSTERS[name]()), given),
+        "cluster_options": _chosen("cluster.", options, asdict(kinds.KINDS[name]()), given),
         "settings": _chosen("", settings, asdict(schema.Config()), given),
     }
 
@@ -80,9 +79,9 @@ def place(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Place | No
     given = command_line.keys(arguments)
     if kept is None or ("cluster" in given and cfg.cluster.name != name):
         return None
-    if not isinstance(name, str) or name not in schema.CLUSTERS or not isinstance(kept, Mapping):
-        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(schema.CLUSTERS)}")
-    valid = asdict(schema.CLUSTERS[name]()).keys() - {"name"}
+    if not isinstance(name, str) or name not in kinds.KINDS or not isinstance(kept, Mapping):
+        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(kinds.KINDS)}")
+    valid = asdict(kinds.KINDS[name]()).keys() - {"name"}
     if unknown := [str(key) for key in kept if key not in valid]:
         raise _unreadable(sweep, f"cluster.{unknown[0]}", f"one of {', '.join(sorted(valid))} for cluster={name}")
     return Place(name, _left(kept, given, "cluster."))
@@ -102,7 +101,7 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Sequ
         _take(mine, _left(known, command_line.keys(arguments), ""), "", sweep)
     if place is not None:
         if mine.cluster.name != place.name:
-            mine.cluster = OmegaConf.structured(schema.CLUSTERS[place.name])
+            mine.cluster = OmegaConf.structured(kinds.KINDS[place.name])
         lost += [key for key, value in place.options.items() if MARK in str(value)]
         _take(mine.cluster, place.options, "cluster.", sweep)
     if lost:
@@ -133,7 +132,7 @@ def keep(sweep: Sweep) -> None:
 
 def remedy(place: Place | None, problems: Sequence[str], name: str) -> list[str]:
     """What to do where a sweep cannot go on where its plan says, as one more sentence."""
-    if not problems or place is None or place.name in _HERE:
+    if not problems or place is None or kinds.KINDS[place.name].is_here:
         return []
     return [
         f"resume={name}: its plan goes on with {' '.join(place.elsewhere)}. cluster.KEY=VALUE changes that, "
@@ -153,7 +152,7 @@ def with_cluster(words: Sequence[str], find: Callable[[], Sweep]) -> list[str]:
         facts = find().facts
     except UsageError:  # raised again, with all else that is wrong
         return list(words)
-    if facts.get("cluster_options") is None or facts.get("cluster") not in schema.CLUSTERS:
+    if facts.get("cluster_options") is None or facts.get("cluster") not in kinds.KINDS:
         return list(words)
     at = next(index for index, word in enumerate(words) if "resume" in command_line.keys([word]))
     return [*words[:at], f"cluster={facts['cluster']}", *words[at:]]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nets import custom
 from sweeps.typed import input_paths
 
 _OF_HYDRA = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
@@ -30,10 +28,3 @@ def option_problems(arguments: Sequence[str], cluster: str) -> list[str]:
         f"Received: files that stay here."
         for option in chosen
     ]
-
-
-def target_problems(target: str, args: Mapping[str, Any], cluster: str) -> list[str]:
-    """What is wrong with a callable, as far as it can be told here: the cluster may have modules that are not here."""
-    name = target.partition(".")[0]
-    travels = cluster == "ray_job" and (Path(f"{name}.py").is_file() or Path(name).is_dir())
-    return custom.check(target, args) if travels or name in custom.OF_PYTHON or "." not in target else []

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TypeAlias
 
 from sweeps.errors import UsageError
-from sweeps.jobs import batch
+from sweeps.jobs.kinds import BATCH_KINDS
 from sweeps.tasks.options import TASK_CONFS
 from sweeps.typed import command_line
 
@@ -121,7 +121,7 @@ def _plain(value: object) -> object:
 @cache
 def _list_keys() -> frozenset[str]:
     """Keys whose values are lists."""
-    groups = {"cluster": [kind.Options for kind in batch.KINDS.values()], "task": TASK_CONFS.values()}
+    groups = {"cluster": BATCH_KINDS.values(), "task": TASK_CONFS.values()}
     # Slurm's take a text, too, which no type of OmegaConf's says.
     several = {"cluster.setup", "cluster.sbatch"}
     return _of_type("list[", groups) | several | {"passes", "tracking.sinks", "task.images"}
@@ -130,7 +130,7 @@ def _list_keys() -> frozenset[str]:
 @cache
 def _open_groups() -> tuple[str, ...]:
     """What begins the names of keys that the config need not hold already."""
-    groups = {"cluster": [kind.Options for kind in batch.KINDS.values()]}
+    groups = {"cluster": BATCH_KINDS.values()}
     return (*_OPEN, "cluster.sbatch.", *(f"{key}." for key in _of_type("dict[", groups)))
 
 

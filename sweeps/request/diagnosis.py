@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import AnyNode, DictConfig, OmegaConf
 
 from nets.errors import did_you_mean
+from sweeps.clusters import kinds
 from sweeps.errors import UsageError, nearest
 from sweeps.machine.node import Node
 from sweeps.plan import checks
@@ -116,7 +117,7 @@ class _Diagnosis:
             return error.problems
         except ComposeError as error:
             return [f"{text}: {_first_line(error)}"]
-        if cfg.cluster.name in ("local", "inline"):  # of other clusters' nodes nothing is known here
+        if kinds.of_config(cfg).is_here:  # of other clusters' nodes nothing is known here
             found += checks.problems([trial], self._nodes)
         return found
 

@@ -5,11 +5,9 @@ The dataclasses are mutable because Hydra needs them so; what leaves this module
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,9 +15,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
-from nets import custom
+from sweeps.clusters import kinds
 from sweeps.errors import UsageError, nearest
-from sweeps.jobs import batch, elsewhere
 from sweeps.request import input_ranges, objective
 from sweeps.tasks import TASKS, checks
 from sweeps.tasks.options import TASK_CONFS
@@ -76,27 +73,6 @@ class AdaptiveConf:
 
 
 @dataclass
-class LocalConf:
-    name: str = "local"
-    cpus: Optional[int] = None  # noqa: UP045
-    gpus: Optional[int] = None  # noqa: UP045
-
-
-@dataclass
-class InlineConf:
-    name: str = "inline"
-
-
-@dataclass
-class RayConf:
-    name: str = "ray"
-    address: str = "auto"
-    wait_s: float = 120.0
-    start_s: float = 600.0
-    driver_core: bool = True
-
-
-@dataclass
 class TrackingConf:
     sinks: list[str] = field(default_factory=list)
     uri: str = "sqlite:///mlflow.db"
@@ -135,15 +111,6 @@ class Config:
     profile: bool = False
 
 
-CLUSTERS: Mapping[str, type[Any]] = {
-    "local": LocalConf,
-    "inline": InlineConf,
-    "ray": RayConf,
-    **{name: kind.Options for name, kind in batch.KINDS.items()},
-}
-"""What each `cluster=` takes, by its name."""
-
-
 def register() -> None:
     """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
     store = ConfigStore.instance()
@@ -152,7 +119,7 @@ def register() -> None:
     store.store(name="schema_adaptive", node=AdaptiveConf)
     for name, node in TASK_CONFS.items():
         store.store(name=f"schema_{name}", node=node)
-    for name, node in CLUSTERS.items():
+    for name, node in kinds.KINDS.items():
         store.store(name=f"schema_{name}", node=node)
 
 
@@ -165,7 +132,7 @@ def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
         raise UsageError(found)
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
     trial = _trial(values)
-    if batch.shares_files(values["cluster"]["name"]):
+    if kinds.of_values(values["cluster"]).shares_files:
         trial = input_paths.absolute(trial, Path.cwd())
     return trial, _problems(values)
 
@@ -222,7 +189,8 @@ def _trial(values: dict[str, Any]) -> Trial:
 def _problems(values: dict[str, Any]) -> list[str]:
     """What no type can hold: ranges, and names that only code knows."""
     found: list[str] = []
-    model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
+    model, device, protocol = values["model"], values["device"], values["protocol"]
+    cluster = kinds.of_values(values["cluster"])
     found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
     for key, largest in _LARGEST.items():
         if values[key] > largest:
@@ -230,7 +198,6 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)
-    found += of_cluster(cluster)
     if values["rerun"] is not None and values["resume"] is None:
         found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if values["trust"] and values["resume"] is None:
@@ -252,27 +219,12 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found += checks.arguments(task, values["task"])
     found += objective.problems(values["objective"], values["passes"], task)
     found += input_ranges.problems(values["inputs"], task, model)
-    found += batch.problems(values)
+    found += cluster.config_problems(values)
     if model["_target_"] is None:
         found += nets.check(model["name"], _arguments(model))
     else:
-        here = batch.shares_files(cluster["name"])
-        check = custom.check if here else partial(elsewhere.target_problems, cluster=cluster["name"])
-        found += check(model["_target_"], _arguments(model))
+        found += cluster.target_problems(model["_target_"], _arguments(model))
     return found
-
-
-def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
-    """What is wrong with the values of a cluster that is not a batch job, a sentence each."""
-    if cluster["name"] == "local":
-        return at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
-    if cluster["name"] == "ray":
-        return [
-            f"cluster.{key}={cluster[key]:g}: expected a number of seconds above 0. Received: {cluster[key]:g}."
-            for key in ("wait_s", "start_s")
-            if not 0 < cluster[key] < math.inf
-        ]
-    return []
 
 
 def _impossible(values: dict[str, Any], task: str) -> list[str]:

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
-from sweeps.jobs import batch
+from sweeps.jobs.kinds import BATCH_KINDS
 from sweeps.request.schema import DeviceConf
 from sweeps.typed.command_line import text
 
@@ -64,7 +64,7 @@ def _item(written: str) -> str:
 @cache
 def _keys(kinds: tuple[Any, ...]) -> frozenset[str]:
     """The settings that are declared as one of these kinds."""
-    groups = [("device", DeviceConf), *(("cluster", module.Options) for module in batch.KINDS.values())]
+    groups = [("device", DeviceConf), *(("cluster", kind) for kind in BATCH_KINDS.values())]
     names = {
         f"{group}.{name}" for group, conf in groups for name, kind in get_type_hints(conf).items() if kind in kinds
     }

@@ -10,15 +10,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from sweeps.clusters import quiet
 from sweeps.clusters.existing.autoscaler import Bundle
 from sweeps.clusters.existing.head_state import Head, NodeState, RemoteHead, no_answer
 from sweeps.clusters.existing.nodes import RayFleet, Warn
 from sweeps.errors import UsageError
 from sweeps.plan import node_inputs
-from sweeps.process import interrupts
+from sweeps.process import interrupts, quiet_ray
 from sweeps.sources import baggage
 from tracking.record import Trial
 
@@ -31,20 +28,22 @@ _NO_SERVER = "Starting Ray client server failed"
 class Connection:
     """The connection of this process to a Ray cluster, with the sweep's code on its way there."""
 
-    def __init__(self, options: DictConfig, code: Mapping[str, str]) -> None:
-        """Connect to the cluster that `options` name, and send it `code`, Ray's runtime environment.
+    def __init__(self, address: str, wait_s: float, code: Mapping[str, str]) -> None:
+        """Connect to the cluster at `address`, and send it `code`, Ray's runtime environment.
+
+        Its head may be away for `wait_s` before Ray gives the connection up.
 
         Raises UsageError when there is no such cluster, or it does not let us in.
         """
-        self._address, self._code = options.address, code
-        self._client = options.address.startswith("ray://")
-        self.endpoint = _endpoint(options.address)
+        self._address, self._code = address, code
+        self._client = address.startswith("ray://")
+        self.endpoint = _endpoint(address)
         if (refused := no_answer(*self.endpoint)) is not None:
-            raise UsageError([f"cluster.address={options.address}: expected a Ray cluster. Received: {refused}."])
+            raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
         # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(options.wait_s) + 600))
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
         _never_by_itself()
-        self._give_words_back = quiet.hush()
+        self._give_words_back = quiet_ray.hush()
         self._open()
 
     def cut_off(self) -> bool:
@@ -104,28 +103,34 @@ class Connection:
 
 @contextlib.contextmanager
 def connected(
-    options: DictConfig, trials: Sequence[Trial], warn: Warn, started_in: Path | None = None
+    address: str,
+    trials: Sequence[Trial],
+    *,
+    wait_s: float,
+    start_s: float,
+    driver_core: bool,
+    warn: Warn,
+    started_in: Path,
 ) -> Iterator[RayFleet]:
-    """Be connected to the cluster that `options` (conf/cluster/ray.yaml) name, with the trials' code on its way there.
+    """Connect to the cluster at `address` for as long as the body runs, and send the trials' code there.
 
-    The sweep was started in `started_in`, where its own modules are; None: the current folder.
+    The other parameters are those of `RayFleet`; the sweep's own modules are in the folder `started_in`.
 
     Raises UsageError when there is no such cluster, or it does not let us in.
     """
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # of asking a head that refuses us, a second each
     targets = [trial.target for trial in trials if trial.target is not None]
-    home = started_in or Path.cwd()
-    wanted = node_inputs.of_trials(trials, home)
+    wanted = node_inputs.of_trials(trials, started_in)
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
-        code = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), home, targets))}
-        with contextlib.closing(Connection(options, code)) as connection:
+        code = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), started_in, targets))}
+        with contextlib.closing(Connection(address, wait_s, code)) as connection:
             fleet = RayFleet(
                 connection,
                 wanted,
-                started_in=str(home),
-                wait_s=options.wait_s,
-                start_s=options.start_s,
-                driver_core=options.driver_core,
+                started_in=str(started_in),
+                wait_s=wait_s,
+                start_s=start_s,
+                driver_core=driver_core,
                 warn=warn,
             )
             with contextlib.closing(fleet):

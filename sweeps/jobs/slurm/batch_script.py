@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.jobs.slurm import options as slurm
+from sweeps.jobs.slurm.options import Options, directives, setup_lines
 from sweeps.typed import command_line
 from sweeps.worker.forkserver import ROOT
 from tracking.folder.journal import RESULTS
@@ -22,18 +22,18 @@ _LATE_S = 150
 """A signal that comes earlier than `stop_s` and this before the time limit does not announce it, seconds."""
 
 
-def text(options: slurm.Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
+def text(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
     """The batch script that runs the sweep in `folder` with these further arguments of the command line."""
-    setup = slurm.setup_lines(options)
+    setup = setup_lines(options)
     if options.container is None:
         setup.append(f'export PATH={shlex.quote(options.venv or sys.prefix)}/bin:"$PATH"')
     inside = f"{options.container} " if options.container else ""
     resume = f"resume={command_line.text(str(folder))}"
     values = {
-        "directives": "\n".join(f"#SBATCH {line}" for line in slurm.directives(options, sweep_id, folder)),
+        "directives": "\n".join(f"#SBATCH {line}" for line in directives(options, sweep_id, folder)),
         "cwd": shlex.quote(str(cwd)),
         "setup": "\n".join(setup) or ":",
-        "nodes": f"{inside}python -P {shlex.quote(str(ROOT / 'sweeps' / 'cluster' / 'slurm_nodes.py'))}",
+        "nodes": f"{inside}python -P {shlex.quote(str(ROOT / 'sweeps' / 'jobs' / 'slurm' / 'nodes.py'))}",
         "interface": shlex.quote(options.interface or ""),
         "ray": f"{inside}ray",
         "folder": shlex.quote(str(folder)),

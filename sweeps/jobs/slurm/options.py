@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from sweeps.jobs.job import BatchJob
 from sweeps.jobs.slurm import sbatch_options
 from sweeps.wording import at_least
 from tracking.text.printable import printable
@@ -28,7 +29,7 @@ _NODES = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 @dataclass
-class Options:
+class Options(BatchJob):
     """What `cluster=slurm` takes; `conf/cluster/slurm.yaml` says what each one means."""
 
     name: str = "slurm"
@@ -49,39 +50,39 @@ class Options:
     requeue: int = 0
     parsable: bool = False
 
-
-def problems(options: Options) -> list[str]:
-    """What is wrong with the options, a sentence each."""
-    refusals = at_least("cluster.", vars(options), {"cpus": 1, "gpus": 0, "stop_s": 0, "requeue": 0})
-    if not _valid_nodes(options.nodes):
-        words = "expected a number of nodes, at least 1, or a range such as 2-8"
-        refusals.append(f"cluster.nodes={options.nodes}: {words}. Received: {options.nodes}.")
-    if options.gpu_type is not None and options.gpus == 0:
-        refusals.append(
-            f"cluster.gpu_type={options.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0."
-        )
-    refusals += _time_problems(options)
-    if options.requeue > 0 and options.stop_s == 0:
-        words = "expected cluster.stop_s above 0 with it, the time in which the sweep stops before it is requeued"
-        refusals.append(f"cluster.requeue={options.requeue}: {words}. Received: cluster.stop_s=0.")
-    if options.venv is not None and options.container is not None:
-        refusals.append("cluster.venv, cluster.container: expected one of them. Received: both.")
-    lines = {key: value for key, value in vars(options).items() if isinstance(value, str) and printable(value) != value}
-    refusals += [
-        f"cluster.{key}: expected one line. Received: {value!r}."
-        for key, value in lines.items()
-        if key not in ("sbatch", "setup")
-    ]
-    refusals += [
-        # Unquoted, a blank in one of these would begin another option, and a # a comment.
-        f"cluster.{key}: expected a value without quotation marks and backslashes, and not an empty one. "
-        f"Received: {value!r}."
-        for key, value in _in_directives(options).items()
-        if key not in lines and (not value.strip() or set(value) & set('"\\'))
-    ]
-    if not isinstance(options.setup, str) and not _texts(options.setup):
-        refusals.append(f"cluster.setup: expected a shell line or a list of them. Received: {options.setup!r}.")
-    return refusals + sbatch_options.problems(options.sbatch)
+    def problems(self) -> list[str]:
+        refusals = at_least("cluster.", vars(self), {"cpus": 1, "gpus": 0, "stop_s": 0, "requeue": 0})
+        if not _valid_nodes(self.nodes):
+            words = "expected a number of nodes, at least 1, or a range such as 2-8"
+            refusals.append(f"cluster.nodes={self.nodes}: {words}. Received: {self.nodes}.")
+        if self.gpu_type is not None and self.gpus == 0:
+            refusals.append(
+                f"cluster.gpu_type={self.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0."
+            )
+        refusals += _time_problems(self)
+        if self.requeue > 0 and self.stop_s == 0:
+            words = "expected cluster.stop_s above 0 with it, the time in which the sweep stops before it is requeued"
+            refusals.append(f"cluster.requeue={self.requeue}: {words}. Received: cluster.stop_s=0.")
+        if self.venv is not None and self.container is not None:
+            refusals.append("cluster.venv, cluster.container: expected one of them. Received: both.")
+        lines = {
+            key: value for key, value in vars(self).items() if isinstance(value, str) and printable(value) != value
+        }
+        refusals += [
+            f"cluster.{key}: expected one line. Received: {value!r}."
+            for key, value in lines.items()
+            if key not in ("sbatch", "setup")
+        ]
+        refusals += [
+            # Unquoted, a blank in one of these would begin another option, and a # a comment.
+            f"cluster.{key}: expected a value without quotation marks and backslashes, and not an empty one. "
+            f"Received: {value!r}."
+            for key, value in _in_directives(self).items()
+            if key not in lines and (not value.strip() or set(value) & set('"\\'))
+        ]
+        if not isinstance(self.setup, str) and not _texts(self.setup):
+            refusals.append(f"cluster.setup: expected a shell line or a list of them. Received: {self.setup!r}.")
+        return refusals + sbatch_options.problems(self.sbatch)
 
 
 def _in_directives(options: Options) -> dict[str, str]:

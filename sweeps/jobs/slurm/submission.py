@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.errors import SweepError
-from sweeps.jobs.slurm import options as slurm
 from sweeps.jobs.slurm import sbatch_options
+from sweeps.jobs.slurm.options import COMMAND, Options
 
 _LOOK_S = 3.0
 """How long Slurm may take to say why a job waits, seconds."""
@@ -85,15 +85,13 @@ class RefusedError(SweepError):
     """Slurm has not taken the job: nothing was submitted."""
 
 
-def submit(
-    path: Path, options: slurm.Options, name: str, environment: Mapping[str, str], secrets: Mapping[str, str]
-) -> Job:
+def submit(path: Path, options: Options, name: str, environment: Mapping[str, str], secrets: Mapping[str, str]) -> Job:
     """Hand the script to sbatch as the job `name`, and `secrets` to its environment.
 
     Raises RefusedError with what sbatch says where nothing was submitted, SweepError where that is not known.
     """
     clean = without_allocation(environment, options)
-    command = [slurm.COMMAND, "--parsable", *_exported(options, clean, secrets), str(path)]
+    command = [COMMAND, "--parsable", *_exported(options, clean, secrets), str(path)]
     try:
         done = subprocess.run(command, env={**clean, **secrets}, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -114,7 +112,7 @@ def submit(
     )
 
 
-def without_allocation(environment: Mapping[str, str], options: slurm.Options) -> dict[str, str]:
+def without_allocation(environment: Mapping[str, str], options: Options) -> dict[str, str]:
     """The environment without what belongs to an allocation that submits, or would count for more than `options`.
 
     Variables by which a user or site chooses what the options leave open (SBATCH_ACCOUNT, SBATCH_QOS, ...) stay.
@@ -134,7 +132,7 @@ def without_allocation(environment: Mapping[str, str], options: slurm.Options) -
     }
 
 
-def _exported(options: slurm.Options, environment: Mapping[str, str], secrets: Iterable[str]) -> list[str]:
+def _exported(options: Options, environment: Mapping[str, str], secrets: Iterable[str]) -> list[str]:
     """The option by which a job gets the secrets where a user or site says that it gets less than all variables."""
     export = sbatch_options.value_of(options.sbatch, "export") or environment.get("SBATCH_EXPORT", "ALL")
     names = [name for name in export.split(",") if name.upper() not in ("NONE", "NIL")]

@@ -147,7 +147,7 @@ def test_this_machine_offers_its_cards_by_rays_name_of_them(
     env = fake_nvml.environment(tmp_path, QUIET)
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    command = [sys.executable, "-c", "from sweeps.clusters.this_machine import this_node; print(this_node().kind)"]
+    command = [sys.executable, "-c", "from sweeps.machine.this_machine import this_node; print(this_node().kind)"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip().split(", ")[1:] == told
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from omegaconf import OmegaConf
 from ray._private import auto_init_hook
 
 from sweeps.clusters.existing import connect
@@ -39,12 +38,12 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_sigterm_stays_the_sweeps_also_where_it_connects_anew(address: str) -> None:
     ours = signal.getsignal(signal.SIGTERM)
-    with contextlib.closing(Connection(OmegaConf.create({"address": address, "wait_s": 1}), {})) as connection:
+    with contextlib.closing(Connection(address, 1, {})) as connection:
         assert signal.getsignal(signal.SIGTERM) == ours
         connection.reopen()
         assert signal.getsignal(signal.SIGTERM) == ours
 
 
 def test_ray_starts_no_cluster_of_its_own_where_the_sweeps_is_lost(address: str) -> None:
-    with contextlib.closing(Connection(OmegaConf.create({"address": address, "wait_s": 1}), {})):
+    with contextlib.closing(Connection(address, 1, {})):
         assert not auto_init_hook.enable_auto_connect

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import yaml
 
 from sweeps.errors import UsageError
+from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
 from sweeps.jobs.kubernetes import values
 from sweeps.machine.host import version_of
+from sweeps.machine.node import Node
 from sweeps.typed.command_line import Request, keys, resuming, text
 
 COMMAND = "kubectl"
@@ -33,9 +36,41 @@ _LONGEST_SCRIPT = 200_000
 """`kubectl apply` keeps what it was given in an annotation, which has 256 KiB for everything."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A RayJob that is ready to be submitted, and where its results will lie."""
+
+    name: str
+    namespace: str | None
+    text: str
+    """The manifest: a ConfigMap with the sweep's script, and the RayJob."""
+    results: str
+
+    def submit(self, terminal: Terminal) -> Handed:
+        """Hand the manifest to kubectl. Raises UsageError with what it says."""
+        state, output = self._kubectl("get", "rayjob", self.name), self._kubectl("logs", "--follow", f"job/{self.name}")
+        command = [COMMAND, "apply", "--filename", "-"]
+        try:
+            done = subprocess.run(command, input=self.text, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UsageError([f"kubectl could not be started, nothing was submitted: {error}"]) from error
+        if done.returncode != 0:
+            # It makes two objects, one after the other.
+            there = f"; `{state}` tells whether the job is there all the same"
+            raise UsageError([f"kubectl did not take the job: {done.stderr.strip()}{there}"])
+        terminal.say(f"Job      {self.name}; `{state}` tells its state")
+        terminal.say(f"Output   `{output}`")
+        terminal.say(f"Results  {self.results}")
+        return Handed(0, self.name)
+
+    def _kubectl(self, *arguments: str) -> str:
+        """A command about the job as a user types it, in the job's namespace."""
+        return shlex.join([COMMAND, *arguments, *(["--namespace", self.namespace] if self.namespace else [])])
+
+
 @dataclass
-class Options:
-    """What `cluster=kubernetes` takes; `conf/cluster/kubernetes.yaml` says what each one means."""
+class Kubernetes(RemoteJob):
+    """KubeRay on a Kubernetes cluster; `conf/cluster/kubernetes.yaml` says what each option means."""
 
     name: str = "kubernetes"
     image: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
@@ -61,69 +96,39 @@ class Options:
     backoff_limit: int = 0
     keep_s: int = 600
 
+    submits_with: ClassVar[str | None] = COMMAND
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A RayJob to be, and where its results will lie."""
+    def problems(self) -> list[str]:
+        found = []
+        if self.image is None:
+            found.append("cluster.image: expected an image with this project in it, as the Dockerfile builds it.")
+        if (self.claim is None) == (self.store is None):
+            received = "neither" if self.claim is None else "both"
+            found.append(
+                "cluster.claim, cluster.store: expected one of them, because the pods' own files go with the pods. "
+                f"Received: {received}."
+            )
+        return found + values.problems({**vars(self), "ray_version": _ray_version(self)})
 
-    name: str
-    namespace: str | None
-    text: str
-    """The manifest: a ConfigMap with the sweep's script, and the RayJob."""
-    results: str
+    def node(self) -> Node:
+        return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=kubernetes")
 
-    def submit(self, say: Callable[[str], None]) -> int:
-        """Hand the manifest to kubectl. Raises UsageError with what it says."""
-        state, output = self._kubectl("get", "rayjob", self.name), self._kubectl("logs", "--follow", f"job/{self.name}")
-        command = [COMMAND, "apply", "--filename", "-"]
-        try:
-            done = subprocess.run(command, input=self.text, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise UsageError([f"kubectl could not be started, nothing was submitted: {error}"]) from error
-        if done.returncode != 0:
-            # It makes two objects, one after the other.
-            there = f"; `{state}` tells whether the job is there all the same"
-            raise UsageError([f"kubectl did not take the job: {done.stderr.strip()}{there}"])
-        say(f"Job      {self.name}; `{state}` tells its state")
-        say(f"Output   `{output}`")
-        say(f"Results  {self.results}")
-        return 0
-
-    def _kubectl(self, *arguments: str) -> str:
-        """A command about the job as a user types it, in the job's namespace."""
-        return shlex.join([COMMAND, *arguments, *(["--namespace", self.namespace] if self.namespace else [])])
-
-
-def problems(options: Options) -> list[str]:
-    """What is wrong with the options, one sentence per problem."""
-    found = []
-    if options.image is None:
-        found.append("cluster.image: expected an image with this project in it, as the Dockerfile builds it.")
-    if (options.claim is None) == (options.store is None):
-        received = "neither" if options.claim is None else "both"
-        found.append(
-            "cluster.claim, cluster.store: expected one of them, because the pods' own files go with the pods. "
-            f"Received: {received}."
-        )
-    return found + values.problems({**vars(options), "ray_version": _ray_version(options)})
+    def remote_job(self, request: Request) -> Manifest:
+        """Make the job that runs the request in a folder of its name, or goes on with one that is there. Raises UsageError."""
+        name = request.name
+        folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
+        arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
+        script = _exports(request) + _script(self, name, folder, arguments, new=request.resume is None)
+        if (size := len(script.encode())) > _LONGEST_SCRIPT:
+            longest = f"expected arguments of at most {_LONGEST_SCRIPT} bytes, which Kubernetes can hold"
+            raise UsageError([f"cluster=kubernetes: {longest}. Received: {size}."])
+        documents = [_config_map(self, name, script), manifest(self, name)]
+        written = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
+        place = f"claim {self.claim}, {folder.removeprefix(_RESULTS)}" if self.claim else _stored(self, folder)
+        return Manifest(name=name, namespace=self.namespace, text=written, results=place)
 
 
-def job(options: Options, request: Request) -> Job:
-    """The job that runs the request in a folder of its name, or goes on with one that is there. Raises UsageError."""
-    name = request.name
-    folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
-    arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
-    script = _exports(request) + _script(options, name, folder, arguments, new=request.resume is None)
-    if (size := len(script.encode())) > _LONGEST_SCRIPT:
-        longest = f"expected arguments of at most {_LONGEST_SCRIPT} bytes, which Kubernetes can hold"
-        raise UsageError([f"cluster=kubernetes: {longest}. Received: {size}."])
-    documents = [_config_map(options, name, script), manifest(options, name)]
-    written = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
-    place = f"claim {options.claim}, {folder.removeprefix(_RESULTS)}" if options.claim else _stored(options, folder)
-    return Job(name=name, namespace=options.namespace, text=written, results=place)
-
-
-def manifest(options: Options, name: str) -> dict[str, Any]:
+def manifest(options: Kubernetes, name: str) -> dict[str, Any]:
     """The RayJob."""
     worker = {
         "groupName": "workers",
@@ -175,7 +180,7 @@ def manifest(options: Options, name: str) -> dict[str, Any]:
     }
 
 
-def _ray_version(options: Options) -> str:
+def _ray_version(options: Kubernetes) -> str:
     """The Ray in the image: what the options say, or the release that is installed here, which the image pins too."""
     if options.ray_version is not None:
         return options.ray_version
@@ -183,7 +188,7 @@ def _ray_version(options: Options) -> str:
     return release[0] if release else ""
 
 
-def _script(options: Options, name: str, folder: str, arguments: Sequence[str], *, new: bool) -> str:
+def _script(options: Kubernetes, name: str, folder: str, arguments: Sequence[str], *, new: bool) -> str:
     """What the head runs: the sweep, or what is left of it when the job is started again."""
     where = text(folder)
     stored, ended = shlex.quote(_stored(options, folder)), shlex.quote(f"{folder}/.{name}.ended")
@@ -218,21 +223,21 @@ def _exports(request: Request) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in request.environment.items())
 
 
-def _stored(options: Options, folder: str) -> str:
+def _stored(options: Kubernetes, folder: str) -> str:
     return f"{(options.store or '').rstrip('/')}{folder.removeprefix(_RESULTS)}"
 
 
-def _metadata(options: Options, name: str) -> dict[str, Any]:
+def _metadata(options: Kubernetes, name: str) -> dict[str, Any]:
     labels = {**options.labels, "app.kubernetes.io/name": "sweeps", "app.kubernetes.io/instance": name}
     return {"name": name, **({"namespace": options.namespace} if options.namespace else {}), "labels": labels}
 
 
-def _config_map(options: Options, name: str, script: str) -> dict[str, Any]:
+def _config_map(options: Kubernetes, name: str, script: str) -> dict[str, Any]:
     data = {"run.sh": script}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(options, name), "data": data}
 
 
-def _pod(options: Options, container: Mapping[str, Any], **further: Any) -> dict[str, Any]:
+def _pod(options: Kubernetes, container: Mapping[str, Any], **further: Any) -> dict[str, Any]:
     spec = {
         "securityContext": {
             "runAsNonRoot": True,
@@ -253,7 +258,7 @@ def _pod(options: Options, container: Mapping[str, Any], **further: Any) -> dict
     return {"spec": spec}
 
 
-def _container(name: str, options: Options, cpus: int, memory: str, *, gpus: int = 0) -> dict[str, Any]:
+def _container(name: str, options: Kubernetes, cpus: int, memory: str, *, gpus: int = 0) -> dict[str, Any]:
     amounts = {"cpu": str(cpus), "memory": memory} | ({options.gpu_resource: str(gpus)} if gpus else {})
     return {
         "name": name,

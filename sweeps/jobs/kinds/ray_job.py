@@ -13,18 +13,19 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from sweeps.errors import SweepError, UsageError
+from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
+from sweeps.machine.node import Node
 from sweeps.process.interrupts import EXIT_CODE
 from sweeps.sources import baggage, provenance
 from sweeps.typed.command_line import Request, text
 from tracking.text.printable import printable_lines
 
-COMMAND = None
 _STOP_S = 60
 """Time that a job which is stopped has to keep what it found, seconds; Ray's own default is 3."""
 
@@ -48,20 +49,9 @@ _GATEWAY = re.compile(r"status code 50[234]")
 """The answer of a gateway, behind which the job server may have taken the job."""
 
 
-@dataclass
-class Options:
-    """What `cluster=ray_job` takes; `conf/cluster/ray_job.yaml` says what each one means."""
-
-    name: str = "ray_job"
-    address: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
-    folder: str = "~/sweeps"
-    follow: bool = False
-    env: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job to be: its command line on the cluster and its environment there."""
+class EntryPoint:
+    """A job that is ready to be submitted: its command line on the cluster and its environment there."""
 
     address: str
     name: str
@@ -76,8 +66,8 @@ class Job:
         """The entry point, as the head's shell will read it."""
         return f"{self.entrypoint}\n"
 
-    def submit(self, say: Callable[[str], None]) -> int:
-        """Submit, and with `follow` wait and give the sweep's exit code, else 0. Raises SweepError, UsageError."""
+    def submit(self, terminal: Terminal) -> Handed:
+        """Submit, and with `follow` wait for the sweep's exit code. Raises SweepError, UsageError."""
         for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             os.environ.pop(variable, None)  # they would win over what was asked for
         from ray.exceptions import AuthenticationError
@@ -107,55 +97,68 @@ class Job:
                 raise SweepError(f"the job server at {self.address} did not answer: {error}; {known}") from error
             raise UsageError([f"the job server at {self.address} did not take the job: {error}"]) from error
         state, stop = (_command(verb, self.name, self.address) for verb in ("status", "stop"))
-        say(f"Job      {self.name}; {state} tells its state, {stop} stops it")
-        say(f"Output   {_command('logs --follow', self.name, self.address)}")
-        say(f"Results  {self.folder} on the cluster's head")
+        terminal.say(f"Job      {self.name}; {state} tells its state, {stop} stops it")
+        terminal.say(f"Output   {_command('logs --follow', self.name, self.address)}")
+        terminal.say(f"Results  {self.folder} on the cluster's head")
         if not self.follow:
-            return 0
+            return Handed(0, self.name)
         try:
-            return asyncio.run(_follow(client, self.name, self.address))
+            return Handed(asyncio.run(_follow(client, self.name, self.address)), self.name)
         except KeyboardInterrupt:
-            say(f"The job goes on; {_command('stop', self.name, self.address)} stops it.")
+            terminal.say(f"The job goes on; {_command('stop', self.name, self.address)} stops it.")
             raise
 
 
-def problems(options: Options) -> list[str]:
-    """What is wrong with the options, a sentence each."""
-    found = []
-    if options.address is None or not options.address.startswith(("http://", "https://")):
-        received = f"Received: {options.address}."
-        found.append(f"cluster.address: expected the cluster's dashboard, as http://head.example:8265. {received}")
-    if not options.folder.startswith(("/", "~/")):
-        found.append(f"cluster.folder={options.folder}: expected an absolute path on the cluster's head.")
-    unset = [name for name in options.env if name not in os.environ]
-    return found + [f"cluster.env: expected a variable that is set here. Received: {name}." for name in unset]
+@dataclass
+class RayJob(RemoteJob):
+    """A Ray cluster's job server; `conf/cluster/ray_job.yaml` says what each option means."""
 
+    name: str = "ray_job"
+    address: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    folder: str = "~/sweeps"
+    follow: bool = False
+    env: list[str] = field(default_factory=list)
 
-def job(options: Options, request: Request) -> Job:
-    """The job that runs the request in a folder of its name, or resumes one that is there."""
-    assert options.address is not None
-    if request.resume is not None:
-        folder = request.resume if request.resume.startswith(("/", "~/")) else f"{options.folder}/{request.resume}"
-        own = [f"resume={text(folder)}"]
-    else:
-        folder = f"{options.folder}/{request.name}"
-        own = [f"hydra.sweep.dir={text(folder)}", f"hydra.run.dir={text(folder)}"]
-    own += [*request.tracking(f"sqlite:///{options.folder}/mlflow.db"), "cluster=ray", "cluster.address=auto"]
-    env = {variable: os.environ[variable] for variable in options.env}
-    return Job(
-        address=options.address,
-        name=request.name,
-        folder=folder,
-        entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
-        env={
-            **env,
-            **request.environment,
-            "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S),
-            "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
-        },
-        follow=options.follow,
-        targets=request.targets,
-    )
+    carries_modules: ClassVar[bool] = True
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.address is None or not self.address.startswith(("http://", "https://")):
+            received = f"Received: {self.address}."
+            found.append(f"cluster.address: expected the cluster's dashboard, as http://head.example:8265. {received}")
+        if not self.folder.startswith(("/", "~/")):
+            found.append(f"cluster.folder={self.folder}: expected an absolute path on the cluster's head.")
+        unset = [name for name in self.env if name not in os.environ]
+        return found + [f"cluster.env: expected a variable that is set here. Received: {name}." for name in unset]
+
+    def node(self) -> Node:
+        return PlannedNode(cpus=sys.maxsize, gpus=sys.maxsize, name="a node of cluster=ray_job")
+
+    def remote_job(self, request: Request) -> EntryPoint:
+        """Make the job that runs the request in a folder of its name, or resumes one that is there."""
+        assert self.address is not None
+        if request.resume is not None:
+            folder = request.resume if request.resume.startswith(("/", "~/")) else f"{self.folder}/{request.resume}"
+            own = [f"resume={text(folder)}"]
+        else:
+            folder = f"{self.folder}/{request.name}"
+            own = [f"hydra.sweep.dir={text(folder)}", f"hydra.run.dir={text(folder)}"]
+        own += [*request.tracking(f"sqlite:///{self.folder}/mlflow.db"), "cluster=ray", "cluster.address=auto"]
+        env = {variable: os.environ[variable] for variable in self.env}
+        return EntryPoint(
+            address=self.address,
+            name=request.name,
+            folder=folder,
+            entrypoint=" ".join(["python", "sweeps/run.py", *map(_quoted, [*request.arguments, *own])]),
+            env={
+                **env,
+                **request.environment,
+                "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S),
+                "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+            },
+            follow=self.follow,
+            targets=request.targets,
+        )
 
 
 def _quoted(argument: str) -> str:

@@ -33,7 +33,7 @@ from sweeps.jobs import ray_job
 from sweeps.typed.command_line import Request
 
 BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1", "calibrate=false"]
 OPTIONS = ray_job.Options(address="http://127.0.0.1:8265")

@@ -1,0 +1,110 @@
+"""`cluster=slurm`: a sweep as one Slurm job, whose nodes see this machine's files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sweeps.errors import UsageError
+from sweeps.jobs.job import Handed, Job, Order, PlannedNode, Terminal, unprintable
+from sweeps.jobs.slurm import batch_script, submission
+from sweeps.jobs.slurm.options import COMMAND, SCRIPT, Options, folder_problems
+from sweeps.machine import host
+from sweeps.machine.node import Node
+from sweeps.typed import command_line
+from tracking.folder import files
+from tracking.folder.journal import DRIVER_LOCK, PLAN, RESULTS, Journal, JournalError
+from tracking.record import Sweep
+from tracking.text.printable import printable
+
+
+@dataclass
+class Slurm(Options):
+    """One allocation, in which Ray schedules the trials."""
+
+    submits_with: ClassVar[str | None] = COMMAND
+    checks_imports: ClassVar[bool] = True
+
+    @property
+    def has_this_environment(self) -> bool:
+        own = self.container or self.venv or self.setup
+        return not (own or (self.gpus and not host.gpu_facts()))
+
+    def node(self) -> Node:
+        return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=slurm")
+
+    def job(self, order: Order) -> Job:
+        sweep = order.sweep
+        assert sweep is not None, "a sweep that is resumed is in a folder here"
+        folder = Path(sweep.folder)
+        arguments, environment = command_line.as_composed(order.values)
+        environment[command_line.IN_JOB] = sweep.sweep_id
+        places = {
+            "the sweep's folder": str(folder),
+            "the current folder": str(Path.cwd()),
+            "this Python's folder": sys.prefix,
+        }
+        problems = unprintable(places | {argument.partition("=")[0]: argument for argument in arguments})
+        if problems := [*problems, *folder_problems(sweep.sweep_id, folder)]:
+            raise UsageError(problems)
+        text = batch_script.text(self, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
+        return SlurmJob(self, sweep, text, environment)
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A batch script that is ready to be submitted."""
+
+    options: Slurm
+    sweep: Sweep
+    text: str
+    environment: Mapping[str, str]
+    """Variables of the job that its script must not show."""
+
+    def submit(self, terminal: Terminal) -> Handed:
+        options, folder = self.options, self.sweep.folder
+        name = f"sweep-{self.sweep.sweep_id}"
+        try:
+            with self._written() as path:
+                job = submission.submit(path, options, name, os.environ, self.environment)
+        except (JournalError, OSError) as error:
+            raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
+        except submission.RefusedError as error:
+            raise UsageError([str(error)]) from error
+        for remark in job.remarks.splitlines():
+            terminal.warn(printable(remark))
+        if sentence := submission.obstacle(job, os.environ):
+            terminal.warn(sentence)
+        if options.parsable:
+            terminal.text(f"{job}\n")
+            return Handed(0, job.number)
+        state, stop = f"scontrol {job.where}show job {job.number}", f"scancel {job.where}{job.number}"
+        terminal.say(f"Job      {job.number}; `{state}` tells its state, `{stop}` stops it")
+        terminal.say(f"Output   {folder}/slurm-{job.number}.out")
+        terminal.say(f"Results  {folder}; `{command_line.resuming_command(folder)}` runs what may be left")
+        return Handed(0, job.number)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[Path]:
+        """Write script and plan into the sweep's folder for the body; if Slurm refuses the job, all is as before."""
+        folder = Path(self.sweep.folder)
+        path = folder / SCRIPT
+        before = files.read(folder, SCRIPT) if path.is_file() else None
+        new = not (folder / PLAN).is_file()
+        if new:
+            with Journal(folder) as journal:
+                journal.write_plan(self.sweep)
+        files.write(folder, SCRIPT, self.text.encode())
+        try:
+            yield path
+        except submission.RefusedError:
+            if before is not None:
+                files.write(folder, SCRIPT, before)
+            for name in (SCRIPT,) * (before is None) + (PLAN, RESULTS, DRIVER_LOCK) * new:
+                (folder / name).unlink(missing_ok=True)
+            raise
