@@ -1,8 +1,8 @@
 """The interface of a kind of cluster, as `cluster=NAME` chooses it, and of the site where its trials run.
 
 A kind is the dataclass of its options, which Hydra fills in from `conf/cluster/NAME.yaml` and the command line.
-`sweeps.clusters.kinds` lists the kinds on which a command runs its trials itself, `sweeps.jobs.kinds` has those to which
-it hands the whole sweep over as a batch job.
+`sweeps.clusters.kinds` lists the kinds on which a command runs its trials itself, `sweeps.jobs.kinds` those to which it
+hands the whole sweep over as a batch job.
 """
 
 from __future__ import annotations

@@ -6,13 +6,11 @@ Fork server, Ray and the sinks' libraries take seconds each; they start side by 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from sweeps.cluster import Cluster, Site, Surroundings
-from sweeps.machine.node import Node
 from sweeps.worker.forkserver import LastingServer
-from tracking.record import Trial
 from tracking.sinks import registry
 from tracking.sinks.outbox import Outbox
 
@@ -46,13 +44,12 @@ class Machinery:
             return self._outbox
         self._outbox = Outbox(registry.make_sinks(settings))
         self.server.start()
-        if not dry_run:
-            imports = self._outbox.preload()
-            if self._site is not None:
-                self._site.start()
-            self.server.address()
-            imports.join()
+        imports = None if dry_run else self._outbox.preload()
+        if self._site is not None and not dry_run:
+            self._site.start()
         self.server.address()
+        if imports is not None:
+            imports.join()
         return self._outbox
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -90,6 +90,7 @@ class Terminal:
         self._held_up = ""
         self._holders_printed = ""
         self._holders_printed_at = -math.inf
+        self._variables: frozenset[str] = frozenset()
         self._began = 0.0
         self._done = self._todo = 0
         self._bar = Progress(
@@ -178,6 +179,16 @@ class Terminal:
                 "MLflow", escape(f"{tracking['mlflow']['uri']}, experiment {tracking['mlflow']['experiment']}")
             )
         self._out.print(table)
+
+    def variables(self, nodes: Iterable[Node]) -> None:
+        """Warn, once for each, of what is set in the environment of trials and may change their figures."""
+        new = frozenset[str]().union(*(node.variables for node in nodes)) - self._variables
+        self._variables |= new
+        if new:
+            self.warn(
+                f"set in the environment and recorded with each result, since it may change figures: "
+                f"{', '.join(sorted(new))}"
+            )
 
     def forecast(
         self,

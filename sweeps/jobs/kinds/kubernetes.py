@@ -114,7 +114,10 @@ class Kubernetes(RemoteJob):
         return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=kubernetes")
 
     def remote_job(self, request: Request) -> Manifest:
-        """Make the job that runs the request in a folder of its name, or goes on with one that is there. Raises UsageError."""
+        """Make the job that runs the request in a folder of its name, or resumes one that is there.
+
+        Raises UsageError for a command line that is too long.
+        """
         name = request.name
         folder = f"{_RESULTS}/{name if request.resume is None else request.resume.removeprefix(f'{_RESULTS}/')}"
         arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]

@@ -1,8 +1,8 @@
 """What the batch script of `sweeps.jobs.slurm.batch_script` asks on the nodes of its job; run as a script there.
 
-usage: slurm_nodes.py address [INTERFACE]           this node's address and two free ports, on one line
-       slurm_nodes.py reach ADDRESS SECONDS         until something listens at ADDRESS, at most SECONDS
-       slurm_nodes.py wait ADDRESS COUNT SECONDS LOG OFFSET
+usage: nodes.py address [INTERFACE]           this node's address and two free ports, on one line
+       nodes.py reach ADDRESS SECONDS         until something listens at ADDRESS, at most SECONDS
+       nodes.py wait ADDRESS COUNT SECONDS LOG OFFSET
            until COUNT nodes have joined Ray or ended, at most SECONDS; from OFFSET on, LOG is what they write
 """
 

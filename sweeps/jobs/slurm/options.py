@@ -1,8 +1,8 @@
 """`cluster=slurm`: a sweep as one Slurm job, its options and what can be wrong with them.
 
-One allocation, no job array: the script (`slurm_script`) starts Ray on every node through srun and runs the sweep on
+One allocation, no job array: the script (`batch_script`) starts Ray on every node through srun and runs the sweep on
 the first node, and Ray schedules inside. The sweep's plan is in its folder already, so the job is `resume=FOLDER`, for
-the first submission (`slurm_submit`) and for each start after it.
+the first submission (`submission`) and for each start after it.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def test_no_room_for_logs(tmp_path: Path) -> None:
 def test_too_few_processes_for_a_user(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     code = (
-        "import os, resource, sys; from pathlib import Path; from sweeps import ray_room\n"
+        "import os, resource, sys; from pathlib import Path; from sweeps.clusters import room as ray_room\n"
         f"resource.setrlimit(resource.RLIMIT_NPROC, (90, 90)); os.setuid({NOBODY})\n"
         "print(ray_room.problems(Path('/tmp')))\n"
     )

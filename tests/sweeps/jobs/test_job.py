@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeps.jobs import batch, ray_job
-from sweeps.jobs.kubernetes import manifest as kubernetes
-from sweeps.jobs.slurm import options as slurm
+from sweeps.jobs.job import BatchJob
+from sweeps.jobs.kinds.kubernetes import Kubernetes
+from sweeps.jobs.kinds.ray_job import RayJob
+from sweeps.jobs.kinds.slurm import Slurm
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
 from tracking.record import Device
@@ -157,18 +158,18 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "sentences"),
     [
-        (slurm.Options(cpus=8, gpus=2), []),
-        (slurm.Options(gpus=2), []),
-        (ray_job.Options(), []),
+        (Slurm(cpus=8, gpus=2), []),
+        (Slurm(gpus=2), []),
+        (RayJob(), []),
         (
-            slurm.Options(cpus=4, gpus=1),
+            Slurm(cpus=4, gpus=1),
             ["device.cpus=8 asks for 8 cores", "asks for 2 GPUs and a node of cluster=slurm"],
         ),
-        (kubernetes.Options(cpus=8), ["asks for 2 GPUs and a node of cluster=kubernetes has none"]),
+        (Kubernetes(cpus=8), ["asks for 2 GPUs and a node of cluster=kubernetes has none"]),
     ],
 )
-def test_a_trial_must_fit_what_is_asked_for(options: object, sentences: list[str]) -> None:
-    found = batch.node(options).misses(TRIAL)
+def test_a_trial_must_fit_what_is_asked_for(options: BatchJob, sentences: list[str]) -> None:
+    found = options.node().misses(TRIAL)
     assert len(found) == len(sentences)
     for told, sentence in zip(found, sentences, strict=True):
         assert sentence in told

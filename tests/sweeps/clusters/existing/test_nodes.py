@@ -29,7 +29,7 @@ NETS = """
 import os, pathlib, time
 import psutil
 import nets
-from sweeps import trial_folder
+from sweeps.worker import trial_folder
 
 MARKS = pathlib.Path(os.environ["MARKS"])
 
@@ -249,8 +249,8 @@ def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
 ABOUT = """
 import json, os
 os.environ["OMP_NUM_THREADS"] = "1"  # as Ray does in its workers
-from sweeps.node_inputs import Wanted
-from sweeps.ray_agent import Agent
+from sweeps.plan.node_inputs import Wanted
+from sweeps.clusters.existing.node_agent import Agent
 print(json.dumps(Agent().about(Wanted())))
 """
 

@@ -20,15 +20,18 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.errors import UsageError
-from sweeps.jobs.kubernetes import manifest as kubernetes
+from sweeps.jobs.job import Handed
+from sweeps.jobs.kinds import kubernetes
+from sweeps.jobs.kinds.kubernetes import Kubernetes, Manifest
 from sweeps.typed.command_line import Request
+from tests.support.printed import Printed
 from tests.sweeps.jobs.kubernetes import kuberay_rules
 from tests.sweeps.jobs.kubernetes.kuberay_rules import Rule
 
 ROOT = Path(__file__).resolve().parents[4]
 SCHEMA = ROOT / "tests" / "data" / "rayjob.v1.schema.json.gz"
-CLAIM = kubernetes.Options(image="registry.example/sweeps:1", claim="results")
-ALL = kubernetes.Options(
+CLAIM = Kubernetes(image="registry.example/sweeps:1", claim="results")
+ALL = Kubernetes(
     image="registry.example/sweeps:1",
     image_pull_secrets=["registry"],
     namespace="lab",
@@ -46,7 +49,7 @@ ALL = kubernetes.Options(
     labels={"kueue.x-k8s.io/queue-name": "team"},
     backoff_limit=3,
 )
-EXTREMES = kubernetes.Options(
+EXTREMES = Kubernetes(
     image=f"{'r.' * 120}example:5000/{'a/' * 20}sweeps@sha256:{'0' * 64}",
     image_pull_secrets=["a" * 253, "1e3"],
     ray_version="2.52.0",
@@ -67,9 +70,9 @@ EXTREMES = kubernetes.Options(
 MANIFESTS = pytest.mark.parametrize("options", [CLAIM, ALL, EXTREMES], ids=["claim", "all", "extremes"])
 
 
-def documents(options: kubernetes.Options, **further: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def documents(options: Kubernetes, **further: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     values: dict[str, Any] = {"name": "sweep-1", "arguments": ["-m", "model=tiny", "batch=1,2"]} | further
-    job = kubernetes.job(options, Request(**values))
+    job = options.remote_job(Request(**values))
     scripts, manifest = yaml.safe_load_all(job.text)
     return scripts, manifest
 
@@ -96,7 +99,7 @@ def rayjob() -> jsonschema.protocols.Validator:
 
 
 @MANIFESTS
-def test_the_manifest_is_a_rayjob(rayjob: jsonschema.protocols.Validator, options: kubernetes.Options) -> None:
+def test_the_manifest_is_a_rayjob(rayjob: jsonschema.protocols.Validator, options: Kubernetes) -> None:
     _, manifest = documents(options)
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
     rayjob.validate(manifest)
@@ -104,10 +107,10 @@ def test_the_manifest_is_a_rayjob(rayjob: jsonschema.protocols.Validator, option
 
 @MANIFESTS
 @pytest.mark.parametrize("further", [{}, {"resume": "sweep-0"}], ids=["new", "resume"])
-def test_kuberay_and_kubernetes_take_the_manifest(options: kubernetes.Options, further: dict[str, Any]) -> None:
-    assert kubernetes.problems(options) == []
+def test_kuberay_and_kubernetes_take_the_manifest(options: Kubernetes, further: dict[str, Any]) -> None:
+    assert options.problems() == []
     name = "sweep-20261231-235959-abcdef"
-    text = kubernetes.job(options, Request(name=name, arguments=["model=tiny"], **further)).text
+    text = options.remote_job(Request(name=name, arguments=["model=tiny"], **further)).text
     assert kuberay_rules.bare_texts(text) == []
     scripts, manifest = yaml.safe_load_all(text)
     assert kuberay_rules.refusals(manifest) == []
@@ -163,7 +166,7 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @MANIFESTS
-def test_no_pod_has_more_rights_than_the_restricted_policy_allows(options: kubernetes.Options) -> None:
+def test_no_pod_has_more_rights_than_the_restricted_policy_allows(options: Kubernetes) -> None:
     for pod in pods(documents(options)[1]):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -205,7 +208,7 @@ def test_all_pods_can_be_pulled_and_the_head_can_be_placed() -> None:
     assert not {"nodeSelector", "tolerations", "imagePullSecrets"} & set(pods(documents(CLAIM)[1])[2])
 
 
-def run_script(options: kubernetes.Options, **further: Any) -> str:
+def run_script(options: Kubernetes, **further: Any) -> str:
     scripts, manifest = documents(options, **further)
     text = str(scripts["data"]["run.sh"])
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
@@ -356,7 +359,7 @@ def test_a_sweep_that_is_there_is_resumed_by_its_name() -> None:
     ids=str,
 )
 def test_problems_are_reported_all_at_once(wrong: dict[str, Any], sentences: list[str]) -> None:
-    found = kubernetes.problems(replace(CLAIM, **wrong))
+    found = replace(CLAIM, **wrong).problems()
     assert len(found) == len(sentences), found
     for line, sentence in zip(found, sentences, strict=True):
         assert sentence in line
@@ -365,7 +368,7 @@ def test_problems_are_reported_all_at_once(wrong: dict[str, Any], sentences: lis
 def test_a_toleration_of_everything_and_one_from_a_file_are_taken() -> None:
     from_file = [{"operator": "Exists"}, {"key": "spot", "value": True}, True]
     options = replace(CLAIM, tolerations=from_file)
-    assert kubernetes.problems(options) == []
+    assert options.problems() == []
     assert pods(documents(options)[1])[2]["tolerations"] == [
         {"operator": "Exists"},
         {"key": "spot", "value": "true", "operator": "Equal"},
@@ -379,13 +382,13 @@ def test_a_command_line_that_kubernetes_cannot_hold_is_refused() -> None:
 
 
 def test_printed_commands_can_be_pasted() -> None:
-    said: list[str] = []
-    taker = kubernetes.Job(name="sweep-1", namespace="lab", text="", results="there")
+    printed = Printed()
+    taker = Manifest(name="sweep-1", namespace="lab", text="", results="there")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kubernetes, "COMMAND", "true")
-        assert taker.submit(said.append) == 0
+        assert taker.submit(printed) == Handed(0, "sweep-1")
         patch.setattr(kubernetes, "COMMAND", "false")
         with pytest.raises(UsageError, match="`false get rayjob sweep-1 --namespace lab` tells whether"):
-            taker.submit(said.append)
-    assert said[0] == "Job      sweep-1; `true get rayjob sweep-1 --namespace lab` tells its state"
-    assert said[1] == "Output   `true logs --follow job/sweep-1 --namespace lab`"
+            taker.submit(printed)
+    assert printed.sentences[0] == "Job      sweep-1; `true get rayjob sweep-1 --namespace lab` tells its state"
+    assert printed.sentences[1] == "Output   `true logs --follow job/sweep-1 --namespace lab`"

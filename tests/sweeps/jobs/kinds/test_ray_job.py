@@ -29,19 +29,21 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.errors import SweepError, UsageError
-from sweeps.jobs import ray_job
+from sweeps.jobs.kinds import ray_job
+from sweeps.jobs.kinds.ray_job import RayJob
 from sweeps.typed.command_line import Request
+from tests.support.printed import Printed
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[4]
 RUN = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 QUICK = ["protocol=classic", "protocol.steps=3", "protocol.burn_in=1", "calibrate=false"]
-OPTIONS = ray_job.Options(address="http://127.0.0.1:8265")
+OPTIONS = RayJob(address="http://127.0.0.1:8265")
 
 
-def entrypoint(request: Request, options: ray_job.Options = OPTIONS) -> str:
+def entrypoint(request: Request, options: RayJob = OPTIONS) -> str:
     """The arguments that the head's shell makes of the job's command line, one a line."""
-    command = ray_job.job(options, request).entrypoint.replace("python sweeps/run.py", "printf '%s\\n'", 1)
+    command = options.remote_job(request).entrypoint.replace("python sweeps/run.py", "printf '%s\\n'", 1)
     done = subprocess.run(command, shell=True, env={"HOME": "/home/me"}, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -68,7 +70,7 @@ def test_the_command_line_reaches_the_heads_shell_as_it_was_given() -> None:
     ],
 )
 def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str) -> None:
-    options = ray_job.Options(address="http://127.0.0.1:8265", folder="/data")
+    options = RayJob(address="http://127.0.0.1:8265", folder="/data")
     request = Request(name="sweep-2", arguments=["rerun=failed"], resume=name, uri="http://mlflow")
     lines = entrypoint(request, options).splitlines()
     assert lines == ["rerun=failed", lines[1], "tracking.uri=http://mlflow", *lines[-2:]]
@@ -79,8 +81,8 @@ def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str
 
 def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
-    assert ray_job.problems(OPTIONS) == []
-    found = ray_job.problems(ray_job.Options(address="head:8265", folder="sweeps", env=["NOWHERE"]))
+    assert OPTIONS.problems() == []
+    found = RayJob(address="head:8265", folder="sweeps", env=["NOWHERE"]).problems()
     assert [sentence.partition(":")[0] for sentence in found] == [
         "cluster.address",
         "cluster.folder=sweeps",
@@ -349,18 +351,18 @@ def test_a_job_that_may_have_been_taken_is_told_from_one_that_was_not(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         options = replace(OPTIONS, address=f"http://127.0.0.1:{server.server_address[1]}")
-        job = ray_job.job(options, Request(name="sweep-1", arguments=[]))
+        job = options.remote_job(Request(name="sweep-1", arguments=[]))
         with pytest.raises(SweepError, match=f"(?s){told}"):
-            job.submit(lambda _: None)
+            job.submit(Printed())
         server.shutdown()
 
 
 def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (port,) = _free_ports(1)
-    job = ray_job.job(replace(OPTIONS, address=f"http://127.0.0.1:{port}"), Request(name="sweep-1", arguments=[]))
+    job = replace(OPTIONS, address=f"http://127.0.0.1:{port}").remote_job(Request(name="sweep-1", arguments=[]))
     with pytest.raises(SweepError, match="did not take the job"):
-        job.submit(lambda _: None)
+        job.submit(Printed())
 
 
 def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:

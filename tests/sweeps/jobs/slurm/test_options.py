@@ -12,12 +12,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.jobs.slurm import batch_script
-from sweeps.jobs.slurm import options as slurm
+from sweeps.jobs.slurm.options import Options, folder_problems
 
-PLAIN = slurm.Options(nodes=3, cpus=8, time="1:30:00", venv="/envs/sweeps")
+PLAIN = Options(nodes=3, cpus=8, time="1:30:00", venv="/envs/sweeps")
 
 
-def script(options: slurm.Options, arguments: tuple[str, ...] = ()) -> str:
+def script(options: Options, arguments: tuple[str, ...] = ()) -> str:
     text = batch_script.text(
         options,
         sweep_id="20260101-000000-abc",
@@ -46,7 +46,7 @@ def test_what_is_asked_of_slurm() -> None:
         "--signal=B:USR1@120",
         "--dependency=singleton",
     ]
-    options = slurm.Options(
+    options = Options(
         gpus=4, gpu_type="a100", memory="64G", partition="gpu", account="lab", sbatch=["--qos=high"], stop_s=0
     )
     assert directives(script(options))[6:] == [
@@ -58,14 +58,14 @@ def test_what_is_asked_of_slurm() -> None:
         "--gres=gpu:a100:4",
         "--qos=high",
     ]
-    many = slurm.Options(nodes="2-8", requeue=5)
+    many = Options(nodes="2-8", requeue=5)
     assert {"--nodes=2-8", "--requeue", "--signal=B:USR1@120"} <= set(directives(script(many)))
     assert "--ntasks-per-node=1" not in directives(script(many))  # with it, Slurm takes two and never more
 
 
 def test_a_value_cannot_become_another_option() -> None:
-    options = slurm.Options(partition="main --array=1-3", account="lab #1", memory="8G --wrap=id")
-    assert not slurm.problems(options)  # sbatch knows what partitions are called
+    options = Options(partition="main --array=1-3", account="lab #1", memory="8G --wrap=id")
+    assert not options.problems()  # sbatch knows what partitions are called
     wanted = {'"--partition=main --array=1-3"', '"--account=lab #1"', '"--mem=8G --wrap=id"'}
     assert wanted <= set(directives(script(options)))
 
@@ -87,21 +87,21 @@ def test_the_job_resumes_the_sweep_with_this_commands_settings() -> None:
     ("options", "line"),
     [
         (PLAIN, 'export PATH=/envs/sweeps/bin:"$PATH"'),
-        (slurm.Options(setup=["module load cuda/12"]), "module load cuda/12"),
-        (slurm.Options(setup="module load cuda/12"), "module load cuda/12"),
-        (slurm.Options(container="apptainer exec --nv s.sif"), "apptainer exec --nv s.sif ray start --head"),
-        (slurm.Options(cpus=8), "--ntasks-per-node=1 --cpus-per-task=8 "),
-        (slurm.Options(), '--num-cpus="$(env -u OMP_NUM_THREADS nproc)"'),
-        (slurm.Options(gpus=2), "--num-gpus=2"),
-        (slurm.Options(interface="ib0"), "slurm_nodes.py address ib0)"),
+        (Options(setup=["module load cuda/12"]), "module load cuda/12"),
+        (Options(setup="module load cuda/12"), "module load cuda/12"),
+        (Options(container="apptainer exec --nv s.sif"), "apptainer exec --nv s.sif ray start --head"),
+        (Options(cpus=8), "--ntasks-per-node=1 --cpus-per-task=8 "),
+        (Options(), '--num-cpus="$(env -u OMP_NUM_THREADS nproc)"'),
+        (Options(gpus=2), "--num-gpus=2"),
+        (Options(interface="ib0"), "nodes.py address ib0)"),
     ],
 )
-def test_where_it_runs(options: slurm.Options, line: str) -> None:
+def test_where_it_runs(options: Options, line: str) -> None:
     assert line in script(options)
 
 
 def test_a_container_brings_its_own_python() -> None:
-    assert "export PATH=" not in script(slurm.Options(container="apptainer exec s.sif"))
+    assert "export PATH=" not in script(Options(container="apptainer exec s.sif"))
 
 
 def test_a_token_is_made_by_the_job_and_is_on_no_command_line() -> None:
@@ -122,7 +122,7 @@ SIGNS = "50% $HOME `id` 'a' ; & * #"
 
 def test_a_script_takes_every_sign_for_what_it_is(tmp_path: Path) -> None:
     folder = tmp_path / SIGNS
-    assert slurm.folder_problems("20260101-000000-abc", folder) == []
+    assert folder_problems("20260101-000000-abc", folder) == []
     arguments = [f"tracking.experiment={SIGNS}", "a\\", 'b"c']
     text = batch_script.text(PLAIN, sweep_id="x", folder=folder, cwd=folder, arguments=arguments)
     assert f'--output="{str(folder).replace("%", "%%")}/slurm-%j.out"' in directives(text)
@@ -141,7 +141,7 @@ def test_a_script_takes_every_sign_for_what_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sweep_id", "name"), [("x\n#SBATCH --wrap=y", "a"), ("x", 'a"'), ("x", "a\\"), ("", "a")])
 def test_what_a_line_of_slurms_cannot_hold(sweep_id: str, name: str) -> None:
-    (problem,) = slurm.folder_problems(sweep_id, Path("/home") / name)
+    (problem,) = folder_problems(sweep_id, Path("/home") / name)
     assert "\n" not in problem
 
 
@@ -175,8 +175,8 @@ class Allocation:
         self.stub(
             "python",
             f"""case "$*" in
-*slurm_nodes.py\\ address*) {address} ;;
-*slurm_nodes.py\\ wait*) {wait}
+*nodes.py\\ address*) {address} ;;
+*nodes.py\\ wait*) {wait}
 ;;
 *run.py*)
     echo began >> {self.folder}/sweep
@@ -184,7 +184,7 @@ class Allocation:
 esac""",
         )
 
-    def run(self, options: slurm.Options, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, options: Options, **environment: str) -> subprocess.CompletedProcess[str]:
         options.venv = str(self.folder)
         text = batch_script.text(options, sweep_id="s", folder=self.folder, cwd=self.folder, arguments=())
         env = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1", **environment}
@@ -204,7 +204,7 @@ def allocation(tmp_path: Path) -> Allocation:
 def test_the_signal_before_the_time_limit_ends_the_job_in_order(allocation: Allocation, when: str) -> None:
     if when == "before the nodes have come":
         allocation.python("echo 127.0.0.1 1 2", "kill -USR1 $PPID; exec /bin/sleep 100", "")
-    done = allocation.run(slurm.Options(setup=["kill -USR1 $$"] if when == "at once" else []))
+    done = allocation.run(Options(setup=["kill -USR1 $$"] if when == "at once" else []))
     assert done.returncode == 130, done.stderr
     assert bool(allocation.written("sweep")) == (when == "while the sweep runs")
     assert allocation.written("asked") == ""
@@ -239,7 +239,7 @@ def test_a_job_goes_on_by_itself_after_its_time_limit(
 ) -> None:
     allocation.limit_in(limit_s)
     allocation.python("echo 127.0.0.1 1 2", "", sweep)
-    done = allocation.run(slurm.Options(requeue=3), SLURM_RESTART_COUNT=str(restarts))
+    done = allocation.run(Options(requeue=3), SLURM_RESTART_COUNT=str(restarts))
     assert ("requeue 1" in allocation.written("asked")) == requeued, done.stdout + done.stderr
     assert words in done.stdout
     assert (done.stdout != "") == (words != "")
@@ -249,51 +249,51 @@ def test_a_job_goes_on_by_itself_after_its_time_limit(
 def test_a_site_that_does_not_let_jobs_requeue_is_named(allocation: Allocation) -> None:
     allocation.stub("scontrol", "echo 'Requested operation is presently disabled for job 1'; exit 1")
     allocation.python("echo 127.0.0.1 1 2", "", f"{DONE}{STOPS}exit 130")
-    done = allocation.run(slurm.Options(requeue=3))
+    done = allocation.run(Options(requeue=3))
     assert done.returncode == 130
     assert "Not requeued: Slurm refuses it here (Requested operation is presently disabled for job 1)" in done.stdout
 
 
 def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(allocation: Allocation) -> None:
     allocation.python("echo 127.0.0.1 1 2", "exit 1", "")
-    assert allocation.run(slurm.Options(requeue=3)).returncode == 2
+    assert allocation.run(Options(requeue=3)).returncode == 2
     allocation.python("exit 1", "", "")
-    assert allocation.run(slurm.Options()).returncode == 2
+    assert allocation.run(Options()).returncode == 2
     assert (allocation.written("sweep"), allocation.written("asked")) == ("", "")
 
 
 @pytest.mark.parametrize(
     ("options", "sentences"),
     [
-        (slurm.Options(), []),
+        (Options(), []),
         (PLAIN, []),
-        (slurm.Options(time="2-12"), []),
-        (slurm.Options(time="0"), []),
-        (slurm.Options(time="3:01"), []),
-        (slurm.Options(time="0-0:3:1"), []),
-        (slurm.Options(time="1", stop_s=0), []),
-        (slurm.Options(time="3"), ["time=3: expected more than cluster.stop_s=120 and the 60 s that Slurm may signal"]),
-        (slurm.Options(time="0:1:30", stop_s=30), ["Received: 90 s."]),
-        (slurm.Options(time="infinite", nodes="2-8"), []),
-        (slurm.Options(nodes=0, cpus=0, gpus=-1), ["cluster.cpus=0: ", "cluster.gpus=-1: ", "cluster.nodes=0: "]),
-        (slurm.Options(nodes="8-2"), ["cluster.nodes=8-2: expected a number of nodes, at least 1, or a range"]),
-        (slurm.Options(nodes="many"), ["or a range such as 2-8. Received: many."]),
-        (slurm.Options(requeue=-1), ["cluster.requeue=-1: expected at least 0"]),
-        (slurm.Options(requeue=3, stop_s=0), ["cluster.requeue=3: expected cluster.stop_s above 0 with it"]),
-        (slurm.Options(setup={"a": 1}), ["cluster.setup: expected a shell line or a list of them"]),
-        (slurm.Options(time="two hours"), ["cluster.time=two hours: expected minutes"]),
-        (slurm.Options(gpu_type="a100"), ["expected cluster.gpus with it"]),
-        (slurm.Options(venv="/v", container="c"), ["expected one of them"]),
-        (slurm.Options(sbatch=["qos=high"]), ["cluster.sbatch: expected options of sbatch, as "]),
-        (slurm.Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
+        (Options(time="2-12"), []),
+        (Options(time="0"), []),
+        (Options(time="3:01"), []),
+        (Options(time="0-0:3:1"), []),
+        (Options(time="1", stop_s=0), []),
+        (Options(time="3"), ["time=3: expected more than cluster.stop_s=120 and the 60 s that Slurm may signal"]),
+        (Options(time="0:1:30", stop_s=30), ["Received: 90 s."]),
+        (Options(time="infinite", nodes="2-8"), []),
+        (Options(nodes=0, cpus=0, gpus=-1), ["cluster.cpus=0: ", "cluster.gpus=-1: ", "cluster.nodes=0: "]),
+        (Options(nodes="8-2"), ["cluster.nodes=8-2: expected a number of nodes, at least 1, or a range"]),
+        (Options(nodes="many"), ["or a range such as 2-8. Received: many."]),
+        (Options(requeue=-1), ["cluster.requeue=-1: expected at least 0"]),
+        (Options(requeue=3, stop_s=0), ["cluster.requeue=3: expected cluster.stop_s above 0 with it"]),
+        (Options(setup={"a": 1}), ["cluster.setup: expected a shell line or a list of them"]),
+        (Options(time="two hours"), ["cluster.time=two hours: expected minutes"]),
+        (Options(gpu_type="a100"), ["expected cluster.gpus with it"]),
+        (Options(venv="/v", container="c"), ["expected one of them"]),
+        (Options(sbatch=["qos=high"]), ["cluster.sbatch: expected options of sbatch, as "]),
+        (Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
         (
-            slurm.Options(partition='a"b', account="", memory="\\"),
+            Options(partition='a"b', account="", memory="\\"),
             ["cluster.memory: expected a value", "cluster.partition: expected a value", "cluster.account: expected a"],
         ),
     ],
 )
-def test_problems_are_told_all_at_once(options: slurm.Options, sentences: list[str]) -> None:
-    found = slurm.problems(options)
+def test_problems_are_told_all_at_once(options: Options, sentences: list[str]) -> None:
+    found = options.problems()
     assert len(found) == len(sentences)
     for told, sentence in zip(found, sentences, strict=True):
         assert sentence in told

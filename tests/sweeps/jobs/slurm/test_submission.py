@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SweepError
-from sweeps.jobs.slurm import options as slurm
 from sweeps.jobs.slurm import submission
+from sweeps.jobs.slurm.options import Options
 from sweeps.jobs.slurm.submission import Job
 
 
@@ -19,11 +19,9 @@ def command(folder: Path, name: str, body: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def submit(
-    folder: Path, options: slurm.Options | None = None, secrets: dict[str, str] | None = None, **env: str
-) -> Job:
+def submit(folder: Path, options: Options | None = None, secrets: dict[str, str] | None = None, **env: str) -> Job:
     environment = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **env}
-    return submission.submit(Path("job.sh"), options or slurm.Options(), "sweep-1", environment, secrets or {})
+    return submission.submit(Path("job.sh"), options or Options(), "sweep-1", environment, secrets or {})
 
 
 TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1"
@@ -50,7 +48,7 @@ def test_what_sbatch_does_not_take(tmp_path: Path, body: str, queue: str, words:
 
 def test_an_sbatch_that_cannot_be_started_has_submitted_nothing(tmp_path: Path) -> None:
     with pytest.raises(submission.RefusedError, match="sbatch could not be started, nothing was submitted: "):
-        submission.submit(Path("job.sh"), slurm.Options(), "n", {"PATH": str(tmp_path)}, {})
+        submission.submit(Path("job.sh"), Options(), "n", {"PATH": str(tmp_path)}, {})
 
 
 @pytest.mark.parametrize(
@@ -94,15 +92,15 @@ def test_an_allocation_that_submits_leaves_nothing_in_the_jobs_environment() -> 
         *("PMI_RANK", "PMIX_NAMESPACE", "CUDA_VISIBLE_DEVICES", "SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_OUTPUT"),
     ]
     environment = kept | dict.fromkeys(leaking, "1")
-    assert submission.without_allocation(environment, slurm.Options()) == kept
-    assert submission.without_allocation({"CUDA_VISIBLE_DEVICES": "1"}, slurm.Options()) != {}
+    assert submission.without_allocation(environment, Options()) == kept
+    assert submission.without_allocation({"CUDA_VISIBLE_DEVICES": "1"}, Options()) != {}
 
 
 def test_a_variable_of_sbatchs_does_not_count_for_more_than_the_command_line() -> None:
     variables = ["PARTITION", "TIMELIMIT", "MEM_PER_CPU", "EXCLUSIVE", "GPUS", "NO_REQUEUE", "QOS", "CONSTRAINT"]
     environment = {f"SBATCH_{name}": "x" for name in variables}
-    assert submission.without_allocation(environment, slurm.Options(cpus=1)) == environment
-    options = slurm.Options(
+    assert submission.without_allocation(environment, Options(cpus=1)) == environment
+    options = Options(
         partition="p", time="5", memory="1G", gpus=1, requeue=1, sbatch="--constraint=a100", account="lab"
     )
     assert submission.without_allocation(environment, options) == {"SBATCH_QOS": "x"}
@@ -124,7 +122,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
 ) -> None:
     command(tmp_path, "sbatch", f'echo "$URI $*" > {tmp_path}/said; echo 1')
     env = {} if variable is None else {"SBATCH_EXPORT": variable}
-    submit(tmp_path, slurm.Options(sbatch=sbatch), {"URI": "secret"}, **env)
+    submit(tmp_path, Options(sbatch=sbatch), {"URI": "secret"}, **env)
     assert (tmp_path / "said").read_text().split() == ["secret", "--parsable", *options, "job.sh"]
 
 

@@ -1,0 +1,31 @@
+"""Handing a sweep over to a batch system, once everything is checked that can be checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.errors import UsageError
+from sweeps.jobs.job import BatchJob, Handed, Order, Terminal
+from sweeps.plan.ahead import LookAhead
+from tracking.record import Trial
+
+
+def hand_over(cluster: BatchJob, order: Order, trials: Sequence[Trial], ahead: LookAhead, terminal: Terminal) -> Handed:
+    """Submit the sweep, of which these trials are left to run; with `dry_run`, only print the job.
+
+    Raises UsageError where nothing was submitted, SweepError where that is not known.
+    """
+    problems = ahead.net_problems(trials)
+    not_imported = ahead.import_problems(trials) if cluster.checks_imports else []
+    if cluster.has_this_environment:
+        problems += not_imported
+    if problems:
+        raise UsageError(problems)
+    if not cluster.has_this_environment:
+        for sentence in not_imported:
+            terminal.warn(f"{sentence} The job looks again, where it runs, before its first trial")
+    job = cluster.job(order)
+    if order.values["dry_run"]:
+        terminal.text(job.text)
+        return Handed(0, None)
+    return job.submit(terminal)

@@ -1,0 +1,82 @@
+"""The trials of a session, run and kept: each result is judged, journaled, sent and shown as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sweeps.cluster import Site
+from sweeps.dispatch.calibration import Calibration
+from sweeps.dispatch.context import Context
+from sweeps.errors import StoppedError
+from sweeps.machine.node import Node
+from sweeps.plan.stopping import Ceiling, FailFast
+from sweeps.process.interrupts import Interrupts
+from sweeps.recorder import Recorder
+from sweeps.screen.terminal import Terminal
+from tracking.analysis.doubts import Hosts
+from tracking.record import Trial
+
+
+class Runner:
+    """Runs trials at a site. What it learns of devices and hosts counts for all later trials of the session."""
+
+    def __init__(self, terminal: Terminal, interrupts: Interrupts) -> None:
+        self._terminal, self._interrupts = terminal, interrupts
+        self._calibration = Calibration()
+        self._hosts = Hosts()
+        self._fail_fast: FailFast | None = None
+
+    def run(
+        self,
+        trials: Sequence[Trial],
+        cfg: DictConfig,
+        recorder: Recorder,
+        *,
+        site: Site,
+        node: Node,
+        server: Callable[[], str],
+    ) -> None:
+        """Run the trials at `site` and record each result; `node` is the one that is used where there is only one.
+
+        `server` returns the address of this machine's fork server. Raises StoppedError by `fail_fast`, JournalError
+        when results can no longer be kept, DispatchError when the site is lost.
+        """
+        terminal = self._terminal
+        self._fail_fast = self._fail_fast or FailFast(cfg.fail_fast)
+        still_to_run = {trial.trial_id for trial in trials}
+        earlier = [result for trial_id, result in recorder.results.items() if trial_id not in still_to_run]
+        ceiling = Ceiling(earlier) if cfg.oom_ceiling else None
+        for result in recorder.results.values():
+            self._hosts.judge(result)
+        context = Context(
+            sweep_id=recorder.sweep.sweep_id,
+            folder=Path(recorder.sweep.folder),
+            server=server,
+            node=node,
+            calibration=self._calibration if cfg.calibrate else None,
+            retries=cfg.retries,
+            started=terminal.started,
+            withdrawn=terminal.withdrawn,
+            held_up=terminal.held_up,
+            retrying=terminal.retrying,
+            warn=terminal.warn,
+        )
+        if ceiling is not None:
+            context = replace(context, limit=ceiling.limit)
+        with terminal.running(trials, context.log), contextlib.closing(site.run(trials, context)) as results:
+            for result in results:
+                judged = self._hosts.judge(self._calibration.judge(result))
+                with self._interrupts.held():
+                    recorder.record(judged)
+                terminal.finished(judged)
+                recorder.send()
+                terminal.waiting(recorder.outbox.pending())
+                if ceiling is not None:
+                    ceiling.note(judged)
+                if reason := self._fail_fast.note(judged):
+                    raise StoppedError(reason)
