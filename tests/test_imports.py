@@ -14,12 +14,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("nets", "sweeps", "tracking")
 DOWNWARDS = (
-    *("sweeps.library", "sweeps.run", "sweeps.command", "sweeps.session", "sweeps.clusters.existing"),
-    *("sweeps.outcome", "sweeps.clusters", "sweeps.screen", "sweeps.recorder", "sweeps.dispatch", "sweeps.identity"),
-    *("sweeps.request", "sweeps.plan", "sweeps.tasks", "sweeps.tasks.training", "sweeps.tasks.timing"),
-    *("sweeps.tasks.pictures", "sweeps.tasks.picture_classifier", "sweeps.tasks.graphs", "sweeps.jobs"),
-    *("sweeps.jobs.slurm", "sweeps.jobs.kubernetes", "sweeps.typed", "sweeps.wording", "sweeps.sources"),
-    *("sweeps.worker", "sweeps.machine", "sweeps.process", "sweeps.errors"),
+    *("sweeps.library", "sweeps.run", "sweeps.command", "sweeps.session", "sweeps.runner", "sweeps.screen"),
+    *("sweeps.recorder", "sweeps.machinery", "sweeps.outcome", "sweeps.identity", "sweeps.request", "sweeps.clusters"),
+    *("sweeps.clusters.existing", "sweeps.jobs.kinds", "sweeps.jobs.slurm", "sweeps.jobs.kubernetes", "sweeps.jobs"),
+    *("sweeps.cluster", "sweeps.dispatch", "sweeps.plan", "sweeps.tasks", "sweeps.tasks.training"),
+    *("sweeps.tasks.timing", "sweeps.tasks.pictures", "sweeps.tasks.picture_classifier", "sweeps.tasks.graphs"),
+    *("sweeps.typed", "sweeps.wording", "sweeps.sources", "sweeps.worker", "sweeps.machine", "sweeps.process"),
+    "sweeps.errors",
     *("tracking.sync", "tracking.compare", "tracking.show", "tracking.comparison_table", "tracking.report"),
     *("tracking.console", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
     *("tracking.sink", "tracking.names", "tracking.redact", "tracking.folder", "tracking.text", "tracking.startup"),
@@ -160,7 +161,7 @@ def test_what_travels_with_a_model_needs_nothing_of_ours() -> None:
 def test_ray_hydra_and_mlflow_stay_in_their_rooms() -> None:
     with_ray = (
         *("sweeps.clusters.", "sweeps.dispatch.ray_", "sweeps.dispatch.task_"),
-        *("sweeps.jobs.ray_job", "sweeps.jobs.slurm.nodes"),
+        *("sweeps.process.quiet_ray", "sweeps.jobs.kinds.ray_job", "sweeps.jobs.slurm.nodes"),
     )
     for module, path in MODULES.items():
         names, room = _imported(path), _room(module)

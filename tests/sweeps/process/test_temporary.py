@@ -79,9 +79,7 @@ def test_a_lock_file_is_a_plain_file_of_ones_own_and_keeps_its_content(place: Pa
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: Path) -> None:
-    code = (
-        "import os; from sweeps.process import temporary; print(temporary.Folder('fork').path); os.kill(os.getpid(), 9)"
-    )
+    code = "import os; from sweeps.process.temporary import Folder; print(Folder('fork').path); os.kill(os.getpid(), 9)"
     environment = os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-uc", code], env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
