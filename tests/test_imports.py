@@ -31,7 +31,7 @@ DOWNWARDS = (
 
 What every package's own `__init__` imports is open to all of its users and stands outside of the order.
 """
-SCHEMA = {"record.py": ("schema",), "fields.py": ("schema",), "reading.py": ()}
+SCHEMA = {"record.py": ("schema",), "measurement.py": ("schema",), "fields.py": ("schema",), "reading.py": ()}
 """Records and what reads them: the standard library only, and of ours nothing but each other."""
 HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
 LARGEST_FOLDER, LONGEST_FILE = 12, 350

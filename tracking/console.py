@@ -14,7 +14,8 @@ from rich.text import Text
 from tracking.analysis.doubts import verdict
 from tracking.analysis.table import MOST_METRICS
 from tracking.names import trial_names
-from tracking.record import PASSES, Measurement, Result, Trial
+from tracking.record import PASSES, Result, Trial
+from tracking.schema.measurement import Measurement
 from tracking.text.units import seconds_unit
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from sweeps.errors import UsageError, nearest
 from sweeps.tasks import METRICS
-from tracking.record import PASSES, Measurement, Result
+from tracking.record import PASSES, Result
+from tracking.schema.measurement import Measurement
 
 _OF_A_RESULT = {"memory/peak_rss_mb": "peak_rss_mb", "memory/peak_device_mb": "peak_device_mb"}
 _FIGURES = tuple(Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopped="steps").figures(1))

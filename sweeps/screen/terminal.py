@@ -312,7 +312,7 @@ class Terminal:
             complete = commands.sync(sweep.folder)
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
-            page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
+            page = next((sink.page for sink in recorder.outbox.sinks if sink.page), "")
             self._out.print(f"Compare  {_how_to_look(settings['uri'], page)}", markup=False, soft_wrap=True)
 
     def _view(self) -> RenderableType:

@@ -12,7 +12,8 @@ from statistics import fmean
 
 from tracking.analysis import stats
 from tracking.analysis.doubts import doubts_of
-from tracking.record import Measurement, Pass, Result
+from tracking.record import Pass, Result
+from tracking.schema.measurement import Measurement
 
 FEWEST_SOUND = 2
 """Undisturbed runs of a side with which the disturbed ones are left aside; a single one shows no spread."""

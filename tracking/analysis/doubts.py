@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from tracking.analysis import stats
 from tracking.names import host_name
-from tracking.record import Measurement, Pass, Result
+from tracking.record import Pass, Result
+from tracking.schema.measurement import Measurement
 
 OTHERS_SHARE = 0.04
 """Share of the trial's cores that others may have. Ray's own processes, which give way to the trial, take 1 to 2% of

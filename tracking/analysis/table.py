@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tracking.analysis.doubts import verdict
 from tracking.names import flatten, host_name, trial_names
-from tracking.record import Measurement, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.measurement import Measurement
 from tracking.text.printable import printable, printable_lines
 
 Cell = str | int | float | None

@@ -12,7 +12,7 @@ from tracking.analysis.table import Row, csv_text, rows, table
 from tracking.folder import files
 from tracking.names import trial_names
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
+from tracking.sink import Sink, SinkError
 
 FILE = "results.csv"
 _LARGEST = 2**28
@@ -23,7 +23,7 @@ _PAUSE = 20.0
 """How many times as long as writing a larger table took it is left alone after it."""
 
 
-class CsvSink:
+class CsvSink(Sink):
     """Keeps the table of `tracking.analysis.table`; the file is whole at any time, and complete at the end."""
 
     def __init__(self) -> None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from tests.support.records import make_layers, make_result, make_sweep
 from tracking.analysis.table import COLUMNS, csv_text, rows
 from tracking.plots import sweep_plots
-from tracking.record import Device, Failure, FormatError, Measurement, Result
+from tracking.record import Device, Failure, FormatError, Result
 from tracking.report import html_page
+from tracking.schema.measurement import Measurement
 from tracking.sink import Sink
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow import content

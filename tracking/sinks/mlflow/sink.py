@@ -20,7 +20,7 @@ from tracking.analysis.table import csv_text, table
 from tracking.folder import trial_files
 from tracking.names import flatten, sweep_name, trial_names
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
+from tracking.sink import Sink, SinkError
 from tracking.sinks.mlflow import content as content
 from tracking.sinks.mlflow import view
 from tracking.sinks.mlflow.client import DEFAULT_EXPERIMENT, DEFAULT_URI
@@ -36,7 +36,7 @@ class _Child:
     whole: bool
 
 
-class MlflowSink:
+class MlflowSink(Sink):
     """One experiment of one server or database.
 
     After a SinkError the state of the server is unknown: `open` again before the next `write`.
@@ -68,9 +68,9 @@ class MlflowSink:
         return view.page(self._experiment.experiment_id)
 
     def limit(self, seconds: float) -> None:
-        """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.
+        """Bound the requests that follow: after this many seconds none begins, nor waits much longer for its answer.
 
-        A call that comes so far raises SinkError. `math.inf`: no limit but MLflow's own for one request.
+        A call that runs into the bound raises SinkError. `math.inf`: no bound but MLflow's own on one request.
         """
         self._experiment.limit(seconds)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
+from tracking.record import Failure, Pass, Result, Sweep, Trial
 from tracking.redact import redact
+from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow.client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
 from tracking.sinks.mlflow.content import PARENT, driver_facts
 from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
