@@ -25,8 +25,7 @@ from tracking.schema.fields import (
     host_problem,
 )
 from tracking.schema.measurement import Measurement
-from tracking.schema.reading import Also, Matching, Within, read, shown
-from tracking.schema.reading import FormatError as FormatError
+from tracking.schema.reading import Also, FormatError, Matching, Within, read, shown
 
 FORMAT = 1
 """Version of the JSON form. Readers refuse a higher one, so that an old checkout never misreads a new journal."""

@@ -18,6 +18,7 @@ from sweeps.machine import cgroup, cores
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.plan.preflight import Key, Net, key
+from tracking.axes import Label, variant_of
 from tracking.folder.folders import sweep_folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Adaptive, Pass, Result, Trial
@@ -62,12 +63,12 @@ class Estimator:
     def __init__(self, nets: Mapping[Key, Net], earlier: Iterable[Result]) -> None:
         self._nets = nets
         self._took: dict[str, float] = {}
-        rates: dict[tuple[Pass, str, str], list[float]] = defaultdict(list)
+        rates: dict[tuple[Pass, tuple[Label, ...]], list[float]] = defaultdict(list)
         for result in earlier:
             self._took[result.trial_id] = result.wall_s
             for name, measured in result.passes.items():
                 if measured.gflops_per_s:
-                    rates[_alike(name, result.trial)].append(measured.gflops_per_s * 1e9)
+                    rates[name, variant_of(result.trial)].append(measured.gflops_per_s * 1e9)
         self._rates = {alike: statistics.median(values) for alike, values in rates.items()}
         self._assumed: float | None = None
 
@@ -86,7 +87,7 @@ class Estimator:
         net = self._nets.get(key(trial))
         if net is None:
             return None
-        rate = self._rates.get(_alike(name, trial))
+        rate = self._rates.get((name, variant_of(trial)))
         if rate is None and trial.device.kind == "cpu":
             self._assumed = self._assumed or _SHARE * matrix_rate()
             rate = self._assumed
@@ -120,10 +121,6 @@ def matrix_rate() -> float:
     # The product runs on all cores that there are, and too short for a quota to stop it.
     share = min(cgroup.cpu_quota() or math.inf, len(cores.available())) / len(os.sched_getaffinity(0))
     return share * float(2 * _MATRIX**3 / min(seconds))
-
-
-def _alike(name: Pass, trial: Trial) -> tuple[Pass, str, str]:
-    return name, f"{trial.compile} {trial.precision}", trial.device.label
 
 
 def _pass_s(trial: Trial, step_s: float) -> float:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from tracking import axes
 from tracking.analysis.stats import Interval, mean_interval, ratio_interval
 from tracking.names import series_names
-from tracking.record import Device, Pass, Result, Status, Trial
+from tracking.record import Pass, Result, Status, Trial
 
 PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
 
@@ -81,7 +82,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     groups: dict[str, dict[str, dict[int, list[Result]]]] = {}
     lines, members = _lines([result for result in results if pass_name in result.passes])
     for line_id, line in lines.items():
-        runs = groups.setdefault(_without_variant(line).trial_id, {}).setdefault(line_id, {})
+        runs = groups.setdefault(axes.question_of(line).trial_id, {}).setdefault(line_id, {})
         for result in members[line_id]:
             runs.setdefault(result.trial.batch, []).append(result)
     labels = _labels(lines)
@@ -90,7 +91,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     several_models = len({labels[new][1] for _, new in pairs}) > 1
     found = []
     for base, new in pairs:
-        variants = groups[_without_variant(lines[base]).trial_id]
+        variants = groups[axes.question_of(lines[base]).trial_id]
         points = []
         for batch in sorted(variants[base].keys() & variants[new].keys()):
             sides = variants[new][batch], variants[base][batch]
@@ -153,7 +154,7 @@ def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[
     """What all points of a line share, and the results on it, each by the line's id, in order of appearance."""
     by_text: dict[str, tuple[Trial, list[Result]]] = {}
     for result in results:
-        line = replace(result.trial, batch=1, repeat=0, timeout_s=None, profile=False)
+        line = axes.line_of(result.trial)
         # Its text tells one line from another as its id does, at a sixth of the cost; a thousand trials ask often.
         by_text.setdefault(repr(line), (line, []))[1].append(result)
     lines: dict[str, Trial] = {}
@@ -162,10 +163,6 @@ def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[
         lines.setdefault(line.trial_id, line)
         members.setdefault(line.trial_id, []).extend(found)
     return lines, members
-
-
-def _without_variant(line: Trial) -> Trial:
-    return replace(line, device=Device(), precision="float32", compile="graph")
 
 
 def _labels(lines: Mapping[str, Trial]) -> dict[str, tuple[str, str, str]]:

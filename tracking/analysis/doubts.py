@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tracking.analysis import stats
+from tracking.axes import point_of
 from tracking.names import host_name
 from tracking.record import Pass, Result
 from tracking.schema.measurement import Measurement
@@ -69,15 +70,11 @@ class Hosts:
         if not result.passes or not result.host:
             return result
         here = host_name(result)
-        first = self._first.setdefault(_any_repeat(result), here)
+        first = self._first.setdefault(point_of(result.trial).trial_id, here)
         if first == here:
             return result
         reasons = (f"hosts: an earlier repeat ran on {first}, this one on {here} ({name})" for name in result.passes)
         return replace(result, quality=(*result.quality, *reasons))
-
-
-def _any_repeat(result: Result) -> str:
-    return (replace(result.trial, repeat=0) if result.trial.repeat else result.trial).trial_id
 
 
 def verdict(result: Result) -> str:

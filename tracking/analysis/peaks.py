@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracking.analysis.doubts import doubts_of
+from tracking.axes import Label, peak_of
 from tracking.names import host_name, trial_names
 from tracking.record import Pass, Result
 
-_Key = tuple[str, str, str, float]
+_Key = tuple[str, tuple[Label, ...], float]
 _NOT_A_RATE = ("above peak", "work")
 """Doubts of a pass whose operations were not all done, so that its rate is none."""
 
@@ -36,7 +37,7 @@ class Peaks:
         for result in results:
             if (key := _key(result)) is None:
                 continue
-            where = f"{result.trial.device.label} {result.trial.precision}"
+            where = " ".join(map(str, peak_of(result.trial)))
             best = self._peaks.setdefault(key, Peak(gflops_per_s=key[-1], calibrated=key[-1], where=where))
             for name, measured in result.passes.items():
                 rate = measured.gflops_per_s
@@ -72,4 +73,4 @@ def _key(result: Result) -> _Key | None:
     calibrated = result.limits.get("peak_gflops_per_s")
     if not calibrated:
         return None
-    return host_name(result), result.trial.device.label, result.trial.precision, calibrated
+    return host_name(result), peak_of(result.trial), calibrated

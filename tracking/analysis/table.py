@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from tracking.analysis.doubts import verdict
-from tracking.names import flatten, host_name, trial_names
+from tracking.names import host_name, trial_names
 from tracking.record import Result, Trial
 from tracking.schema.measurement import Measurement
+from tracking.text.flat import flatten
 from tracking.text.printable import printable, printable_lines
 
 Cell = str | int | float | None

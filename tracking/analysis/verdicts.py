@@ -16,6 +16,7 @@ from typing import Literal
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.disturbance import Side, side_of
 from tracking.analysis.stats import Ratio, ratio_interval
+from tracking.axes import point_of
 from tracking.names import host_name, trial_names
 from tracking.record import PASSES, Device, Pass, Result, Trial
 
@@ -184,7 +185,7 @@ def judge(ratio: Ratio, threshold: float) -> Verdict:
 
 def differing_fields(base: Iterable[Trial], new: Iterable[Trial]) -> list[str]:
     """What was asked for otherwise in every trial of the two sides: why nothing pairs."""
-    old, recent = ([_point(trial).identity for trial in side] for side in (base, new))
+    old, recent = ([point_of(trial).identity for trial in side] for side in (base, new))
     return [
         key
         for key in dict.fromkeys(key for trial in [*old[:1], *recent[:1]] for key in trial)
@@ -227,17 +228,13 @@ def _by_host(pair: Pair) -> tuple[list[Pair], list[str]]:
     return pairs, [f"{pair.name} on {name}" for name in sorted(old - recent)]
 
 
-def _point(trial: Trial) -> Trial:
-    return replace(trial, repeat=0, timeout_s=None, profile=False)
-
-
 def _points(results: Iterable[Result], planned: Iterable[Trial] = ()) -> dict[str, _Point]:
     """By the id of the first repeat, in the order of the results, then that of the plan."""
     points: dict[str, _Point] = {}
     for result in results:
-        trial = _point(result.trial)
+        trial = point_of(result.trial)
         points.setdefault(trial.trial_id, _Point(trial=trial)).results.append(result)
-    for trial in map(_point, planned):
+    for trial in map(point_of, planned):
         points.setdefault(trial.trial_id, _Point(trial=trial))
     return points
 

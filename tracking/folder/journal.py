@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tracking.folder import files
-from tracking.record import FORMAT, FormatError, Result, Sweep
+from tracking.record import FORMAT, Result, Sweep
+from tracking.schema.reading import FormatError
 from tracking.text.printable import printable
 
 PLAN = "plan.json"

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from tests.support.records import make_layers, make_result, make_sweep
 from tracking.analysis.table import COLUMNS, csv_text, rows
 from tracking.plots import sweep_plots
-from tracking.record import Device, Failure, FormatError, Result
+from tracking.record import Device, Failure, Result
 from tracking.report import html_page
 from tracking.schema.measurement import Measurement
+from tracking.schema.reading import FormatError
 from tracking.sink import Sink
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow import content

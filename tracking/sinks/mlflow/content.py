@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from tracking.analysis.doubts import verdict
 from tracking.analysis.table import MOST_METRICS
-from tracking.names import flatten, host_name, metric_word, series_names, trial_names
+from tracking.names import host_name, metric_word, series_names, trial_names
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 from tracking.sinks.mlflow import view
 from tracking.text.commits import commits
+from tracking.text.flat import flatten
 from tracking.text.printable import printable_lines
 
 HISTORY = 1_000
