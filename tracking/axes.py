@@ -24,21 +24,23 @@ Role = Literal["question", "variant", "position", "repetition"]
 Label = str | int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Axis:
     """One axis; the defaults suit a plain value that sets curves apart."""
 
     name: str
     """The field of `Trial`, the MLflow parameter and the column of the results table."""
     role: Role = "question"
-    label: Callable[[Trial], Label] | None = None
-    """How tables and parameters show the value; None: as it is. Returns None where the axis does not apply."""
+    label: Callable[[Trial], str] | None = None
+    """How tables and parameters show the value; None: as it is."""
     prefix: str = ""
     """What precedes the label in a name, e.g. `b=`."""
     words: Callable[[Trial], Mapping[str, str]] | None = None
     """What a name may say of the axis, in parts that are shown only where they differ; None: prefix and label."""
     column: Literal["text", "integer"] | None = None
     """Type of its column in the results table; None: it has none."""
+    timed: bool = False
+    """It applies only to trials that time passes."""
     of_model: bool = False
     """Names mention it only where trials of one model differ in it: two models differ in their arguments anyway."""
     of_memory: bool = True
@@ -50,6 +52,8 @@ class Axis:
 
     def label_of(self, trial: Trial) -> Label:
         """The value as tables and parameters show it; None where it does not apply to the trial."""
+        if self.timed and not trial.passes:
+            return None
         value: Label = self.label(trial) if self.label else getattr(trial, self.name)
         return value
 
@@ -65,7 +69,7 @@ class Axis:
         value = plain[self.name]
         if self.label is None:
             return flatten({self.name: value})
-        label = self.label(trial)
+        label = self.label_of(trial)
         if label is None:
             return {}
         nested = value if isinstance(value, Mapping) else {}
@@ -121,9 +125,10 @@ AXES: tuple[Axis, ...] = (
     Axis(name="layout", role="variant", words=_layout_words, column="text"),
     Axis(
         name="protocol",
-        label=lambda trial: trial.protocol.name if trial.passes else None,
+        label=lambda trial: trial.protocol.name,
         words=_protocol_words,
         column="text",
+        timed=True,
         of_memory=False,
     ),
     Axis(name="model_args", words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
@@ -134,8 +139,9 @@ AXES: tuple[Axis, ...] = (
     Axis(name="task_args", words=_task_args_words),
     Axis(
         name="passes",
-        label=lambda trial: ",".join(trial.passes) or None,
+        label=lambda trial: ",".join(trial.passes),
         words=lambda trial: {"passes": "+".join(trial.passes)},
+        timed=True,
         of_memory=False,
     ),
     Axis(name="seed", prefix="seed=", of_memory=False),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tracking.axes import AXES
+from tracking import axes
 from tracking.record import PASSES, Failure, Pass, Result, Trial
 
 SKIPPED = "Skipped"
@@ -66,7 +66,7 @@ def _ran_out(result: Result) -> Sequence[str]:
 
 def _apart_from_batch(trial: Trial) -> str:
     """What a pass's memory depends on besides its batch, as a key."""
-    values = (getattr(trial, axis.name) for axis in AXES if axis.of_memory)
+    values = (getattr(trial, axis.name) for axis in axes.AXES if axis.of_memory)
     return repr([json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in values])
 
 

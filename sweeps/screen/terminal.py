@@ -33,6 +33,7 @@ from sweeps.screen.streams import Stream
 from sweeps.tasks import SUMMARY
 from sweeps.typed import command_line
 from tracking import console
+from tracking.analysis.metrics import spread, task_text
 from tracking.analysis.peaks import exceeded_sentences
 from tracking.folder import files
 from tracking.names import trial_names
@@ -252,9 +253,9 @@ class Terminal:
         self._running.pop(result.trial_id, None)
         self._done += 1
         style = console.STYLES.get(result.status, "red")
-        figures = "   ".join(f"{name} {console.spread(m)}" for name, m in result.passes.items())
+        figures = "   ".join(f"{name} {spread(m)}" for name, m in result.passes.items())
         for key, value in itertools.islice(result.metrics.items(), 2):
-            figures += f"   {key} {console.metric_text(key, value)}"
+            figures += f"   {key} {task_text(key, value)}"
         cause = f"{result.error.kind}: {result.error.message}" if result.error else ""
         name = self._names.get(result.trial_id, result.trial.model)
         line = f"{self._done:>{len(str(self._todo))}}/{self._todo}  {escape(name)}  [{style}]{result.status}[/]  "

@@ -12,7 +12,8 @@ from rich.console import Console, RenderableType
 
 from tests.support.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
-from tracking.console import results_table, spread
+from tracking.analysis.metrics import spread
+from tracking.console import results_table
 from tracking.folder.journal import Journal
 from tracking.record import Result
 from tracking.schema.measurement import Measurement

@@ -21,8 +21,7 @@ from tracking.folder import trial_files
 from tracking.names import sweep_name, trial_names
 from tracking.record import Result, Sweep
 from tracking.sink import Sink, SinkError
-from tracking.sinks.mlflow import content as content
-from tracking.sinks.mlflow import view
+from tracking.sinks.mlflow import content, view
 from tracking.sinks.mlflow.client import DEFAULT_EXPERIMENT, DEFAULT_URI
 from tracking.sinks.mlflow.experiment import Experiment
 from tracking.text.flat import flatten
