@@ -1,4 +1,4 @@
-"""Readable names: what tells a trial, or a curve over batch sizes, from its neighbours and nothing more."""
+"""Readable names: just what tells a trial, or a curve over batch size, from its neighbours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_KEY = 200
 def trial_names(trials: Iterable[Trial]) -> dict[str, str]:
     """A name for each trial id, e.g. `vgg16 b=4 cpu`: model, batch and whatever else varies among the trials.
 
-    The names of one call differ from each other; the same trial may be called otherwise among other trials.
+    The names of one call differ from each other; among other trials, the same trial may have another name.
     """
     unique = {trial.trial_id: _words(trial) for trial in trials}
     shown = {"model", "batch"} | _varying(unique.values())
@@ -27,7 +27,7 @@ def trial_names(trials: Iterable[Trial]) -> dict[str, str]:
 
 
 def series_names(trials: Sequence[Trial]) -> dict[str, str]:
-    """The curve over batch sizes that each trial id is a point of: `<model>/<device>` and what else sets curves apart.
+    """The curve over batch size that each trial id is a point of: `<model>/<device>` and what else sets curves apart.
 
     Repeats of a trial are the same point. Precision, arguments and the like appear only where one model on one device
     has several of them, e.g. `vgg16/cpu bfloat16`. Every name is valid within an MLflow metric key.
@@ -43,7 +43,7 @@ def series_names(trials: Sequence[Trial]) -> dict[str, str]:
         for trial_id, words in members.items():
             extra = _join(words, shown)
             first = name = f"{metric_word(model)}/{metric_word(f'{device} {extra}'.strip())}"
-            # What MLflow refuses may be all that tells two curves apart.
+            # The characters that MLflow refuses may be all that tells two curves apart.
             for count in itertools.count(2):
                 if curve_of.setdefault(name, (model, device, extra)) == (model, device, extra):
                     break
@@ -53,7 +53,7 @@ def series_names(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def sweep_name(trials: Sequence[Trial]) -> str:
-    """What a sweep went over, e.g. `vgg16, alexnet b=1,2,4 cpu`; long lists are counted instead."""
+    """The range of a sweep, e.g. `vgg16, alexnet b=1,2,4 cpu`; long lists are counted instead."""
     models = list(dict.fromkeys(trial.model for trial in trials))
     batches = sorted({trial.batch for trial in trials})
     devices = list(dict.fromkeys(trial.device.label for trial in trials))
@@ -71,14 +71,14 @@ def sweep_name(trials: Sequence[Trial]) -> str:
 
 
 def host_name(result: Result) -> str:
-    """What tells the machine of a result from others: its name, and in a cluster its address."""
+    """The machine of a result: its name, and in a cluster its address."""
     name = str(result.host.get("hostname", ""))
     address = result.host.get("node_ip")
     return printable(f"{name} ({address})" if address else name)
 
 
 def metric_word(text: str) -> str:
-    """The text with everything replaced that MLflow refuses within one part of a metric, parameter or tag key."""
+    """The text without the characters that MLflow refuses within one part of a metric, parameter or tag key."""
     return re.sub(r" +", " ", re.sub(r"[^\w.\- ]", " ", text.replace("/", "-"))).strip()[:_LONGEST_KEY]
 
 

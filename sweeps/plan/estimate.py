@@ -1,4 +1,4 @@
-"""How long a plan will about take: from earlier results in this folder, else from operations and a measured rate."""
+"""How long a plan will take, estimated from earlier results here, else from operations and a measured rate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tracking.record import Adaptive, Pass, Result, Trial
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""
 _SHARE = 0.4
-"""Share of a matrix product's rate that a net reaches where nothing is known of it."""
+"""Share of a matrix product's rate that a net is assumed to reach where nothing is known of it."""
 _MATRIX = 1024
 _STEPS_WANTED = 40
 """Timed steps after which an adaptive protocol has usually seen enough."""
@@ -43,7 +43,7 @@ class Estimate:
 
 
 _WHERE = ("hostname", "cpu_quota")
-"""Facts of a host without which a time says nothing of another one."""
+"""Facts that two hosts must share for a time on one to hold on the other."""
 
 
 def earlier_results(cwd: Path, facts: Mapping[str, Any]) -> list[Result]:
@@ -73,7 +73,7 @@ class Estimator:
         self._assumed: float | None = None
 
     def __call__(self, trial: Trial) -> Estimate | None:
-        """None for a trial of which nothing is known: a GPU without earlier results, a callable of the user's own."""
+        """None for a trial of which nothing is known, e.g. on a GPU without earlier results."""
         most = self._most_s(trial)
         if trial.trial_id in self._took:
             return Estimate(self._took[trial.trial_id], max(most, self._took[trial.trial_id]))
@@ -111,14 +111,14 @@ def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_
 
 
 def matrix_rate() -> float:
-    """Operations a second of a float32 matrix product on the cores that a trial may have: the best of a few."""
+    """Operations per second of a float32 matrix product on the cores that a trial may have: the best of a few."""
     left = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         left @ left
         seconds.append(time.perf_counter() - start)
-    # The product runs on all cores that there are, and too short for a quota to stop it.
+    # The product runs on all cores there are, and too briefly for a quota to stop it.
     share = min(cgroup.cpu_quota() or math.inf, len(cores.available())) / len(os.sched_getaffinity(0))
     return share * float(2 * _MATRIX**3 / min(seconds))
 

@@ -1,4 +1,4 @@
-"""When trials need not run any more: a batch that cannot fit, a cause that makes every trial fail."""
+"""Decides when trials need not run any more: a batch that cannot fit, a cause that makes every trial fail."""
 
 from __future__ import annotations
 

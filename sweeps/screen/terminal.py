@@ -32,7 +32,6 @@ from sweeps.recorder import Recorder
 from sweeps.screen.streams import Stream
 from sweeps.tasks import SUMMARY
 from sweeps.typed import command_line
-from tracking import console
 from tracking.analysis.metrics import spread, task_text
 from tracking.analysis.peaks import exceeded_sentences
 from tracking.folder import files
@@ -40,6 +39,7 @@ from tracking.names import trial_names
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 from tracking.sinks.outbox import Pending
+from tracking.tables.results_table import STYLES, results_table
 from tracking.text import commands
 from tracking.text.screen import Screen
 
@@ -252,7 +252,7 @@ class Terminal:
         """One line for the trial's outcome, and the bar moved on."""
         self._running.pop(result.trial_id, None)
         self._done += 1
-        style = console.STYLES.get(result.status, "red")
+        style = STYLES.get(result.status, "red")
         figures = "   ".join(f"{name} {spread(m)}" for name, m in result.passes.items())
         for key, value in itertools.islice(result.metrics.items(), 2):
             figures += f"   {key} {task_text(key, value)}"
@@ -297,7 +297,7 @@ class Terminal:
         sweep, results = recorder.sweep, recorder.results
         known = [results[trial.trial_id] for trial in sweep.trials if trial.trial_id in results]
         if known:
-            self._out.print(console.results_table(known, sweep.trials))
+            self._out.print(results_table(known, sweep.trials))
         for sentence in exceeded_sentences(known):
             self._out.print(f"Peak     {escape(sentence)}", soft_wrap=True)
         missing = len(sweep.trials) - len(known)

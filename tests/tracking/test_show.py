@@ -13,11 +13,11 @@ from rich.console import Console, RenderableType
 from tests.support.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tracking.analysis.metrics import spread
-from tracking.console import results_table
 from tracking.folder.journal import Journal
 from tracking.record import Result
 from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow.sink import MlflowSink
+from tracking.tables.results_table import results_table
 
 ROOT = Path(__file__).parents[2]
 

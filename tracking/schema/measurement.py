@@ -27,7 +27,7 @@ class Measurement:
     flops: Operations | None = None
     """Operations of one step for the whole batch, by the counting rule of `nets.counting.layers`."""
     evidence: Annotated[Mapping[str, float], Also(evidence_problem)] = field(default_factory=dict)
-    """What the kernel and the device said of the timed steps, e.g. CPU seconds taken by others."""
+    """Counters of the kernel and the device during the timed steps, e.g. CPU seconds taken by others."""
 
     WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(
         ("mean_s", "sd_s", "median_s", "p90_s", "p99_s", "images_per_s", "first_call_s")
@@ -43,7 +43,7 @@ class Measurement:
 
     @cached_property
     def sd_s(self) -> float:
-        """Population standard deviation, as the seeds print it."""
+        """Population standard deviation, as TensorFlow-benchmark articles print it."""
         return statistics.pstdev(self.step_s)
 
     @cached_property

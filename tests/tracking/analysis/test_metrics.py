@@ -15,9 +15,9 @@ from tracking.analysis import metrics
 from tracking.analysis.frame import frame
 from tracking.analysis.metrics import METRICS, Metric, figures_of
 from tracking.analysis.table import csv_text, standard_columns, table
-from tracking.console import results_table
 from tracking.record import PASSES
 from tracking.sinks.mlflow import content, view
+from tracking.tables.results_table import results_table
 
 SHORTEST = Metric(name="min_s", unit="s at least", better="lower", value=lambda m, _: min(m.step_s), shown=True)
 

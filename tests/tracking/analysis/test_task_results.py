@@ -14,12 +14,12 @@ from rich.console import Console
 from tests.support.picture_data import size_of
 from tracking import names
 from tracking.analysis.table import columns, csv_text, table
-from tracking.console import results_table
 from tracking.plots import sweep_plots, task_plots
 from tracking.plots.sample_plots import Sample, draw_confusion, draw_samples
 from tracking.record import Failure, Result, Sweep, Trial
 from tracking.report import html_page, tasks
 from tracking.sinks.mlflow import content, notes
+from tracking.tables.results_table import results_table
 
 ACCURACY = ((1, 0.5), (2, 0.9), (3, 0.8))
 LOSS = ((1, 1.5), (2, 0.5), (3, 0.7))

@@ -1,4 +1,4 @@
-"""What a sweep and a trial look like in MLflow: parameters, tags, metrics and descriptions, without MLflow itself."""
+"""A sweep and its trials as MLflow parameters, tags and metrics, without MLflow itself."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ALL_STEPS = 60_000
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 _SHARED = tuple(f"host.{key}" for key in ("gpu", "gpu_driver", "cuda", "onednn"))
-"""Facts about the trials' machines that a driver may not know: the sweep's run has the first ones found."""
+"""Facts about the trials' machines that a driver may not know: the sweep's run has the first trial's."""
 OF_TRIALS = ("env", "cpu_quota", "memory_limit_mb")
-"""Facts that say something by their absence too: each trial's run has its own, and the sweep's none."""
+"""Facts whose absence means something too: each trial's run has its own, and the sweep's run none."""
 EXPERIMENT_TAGS = {
     NOTE: "A run for each sweep, its trials nested. Curves over batch sizes: its model metrics. All: its report.html.",
     view.TAG: view.shared_view(),
@@ -53,7 +53,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def digest(value: Any) -> str:
-    """Tells whether two values with the same JSON form are the same."""
+    """Hash of a value's JSON form, which tells whether two values are equal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -63,22 +63,22 @@ def trial_params(trial: Trial) -> dict[str, str]:
 
 
 def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of the tags that a sweep's run has for all its trials, beside the driver's own."""
+    """The tags that the sweep's run has for all its trials, beside those about the driver."""
     return fitting({key: tags[key] for key in _SHARED if key in tags})
 
 
 def driver_facts(sweep: Sweep) -> dict[str, str]:
-    """What the sweep's run says of the driver's host, and a trial's run only where its own host differs."""
+    """Facts about the driver's host, which a trial's run repeats only where its own host differs."""
     return flatten({key: value for key, value in sweep.facts.items() if key not in OF_TRIALS})
 
 
 def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Identity, outcome, and what the trial's host was where that differs from what the sweep's run says of hosts."""
+    """Identity, outcome, and the facts about the trial's host that differ from those on the sweep's run."""
     said = {f"host.{key}": text for key, text in driver_facts(sweep).items()} | dict(shared or {})
     facts = {key: value for key, value in result.host.items() if key != "in_force"}
     found = {f"host.{key}": text for key, text in flatten(facts).items()}
     host = {key: text for key, text in found.items() if said.get(key) != text}
-    # A tag a pass, not one for each setting that was found in force.
+    # One tag per pass, not one per setting in force.
     for name, found in result.host.get("in_force", {}).items():
         host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(found).items())
     tags = host | {
@@ -98,7 +98,7 @@ def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = 
 
 
 def steps_kept(sweep: Sweep) -> int:
-    """How many points a pass's history of steps may have, so that a sweep of thousands of trials is written in time."""
+    """How many points a pass's history of steps may have, so that thousands of trials are written in time."""
     passes = sum(len(trial.passes) for trial in sweep.trials)
     return min(HISTORY, max(_LEAST_HISTORY, _ALL_STEPS // max(1, passes)))
 

@@ -14,7 +14,7 @@ from tracking.text.commits import commits
 
 
 def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
-    """What was swept, where, and what came of it, cut to what a tag holds."""
+    """The command, the hosts and the outcome of a sweep, cut to the length of a tag."""
     names = trial_names(sweep.trials)
     statuses = Counter(result.status for result in results)
     hosts = sorted({name for result in results if (name := host_name(result))})
@@ -47,7 +47,7 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
 
 
 def metric_lines(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
-    """A Markdown table of what tasks found beside times; nothing where they found nothing."""
+    """A Markdown table of the tasks' figures; no lines without figures."""
     keys = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
     if not keys:
         return []
@@ -70,7 +70,7 @@ def trial_note(result: Result) -> str:
 
 
 def _cut(text: str, lines: Sequence[str], remarks: Sequence[str]) -> str:
-    """Join them; where that is too long leave out lines in the end, remarks first of all kept."""
+    """Join text, lines and remarks; where that is too long, leave out lines at the end, keeping remarks first."""
     room = LONGEST_VALUE - len(text) - 100
     kept_remarks = _fill(remarks, room * 2 // 3)
     kept_lines = _fill(lines, room - sum(len(line) + 1 for line in kept_remarks))

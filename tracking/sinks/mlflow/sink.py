@@ -135,7 +135,7 @@ class MlflowSink(Sink):
             )
 
     def _adopt(self, run: Any) -> None:
-        """Take note of a child from an earlier session; of two for one trial, the whole one is kept."""
+        """Remember a child from an earlier session; of two for one trial, keep the complete one."""
         trial_id, run_id = run.data.tags.get("trial_id"), run.info.run_id
         if trial_id is None:
             return
@@ -150,7 +150,7 @@ class MlflowSink(Sink):
             self._extra.setdefault(trial_id, []).append(spare.run_id)
 
     def _clear_up(self, sweep: Sweep) -> None:
-        """Delete what a request has made whose answer came too late: runs of this sweep that nobody knows of."""
+        """Delete runs of this sweep that are not in use: a request made them whose answer came too late."""
         known = {self._parent, *(child.run_id for child in self._children.values())}
         for run in self._experiment.runs(sweep.sweep_id):
             if run.info.run_id not in known:
@@ -158,7 +158,7 @@ class MlflowSink(Sink):
         self._extra = {}
 
     def _rename(self, sweep: Sweep) -> None:
-        """Call the runs what sets them apart by now: an optimising sweeper thinks of trials one after another."""
+        """Rename the runs to what sets them apart by now: an optimising sweeper adds trials one after another."""
         names = trial_names(sweep.trials)
         for trial_id, child in self._children.items():
             name = names.get(trial_id, child.name)
@@ -170,7 +170,7 @@ class MlflowSink(Sink):
             self._parent_name = name
 
     def _share(self, result: Result) -> None:
-        """Facts about the trial's machine that the sweep's run lacks so far go there, and not to each child."""
+        """Log facts about the trials' machine once, with the sweep's run, instead of with each child."""
         facts = {f"host.{key}": text for key, text in flatten(result.host).items()}
         found = {key: text for key, text in content.shared_tags(facts).items() if key not in self._shared}
         if found:
@@ -258,7 +258,7 @@ class MlflowSink(Sink):
 
 
 def _stage(source: Path, target: Path) -> None:
-    """Copy a file, if there is one: what a trial's code may have put in its place is not followed."""
+    """Copy a file, if there is one; a link that a trial's code may have put in its place is not followed."""
     with contextlib.suppress(OSError), trial_files.open_regular(source) as file:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as copy:
