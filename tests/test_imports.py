@@ -21,9 +21,10 @@ DOWNWARDS = (
     *("sweeps.tasks.timing", "sweeps.tasks.pictures", "sweeps.tasks.picture_classifier", "sweeps.tasks.graphs"),
     *("sweeps.typed", "sweeps.wording", "sweeps.sources", "sweeps.worker", "sweeps.machine", "sweeps.process"),
     "sweeps.errors",
-    *("tracking.sync", "tracking.compare", "tracking.show", "tracking.comparison_table", "tracking.report"),
-    *("tracking.console", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
-    *("tracking.sink", "tracking.names", "tracking.redact", "tracking.folder", "tracking.text", "tracking.startup"),
+    *("tracking.sync", "tracking.compare", "tracking.show", "tracking.report"),
+    *("tracking.tables", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
+    *("tracking.sink", "tracking.names", "tracking.axes", "tracking.redact", "tracking.folder", "tracking.text"),
+    "tracking.startup",
     *("nets.__main__", "nets.custom", "nets.registry", "nets.weights"),
     *("nets.alexnet", "nets.applications", "nets.inception", "nets.resnet_v2", "nets.tiny", "nets.vgg"),
     *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),
@@ -32,7 +33,7 @@ DOWNWARDS = (
 
 What every package's own `__init__` imports is open to all of its users and stands outside of the order.
 """
-SCHEMA = {"record.py": ("schema",), "fields.py": ("schema",), "reading.py": ()}
+SCHEMA = {"record.py": ("schema",), "measurement.py": ("schema",), "fields.py": ("schema",), "reading.py": ()}
 """Records and what reads them: the standard library only, and of ours nothing but each other."""
 HEAVY = ("ray", "mlflow", "hydra", "tensorflow", "keras", "matplotlib")
 LARGEST_FOLDER, LONGEST_FILE = 12, 350

@@ -28,16 +28,16 @@ from tracking import startup
 from tracking.analysis.gate import FAIL_ON, Gate
 from tracking.analysis.host_facts import allow_option, not_allowed, unknown_names, unlike_facts
 from tracking.analysis.verdicts import SWEEP_NOISE, Pairs, compare, differing_fields, pair_up
-from tracking.comparison_table import print_comparisons
 from tracking.folder.journal import JournalError
 from tracking.record import Result, Trial
 from tracking.show import read
 from tracking.sinks.mlflow.source import SourceError
+from tracking.tables.comparison_table import print_comparisons
 from tracking.text.screen import Screen
 
 
 class CompareError(Exception):
-    """The two sweeps cannot be compared; one sentence says why."""
+    """The two sweeps cannot be compared; the message says why."""
 
 
 class Source(NamedTuple):
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "a sweep's folder, its id under ./multirun or ./outputs, `latest`, or in MLflow a parent run's id or a sweep's"
     )
     parser.add_argument("base", metavar="BASE", help=place)
-    parser.add_argument("new", metavar="NEW", help="the same, for what is compared with it")
+    parser.add_argument("new", metavar="NEW", help="the same, for the sweep that is compared with it")
     parser.add_argument(
         "--threshold", type=_share, default=0.02, help="the smallest difference that matters, as a share (0.02)"
     )
@@ -171,7 +171,7 @@ def _verdicts(text: str) -> list[str]:
 
 
 def _sources(options: argparse.Namespace) -> tuple[Source, Source]:
-    """Both sides. Raises CompareError for what is no sweep, and for a BASE that measured nothing."""
+    """Read both sides. Raises CompareError for what is no sweep, and for a BASE that measured nothing."""
     sides, problems = [], []
     for name in (options.base, options.new):
         try:
@@ -205,7 +205,7 @@ def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:
 
 
 def _unlike(pairs: Pairs, options: argparse.Namespace) -> dict[str, tuple[str, str]]:
-    """What differs between the hosts. Raises CompareError where it may not."""
+    """The differences between the hosts. Raises CompareError for those that are not allowed."""
     hosts = [([run.host for run in pair.base], [run.host for run in pair.new]) for pair in pairs.pairs]
     if problems := unknown_names(options.allow, [host for base, new in hosts for host in (*base, *new)]):
         raise CompareError("\n".join(problems))

@@ -1,8 +1,8 @@
-"""What was asked (`Trial`, `Sweep`) and what was measured (`Measurement`, `Result`).
+"""A sweep's plan (`Trial`, `Sweep`) and its outcome (`Result`).
 
 Every record is frozen, holds plain values only and goes to JSON and back without loss. Raw samples are kept; statistics
 are derived from them on demand and written beside them for readers that do not have this code. The annotations are
-the schema to which `tracking.schema.reading` holds JSON. Standard library only: the driver, the Ray worker and the
+the schema that `tracking.schema.reading` checks JSON against. Standard library only: the driver, the Ray worker and the
 trial process all import this module.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -20,16 +19,13 @@ from tracking.schema.fields import (
     Count,
     Figure,
     Id,
-    Megabytes,
     Moment,
     Operations,
     Seconds,
-    Step,
-    evidence_problem,
     host_problem,
 )
-from tracking.schema.reading import Also, Matching, NotEmpty, Within, read, shown
-from tracking.schema.reading import FormatError as FormatError
+from tracking.schema.measurement import Measurement
+from tracking.schema.reading import Also, FormatError, Matching, Within, read, shown
 
 FORMAT = 1
 """Version of the JSON form. Readers refuse a higher one, so that an old checkout never misreads a new journal."""
@@ -48,7 +44,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Where a trial runs, as data: what it asks of the scheduler and what TensorFlow gets of it."""
+    """Where a trial runs: what it requires of the scheduler, and what TensorFlow may use."""
 
     name: str = "cpu"
     kind: Literal["cpu", "gpu"] = "cpu"
@@ -56,11 +52,11 @@ class Device:
     """Cores the trial has to itself; None: every core of its node."""
     gpus: Count = 0
     threads: Count | None = None
-    """TensorFlow's threads within and between operations; None: one a core."""
+    """TensorFlow's threads within and between operations; None: one per core."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources, by name."""
     memory_mb: Count | None = None
-    """Resident memory at which the trial is ended; None: as much as there is."""
+    """Resident memory at which the trial is ended; None: no limit."""
     gpu_memory_mb: Count | None = None
     """Hard limit of TensorFlow's memory on each GPU; None: it grows as needed."""
     accelerator: str | None = None
@@ -77,7 +73,7 @@ class Device:
         "node_labels": {},
         "exclusive_node": False,
     }
-    """Fields that old records lack, with the values at which a trial keeps the id from before there were such."""
+    """Fields that old records lack; at these values they are left out of the id, which stays as it was without them."""
 
     @property
     def label(self) -> str:
@@ -100,7 +96,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Classic:
-    """The seeds' protocol: `burn_in` untimed steps, then `steps` timed ones."""
+    """The protocol of TensorFlow-benchmark articles: `burn_in` untimed steps, then `steps` timed ones."""
 
     burn_in: Count = 10
     steps: Annotated[int, Within(1, 2**53)] = 100
@@ -146,14 +142,14 @@ class Trial:
     layout: Layout = "channels_last"
     """Order of the axes of images and inside the net; kernels have the same shapes in either."""
     inputs: Mapping[str, Mapping[str, Annotated[int, Within(-(2**64), 2**64)]]] = field(default_factory=dict)
-    """By input of the net, what its whole numbers are drawn from: at least `low`, below `high`."""
+    """By input of the net, the range its whole numbers are drawn from: at least `low`, below `high`."""
     seed: int = 0
     repeat: Annotated[int, Within(0, 2**53)] = 0
     timeout_s: Seconds | None = None
     profile: bool = False
     """After all timing, one more step of each pass runs under TensorFlow's profiler."""
     as_typed: Mapping[str, Any] = field(default_factory=dict)
-    """By key (`model.weights`, `task.data`, ...), the paths that were typed otherwise: relative, or from a home."""
+    """By key (`model.weights`, `task.data`, ...), paths as typed where that differs: relative, or with `~`."""
 
     CAME_LATER: ClassVar[Mapping[str, Any]] = {
         "layout": "channels_last",
@@ -161,7 +157,7 @@ class Trial:
         "profile": False,
         "as_typed": {},
     }
-    """As with a device."""
+    """As in `Device`."""
 
     @cached_property
     def trial_id(self) -> str:
@@ -170,7 +166,7 @@ class Trial:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What affects the number, as plain JSON; paths as they were typed, so that no folder is part of it."""
+        """Everything that affects the number, as plain JSON; paths are as typed, so that no folder is part of it."""
         identity = self.to_json()
         typed = identity.pop("as_typed", {})
         del identity["timeout_s"], identity["profile"]
@@ -188,12 +184,12 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = _plain(self)
         if not data["as_typed"]:
-            del data["as_typed"]  # then older versions can read it, too
+            del data["as_typed"]  # so that older versions can read it
         return data
 
     @classmethod
     def from_json(cls, data: Any) -> Trial:
-        """Raises FormatError for whatever is no trial."""
+        """Read a trial. Raises FormatError for anything else."""
         return read(cls, data)  # type: ignore[no-any-return]
 
 
@@ -213,70 +209,6 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """The seconds of one pass: first call, warm-up and timed steps, in order, nothing dropped."""
-
-    first_call_s: Seconds
-    """Tracing, compilation and the first execution."""
-    warmup_s: tuple[Step, ...]
-    step_s: Annotated[tuple[Step, ...], NotEmpty()]
-    stopped: str
-    """Why timing ended: `steps`, `target`, `noise`, `max_seconds` or `max_steps`."""
-    peak_rss_mb: Megabytes | None = None
-    peak_device_mb: Megabytes | None = None
-    flops: Operations | None = None
-    """Operations of one step for the whole batch, by the counting rule of `nets.counting.layers`."""
-    evidence: Annotated[Mapping[str, float], Also(evidence_problem)] = field(default_factory=dict)
-    """What the kernel and the device said of the timed steps, e.g. CPU seconds taken by others."""
-
-    WRITTEN_BESIDE: ClassVar[frozenset[str]] = frozenset(
-        ("mean_s", "sd_s", "median_s", "p90_s", "p99_s", "images_per_s", "first_call_s")
-    )
-
-    def __post_init__(self) -> None:
-        if not self.step_s:
-            raise ValueError("expected at least one timed step. Received: step_s=()")
-
-    @cached_property
-    def mean_s(self) -> float:
-        return statistics.fmean(self.step_s)
-
-    @cached_property
-    def sd_s(self) -> float:
-        """Population standard deviation, as the seeds print it."""
-        return statistics.pstdev(self.step_s)
-
-    @cached_property
-    def median_s(self) -> float:
-        return statistics.median(self.step_s)
-
-    @cached_property
-    def p90_s(self) -> float:
-        return quantile(self.step_s, 0.90)
-
-    @cached_property
-    def p99_s(self) -> float:
-        return quantile(self.step_s, 0.99)
-
-    @property
-    def gflops_per_s(self) -> float | None:
-        """Achieved rate, from the median step."""
-        return None if self.flops is None else self.flops / self.median_s / 1e9
-
-    def figures(self, batch: int) -> dict[str, float]:
-        """The derived figures by name; `images_per_s` is all images over all timed seconds, so batch / `mean_s`."""
-        return {
-            "mean_s": self.mean_s,
-            "sd_s": self.sd_s,
-            "median_s": self.median_s,
-            "p90_s": self.p90_s,
-            "p99_s": self.p99_s,
-            "images_per_s": batch / self.mean_s,
-            "first_call_s": self.first_call_s,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class Failure:
     """Why a trial has no result."""
 
@@ -289,7 +221,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What became of one trial."""
+    """The outcome of one trial."""
 
     trial: Trial
     sweep_id: Id
@@ -303,15 +235,15 @@ class Result:
     passes: Mapping[Pass, Measurement] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     metrics: Mapping[str, Figure] = field(default_factory=dict)
-    """What the task found beside times, by MLflow key, e.g. `val/accuracy`."""
+    """The task's figures, by MLflow key, e.g. `val/accuracy`."""
     curves: Mapping[str, tuple[tuple[int, Figure], ...]] = field(default_factory=dict)
-    """Histories of such figures: (step, value) by MLflow key, e.g. `train/loss` over epochs."""
+    """Histories of the task's figures: (step, value) by MLflow key, e.g. `train/loss` over epochs."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the trial outside the passes: fork, setup, build."""
     limits: Mapping[str, float] = field(default_factory=dict)
-    """What this device can do at this precision, measured once a sweep: `peak_gflops_per_s`, `copy_gb_per_s`."""
+    """Limits of this device at this precision, measured once per sweep: `peak_gflops_per_s`, `copy_gb_per_s`."""
     quality: tuple[str, ...] = ()
-    """Reasons to doubt the figures, in words; none: they are good."""
+    """Reasons to doubt the figures, in words; empty: they are good."""
     error: Failure | None = None
 
     CAME_LATER: ClassVar[tuple[str, ...]] = ("started_at", "wall_s", "host", "metrics", "curves", "phases", "limits")
@@ -335,7 +267,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; each pass carries its derived figures beside its raw samples."""
-        # Not `asdict`, which takes milliseconds to copy thousands of samples one by one.
+        # Not `asdict`, which copies thousands of samples one by one, for milliseconds.
         data: dict[str, Any] = {"format": FORMAT, "trial_id": self.trial_id, **_shallow(self)}
         data["trial"] = self.trial.to_json()
         data["layers"] = [_shallow(layer) for layer in self.layers]
@@ -348,7 +280,7 @@ class Result:
 
     @classmethod
     def from_json(cls, data: Any) -> Result:
-        """Raises FormatError for whatever is no result, or is one of a newer format."""
+        """Read a result. Raises FormatError for anything else, and for a newer format."""
         _expect_format(data, "record")
         if "trial_id" in data:
             read(Id, data["trial_id"], "trial_id")
@@ -357,7 +289,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One invocation: its identity, its folder and its planned trials, as `plan.json` holds them."""
+    """One sweep: its identity, its folder and its planned trials, as `plan.json` holds them."""
 
     sweep_id: Id
     folder: Annotated[str, Matching(r"[^\0]*", "a path")]
@@ -376,7 +308,7 @@ class Sweep:
 
     @classmethod
     def from_json(cls, data: Any) -> Sweep:
-        """Raises FormatError for whatever is no plan, or is one of a newer format."""
+        """Read a plan. Raises FormatError for anything else, and for a newer format."""
         _expect_format(data, "plan")
         return read(cls, data)  # type: ignore[no-any-return]
 
@@ -391,17 +323,8 @@ def _expect_format(data: Any, what: str) -> None:
         read(Mapping[str, Any], data, what)
 
 
-def quantile(samples: Sequence[float], q: float) -> float:
-    """Linear interpolation between order statistics (NumPy's default, type 7)."""
-    ordered = sorted(samples)
-    position = q * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
-
-
 def _plain(value: Any) -> Any:
-    """A value as JSON would give it back. Several times as fast as `asdict` and a journey through text."""
+    """A value as it would come back from JSON; several times as fast as `asdict` and JSON text."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if is_dataclass(value):

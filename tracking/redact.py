@@ -18,7 +18,7 @@ _RUN = re.compile(r"[^\s'\"]*")
 """An address as far as it goes without doubt: to a blank or a quote."""
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::\d{1,5})?"
 _PLAIN = re.compile(rf"(?:[\w.+-]+@)?{_HOST}(?:[/?#][^@]*|[:.,;)\]}}>]*)")
-"""What a run is that is an address without credentials, be there an @ later in the line or not."""
+"""A stretch of text that is an address without credentials, whether or not an @ follows later in the line."""
 _USERINFO = re.compile(r"[^/@]+")
 
 _WORDS = r"password|passwd|passphrase|pwd|token|jwt|secret|credentials?"
@@ -59,20 +59,20 @@ class _Span(NamedTuple):
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace by `***` what is secret in every address, query, setting and header within the text.
+    """Replace the secrets in every address, query, setting and header within the text by `***`.
 
-    And `secrets`, which are known, in whatever spelling they are there.
+    The known `secrets` are replaced too, however they are spelled there.
     """
     for secret in sorted(_spellings(secrets), key=len, reverse=True):
         text = text.replace(secret, MARK)
-    # Queries first: of an @ within such a value, the address would be cut there.
+    # Queries first: an @ within such a value would cut the address there.
     text = _without(_query_values(text), text)
     text = _without(_credentials(text), text)
     return _HEADER.sub(_masked, _SETTING.sub(_masked, text))
 
 
 def redact_arguments(arguments: Iterable[str]) -> list[str]:
-    """The arguments of a command line, each of which ends where it ends, whatever is in it."""
+    """Redact the arguments of a command line, each as a whole, whatever characters are in it."""
     return [redact(argument) for argument in arguments]
 
 
@@ -82,7 +82,7 @@ def is_redacted(uri: str) -> bool:
 
 
 def secrets_of(uri: str) -> set[str]:
-    """The secrets within one address that is known to be one, for `redact` of messages that quote it their own way."""
+    """The secrets within an address, for `redact` of messages that spell the address another way."""
     values = {uri[span.start : span.end] for span in _query_values(uri)}
     for span in _credentials(uri):
         user, colon, password = uri[span.start : span.end].partition(":")
@@ -91,7 +91,7 @@ def secrets_of(uri: str) -> set[str]:
 
 
 def _spellings(secrets: Iterable[str]) -> set[str]:
-    """Each secret as it is, encoded and decoded; those too short to be told from ordinary text are left out."""
+    """Each secret as it is, encoded and decoded, without those that are too short to tell from ordinary text."""
     spellings = set()
     for secret in secrets:
         plain = {secret, unquote(secret), unquote_plus(secret)}
@@ -117,7 +117,7 @@ def _without(spans: Iterable[_Span], text: str) -> str:
 
 
 def _query_values(text: str) -> list[_Span]:
-    """Where values of parameters stand whose names mean a secret, as they are spelled in an address."""
+    """Positions of the values of parameters whose names mean a secret, as an address spells them."""
     spans: list[_Span] = []
     for parameter in _PARAMETER.finditer(text):
         key = unquote_plus(parameter["key"]).replace(" ", "_").removesuffix("[]")
@@ -129,7 +129,7 @@ def _query_values(text: str) -> list[_Span]:
 
 
 def _credentials(text: str) -> list[_Span]:
-    """Where credentials stand in the addresses within the text: between `://` and the last @ that may end them."""
+    """Positions of credentials in the addresses within the text: between `://` and the last @ that may end them."""
     schemes = list(_SCHEME.finditer(text))
     spans = []
     for number, match in enumerate(schemes):

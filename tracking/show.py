@@ -24,12 +24,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking import startup
-from tracking.console import results_table, status_text
 from tracking.folder.folders import find, sweep_folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Result, Sweep
 from tracking.redact import redact
 from tracking.sinks.mlflow.source import SourceError, read_sweep
+from tracking.tables.results_table import results_table, status_text
 from tracking.text.commits import commits
 from tracking.text.printable import printable
 from tracking.text.screen import Screen
@@ -96,14 +96,14 @@ def show(sweep: Sweep, results: Sequence[Result], console: Console) -> None:
 
 
 def _rows(complaints: Console) -> Iterator[Row]:
-    """The sweeps here; of one that cannot be shown, a complaint."""
+    """The sweeps here; for one that cannot be shown, a complaint."""
     for folder in sweep_folders(Path()):
         journal = Journal(folder)
         try:
             yield _row(folder, journal.read_plan(), journal.read())
         except JournalError as error:
             complaints.print(Text(printable(str(error))))
-        except Exception as error:  # one sweep with a plan that nobody has thought of must not hide the others
+        except Exception as error:  # one sweep with an unforeseen plan must not hide the others
             complaints.print(Text(printable(f"{folder} cannot be shown: {error!r:.200}")))
 
 

@@ -1,4 +1,4 @@
-"""What a command does first, wherever it is started: in a notebook, without a terminal, in a locale of ASCII only."""
+"""What every command does first, so that it works in a notebook, without a terminal and in an ASCII locale."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 _PLAIN = {"±": "+/-", "…": "...", "×": "x", "µ": "u"}  # noqa: RUF001
-"""Characters of our own that have an equal in ASCII."""
+"""Characters that this project prints, and their ASCII equivalents."""
 _PROJECT = str(Path(__file__).resolve().parent.parent)
-"""Where this project's own packages are, which is on the path under any circumstances."""
+"""The folder of this project's packages, which is always on the path."""
 
 
 def prepare() -> None:
@@ -24,7 +24,7 @@ def prepare() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="plain")
-    # A notebook hands its own backend on to its commands, which may not be installed here: matplotlib fails on it.
+    # A notebook passes its own backend on to its commands; where it is not installed, matplotlib fails.
     os.environ["MPLBACKEND"] = "agg"
     try:
         Path.home()
@@ -45,7 +45,7 @@ def own_modules_last(folder: Path | None = None) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Give standard streams that were closed to nobody: the next file that is opened would be taken for one."""
+    """Open closed standard streams on the null device: the next opened file would take their place otherwise."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -59,7 +59,7 @@ def _open_what_is_closed() -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Stands for what the stream's encoding lacks, one character at a time."""
+    """Replace a character that the stream's encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
-    """Draw the plots and write the report where they are missing or older than the journal; False if that fails.
+    """Draw the plots and write the report if they are missing or older than the journal; False if that fails.
 
     Both are complete once the report is there, since it is written last.
     """
@@ -100,7 +100,7 @@ def complete(sweep: Sweep, results: Sequence[Result], folder: Path) -> bool:
 
 
 def _written_at(file: Path) -> int:
-    """When the file was written, in nanoseconds; 0 where it is missing, or is none."""
+    """When the file was written, in nanoseconds; 0 where there is no regular file."""
     try:
         status = file.lstat()
     except OSError:
@@ -130,6 +130,6 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
 
 if __name__ == "__main__":
     startup.prepare()
-    # What the outbox would warn of is said once, at the end.
+    # `main` reports once, at the end, what the outbox would warn of.
     logging.getLogger("tracking.sinks.outbox").setLevel(logging.CRITICAL)
     sys.exit(main())

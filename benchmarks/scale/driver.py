@@ -52,8 +52,9 @@ from sweeps.typed.arguments import Arguments
 from sweeps.worker.forkserver import ROOT, LastingServer
 from sweeps.worker.on_node import Place
 from tracking.plots import sweep_plots
-from tracking.record import Classic, Device, Layer, Measurement, Result, Sweep, Trial
+from tracking.record import Classic, Device, Layer, Result, Sweep, Trial
 from tracking.report import html_page
+from tracking.schema.measurement import Measurement
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.outbox import Outbox

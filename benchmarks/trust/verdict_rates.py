@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from tracking.analysis.verdicts import compare, pair_up
-from tracking.record import Measurement, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.measurement import Measurement
 
 BETWEEN_RUNS = 0.01
 BETWEEN_SWEEPS = 0.01

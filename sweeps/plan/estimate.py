@@ -1,4 +1,4 @@
-"""How long a plan will about take: from earlier results in this folder, else from operations and a measured rate."""
+"""How long a plan will take, estimated from earlier results here, else from operations and a measured rate."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sweeps.machine import cgroup, cores
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.plan.preflight import Key, Net, key
+from tracking.axes import Label, variant_of
 from tracking.folder.folders import sweep_folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Adaptive, Pass, Result, Trial
@@ -25,7 +26,7 @@ from tracking.record import Adaptive, Pass, Result, Trial
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""
 _SHARE = 0.4
-"""Share of a matrix product's rate that a net reaches where nothing is known of it."""
+"""Share of a matrix product's rate that a net is assumed to reach where nothing is known of it."""
 _MATRIX = 1024
 _STEPS_WANTED = 40
 """Timed steps after which an adaptive protocol has usually seen enough."""
@@ -42,7 +43,7 @@ class Estimate:
 
 
 _WHERE = ("hostname", "cpu_quota")
-"""Facts of a host without which a time says nothing of another one."""
+"""Facts that two hosts must share for a time on one to hold on the other."""
 
 
 def earlier_results(cwd: Path, facts: Mapping[str, Any]) -> list[Result]:
@@ -62,17 +63,17 @@ class Estimator:
     def __init__(self, nets: Mapping[Key, Net], earlier: Iterable[Result]) -> None:
         self._nets = nets
         self._took: dict[str, float] = {}
-        rates: dict[tuple[Pass, str, str], list[float]] = defaultdict(list)
+        rates: dict[tuple[Pass, tuple[Label, ...]], list[float]] = defaultdict(list)
         for result in earlier:
             self._took[result.trial_id] = result.wall_s
             for name, measured in result.passes.items():
                 if measured.gflops_per_s:
-                    rates[_alike(name, result.trial)].append(measured.gflops_per_s * 1e9)
+                    rates[name, variant_of(result.trial)].append(measured.gflops_per_s * 1e9)
         self._rates = {alike: statistics.median(values) for alike, values in rates.items()}
         self._assumed: float | None = None
 
     def __call__(self, trial: Trial) -> Estimate | None:
-        """None for a trial of which nothing is known: a GPU without earlier results, a callable of the user's own."""
+        """None for a trial of which nothing is known, e.g. on a GPU without earlier results."""
         most = self._most_s(trial)
         if trial.trial_id in self._took:
             return Estimate(self._took[trial.trial_id], max(most, self._took[trial.trial_id]))
@@ -86,7 +87,7 @@ class Estimator:
         net = self._nets.get(key(trial))
         if net is None:
             return None
-        rate = self._rates.get(_alike(name, trial))
+        rate = self._rates.get((name, variant_of(trial)))
         if rate is None and trial.device.kind == "cpu":
             self._assumed = self._assumed or _SHARE * matrix_rate()
             rate = self._assumed
@@ -110,20 +111,16 @@ def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_
 
 
 def matrix_rate() -> float:
-    """Operations a second of a float32 matrix product on the cores that a trial may have: the best of a few."""
+    """Operations per second of a float32 matrix product on the cores that a trial may have: the best of a few."""
     left = np.ones((_MATRIX, _MATRIX), dtype=np.float32)
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         left @ left
         seconds.append(time.perf_counter() - start)
-    # The product runs on all cores that there are, and too short for a quota to stop it.
+    # The product runs on all cores there are, and too briefly for a quota to stop it.
     share = min(cgroup.cpu_quota() or math.inf, len(cores.available())) / len(os.sched_getaffinity(0))
     return share * float(2 * _MATRIX**3 / min(seconds))
-
-
-def _alike(name: Pass, trial: Trial) -> tuple[Pass, str, str]:
-    return name, f"{trial.compile} {trial.precision}", trial.device.label
 
 
 def _pass_s(trial: Trial, step_s: float) -> float:

@@ -1,13 +1,13 @@
-"""When trials need not run any more: a batch that cannot fit, a cause that makes every trial fail."""
+"""Decides when trials need not run any more: a batch that cannot fit, a cause that makes every trial fail."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tracking import axes
 from tracking.record import PASSES, Failure, Pass, Result, Trial
 
 SKIPPED = "Skipped"
@@ -64,13 +64,9 @@ def _ran_out(result: Result) -> Sequence[str]:
     return PASSES[PASSES.index(first) :]
 
 
-_BESIDE_MEMORY = frozenset(("batch", "passes", "protocol", "seed", "repeat", "timeout_s", "profile"))
-_OF_MEMORY = tuple(field.name for field in dataclasses.fields(Trial) if field.name not in _BESIDE_MEMORY)
-
-
 def _apart_from_batch(trial: Trial) -> str:
     """What a pass's memory depends on besides its batch, as a key."""
-    values = (getattr(trial, name) for name in _OF_MEMORY)
+    values = (getattr(trial, axis.name) for axis in axes.AXES if axis.of_memory)
     return repr([json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in values])
 
 

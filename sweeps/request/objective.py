@@ -1,4 +1,4 @@
-"""The number that an optimising sweeper is told of a point: one figure of its results, named as in MLflow."""
+"""The number that an optimising sweeper gets for a point: one figure of its results, named as in MLflow."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from collections.abc import Sequence
 
 from sweeps.errors import UsageError, nearest
 from sweeps.tasks import METRICS
-from tracking.record import PASSES, Measurement, Result
-
-_OF_A_RESULT = {"memory/peak_rss_mb": "peak_rss_mb", "memory/peak_device_mb": "peak_device_mb"}
-_FIGURES = tuple(Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopped="steps").figures(1))
+from tracking.analysis import metrics
+from tracking.record import PASSES, Result
 
 
 def names(passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
-    """What an objective can be called for trials of this task and, where it times them, of these passes."""
+    """The objectives that trials of this task can have; for a benchmark, those of these passes."""
     if task in METRICS:
         return list(METRICS[task])
-    return [f"{name}/{figure}" for name in passes for figure in _FIGURES] + list(_OF_A_RESULT)
+    of_passes = [metric.key(name) for name in passes for metric in metrics.METRICS if not metric.of_process]
+    return of_passes + [metric.key() for metric in metrics.METRICS if metric.of_process]
 
 
 def problems(objective: str | None, passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
-    """Why trials of this task and these passes cannot have this objective, in words; nothing if they can."""
+    """Why trials of this task and these passes cannot have this objective; empty if they can."""
     if objective is None or objective in names(passes, task):
         return []
     if task not in METRICS and objective in names():
@@ -35,8 +34,8 @@ def problems(objective: str | None, passes: Sequence[str] = PASSES, task: str = 
 def value(results: Sequence[Result], objective: str) -> float:
     """The mean of the figure over a point's repeats; NaN when any of them failed or has no such figure.
 
-    A mean over the repeats that happened to live would praise a point that mostly dies. Raises UsageError for an
-    objective that no result has.
+    A mean over the surviving repeats only would favour a point that mostly fails. Raises UsageError for an objective
+    that no task has.
     """
     if all(problems(objective, task=task) for task in ("benchmark", *METRICS)):
         raise UsageError(problems(objective))
@@ -47,13 +46,4 @@ def value(results: Sequence[Result], objective: str) -> float:
 def _figure(result: Result, objective: str) -> float:
     if not result.ok:
         return math.nan
-    figure: float | None
-    if objective in result.metrics:
-        figure = result.metrics[objective]
-    elif objective in _OF_A_RESULT:
-        figure = getattr(result, _OF_A_RESULT[objective])
-    else:
-        name, _, key = objective.partition("/")
-        found = {str(pass_name): measurement for pass_name, measurement in result.passes.items()}
-        figure = found[name].figures(result.trial.batch)[key] if name in found else None
-    return math.nan if figure is None else figure
+    return {**metrics.figures_of(result), **result.metrics}.get(objective, math.nan)

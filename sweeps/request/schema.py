@@ -165,25 +165,18 @@ def _names(kind: Any) -> tuple[str, ...]:
 def _trial(values: dict[str, Any]) -> Trial:
     model, protocol, task = values["model"], dict(values["protocol"]), values["task"]
     timed = task["name"] == "benchmark"
-    return Trial(
-        model=_label(model),
-        target=model["_target_"],
-        weights=model["weights"],
-        model_args=_arguments(model, task["name"]),
-        batch=values["batch"],
-        device=Device(**values["device"]),
-        precision=values["precision"],
-        compile=values["compile"],
-        layout=values["layout"],
-        inputs=values["inputs"],
-        passes=tuple(values["passes"]) if timed else (),
-        protocol=PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
-        task=task["name"],
-        task_args={key: value for key, value in task.items() if key != "name"},
-        seed=values["seed"],
-        timeout_s=values["timeout_s"],
-        profile=values["profile"],
-    )
+    built: dict[str, Any] = {
+        "model": _label(model),
+        "target": model["_target_"],
+        "weights": model["weights"],
+        "model_args": _arguments(model, task["name"]),
+        "device": Device(**values["device"]),
+        "passes": tuple(values["passes"]) if timed else (),
+        "protocol": PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
+        "task": task["name"],
+        "task_args": {key: value for key, value in task.items() if key != "name"},
+    }
+    return Trial(**{key: values[key] for key in _names(Trial) if key in values} | built)
 
 
 def _problems(values: dict[str, Any]) -> list[str]:

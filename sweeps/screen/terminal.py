@@ -32,13 +32,14 @@ from sweeps.recorder import Recorder
 from sweeps.screen.streams import Stream
 from sweeps.tasks import SUMMARY
 from sweeps.typed import command_line
-from tracking import console
+from tracking.analysis.metrics import spread, task_text
 from tracking.analysis.peaks import exceeded_sentences
 from tracking.folder import files
 from tracking.names import trial_names
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
 from tracking.sinks.outbox import Pending
+from tracking.tables.results_table import STYLES, results_table
 from tracking.text import commands
 from tracking.text.screen import Screen
 
@@ -262,10 +263,10 @@ class Terminal:
         """One line for the trial's outcome, and the bar moved on."""
         self._running.pop(result.trial_id, None)
         self._done += 1
-        style = console.STYLES.get(result.status, "red")
-        figures = "   ".join(f"{name} {console.spread(m)}" for name, m in result.passes.items())
+        style = STYLES.get(result.status, "red")
+        figures = "   ".join(f"{name} {spread(m)}" for name, m in result.passes.items())
         for key, value in itertools.islice(result.metrics.items(), 2):
-            figures += f"   {key} {console.metric_text(key, value)}"
+            figures += f"   {key} {task_text(key, value)}"
         cause = f"{result.error.kind}: {result.error.message}" if result.error else ""
         name = self._names.get(result.trial_id, result.trial.model)
         line = f"{self._done:>{len(str(self._todo))}}/{self._todo}  {escape(name)}  [{style}]{result.status}[/]  "
@@ -307,7 +308,7 @@ class Terminal:
         sweep, results = recorder.sweep, recorder.results
         known = [results[trial.trial_id] for trial in sweep.trials if trial.trial_id in results]
         if known:
-            self._out.print(console.results_table(known, sweep.trials))
+            self._out.print(results_table(known, sweep.trials))
         for sentence in exceeded_sentences(known):
             self._out.print(f"Peak     {escape(sentence)}", soft_wrap=True)
         missing = len(sweep.trials) - len(known)
@@ -323,7 +324,7 @@ class Terminal:
             complete = commands.sync(sweep.folder)
             self.warn(f"{sink} {lacks}: {reason.removeprefix(f'{sink}: ')}; `{complete}` completes it")
         if settings := sweep.facts.get("tracking", {}).get("mlflow"):
-            page = next((sink.page for sink in recorder.outbox.sinks if hasattr(sink, "page")), "")
+            page = next((sink.page for sink in recorder.outbox.sinks if sink.page), "")
             self._out.print(f"Compare  {_how_to_look(settings['uri'], page)}", markup=False, soft_wrap=True)
 
     def _view(self) -> RenderableType:

@@ -35,7 +35,8 @@ from sweeps.tasks.timing.evidence import Watch
 from sweeps.tasks.timing.inspection import Inspection
 from sweeps.tasks.timing.steps import step_function
 from sweeps.worker.forkserver import Send
-from tracking.record import Measurement, Pass, Precision, Trial
+from tracking.record import Pass, Precision, Trial
+from tracking.schema.measurement import Measurement
 
 POLICIES: dict[Precision, str] = {
     "float32": "float32",

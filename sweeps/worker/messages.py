@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from sweeps.worker.forkserver import Send
 from sweeps.worker.wire import MessageError, plain
-from tracking.record import Failure, Layer, Measurement, Pass, Status
+from tracking.record import Failure, Layer, Pass, Status
 from tracking.schema.fields import Figure, Seconds, host_problem
+from tracking.schema.measurement import Measurement
 from tracking.schema.reading import Also, FormatError, Within, read, shown
 from tracking.text.printable import printable, printable_lines
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from tracking.record import Failure, Layer, Measurement
+from tracking.record import Failure, Layer
+from tracking.schema.measurement import Measurement
 from tracking.schema.reading import shown
 
 LONGEST = 2**25

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tracking.folder.journal import Journal
-from tracking.record import Device, Failure, Measurement, Result, Sweep
+from tracking.record import Device, Failure, Result, Sweep
+from tracking.schema.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = Device(name="gpu", kind="gpu", gpus=1)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracking.record import Device, Failure, Layer, Measurement, Pass, Result, Status, Sweep, Trial
+from tracking.record import Device, Failure, Layer, Pass, Result, Status, Sweep, Trial
+from tracking.schema.measurement import Measurement
 
 STARTED_AT = 1_760_000_000.0
 SWEEP_ID = "20251009-085320-a1b2c3"

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from tests.support.records import make_result
-from tracking.names import flatten, metric_word, series_names, sweep_name, trial_names
+from tracking.names import metric_word, series_names, sweep_name, trial_names
 from tracking.record import Adaptive, Classic, Device, Trial
+from tracking.text.flat import flatten
 
 
 def names(*trials: Trial) -> list[str]:

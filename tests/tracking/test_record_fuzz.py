@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.records import make_result, make_sweep
-from tracking.record import FormatError, Result, Sweep, Trial
+from tracking.record import Result, Sweep, Trial
+from tracking.schema.reading import FormatError
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 RESULT = make_result(

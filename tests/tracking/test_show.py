@@ -12,10 +12,12 @@ from rich.console import Console, RenderableType
 
 from tests.support.records import STARTED_AT, make_result, make_sweep
 from tests.tracking.conftest import Runs
-from tracking.console import results_table, spread
+from tracking.analysis.metrics import spread
 from tracking.folder.journal import Journal
-from tracking.record import Measurement, Result
+from tracking.record import Result
+from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow.sink import MlflowSink
+from tracking.tables.results_table import results_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""Results as curves over batch size: what plots and the report draw."""
+"""Results as curves over batch size, for plots and the report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from tracking import axes
 from tracking.analysis.stats import Interval, mean_interval, ratio_interval
 from tracking.names import series_names
-from tracking.record import Device, Pass, Result, Status, Trial
+from tracking.record import Pass, Result, Status, Trial
 
 PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
 
@@ -22,7 +23,7 @@ class Point:
     low: float
     high: float
     trial_ids: tuple[str, ...] = ()
-    """The trials behind it: one a repeat; of a ratio, the new side's before the base's."""
+    """The trials behind it, one per repeat; of a ratio, the new side's before the base's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Curve:
 
 
 def time_curves(results: Sequence[Result], pass_name: Pass) -> list[Curve]:
-    """Mean seconds a batch. Repeats of one point give the mean of their means and the hull of their intervals."""
+    """Mean seconds per batch. Repeats of one point give the mean of their means and the hull of their intervals."""
 
     def values(result: Result) -> tuple[float, float, float] | None:
         if pass_name not in result.passes:
@@ -51,7 +52,7 @@ def time_curves(results: Sequence[Result], pass_name: Pass) -> list[Curve]:
 
 
 def rate_curves(curves: Iterable[Curve]) -> list[Curve]:
-    """Images a second, from the curves of seconds a batch."""
+    """Images per second, from the curves of seconds per batch."""
     return [
         replace(
             curve,
@@ -64,7 +65,7 @@ def rate_curves(curves: Iterable[Curve]) -> list[Curve]:
 
 
 def figure_curves(results: Sequence[Result], figure: Callable[[Result], float | None]) -> list[Curve]:
-    """A number a result, without interval; repeats give their mean and their range."""
+    """One number per result, without an interval; repeats give their mean and their range."""
 
     def values(result: Result) -> tuple[float, float, float] | None:
         value = figure(result)
@@ -74,14 +75,14 @@ def figure_curves(results: Sequence[Result], figure: Callable[[Result], float | 
 
 
 def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, list[Curve]]:
-    """How many times as fast each variant is as its model's first one, at the batch sizes that both have.
+    """How many times as fast each variant is as the first one of the same work, at the batch sizes that both have.
 
-    The first variant's name comes along where it is the same for every model, else the curves' labels say it.
+    Returns the first variant's name where all curves share it, else an empty name and labels that include it.
     """
     groups: dict[str, dict[str, dict[int, list[Result]]]] = {}
     lines, members = _lines([result for result in results if pass_name in result.passes])
     for line_id, line in lines.items():
-        runs = groups.setdefault(_without_variant(line).trial_id, {}).setdefault(line_id, {})
+        runs = groups.setdefault(axes.question_of(line).trial_id, {}).setdefault(line_id, {})
         for result in members[line_id]:
             runs.setdefault(result.trial.batch, []).append(result)
     labels = _labels(lines)
@@ -90,7 +91,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     several_models = len({labels[new][1] for _, new in pairs}) > 1
     found = []
     for base, new in pairs:
-        variants = groups[_without_variant(lines[base]).trial_id]
+        variants = groups[axes.question_of(lines[base]).trial_id]
         points = []
         for batch in sorted(variants[base].keys() & variants[new].keys()):
             sides = variants[new][batch], variants[base][batch]
@@ -108,7 +109,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
 
 @lru_cache(maxsize=4096)
 def interval(samples: tuple[float, ...]) -> Interval:
-    """The mean's 95% interval, kept because plots and report both ask for it."""
+    """The mean's 95% interval, cached because plots and report both need it."""
     return mean_interval(samples, resamples=500)
 
 
@@ -150,11 +151,11 @@ def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, f
 
 
 def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
-    """What all points of a line share, and the results on it, each by the line's id, in order of appearance."""
+    """The trial that a line's points share, and the results on it, each by the line's id, in order of appearance."""
     by_text: dict[str, tuple[Trial, list[Result]]] = {}
     for result in results:
-        line = replace(result.trial, batch=1, repeat=0, timeout_s=None, profile=False)
-        # Its text tells one line from another as its id does, at a sixth of the cost; a thousand trials ask often.
+        line = axes.line_of(result.trial)
+        # Its text tells lines apart as its id does, at a sixth of the cost; that counts with a thousand trials.
         by_text.setdefault(repr(line), (line, []))[1].append(result)
     lines: dict[str, Trial] = {}
     members: dict[str, list[Result]] = {}
@@ -164,12 +165,8 @@ def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[
     return lines, members
 
 
-def _without_variant(line: Trial) -> Trial:
-    return replace(line, device=Device(), precision="float32", compile="graph")
-
-
 def _labels(lines: Mapping[str, Trial]) -> dict[str, tuple[str, str, str]]:
-    """Label, model and variant of each line, by its id; a label leaves out the half that all lines share."""
+    """Label, model and variant of each line, by its id; labels leave out the half that all lines share."""
     names = series_names(list(lines.values()))
     halves = {line_id: names[line_id].split("/", 1) for line_id in lines}
     several_models = len({model for model, _ in halves.values()}) > 1

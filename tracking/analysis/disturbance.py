@@ -1,4 +1,4 @@
-"""What runs a comparison rests on: disturbed ones are left aside, or their evidence says how wrong they may be.
+"""Selects the runs that a comparison rests on: disturbed ones are left aside, or their evidence bounds their error.
 
 docs/compare.md has the rules and how well they hold.
 """
@@ -12,16 +12,17 @@ from statistics import fmean
 
 from tracking.analysis import stats
 from tracking.analysis.doubts import doubts_of
-from tracking.record import Measurement, Pass, Result
+from tracking.record import Pass, Result
+from tracking.schema.measurement import Measurement
 
 FEWEST_SOUND = 2
 """Undisturbed runs of a side with which the disturbed ones are left aside; a single one shows no spread."""
 UNKNOWN_SLOWDOWN = 2.0
-"""How many times as long a disturbed step may have taken where the evidence does not say."""
+"""How many times as long a disturbed step may have taken where there is no evidence."""
 SWAPPING_SLOWDOWN = 10.0
 """The same while the machine swapped: a page costs a thousand times what an access to memory does."""
 FAIR_SHARE = 0.5
-"""What one competing thread gets of a core at most, from a scheduler that treats both alike."""
+"""Most of a core that one competing thread gets from a fair scheduler."""
 MOST_TAKEN = 0.9
 """Share of the cores that others are assumed to take at most, so that there is a bound."""
 NEIGHBOUR_COST = 0.05
@@ -39,19 +40,19 @@ class Side:
     left_aside: tuple[str, ...]
     """Why runs were left aside: for each such run its kinds of reasons, e.g. `contention and swapping`."""
     doubts: tuple[str, ...]
-    """What speaks against the runs that count, the same way, one a doubted run."""
+    """The same kinds of reasons for each doubted run that counts."""
     lengthened: float
-    """By which factor disturbances may have lengthened the side's typical step at most; 1: undisturbed."""
+    """Largest factor by which disturbances may have lengthened the side's typical step; 1: undisturbed."""
     shortened: float
-    """By which factor the typical step may be too short since work was left out; 1, or infinity."""
+    """Factor by which the typical step may be too short because work is missing; 1, or infinity."""
     lone_noise: float
-    """Relative standard deviation to assume of the side's only run for what speaks against it; 0 with several."""
+    """Relative standard deviation assumed of the side's only run because of its doubts; 0 with several runs."""
     disturbed: bool
-    """Whether any run, counting or not, was disturbed."""
+    """Whether any run was disturbed, whether it counts or not."""
 
 
 def side_of(results: Sequence[Result], pass_name: Pass) -> Side:
-    """The runs of one pass that count, and how wrong they may be. Results without the pass are passed over.
+    """The runs of one pass that count, and how wrong they may be. Results without the pass are ignored.
 
     Where at least `FEWEST_SOUND` runs were undisturbed, the others are left aside. Where fewer were, all count, and
     the logarithm of the side's figure may be off by the mean of what each run's may be off by.
@@ -83,14 +84,14 @@ def _kinds(result: Result, pass_name: Pass) -> frozenset[str]:
 
 
 def _slowdown(result: Result, pass_name: Pass, kinds: frozenset[str]) -> float:
-    """How many times as long as undisturbed a run's steps took at most."""
+    """The largest factor by which disturbances may have lengthened a run's steps."""
     evidence, cores = result.passes[pass_name].evidence, _cores(result)
     rules = {rule for kind, rule in _SLOWDOWNS.items() if kind in kinds}  # two kinds may be one cause
     return math.prod(rule(evidence, cores) for rule in rules)
 
 
 def _cores(result: Result) -> int:
-    """How many cores the trial had; 0 where its record does not say."""
+    """How many cores the trial had; 0 where its record has no such fact."""
     cores = result.host.get("cores", ())
     return cores.count(",") + 1 if isinstance(cores, str) else len(cores)  # MLflow keeps the list as text
 
@@ -120,7 +121,7 @@ def _by_frequency(evidence: Mapping[str, float], _cores: int) -> float:
 
 
 def _by_gpu_clock(evidence: Mapping[str, float], _cores: int) -> float:
-    """By how much the clock fell: under its power limit, a card is as fast as it is for this work."""
+    """By how much the clock fell; under its power limit, a card is simply as fast as it is for this work."""
     clocks = evidence.get("gpu_sm_mhz_before", 0.0), evidence.get("gpu_sm_mhz_min", 0.0)
     reasons = {key for key in evidence if key.startswith("gpu_throttled_") and evidence[key]}
     known = min(clocks) > 0 and reasons <= {"gpu_throttled_power_limit"}
@@ -162,13 +163,13 @@ _SLOWDOWNS: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
 }
 """By kind of disturbance, the factor by which it can have lengthened a step, from evidence and number of cores."""
 _LESS_WORK = frozenset({"work", "above peak"})
-"""Kinds of reasons which say that not all of the work was done."""
+"""Kinds of reasons that mean that not all of the work was done."""
 _UNSOUND = _LESS_WORK | _SLOWDOWNS.keys()
 _SIZES: Mapping[str, Callable[[Measurement], float]] = {"drift": _change, "imprecise": _half_width}
 """By kind of doubt, how far a run's typical step may be off, as a share."""
 
 
 def _lone_noise(measured: Measurement, kinds: frozenset[str]) -> float:
-    """What a side's only run may be off by, as a share, for reasons that no repeat can confirm or refute."""
+    """How far a side's only run may be off, as a share, for reasons that no repeat can confirm or refute."""
     doubts = kinds - _UNSOUND
     return max((_SIZES[kind](measured) if kind in _SIZES else DOUBTED_RUN_NOISE for kind in doubts), default=0.0)

@@ -10,28 +10,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tracking.analysis import stats
+from tracking.axes import point_of
 from tracking.names import host_name
-from tracking.record import Measurement, Pass, Result
+from tracking.record import Pass, Result
+from tracking.schema.measurement import Measurement
 
 OTHERS_SHARE = 0.04
-"""Share of the trial's cores that others may have. Ray's own processes, which give way to the trial, take 1 to 2% of
-two cores, and an idle system's another half percent."""
+"""Share of the trial's cores that others may use. Ray's processes, which give way to the trial, take 1 to 2% of two
+cores, and those of an idle system another half percent."""
 CALIBRATION_SHARE = 0.15
-"""The same beside a calibration, whose best runs count: with more, even those may have been disturbed."""
+"""The same during a calibration, whose best runs count: above this, even those may have been disturbed."""
 SHORTEST_S = 0.3
-"""Timed seconds after which the kernel's counters tell, by ticks of 10 ms too, whether others had the cores."""
+"""Timed seconds after which even counters in ticks of 10 ms show whether others used the cores."""
 TICKS_BLUR_S = 0.02
-"""What the kernel's ticks may miss of a core's time; records from before there was a `blind_share` rest on ticks."""
+"""Seconds of a core's time that the kernel's ticks may miss; records without a `blind_share` rest on ticks."""
 BLIND_SHARE = 0.1
-"""Share of the cores that others may have had unseen; where it could be more, the look was too short to tell."""
+"""Share of the cores that others may have used unseen; above it, the timing was too short to tell."""
 NEIGHBOURS = 0.25
-"""Busy cores beside the trial's own above which shared caches, memory and clocks are felt."""
+"""Busy cores beside the trial's own above which shared caches, memory and clocks make a difference."""
 STEAL_SHARE = 0.02
 FREQUENCY_CHANGE = 0.05
 FEWEST_STEPS = 6
-"""With fewer, no interval of the median has 95% confidence."""
+"""With fewer steps, no interval of the median has 95% confidence."""
 WIDEST = 0.05
-"""Half width of the median's interval, as a share of the median, above which it is not known."""
+"""Half width of the median's interval, as a share of the median, above which the median counts as unknown."""
 LEAST_WORK = 0.95
 """Share of the products in the layer table below which the work was not all done."""
 ABOVE_PEAK = 1.05
@@ -46,11 +48,11 @@ THROTTLES = {
     "hardware_temperature": "by the hardware's temperature",
     "power_brake": "by the power brake",
 }
-"""Why a GPU's clock was lower than asked for, by the names that evidence has."""
+"""Why a GPU's clock was lower than requested, by its name in the evidence."""
 
 
 def judged(result: Result) -> Result:
-    """The result with the reasons to doubt its figures in `quality`, after those that its worker gave."""
+    """The result with the reasons to doubt its figures added to `quality`, after those of its worker."""
     reasons = tuple(
         f"{reason} ({name})" for name, measured in result.passes.items() for reason in _reasons(measured, result.limits)
     )
@@ -58,25 +60,21 @@ def judged(result: Result) -> Result:
 
 
 class Hosts:
-    """Where the repeats of each trial have run: a spread between machines is none of the trial's."""
+    """The host of each trial's first repeat: a spread between machines is not the trial's own."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
 
     def judge(self, result: Result) -> Result:
-        """The result, doubted where an earlier repeat of its trial was measured on another host."""
+        """The result, with a doubt where an earlier repeat of its trial was measured on another host."""
         if not result.passes or not result.host:
             return result
         here = host_name(result)
-        first = self._first.setdefault(_any_repeat(result), here)
+        first = self._first.setdefault(point_of(result.trial).trial_id, here)
         if first == here:
             return result
         reasons = (f"hosts: an earlier repeat ran on {first}, this one on {here} ({name})" for name in result.passes)
         return replace(result, quality=(*result.quality, *reasons))
-
-
-def _any_repeat(result: Result) -> str:
-    return (replace(result.trial, repeat=0) if result.trial.repeat else result.trial).trial_id
 
 
 def verdict(result: Result) -> str:
@@ -91,7 +89,7 @@ def doubts_of(result: Result, pass_name: Pass) -> list[str]:
 
 
 def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
-    """What the GPUs' own library said of them between steps."""
+    """Reasons from the GPUs' own library, read between steps."""
     for reason, words in THROTTLES.items():
         if share := evidence.get(f"gpu_throttled_{reason}"):
             yield f"throttled: {words} in {share:.0%} of looks"
@@ -104,7 +102,7 @@ def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
 
 
 def step_reasons(steps: Sequence[float]) -> Iterator[str]:
-    """Why the median of these steps does not say what a step takes; an adaptive protocol then looks longer."""
+    """Why the median of these steps is not what a step takes; an adaptive protocol then measures longer."""
     trend = stats.drift(steps)
     if trend.matters:
         yield f"drift: {trend.change:+.0%} over the run"
@@ -117,7 +115,7 @@ def step_reasons(steps: Sequence[float]) -> Iterator[str]:
 
 
 def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
-    """Others on the trial's cores or beside them, or that nobody can know."""
+    """Other processes on the trial's cores or beside them, or that it is too short to know."""
     if "others_share" not in evidence:
         return
     if evidence["others_share"] > OTHERS_SHARE:
@@ -132,7 +130,7 @@ def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
 
 
 def _work_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
-    """What the first call's graph and result said, before anything was timed."""
+    """Reasons from the first call's graph and result, before anything was timed."""
     if (share := evidence.get("work_share", 1.0)) < LEAST_WORK:
         yield f"work: {share:.0%} of the layers' products are computed; the rest is pruned, merged or folded away"
     if tensors := evidence.get("nonfinite_outputs", 0):

@@ -1,4 +1,4 @@
-"""What makes a comparison fail: losses, and the verdicts and intervals that were asked not to pass."""
+"""Decides whether a comparison fails: by losses, and by the verdicts and intervals that must not pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tracking.analysis.verdicts import Comparison, Loss, Verdict
 
 FAIL_ON: dict[str, AbstractSet[Verdict]] = {"slower": {"SLOWER"}, "undecided": {"SLOWER", "UNDECIDED"}}
-"""The verdicts that do not pass, by the words of `--fail-on`: who does not let doubt pass lets no slow-down pass."""
+"""The verdicts that fail, by the words of `--fail-on`: whoever fails on doubt fails on slow-downs too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Gate:
     allow_lost: bool = False
 
     def failures(self, comparisons: Sequence[Comparison], losses: Sequence[Loss], unfinished: int) -> list[str]:
-        """A line for each trial that fails the gate, with why; none: it is passed.
+        """A line with the reasons for each trial that fails the gate; empty: the comparison passes.
 
         `unfinished` is the number of NEW's planned trials without a result.
         """

@@ -1,6 +1,6 @@
-"""Which facts of their hosts two sides do not share, and which of them may differ.
+"""Facts in which the hosts of two sides differ, and which of them may differ.
 
-Facts go by the names under which a record holds them, nested ones with dots (`env.XLA_FLAGS`).
+Facts have the names that records give them, nested ones with dots (`env.XLA_FLAGS`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from tracking.names import flatten
+from tracking.text.flat import flatten
 
 Host = Mapping[str, Any]
 
@@ -36,20 +36,20 @@ _CORES = "number of cores"
 _ALIASES = {"kernel": "os", "cores": _CORES}
 """Other names for facts, as `--allow` takes them."""
 _RARE = {"gpu", "gpu_driver", "cuda", "cpu_governor", "cpu_quota", "memory_limit_mb", "env", "in_force"}
-"""Names that are valid although no host at hand may tell them."""
+"""Names that are valid although no host at hand may have them."""
 _ABSENCE = {"cpu_quota": "none", "memory_limit_mb": "none"}
-"""Facts which a host that tells its environment leaves out only where there is no such limit, in words."""
+"""Facts that a host whose environment is recorded lacks only where there is no such limit, with a word for that."""
 
 
 def unlike_facts(sides: Iterable[tuple[Sequence[Host], Sequence[Host]]]) -> dict[str, tuple[str, str]]:
-    """What paired hosts do not have in common: base and new value of each fact that both sides tell.
+    """Facts in which paired hosts differ: base and new value of each fact that both sides have.
 
     An environment variable or a limit that only one side has is unlike where both sides' records are of the kind that
-    would tell it (those with `env`). Other facts that a side lacks are unknown there, and count as alike.
+    would have it (those with `env`). Other facts that a side lacks are unknown there, and count as alike.
     """
     unlike: dict[str, tuple[str, str]] = {}
     for base, new in sides:
-        names = _tellable(base, new)
+        names = _recordable(base, new)
         old, recent = _facts(base, names), _facts(new, names)
         for key in old.keys() & recent.keys():
             if old[key] != recent[key]:
@@ -70,7 +70,7 @@ def allow_option(facts: Iterable[str]) -> str:
 
 
 def unknown_names(names: Iterable[str], hosts: Iterable[Host]) -> list[str]:
-    """A sentence for each name that is no fact of any host, with the nearest that is."""
+    """A message for each name that is no fact of any host, with the nearest one that is."""
     flat = {key for host in hosts for key in flatten(host)}
     valid = flat | {key.partition(".")[0] for key in flat} | _RARE | _ALIASES.keys() | {_CORES}
     return [
@@ -87,21 +87,21 @@ def _nearest(name: str, valid: Collection[str]) -> str:
     return f" Known are {', '.join(sorted(key for key in valid if '.' not in key))}."
 
 
-def _tells_environment(host: Host) -> bool:
+def _has_environment(host: Host) -> bool:
     return any(key.partition(".")[0] == "env" for key in host)
 
 
-def _tellable(*sides: Sequence[Host]) -> dict[str, str]:
-    """What a host with an environment would tell if it had it, by name, with the word for not having it."""
+def _recordable(*sides: Sequence[Host]) -> dict[str, str]:
+    """Facts that a host with an environment would have if they applied, by name, with the word for their absence."""
     variables = {key for side in sides for host in side for key in flatten(host) if key.startswith("env.")}
     return dict.fromkeys(variables, "unset") | _ABSENCE
 
 
-def _facts(hosts: Iterable[Host], tellable: Mapping[str, str]) -> dict[str, set[str]]:
-    """The values of each fact that matters; of the cores, their number, since which ones it were is chance."""
+def _facts(hosts: Iterable[Host], recordable: Mapping[str, str]) -> dict[str, set[str]]:
+    """The values of each fact that matters; of the cores, their number, since it is chance which ones they are."""
     facts: dict[str, set[str]] = defaultdict(set)
     for host in hosts:
-        absent = tellable if _tells_environment(host) else {}
+        absent = recordable if _has_environment(host) else {}
         for key, text in {**absent, **flatten(host)}.items():
             if key == "cores":
                 facts[_CORES].add(str(text.count(",") + 1))

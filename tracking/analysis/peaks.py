@@ -6,37 +6,38 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracking.analysis.doubts import doubts_of
+from tracking.axes import Label, peak_of
 from tracking.names import host_name, trial_names
 from tracking.record import Pass, Result
 
-_Key = tuple[str, str, str, float]
+_Key = tuple[str, tuple[Label, ...], float]
 _NOT_A_RATE = ("above peak", "work")
-"""Doubts of a pass whose operations were not all done, so that its rate is none."""
+"""Doubts of a pass that did not do all of its operations, so that its rate means nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """What one device does at one precision, in GFLOP/s."""
+    """The highest rate of one device at one precision, in GFLOP/s."""
 
     gflops_per_s: float
     calibrated: float
-    """What the calibration's matrix product did: as much, or less."""
+    """What the calibration's matrix product reached: the same, or less."""
     where: str
-    """Device and precision, e.g. `cpu float32`."""
+    """The device and whatever else a peak depends on, e.g. `cpu float32`."""
     trial_id: str = ""
     """The trial that did better than the calibration; empty: none did."""
     pass_name: Pass | None = None
 
 
 class Peaks:
-    """The peak of each result's device, each precision and each calibration for itself."""
+    """The peak of each result's device, separately per precision and calibration."""
 
     def __init__(self, results: Iterable[Result]) -> None:
         self._peaks: dict[_Key, Peak] = {}
         for result in results:
             if (key := _key(result)) is None:
                 continue
-            where = f"{result.trial.device.label} {result.trial.precision}"
+            where = " ".join(map(str, peak_of(result.trial)))
             best = self._peaks.setdefault(key, Peak(gflops_per_s=key[-1], calibrated=key[-1], where=where))
             for name, measured in result.passes.items():
                 rate = measured.gflops_per_s
@@ -58,7 +59,7 @@ class Peaks:
 
 
 def exceeded_sentences(results: Iterable[Result]) -> list[str]:
-    """What to say of each device that did more than its calibration."""
+    """A sentence for each device that exceeded its calibration."""
     results = list(results)
     names = trial_names([result.trial for result in results])
     return [
@@ -72,4 +73,4 @@ def _key(result: Result) -> _Key | None:
     calibrated = result.limits.get("peak_gflops_per_s")
     if not calibrated:
         return None
-    return host_name(result), result.trial.device.label, result.trial.precision, calibrated
+    return host_name(result), peak_of(result.trial), calibrated

@@ -4,97 +4,131 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal, NamedTuple
 
+from tracking import axes
+from tracking.analysis import metrics
 from tracking.analysis.doubts import verdict
-from tracking.names import flatten, host_name, trial_names
-from tracking.record import Measurement, Result, Trial
+from tracking.analysis.metrics import Metric
+from tracking.axes import Axis
+from tracking.names import host_name, trial_names
+from tracking.record import Pass, Result, Trial
+from tracking.schema.measurement import Measurement
+from tracking.text.flat import flatten
 from tracking.text.printable import printable, printable_lines
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
 
-COLUMNS = [
-    "trial_id",
-    "name",
-    "model",
-    "batch",
-    "device",
-    "precision",
-    "compile",
-    "layout",
-    "protocol",
-    "repeat",
-    "status",
-    "pass",
-    "steps",
-    "mean_s",
-    "sd_s",
-    "median_s",
-    "p90_s",
-    "p99_s",
-    "images_per_s",
-    "first_call_s",
-    "peak_rss_mb",
-    "peak_device_mb",
-    "gflops_per_s",
-    "quality",
-    "error",
-    "host",
-]
+Kind = Literal["text", "integer", "number"]
+
+
+class Entry(NamedTuple):
+    """What a row is made of: a result, its trial's name, and one of its passes, or None for a result without any."""
+
+    result: Result
+    name: str
+    pass_name: Pass | None
+
+    @property
+    def measurement(self) -> Measurement | None:
+        return None if self.pass_name is None else self.result.passes[self.pass_name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column that tables of every task have."""
+
+    name: str
+    kind: Kind = "text"
+    value: Callable[[Entry], Cell]
+    per_pass: bool = False
+    """It is about timed passes: left out of a table without any."""
 
 
 _FORMULA = ("=", "+", "-", "@")
 """With what a formula begins in spreadsheets, blanks aside."""
-MOST_METRICS = 5
-"""Figures of a task that a table for people shows; the files and MLflow have all of them."""
-_FIGURES = COLUMNS[COLUMNS.index("mean_s") : COLUMNS.index("gflops_per_s") + 1]
-_OF_PASSES = ["protocol", *COLUMNS[COLUMNS.index("pass") : COLUMNS.index("gflops_per_s") + 1]]
+
+
+def standard_columns() -> tuple[Column, ...]:
+    """The columns of every table, in order: the trial and its axes, what was measured, and what to think of it."""
+    return _standard_columns(axes.AXES, metrics.METRICS)
+
+
+@cache
+def _standard_columns(all_axes: Sequence[Axis], all_metrics: Sequence[Metric]) -> tuple[Column, ...]:
+    return (
+        Column(name="trial_id", value=lambda entry: entry.result.trial_id),
+        Column(name="name", value=lambda entry: entry.name),
+        *(
+            Column(name=axis.name, kind=axis.column, value=partial(_axis_cell, axis), per_pass=axis.timed)
+            for axis in all_axes
+            if axis.column
+        ),
+        Column(name="status", value=lambda entry: entry.result.status),
+        Column(name="pass", value=lambda entry: entry.pass_name, per_pass=True),
+        Column(name="steps", kind="integer", value=_steps, per_pass=True),
+        *(
+            Column(name=metric.name, kind="number", value=partial(_metric_cell, metric), per_pass=True)
+            for metric in all_metrics
+        ),
+        Column(name="quality", value=lambda entry: verdict(entry.result) or None),
+        Column(name="error", value=_error),
+        Column(name="host", value=lambda entry: host_name(entry.result) or None),
+    )
+
+
+def _axis_cell(axis: Axis, entry: Entry) -> Cell:
+    return axis.label_of(entry.result.trial)
+
+
+def _metric_cell(metric: Metric, entry: Entry) -> Cell:
+    return None if entry.measurement is None else metric.value(entry.measurement, entry.result.trial.batch)
+
+
+def _steps(entry: Entry) -> Cell:
+    return None if entry.measurement is None else len(entry.measurement.step_s)
+
+
+def _error(entry: Entry) -> Cell:
+    error = entry.result.error
+    return f"{error.kind}: {error.message}" if error else None
 
 
 def rows(result: Result, name: str) -> list[Row]:
     """The result's rows, one a pass; a trial without passes has one row, whose pass is None.
 
-    What another task than the benchmark was asked and what it found are columns of their own, after the others.
+    The settings and figures of other tasks than the benchmark are columns of their own, after the others.
     """
     trial = result.trial
-    common: Row = {
-        "trial_id": result.trial_id,
-        "name": name,
-        "model": trial.model,
-        "batch": trial.batch,
-        "device": trial.device.label,
-        "precision": trial.precision,
-        "compile": trial.compile,
-        "layout": trial.layout,
-        "protocol": trial.protocol.name if trial.passes else None,
-        "repeat": trial.repeat,
-        "status": result.status,
-        "quality": verdict(result) or None,
-        "error": f"{result.error.kind}: {result.error.message}" if result.error else None,
-        "host": host_name(result) or None,
-    }
-    passes = [common | _figures(pass_name, m, trial.batch) for pass_name, m in result.passes.items()]
-    asked: Row = {"task": trial.task, **flatten(trial.task_args, "task.")} if trial.task != "benchmark" else {}
-    first = {key: asked.pop(key) for key in ("task",) if key in asked}
-    own = {**first, **metric_columns(result), **asked}
-    return [_printable({column: row.get(column) for column in COLUMNS} | own) for row in passes or [common]]
+    settings: Row = {**flatten(trial.task_args, "task.")} if trial.task != "benchmark" else {}
+    task: Row = {"task": trial.task} if trial.task != "benchmark" else {}
+    extra = {**task, **metric_columns(result), **settings}
+    return [
+        _printable({column.name: column.value(Entry(result, name, pass_name)) for column in standard_columns()} | extra)
+        for pass_name in (*result.passes,) or (None,)
+    ]
 
 
 def metric_columns(result: Result) -> dict[str, float]:
-    """What the task found, by column.
+    """The task's figures, by column.
 
-    A figure with the name of a setting or of a column of ours is `metrics/NAME`; those of passes are free without any.
+    A figure with the name of a setting or of a standard column is `metrics/NAME`; without passes, the names of their
+    figures are free.
     """
-    free = () if result.passes else _FIGURES
-    taken = {*COLUMNS, "task", *flatten(result.trial.task_args, "task.")}.difference(free)
-    found: dict[str, float] = {}
+    free = () if result.passes else (metric.name for metric in metrics.METRICS)
+    standard = (column.name for column in standard_columns())
+    taken = {*standard, "task", *flatten(result.trial.task_args, "task.")}.difference(free)
+    figures: dict[str, float] = {}
     for key, value in result.metrics.items():
         column = printable(key)
-        while column in taken or column in found:
+        while column in taken or column in figures:
             column = f"metrics/{column}"
-        found[column] = value
-    return found
+        figures[column] = value
+    return figures
 
 
 def _printable(row: Row) -> Row:
@@ -103,19 +137,25 @@ def _printable(row: Row) -> Row:
 
 
 def table(results: Iterable[Result], trials: Iterable[Trial]) -> list[Row]:
-    """Every row, the trials being named among `trials`."""
+    """Every row; the names tell each trial from all others of `trials`."""
     results = list(results)
     names = trial_names([*trials, *(result.trial for result in results)])
     return [row for result in results for row in rows(result, names[result.trial_id])]
 
 
 def columns(table_rows: Iterable[Mapping[str, Cell]]) -> list[str]:
-    """The columns of these rows: those of every table, and what their tasks found; without passes, no empty ones."""
+    """The columns of these rows: the standard ones, and those of their tasks; without passes, no empty ones."""
     table_rows = list(table_rows)
-    own = dict.fromkeys(column for row in table_rows for column in row if column not in COLUMNS)
-    timed = not own or any(row.get("pass") for row in table_rows)
-    filled = {column for row in table_rows for column in _OF_PASSES if row.get(column) is not None}
-    return [column for column in COLUMNS if timed or column not in _OF_PASSES or column in filled] + list(own)
+    standard = standard_columns()
+    names = {column.name for column in standard}
+    extra = list(dict.fromkeys(key for row in table_rows for key in row if key not in names))
+    timed = not extra or any(row.get("pass") for row in table_rows)
+    shown = [
+        column.name
+        for column in standard
+        if timed or not column.per_pass or any(row.get(column.name) is not None for row in table_rows)
+    ]
+    return shown + extra
 
 
 def csv_text(table_rows: Sequence[Mapping[str, Cell]]) -> str:
@@ -138,20 +178,9 @@ def _harmless(cell: Cell) -> Cell:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is one as CSV has it: a table that is read and gone on with holds texts only."""
+    """Whether CSV would read it as a number: a table that was read from a file holds texts only."""
     try:
         float(text)
     except ValueError:
         return False
     return True
-
-
-def _figures(pass_name: str, measurement: Measurement, batch: int) -> Row:
-    return {
-        "pass": pass_name,
-        "steps": len(measurement.step_s),
-        **measurement.figures(batch),
-        "peak_rss_mb": measurement.peak_rss_mb,
-        "peak_device_mb": measurement.peak_device_mb,
-        "gflops_per_s": measurement.gflops_per_s,
-    }

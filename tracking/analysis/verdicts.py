@@ -1,4 +1,4 @@
-"""Two sweeps against each other: which trials belong together, what is faster, what NEW lost.
+"""Compares two sweeps: pairs their trials, judges which side is faster, and lists what NEW lost.
 
 docs/compare.md says how a verdict is reached and why.
 """
@@ -16,6 +16,7 @@ from typing import Literal
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.disturbance import Side, side_of
 from tracking.analysis.stats import Ratio, ratio_interval
+from tracking.axes import point_of
 from tracking.names import host_name, trial_names
 from tracking.record import PASSES, Device, Pass, Result, Trial
 
@@ -29,17 +30,17 @@ SWEEP_NOISE = 0.025
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One point of both grids, with its repeats on either side."""
+    """A point that both grids have, with its repeats on either side."""
 
     name: str
     base: tuple[Result, ...]
     new: tuple[Result, ...]
-    """Empty where NEW plans the point and has no result of it."""
+    """Empty where NEW plans the point but has no result of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A point that BASE measured and NEW did not, or not all of it."""
+    """A point that BASE measured and NEW did not, or only in part."""
 
     name: str
     words: str
@@ -51,7 +52,7 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """What both sweeps hold, the names of what only one of them does, and what NEW lost."""
+    """The points of both sweeps, the names of those that only one has, and what NEW lost."""
 
     pairs: tuple[Pair, ...]
     only_base: tuple[str, ...]
@@ -84,7 +85,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Point:
-    """A point of a grid, whichever repeat: what it asks for and the results that there are."""
+    """A point of a grid: its trial, as of the first repeat, and the results of all repeats."""
 
     trial: Trial
     results: list[Result] = field(default_factory=list)
@@ -93,7 +94,7 @@ class _Point:
 def pair_up(
     base: Sequence[Result], new: Sequence[Result], *, planned: Iterable[Trial] = (), across_hosts: bool = False
 ) -> Pairs:
-    """Put together the results of trials that ask for the same, whichever repeat they are.
+    """Pair the results of trials that differ in nothing but the repeat.
 
     `planned` are NEW's trials, of which some may have no result yet. Where a side ran on several hosts, those of one
     host are a pair, for each host that both sides ran on. With `across_hosts`, trials that differ in nothing but the
@@ -145,7 +146,7 @@ def _comparison(
     pair: Pair, pass_name: Pass, sides: tuple[Side, Side], threshold: float, sweep_noise: float, seed: int
 ) -> Comparison:
     old, recent = sides
-    # What was measured on a quiet machine for --sweep-noise does not hold where others were at work.
+    # A --sweep-noise measured on a quiet machine does not hold where others were at work.
     level = max(sweep_noise, SWEEP_NOISE) if old.disturbed or recent.disturbed else sweep_noise
     noise = (old.lone_noise, recent.lone_noise)
     ratio = _corrected(ratio_interval(old.runs, recent.runs, seed, SWEEPS_APART, noise, level), old, recent)
@@ -164,7 +165,7 @@ def _comparison(
 
 
 def _corrected(ratio: Ratio, base: Side, new: Side) -> Ratio:
-    """The interval, widened by what disturbances may have added to either side and left-out work taken from it."""
+    """The interval, widened by what disturbances may have added to either side and missing work may have saved."""
     low = ratio.low / (new.lengthened * base.shortened)
     high = ratio.high * base.lengthened * new.shortened
     return Ratio(ratio.ratio, low, high)
@@ -183,8 +184,8 @@ def judge(ratio: Ratio, threshold: float) -> Verdict:
 
 
 def differing_fields(base: Iterable[Trial], new: Iterable[Trial]) -> list[str]:
-    """What was asked for otherwise in every trial of the two sides: why nothing pairs."""
-    old, recent = ([_point(trial).identity for trial in side] for side in (base, new))
+    """The fields in which all trials of one side differ from all of the other: why nothing pairs."""
+    old, recent = ([point_of(trial).identity for trial in side] for side in (base, new))
     return [
         key
         for key in dict.fromkeys(key for trial in [*old[:1], *recent[:1]] for key in trial)
@@ -227,23 +228,19 @@ def _by_host(pair: Pair) -> tuple[list[Pair], list[str]]:
     return pairs, [f"{pair.name} on {name}" for name in sorted(old - recent)]
 
 
-def _point(trial: Trial) -> Trial:
-    return replace(trial, repeat=0, timeout_s=None, profile=False)
-
-
 def _points(results: Iterable[Result], planned: Iterable[Trial] = ()) -> dict[str, _Point]:
     """By the id of the first repeat, in the order of the results, then that of the plan."""
     points: dict[str, _Point] = {}
     for result in results:
-        trial = _point(result.trial)
+        trial = point_of(result.trial)
         points.setdefault(trial.trial_id, _Point(trial=trial)).results.append(result)
-    for trial in map(_point, planned):
+    for trial in map(point_of, planned):
         points.setdefault(trial.trial_id, _Point(trial=trial))
     return points
 
 
 def _by_rest(points: Mapping[str, _Point], wanted: Iterable[str]) -> dict[str, list[str]]:
-    """The wanted points by everything but their device."""
+    """The ids of the wanted points, by everything but their device."""
     rest: dict[str, list[str]] = defaultdict(list)
     for point in wanted:
         rest[replace(points[point].trial, device=Device()).trial_id].append(point)

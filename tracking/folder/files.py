@@ -1,4 +1,4 @@
-"""Reading and writing in a folder whose content may be somebody else's, or anything.
+"""Reads and writes in a folder whose content may be anything, and may be somebody else's.
 
 What is read is a plain file of a bounded size: a pipe would never end, a device never stop. What is written gets a new
 name first and replaces what is there, so that a link is replaced and not followed; the folders in between are opened
@@ -86,7 +86,7 @@ def write(folder: str | Path, name: str, content: bytes) -> None:
 
 
 def open_to_write(path: Path, flags: int = 0, mode: int = 0o644) -> int:
-    """The descriptor of a plain file for reading and writing, made where it is missing; its content stays as it is."""
+    """The descriptor of a plain file for reading and writing, created if missing; its content is kept."""
     flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, mode)
@@ -103,14 +103,14 @@ def open_to_write(path: Path, flags: int = 0, mode: int = 0o644) -> int:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write the whole content: `os.write` may write less, above all on a disk that is getting full."""
+    """Write the whole content: one `os.write` may write less, above all on a disk that is nearly full."""
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power cut."""
+    """Flush a folder's entries to disk, so that a new name survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -119,7 +119,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def names(folder: str | Path, name: str) -> list[str]:
-    """What lies in a folder below the folder, in order; nothing where it is no folder, or a link to one."""
+    """Sorted names in a folder below the folder; empty where it is no folder, or a link to one."""
     try:
         with _inside(folder, PurePath(name).parts) as place:
             return sorted(os.listdir(place))  # noqa: PTH208 - a Path knows no descriptor
@@ -129,7 +129,7 @@ def names(folder: str | Path, name: str) -> list[str]:
 
 @contextlib.contextmanager
 def _inside(folder: str | Path, between: tuple[str, ...] | list[str], *, make: bool = False) -> Iterator[int]:
-    """The descriptor of the innermost folder; `make`: those that are missing are made."""
+    """The descriptor of the innermost folder; `make` creates missing ones."""
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     path = Path(folder)
     try:

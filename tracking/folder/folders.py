@@ -1,4 +1,4 @@
-"""The sweeps below a folder: which there are, and which one a name means."""
+"""Finds the sweeps below a folder, and the one that a name means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tracking.folder.journal import PLAN, Journal, JournalError
 from tracking.text.printable import printable
 
 ROOTS = ("multirun", "outputs")
-"""Where Hydra puts what a command with `-m` and one without it makes."""
+"""Where Hydra puts the folders of commands with `-m` and without it."""
 LATEST = "latest"
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def sweep_folders(cwd: Path) -> Iterator[Path]:
 
 
 def find(name: str, cwd: Path) -> Path:
-    """The sweep's folder that `name` means: a path, a sweep's id or its unmistakable beginning, or `latest`.
+    """The sweep's folder that `name` means: a path, a sweep's id or an unambiguous prefix of it, or `latest`.
 
     Raises JournalError, also for a sweep whose plan cannot be read.
     """
@@ -57,7 +57,7 @@ def find(name: str, cwd: Path) -> Path:
 
 
 def _latest(folders: Sequence[Path]) -> Path:
-    """The folder whose plan is the newest; one that cannot be read must not hide those before it, and is warned of."""
+    """The folder with the newest readable plan; an unreadable one is skipped with a warning."""
     problems: list[JournalError] = []
     for folder in sorted(folders, key=_planned_at, reverse=True):
         try:
@@ -72,7 +72,7 @@ def _latest(folders: Sequence[Path]) -> Path:
 
 
 def _planned_at(folder: Path) -> float:
-    """When the plan was written; 0 where what bears its name is no file, or is gone by now."""
+    """When the plan was written; 0 where it is no file, or gone by now."""
     try:
         status = (folder / PLAN).stat()
     except OSError:

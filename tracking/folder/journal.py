@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from tracking.folder import files
-from tracking.record import FORMAT, FormatError, Result, Sweep
+from tracking.record import FORMAT, Result, Sweep
+from tracking.schema.reading import FormatError
 from tracking.text.printable import printable
 
 PLAN = "plan.json"
@@ -26,9 +27,9 @@ DRIVER_LOCK = "journal.lock"
 _LARGEST_PLAN = 2**28
 _LARGEST_JOURNAL = 2**33
 _LONGEST_LINE = 2**26
-"""Bytes that are read of a plan, a journal and one result: many times what the largest sweep makes of them."""
+"""Most bytes read of a plan, a journal and one result: many times what the largest sweep writes."""
 _NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-"""What reading raises where a file holds something else than a record."""
+"""What reading raises where a file holds anything but a record."""
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Journal:
         self._file = self._lock = None
 
     def write_plan(self, sweep: Sweep) -> None:
-        """Replace the plan. Raises JournalError, and then the old plan is still there."""
+        """Replace the plan. Raises JournalError, which leaves the old plan in place."""
         self.lock()
         try:
             files.write(self.folder, PLAN, json.dumps(sweep.to_json(), indent=1).encode() + b"\n")
@@ -92,7 +93,7 @@ class Journal:
             data = json.loads(files.read(self.folder, PLAN, _LARGEST_PLAN, follow=True))
             sweep = Sweep.from_json(data)
             for trial in sweep.trials:
-                _ = trial.trial_id  # fails where the trial is none, and is kept
+                _ = trial.trial_id  # fails for what cannot be hashed; the id is cached
         except (FileNotFoundError, NotADirectoryError) as error:
             raise JournalError(f"expected a sweep's folder with a {PLAN}. Received: {self.folder}") from error
         except OSError as error:
@@ -104,7 +105,7 @@ class Journal:
         return sweep
 
     def append(self, result: Result) -> None:
-        """Put one result on the disk. Raises JournalError, and then the earlier results are as they were."""
+        """Append one result and flush it to disk. Raises JournalError, which leaves earlier results intact."""
         line = json.dumps(result.to_json(), separators=(",", ":")).encode() + b"\n"
         self.lock()
         end: int | None = None
@@ -141,7 +142,7 @@ class Journal:
         return list(results.values())
 
     def _result(self, line: _Line, where: str) -> Result | None:
-        """The result that the line holds; None, with a note, where it holds none. Raises JournalError."""
+        """The result in the line; None, with a note, if there is none. Raises JournalError."""
         if line.cut:
             self._note(f"{where} is longer than {_LONGEST_LINE:,} bytes and was left out")
             return None
@@ -152,7 +153,7 @@ class Journal:
         try:
             data = json.loads(line.content)
             result = Result.from_json(data)
-            _ = result.trial_id  # fails where the trial is none, and is kept
+            _ = result.trial_id  # fails for what cannot be hashed; the id is cached
         except _NO_RECORD as error:
             if _is_newer(data):
                 raise JournalError(f"{where}: {error}") from error
@@ -177,7 +178,7 @@ class Journal:
         return descriptor
 
     def _cut(self, end: int | None) -> None:
-        """Take back what a failed append left; where even that fails, the next append opens anew and does it."""
+        """Remove what a failed append left; if that fails too, the next append reopens the file and does it."""
         if self._file is None:
             return
         try:
@@ -233,7 +234,7 @@ class _Line(NamedTuple):
     ended: bool
     """Whether a newline follows."""
     cut: bool = False
-    """It is longer than any result, and not here as a whole."""
+    """A line that is longer than any result, of which only the beginning was read."""
 
 
 def _lines(file: BinaryIO) -> Iterator[_Line]:
@@ -261,7 +262,7 @@ def _end_of_last_line(descriptor: int, size: int) -> int:
 
 
 def _is_newer(data: Any) -> bool:
-    """Whether a later version has written it, which is no damage."""
+    """Whether a later version wrote it, which is no damage."""
     version = data.get("format") if isinstance(data, dict) else None
     return isinstance(version, int) and version > FORMAT
 

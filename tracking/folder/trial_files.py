@@ -1,4 +1,4 @@
-"""The files that a trial has left, looked at by somebody who did not write them.
+"""The files that a trial has left, read without trusting whoever wrote them.
 
 The trial's code may have put anything into its folder: links to the user's secrets, pipes that never end, holes of
 gigabytes, names that no terminal and no server takes. Regular files of its own are taken, and for the rest there is a
@@ -18,17 +18,17 @@ from tracking.text.printable import printable
 
 MOST_FILES = 10_000
 LARGEST_HOLE = 2**31
-"""Bytes of a file above which it has to be written out for the most part, and not be a hole."""
+"""Bytes of a file above which most of it has to be written to disk rather than be a hole."""
 
 
 @dataclass(frozen=True)
 class TrialFile:
-    """A file to be taken along."""
+    """A file to be copied."""
 
     name: str
     """Its path within the folder."""
     path: Path
-    """Where its content is: a link within the folder is taken as what it leads to."""
+    """Where its content is: a link within the folder counts as its target."""
     size: int
 
 
@@ -66,7 +66,7 @@ def look(folder: Path) -> tuple[list[TrialFile], dict[str, str]]:
 
 
 def _regular(path: Path, real_folder: Path) -> tuple[int, Path]:
-    """The size of a regular file, and where it is. Raises OSError for what is none, or not to be taken."""
+    """The size of a regular file, and where it is. Raises OSError for anything that is not to be copied."""
     try:
         content = path.resolve(strict=True) if path.is_symlink() else path
     except RuntimeError as error:  # what Python 3.11 makes of a loop
@@ -81,7 +81,7 @@ def _regular(path: Path, real_folder: Path) -> tuple[int, Path]:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file to be read in bytes, and nothing else: no link, no pipe, no device. Raises OSError."""
+    """Open a regular file in binary mode, but no link, pipe or device. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode):
@@ -91,7 +91,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_end(path: Path, longest: int) -> bytes:
-    """The last bytes of a file; nothing where there is none, or something else of that name."""
+    """The last bytes of a file; empty where there is no regular file of that name."""
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - longest))

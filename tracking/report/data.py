@@ -9,7 +9,8 @@ from typing import Any
 from tracking.analysis import curves
 from tracking.analysis.curves import Curve
 from tracking.analysis.stats import outliers
-from tracking.record import PASSES, Measurement, Pass, Result
+from tracking.record import PASSES, Pass, Result
+from tracking.schema.measurement import Measurement
 from tracking.text.printable import printable
 
 _ALL_SAMPLES = 250_000

@@ -21,12 +21,14 @@ from tracking.analysis.doubts import doubts_of
 from tracking.analysis.peaks import Peak, Peaks, exceeded_sentences
 from tracking.analysis.stats import Interval, median_interval
 from tracking.folder import files
-from tracking.names import flatten, host_name, sweep_name, trial_names
-from tracking.record import PASSES, Layer, Measurement, Pass, Result, Sweep
+from tracking.names import host_name, sweep_name, trial_names
+from tracking.record import PASSES, Layer, Pass, Result, Sweep
 from tracking.report import profile, tasks
 from tracking.report.data import chart_data, trial_data
 from tracking.report.markup import escape, source_hash
+from tracking.schema.measurement import Measurement
 from tracking.text.commits import commits
+from tracking.text.flat import flatten
 from tracking.text.units import seconds_unit, utc_time
 
 _STATUS_WORDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 
-from tracking.console import metric_text
+from tracking.analysis.metrics import task_text
 from tracking.folder import files
 from tracking.plots.task_plots import headline, lower_is_better
 from tracking.record import Result, Sweep
@@ -31,7 +31,7 @@ def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
     rows = []
     for result in results:
         cells = "".join(
-            f'<td data-v="{result.metrics[key]:.6g}">{metric_text(key, result.metrics[key])}</td>'
+            f'<td data-v="{result.metrics[key]:.6g}">{task_text(key, result.metrics[key])}</td>'
             if key in result.metrics
             else "<td></td>"
             for key in keys
@@ -50,7 +50,7 @@ def best(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> l
         return []
     word, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
     top = choose(good, key=lambda result: result.metrics[key])
-    return [f"{word} {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
+    return [f"{word} {key}: {names[top.trial_id]} with {task_text(key, top.metrics[key])}."]
 
 
 def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:

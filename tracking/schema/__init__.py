@@ -1,1 +1,1 @@
-"""What records may hold, and how JSON is read into them."""
+"""What records may hold, how JSON is read into them, and the measurements of a pass."""

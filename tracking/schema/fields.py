@@ -1,4 +1,4 @@
-"""What the fields of records may hold, beyond their types."""
+"""Ranges and rules for the fields of records, beyond their types."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Count = Annotated[int, Within(0, 2**63 - 1)]
 Operations = Annotated[int, Within(0, 2**100)]
 Seconds = Annotated[float, Within(0, 1e12)]
 Step = Annotated[float, Within(1e-12, 1e12)]
-"""What a step takes, seconds: so much that no rate made of it is infinite."""
+"""Seconds of one step, with a lower bound that keeps every rate finite."""
 Megabytes = Annotated[float, Within(0, 1e15)]
 Figure = Annotated[float, AnyNumber()]
-"""What a task has found: a loss that diverges is nan or infinite."""
+"""A task's figure, which may be nan or infinite, as a loss that diverges."""
 Id = Annotated[str, Matching(r"(?!\.+$)[A-Za-z0-9._-]{1,200}", "letters, digits, '.', '_' and '-', at most 200")]
 Moment = Annotated[float, Within(0, 1e11)]
-"""Seconds since the epoch: so many that a calendar has a date for them."""
+"""Seconds since the epoch, within what a calendar has dates for."""
 
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "others_share": ("others_cores", "steal_share", "wall_s"),
@@ -28,7 +28,7 @@ _COMPANIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def evidence_problem(evidence: Mapping[str, float]) -> str | None:
-    """Evidence of which a part is missing: a verdict made of the rest would be wrong."""
+    """The missing part of incomplete evidence, from which a verdict would be wrong; None if it is complete."""
     for key, companions in _COMPANIONS.items():
         if key in evidence and (missing := [name for name in companions if name not in evidence]):
             return f"{', '.join(missing)} beside {key}"
@@ -39,7 +39,7 @@ def evidence_problem(evidence: Mapping[str, float]) -> str | None:
 
 
 def host_problem(host: Mapping[str, Any]) -> str | None:
-    """Facts that are read, and not only shown, have to be of their kind."""
+    """The fact that is not of the type that this code reads; None if all are."""
     in_force, cores = host.get("in_force", {}), host.get("cores", "")
     if not isinstance(in_force, Mapping) or not all(isinstance(each, Mapping) for each in in_force.values()):
         return "in_force to be an object of objects"

@@ -1,7 +1,7 @@
-"""Values out of JSON to typed dataclasses: whatever does not fit is a FormatError that names the field.
+"""Reads JSON values into typed dataclasses; whatever does not fit is a FormatError that names the field.
 
-The annotations of a dataclass are its schema. A reader for them is put together once and then takes values as they are,
-without turning one type into another: a bool is no number, and a number no text. Standard library only; no record is
+The annotations of a dataclass are its schema. A reader is built from them once; it takes values as they are and never
+converts one type into another: a bool is no number, and a number no text. Standard library only; no record is
 known here.
 """
 
@@ -30,7 +30,7 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class Within:
-    """Annotates a number: finite, and between these bounds, which are allowed themselves."""
+    """Annotates a finite number within these bounds, inclusive."""
 
     low: float
     high: float
@@ -38,12 +38,12 @@ class Within:
 
 @dataclass(frozen=True)
 class AnyNumber:
-    """Annotates a number that may be nan or infinite, too."""
+    """Annotates a number that may also be nan or infinite."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Annotates text: all of it matches the pattern."""
+    """Annotates text that matches the pattern as a whole."""
 
     pattern: str
     words: str
@@ -56,13 +56,13 @@ class NotEmpty:
 
 @dataclass(frozen=True)
 class Also:
-    """Annotates a value that has to pass `problem` as well, which says what was expected, or None."""
+    """Annotates a value that has to pass another check: `problem` returns what was expected, or None."""
 
     problem: Callable[[Any], str | None]
 
 
 class _MismatchError(Exception):
-    """A value that does not fit: what was expected, and the way to it, from the inside out."""
+    """A value that does not fit: what was expected, and the path to it, built from the inside out."""
 
     def __init__(self, expected: str, value: Any) -> None:
         super().__init__(expected)
@@ -75,7 +75,7 @@ class _MismatchError(Exception):
 
 
 def read(annotation: Any, value: Any, name: str = "") -> Any:
-    """The value as `annotation` has it: lists become tuples, and objects the dataclasses that it names.
+    """Return the value in the form of `annotation`: lists become tuples, and objects the dataclasses it names.
 
     Raises FormatError, which calls the value `name`.
     """
@@ -107,7 +107,7 @@ def _short(text: str, longest: int) -> str:
 
 @cache
 def _reader(annotation: Any) -> Reader:
-    """What reads a value of this annotation; raises _MismatchError."""
+    """The reader for values of this annotation, which raises _MismatchError."""
     rules: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
         annotation, *found = get_args(annotation)
@@ -144,7 +144,7 @@ def _any(value: Any) -> Any:
 
 
 def _plain(value: Any, levels: int) -> None:
-    """Raise _MismatchError unless the value is one that JSON has."""
+    """Raise _MismatchError unless JSON can hold the value."""
     kind = type(value)
     if kind in (str, bool, float, types.NoneType):
         return
@@ -185,7 +185,7 @@ def _text(rule: Matching | None) -> Reader:
 
 
 def _number(kind: type, rule: Within | AnyNumber | None) -> Reader:
-    """Whole numbers stay such where any number is allowed: that is how JSON writes 3.0, too."""
+    """Whole numbers stay integers where any number is allowed, since JSON may write 3.0 as 3."""
     what = "a whole number" if kind is int else "a number"
     allowed = (int,) if kind is int else (int, float)
     low, high = _bounds(kind, rule)
@@ -221,7 +221,7 @@ def _literal(options: tuple[Any, ...]) -> Reader:
 
 
 def _union(options: tuple[Any, ...]) -> Reader:
-    """`X | None`, or dataclasses of which each has a `name` of its own."""
+    """`X | None`, or dataclasses that differ in their `name`."""
     if types.NoneType in options:
         (option,) = (option for option in options if option is not types.NoneType)
         reader_of_other = _reader(option)
@@ -250,7 +250,7 @@ def _sequence(annotation: Any, least: int) -> Reader:
             raise _MismatchError("a list", value)
         if len(value) < least:
             raise _MismatchError("a list that is not empty", value)
-        # Samples come by the thousands; a sum tells whether there is a nan among them.
+        # Samples come in thousands; their sum shows whether one is nan.
         if quick and value and set(map(type, value)) <= {float} and low <= min(value) and max(value) <= high:
             total = sum(value)
             if total == total:
@@ -296,7 +296,7 @@ def _mapping(key_reader: Reader, value_reader: Reader) -> Reader:
 
 
 def _record(kind: Any) -> Reader:
-    """A dataclass; keys in its `WRITTEN_BESIDE` are allowed and not read, fields in `CAME_LATER` may be missing.
+    """A dataclass; keys in its `WRITTEN_BESIDE` are allowed and ignored, fields in `CAME_LATER` may be missing.
 
     Without a `CAME_LATER`, whatever has a default may be missing.
     """

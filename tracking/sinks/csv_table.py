@@ -12,18 +12,18 @@ from tracking.analysis.table import Row, csv_text, rows, table
 from tracking.folder import files
 from tracking.names import trial_names
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
+from tracking.sink import Sink, SinkError
 
 FILE = "results.csv"
 _LARGEST = 2**28
-"""Bytes of a table that is gone on with."""
+"""Most bytes of an existing table that is continued."""
 _SMALL = 50
-"""Trials up to which the table is written with every result. It is written as a whole, each time a longer one."""
+"""Trials up to which the table is written with every result: each write is of the whole, growing table."""
 _PAUSE = 20.0
-"""How many times as long as writing a larger table took it is left alone after it."""
+"""Pause after writing a larger table, as a multiple of the time that took."""
 
 
-class CsvSink:
+class CsvSink(Sink):
     """Keeps the table of `tracking.analysis.table`; the file is whole at any time, and complete at the end."""
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class CsvSink:
         return FILE
 
     def open(self, sweep: Sweep) -> None:
-        """Begin with what the table holds already; `close` writes the results of the whole sweep anew."""
+        """Begin with the rows of an existing table; `close` rewrites the table from all results."""
         path = Path(sweep.folder) / FILE
         if path != self._path:
             self._path, self._rows = path, _rows_in(path)
         self._names = trial_names(sweep.trials)
 
     def write(self, result: Result) -> None:
-        """Write the table with this result in it; a large table only now and then. Raises SinkError."""
+        """Write the table including this result; a large table only now and then. Raises SinkError."""
         self._rows[result.trial_id] = rows(
             result, self._names.get(result.trial_id) or trial_names([result.trial])[result.trial_id]
         )

@@ -1,4 +1,4 @@
-"""The sink that keeps the others: what one of them cannot take now is held and sent again."""
+"""Buffers results for slow or unreachable sinks and retries them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 
 
 class Pending(NamedTuple):
-    """A sink that lacks something."""
+    """A sink that has not taken everything."""
 
     sink: str
     results: int
     """How many results it has not taken."""
     reason: str
-    """Its last error, one sentence; empty: it was not asked yet."""
+    """Its last error, one sentence; empty: nothing was sent yet."""
 
 
 class Outbox:
     """Several sinks as one that never raises.
 
-    `write` only takes note of a result; `flush` sends, on the caller's thread and time, since a driver has to choose
-    moments at which no trial is timed. A sink that fails is left alone for a while, five seconds at first and twice as
-    long each time, and the others go on. Results that are not sent by the end are in the journal all the same.
+    `write` only queues a result; `flush` sends the queue on the caller's thread, so that a driver can choose moments
+    at which no trial is timed. A sink that fails is left alone for a while, five seconds at first and twice as long
+    each time, and the others go on. Results that are not sent by the end are in the journal all the same.
     """
 
     def __init__(self, sinks: Sequence[Sink], clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,44 +45,43 @@ class Outbox:
         self._clock = clock
 
     def preload(self) -> threading.Thread | None:
-        """Start importing what the sinks need on a thread of its own; None where nothing takes long to import."""
-        calls = [call for box in self._boxes if (call := getattr(box.sink, "preload", None))]
-        if not calls:
+        """Start importing what the sinks need on a thread of its own; None without sinks."""
+        if not self.sinks:
             return None
 
         def load() -> None:
-            for call in calls:
-                with contextlib.suppress(Exception):  # `open` will come to the same, and say so
-                    call()
+            for sink in self.sinks:
+                with contextlib.suppress(Exception):  # `open` will run into the same error and report it
+                    sink.preload()
 
         thread = threading.Thread(target=load, name="preload", daemon=True)
         thread.start()
         return thread
 
     def open(self, sweep: Sweep) -> None:
-        """Begin or continue the sweep in every sink that is there; the others are tried again by `flush`."""
+        """Begin or continue the sweep in every sink that can be reached; `flush` tries the others again."""
         for box in self._boxes:
             box.begin(sweep)
 
     def write(self, result: Result) -> None:
-        """Take note of a result, or of a newer one for its trial."""
+        """Queue a result; it replaces an older one of its trial."""
         for box in self._boxes:
             box.put(result)
 
     def flush(self, budget_s: float = math.inf) -> None:
-        """Send what is held within `budget_s` seconds; a sink that has a `limit` gives up what takes longer."""
+        """Send queued results for at most `budget_s` seconds; a sink with a `limit` gives up on longer calls."""
         until = self._clock() + budget_s
         for box in self._boxes:
             if not box.resting():
                 box.send(until)
 
     def close(self, sweep: Sweep, results: Sequence[Result]) -> None:
-        """Send everything that a sink has not taken yet, without regard to pauses, and end the sweep."""
+        """Send everything that a sink has not taken yet, whether or not it is being left alone, and end the sweep."""
         for box in self._boxes:
             box.finish(sweep, results)
 
     def pending(self) -> list[Pending]:
-        """The sinks that lack results, or their beginning or end."""
+        """The sinks that lack results, or could not begin or end the sweep."""
         return [box.state() for box in self._boxes if box.queue or box.reason]
 
 
@@ -110,12 +109,12 @@ class _Box:
         return self._clock() < self._rest_until
 
     def send(self, until: float) -> bool:
-        """Try each held result once; one that fails does not keep back the others. False: the sink is away."""
+        """Try each queued result once; one that fails holds back no other. False: the sink cannot be reached."""
         failed = False
         for trial_id, result in list(self.queue.items()):
             if self._clock() >= until:
                 return True
-            self._limit(until - self._clock())
+            self.sink.limit(until - self._clock())
             # An error leaves a sink in doubt, so it is opened again; that fails where the whole sink is away.
             if not (self._opened or self._open()):
                 return False
@@ -125,7 +124,7 @@ class _Box:
                 failed = True
         if failed:
             return True
-        self._limit(until - self._clock())
+        self.sink.limit(until - self._clock())
         if not (self._opened or self._open()):
             return False
         self._recover()
@@ -135,7 +134,7 @@ class _Box:
         self._sweep = sweep
         for result in results:
             self.put(result)
-        # Twice, since the sink may have been away for a moment only.
+        # Twice, since the sink may have been out of reach for a moment only.
         there = self.send(math.inf) and (not self.queue or self.send(math.inf))
         if there and (self._opened or self._open()):
             closed = self._try(lambda: self.sink.close(sweep, results))
@@ -144,10 +143,6 @@ class _Box:
 
     def state(self) -> Pending:
         return Pending(str(self.sink), len(self.queue), self.reason)
-
-    def _limit(self, seconds: float) -> None:
-        if limit := getattr(self.sink, "limit", None):
-            limit(seconds)
 
     def _open(self) -> bool:
         sweep = self._sweep
@@ -173,7 +168,7 @@ class _Box:
         return True
 
     def _remedy(self) -> str:
-        """What becomes of the results, and what the user can do; journal and sinks are both in the sweep's folder."""
+        """What happens to the results, and what the user can do; the plan in the sweep's folder names the sinks."""
         complete = commands.sync(self._sweep.folder if self._sweep else "")
         return f"the sweep goes on and tries again; what is missing then, `{complete}` sends"
 

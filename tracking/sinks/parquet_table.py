@@ -9,12 +9,12 @@ from pathlib import Path
 from tracking.analysis.frame import frame
 from tracking.folder import files
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
+from tracking.sink import Sink, SinkError
 
 FILE = "results.parquet"
 
 
-class ParquetSink:
+class ParquetSink(Sink):
     """Writes the file once, at the end of the sweep."""
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Sinks by name: from the configuration to settings, and from settings to sinks.
+"""Makes sinks by name: settings from the configuration, and sinks from settings.
 
 Settings are what a plan keeps under `facts["tracking"]`, so that a later `sync` finds the same sinks:
 `{"csv": {}, "mlflow": {"uri": ..., "experiment": ...}}`.
@@ -29,7 +29,7 @@ _IN_MEMORY = re.compile(r"sqlite(\+\w+)?:(//)?/?(:memory:)?(\?.*)?")
 
 
 class SettingsError(ValueError):
-    """Settings that name no sink, or not fully."""
+    """Settings that name no sink, or are incomplete."""
 
 
 def settings(tracking: Mapping[str, Any]) -> Settings:
@@ -50,7 +50,7 @@ def settings(tracking: Mapping[str, Any]) -> Settings:
 
 
 def storable(chosen: Mapping[str, Mapping[str, Any]]) -> Settings:
-    """The settings without passwords, as a plan keeps them."""
+    """The settings without passwords, for a plan."""
     return {
         name: {key: redact(value) if isinstance(value, str) else value for key, value in arguments.items()}
         for name, arguments in chosen.items()
@@ -58,7 +58,7 @@ def storable(chosen: Mapping[str, Mapping[str, Any]]) -> Settings:
 
 
 def stored(facts: Mapping[str, Any]) -> Settings:
-    """The settings that a plan's facts keep. Raises SettingsError where they are none."""
+    """The settings in a plan's facts. Raises SettingsError for anything that is none."""
     kept = facts.get("tracking", {})
     if not isinstance(kept, Mapping) or not all(
         isinstance(arguments, Mapping) and all(isinstance(value, str) for value in arguments.values())

@@ -1,4 +1,4 @@
-"""Whose a sweep's folder is, and whether an address that its plan names may have what this user has.
+"""Who owns a sweep's folder, and whether an address in its plan may be sent this user's results and credentials.
 
 A plan says what `resume=` runs and where `sync` sends. It is taken at its word where it is this user's, the system's or
 of whoever owns this program, which they could change as well. Where it is somebody else's, or lies elsewhere than it
@@ -25,7 +25,7 @@ _SECRETS = (
     *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "PGPASSWORD", "MYSQL_PWD"),
 )
-"""Variables whose credentials go to whichever server there is: they name none themselves."""
+"""Variables with credentials for any server: they name none themselves."""
 _SECRET_FILE = ".mlflow/credentials"
 _RAY_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _RAY_TOKEN_FILE = ".ray/auth_token"
@@ -36,11 +36,11 @@ _PLAIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:[\w.~!$&'()*+,;=%:-]*@)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d+)?(?:/[^\s\\?#]*)?",
     re.ASCII | re.IGNORECASE,
 )
-"""Addresses in which everybody finds the same host. To some a backslash ends it, and a query may name another one."""
+"""Addresses that every parser reads alike: to some a backslash ends the host, and a query may name another one."""
 
 
 def stranger(folder: Path) -> str:
-    """Who else owns the folder, or its plan, its journal or where its trials write; empty: nobody."""
+    """The other owner of the folder, its plan, its journal or its trials' folder; empty: there is none."""
     trusted = {os.geteuid(), 0, Path(__file__).stat().st_uid}
     for path in (folder, folder / PLAN, folder / RESULTS, folder / TRIALS):
         for status in _statuses(path):
@@ -90,13 +90,13 @@ def is_named(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """The address without its secrets, and a word where the host that is seen need not be the one that is asked."""
+    """The address without its secrets, with a warning where the host it shows need not be the one it leads to."""
     unclear = _is_a_server(uri) and _server(uri) is None
     return redact(uri) + (" (which may lead to another host than it seems to)" if unclear else "")
 
 
 def credentials() -> list[str]:
-    """What this user has for some MLflow server, by the name of its variable or file."""
+    """This user's credentials for MLflow servers, by the name of the variable or file."""
     names = [name for name in _SECRETS if os.environ.get(name)]
     if os.path.lexists(Path("~", _SECRET_FILE).expanduser()):
         names.append(f"~/{_SECRET_FILE}")
@@ -113,7 +113,7 @@ def agreed(question: str) -> bool:
 
 
 def _statuses(path: Path) -> list[os.stat_result]:
-    """Of a link, its own and that of what it leads to."""
+    """Of a link, its own and its target's."""
     statuses = []
     for look in (path.lstat, path.stat):
         with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _user(uid: int) -> str:
 
 
 def _server(uri: str) -> tuple[str, str, int | None] | None:
-    """Scheme, host and port; None for an address without them, or one in which others may find another host."""
+    """Scheme, host and port; None for an address without them, or one that parsers read differently."""
     if not _PLAIN.fullmatch(uri):
         return None
     try:
@@ -140,7 +140,7 @@ def _server(uri: str) -> tuple[str, str, int | None] | None:
 
 
 def _is_a_server(uri: str) -> bool:
-    """Whether the address leads out of this machine's files, as far as can be told."""
+    """Whether the address seems to lead to anything but files of this machine."""
     try:
         return urlsplit(uri).scheme.partition("+")[0] not in _HERE
     except ValueError:
@@ -148,7 +148,7 @@ def _is_a_server(uri: str) -> bool:
 
 
 def lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
-    """Whether a plan's own folder is the one that it was read from."""
+    """Whether the folder that a plan names is the one that it was read from."""
     said = Path(sweep.folder)
     # /proc/self/cwd and the like lie wherever one is.
     if not said.is_absolute() or ".." in said.parts or sweep.folder.startswith(("/proc/", "/dev/")):

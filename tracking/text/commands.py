@@ -1,4 +1,4 @@
-"""Commands of this project that are printed to be pasted into a shell."""
+"""Commands of this project, as they are printed for pasting into a shell."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def python(script: str, *arguments: str) -> str:
 
 
 def sync(folder: str | Path) -> str:
-    """The command that completes MLflow of the sweep in this folder."""
+    """The command that sends the results of the sweep in this folder to its sinks."""
     return python("tracking/sync.py", shown(folder))
 
 
 def shown(path: str | Path) -> str:
-    """The path from the current folder where it is below it."""
+    """The path, relative to the current folder if it is below that."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _WHOSE = {"git": "this tool", "git_project": "the project"}
-"""Prefixes of the facts, and whose commit they tell."""
+"""Prefixes of the facts, and whose commit they hold."""
 _SHORT = 12
 
 
@@ -18,7 +18,7 @@ def commit_words(facts: Mapping[str, Any], prefix: str, digits: int = _SHORT) ->
 
 
 def commits(facts: Mapping[str, Any], digits: int = _SHORT) -> list[str]:
-    """What the facts of a sweep say of the code that it ran, in phrases; empty where they say nothing.
+    """Phrases about the code that a sweep ran, from its facts; empty where they say nothing.
 
     Where tool and project are one repository it is named once.
     """
@@ -39,9 +39,9 @@ def changes(facts: Mapping[str, Any]) -> list[str]:
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How the code of a sweep that goes on differs from that with which it was begun, in words; empty: it does not.
+    """How the code of a resumed sweep differs from the code that began it, in words; empty: it does not.
 
-    Of a repository that one of them does not know nothing is said.
+    A repository that is unknown on either side is passed over.
     """
     changes = []
     for prefix, whose in _WHOSE.items():

@@ -17,12 +17,12 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """The text on one line, with what cannot be seen, or is no character, as an escape."""
+    """The text on one line, with invisible characters and non-characters escaped."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """The text with its lines and tabs, and everything else as `printable` has it."""
+    """The text with its lines and tabs kept, and everything else as in `printable`."""
     return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in "\n\t" else _escape(match), text)
 
 

@@ -1,4 +1,4 @@
-"""What is printed: no text, wherever it is from, does more to a terminal than to be read there."""
+"""Printing in which no text, wherever it is from, can control the terminal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tracking.text.printable import printable_lines
 
 
 class Screen(Console):
-    """Rich's console, on which control characters of a text are seen as escapes; its own colours work."""
+    """Rich's console, on which control characters within texts appear as escapes; its own colours work."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What a renderable puts on the screen; each part of a table comes through here too, before it is laid out."""
+        """Escape a renderable's text; each part of a table comes through here too, before it is laid out."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
 

@@ -12,7 +12,7 @@ def seconds_unit(seconds: float) -> tuple[float, str]:
 
 
 def common_unit(seconds: Sequence[float]) -> tuple[float, str]:
-    """The unit for an axis that shows them all: that of the typical one; seconds where there are none."""
+    """The unit for an axis that shows all of these: that of the typical one; seconds where there are none."""
     return seconds_unit(sorted(seconds)[len(seconds) // 2] if seconds else 1.0)
 
 

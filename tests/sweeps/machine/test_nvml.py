@@ -14,7 +14,8 @@ from sweeps.machine.nvml import THROTTLES, visible_cards
 from tests.support import fake_nvml
 from tests.support.fake_nvml import QUIET
 from tracking.analysis.doubts import judged
-from tracking.record import Device, Measurement, Result, Trial
+from tracking.record import Device, Result, Trial
+from tracking.schema.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[3]
 WATCHED = """

@@ -14,6 +14,7 @@ from sweeps.recorder import Recorder
 from sweeps.screen.terminal import Terminal
 from tests.support.records import make_result, make_sweep
 from tracking.record import Failure, Result, Sweep
+from tracking.sink import Sink
 from tracking.sinks.outbox import Outbox, Pending
 
 
@@ -181,7 +182,7 @@ def test_a_sink_that_failed_is_not_called_slow(capsys: pytest.CaptureFixture[str
 
 
 def test_the_end_leads_to_the_page_with_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Opened:
+    class Opened(Sink):
         page = "#/experiments/7/runs"
 
         def open(self, sweep: Sweep) -> None: ...

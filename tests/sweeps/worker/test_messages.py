@@ -21,7 +21,8 @@ from sweeps.worker import messages, wire
 from sweeps.worker.isolate import run_trial
 from sweeps.worker.messages import Heard
 from sweeps.worker.wire import MessageError
-from tracking.record import PASSES, Classic, Failure, Layer, Measurement, Result, Trial
+from tracking.record import PASSES, Classic, Failure, Layer, Result, Trial
+from tracking.schema.measurement import Measurement
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 TINY = Trial(model="tiny", batch=2, passes=("forward",), protocol=Classic(burn_in=1, steps=3))

@@ -98,3 +98,14 @@ def test_figures_skip_results_without_them() -> None:
     (line,) = curves.figure_curves([make_result(), make_result(batch=8, status="oom")], lambda r: r.peak_rss_mb)
     assert line.points[0].middle == 904
     assert line.failed == ((8, "oom"),)
+
+
+def test_a_sweep_of_layouts_has_a_speedup() -> None:
+    results = [
+        make_result(batch=batch, layout=layout, mean=mean)
+        for batch in (1, 2)
+        for layout, mean in (("channels_last", 0.1), ("channels_first", 0.2))
+    ]
+    base, (line,) = curves.speedup_curves(results, "forward")
+    assert (base, line.label) == ("cpu", "cpu channels_first")
+    assert all(point.middle == pytest.approx(0.5, rel=0.05) for point in line.points)

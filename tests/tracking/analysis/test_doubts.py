@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.records import make_result
 from tracking.analysis.doubts import Hosts, judged, verdict
-from tracking.record import Measurement, Result
+from tracking.record import Result
+from tracking.schema.measurement import Measurement
 
 QUIET = {
     "wall_s": 3.0,

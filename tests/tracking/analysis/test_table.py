@@ -9,12 +9,14 @@ import pandas
 import pytest
 
 from tests.support.records import make_result, make_sweep
-from tracking.analysis.table import COLUMNS, csv_text, table
+from tracking.analysis.table import csv_text, standard_columns, table
 from tracking.record import Failure, Result
 from tracking.sink import SinkError
 from tracking.sinks import csv_table
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.parquet_table import ParquetSink
+
+COLUMNS = [column.name for column in standard_columns()]
 
 
 def some_results() -> list[Result]:

@@ -14,12 +14,12 @@ from rich.console import Console
 from tests.support.picture_data import size_of
 from tracking import names
 from tracking.analysis.table import columns, csv_text, table
-from tracking.console import results_table
 from tracking.plots import sweep_plots, task_plots
 from tracking.plots.sample_plots import Sample, draw_confusion, draw_samples
 from tracking.record import Failure, Result, Sweep, Trial
 from tracking.report import html_page, tasks
-from tracking.sinks.mlflow import content
+from tracking.sinks.mlflow import content, notes
+from tracking.tables.results_table import results_table
 
 ACCURACY = ((1, 0.5), (2, 0.9), (3, 0.8))
 LOSS = ((1, 1.5), (2, 0.5), (3, 0.7))
@@ -103,7 +103,7 @@ def test_mlflow_gets_histories_and_the_best_epochs_figures() -> None:
     params = content.trial_params(THREE[0].trial)
     assert params["task_args.learning_rate"] == "0.1"
     assert not {"passes", "protocol", "protocol.target"} & set(params)
-    note = content.sweep_note(swept(THREE, Path()), THREE)
+    note = notes.sweep_note(swept(THREE, Path()), THREE)
     assert "| alexnet b=32 learning_rate=0.1 | 0.9 | 0.5 | 2 |" in note
 
 

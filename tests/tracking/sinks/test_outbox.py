@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.records import make_result, make_sweep
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
+from tracking.sink import Sink, SinkError
 from tracking.sinks.outbox import FIRST_PAUSE_S, LONGEST_PAUSE_S, Outbox, Pending
 
 
-class Memory:
+class Memory(Sink):
     """Keeps results in a dict; raises `error` while it is away, or for the batches it refuses."""
 
     def __init__(self, refuses: Sequence[int] = (), away: bool = False) -> None:
@@ -240,8 +240,8 @@ def test_a_preload_that_fails_is_silent_and_keeps_no_other_from_its_own(capfd: p
     assert capfd.readouterr().err == ""
 
 
-def test_preload_is_for_sinks_that_have_it(tmp_path: Path) -> None:
-    assert Outbox([Memory()]).preload() is None
+def test_preload_runs_beside_the_caller_where_there_are_sinks(tmp_path: Path) -> None:
+    assert Outbox([]).preload() is None
     loaded = tmp_path / "loaded"
 
     class Heavy(Memory):

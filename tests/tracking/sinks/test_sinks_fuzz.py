@@ -17,10 +17,12 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tests.support.records import make_layers, make_result, make_sweep
-from tracking.analysis.table import COLUMNS, csv_text, rows
+from tracking.analysis.table import csv_text, rows, standard_columns
 from tracking.plots import sweep_plots
-from tracking.record import Device, Failure, FormatError, Measurement, Result
+from tracking.record import Device, Failure, Result
 from tracking.report import html_page
+from tracking.schema.measurement import Measurement
+from tracking.schema.reading import FormatError
 from tracking.sink import Sink
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow import content
@@ -174,7 +176,7 @@ def test_mlflow_holds_odd_results(uri: str, tmp_path: Path) -> None:
     assert written(str(tmp_path / "sweep"), [*odd, GOOD], MlflowSink(uri)) == []
 
 
-@pytest.mark.parametrize("key", [*COLUMNS, "task", "task.top"])
+@pytest.mark.parametrize("key", [*(column.name for column in standard_columns()), "task", "task.top"])
 def test_no_figure_of_a_tasks_takes_the_place_of_ours(key: str) -> None:
     result = replace(make_result(task="classify", task_args={"top": 5}), metrics={key: 17.25})
     plain = rows(replace(result, metrics={}), "name")

@@ -1,4 +1,4 @@
-"""How MLflow is reached: its import and environment, addresses, and what its errors say."""
+"""Access to MLflow: its import and environment, addresses, and the wording of its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"
 _FOREIGN = ("mlflow", "requests", "urllib3", "sqlalchemy", "sqlite3")
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-"""MLflow's own name for how long it waits for an answer, seconds."""
+"""MLflow's variable for how long it waits for an answer, seconds."""
 
 _LONGEST = 300
 _PAGE = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -28,10 +28,10 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # A retried POST may make a run twice. What a dead server did not take is sent again by the outbox, or by sync.
+    # A retried POST may make a run twice. The outbox, or sync, sends again what a dead server did not take.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     TIMEOUT: "10",
-    # PostgreSQL's own name for how long it tries to connect, seconds.
+    # PostgreSQL's variable for how long it tries to connect, seconds.
     "PGCONNECT_TIMEOUT": "10",
 }
 
@@ -42,15 +42,15 @@ def given_address() -> str | None:
 
 
 def preload() -> None:
-    """Import mlflow, quietly; a driver may do it on a thread of its own before the first trial."""
+    """Import mlflow, quietly; safe on a thread of its own before the first trial."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow.tracking", "tracking.plots.step_plots"):
         importlib.import_module(name)
     for name in ("mlflow", "alembic"):
-        # Making the tables of a new database is told in forty lines otherwise.
+        # It logs forty lines about making the tables of a new database.
         logging.getLogger(name).setLevel(logging.WARNING)
-    # What it logs with a traceback, it raises too.
+    # Whatever it logs with a traceback it raises too.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
@@ -61,7 +61,7 @@ def absolute_uri(uri: str) -> str:
 
 
 def secrets(uri: str) -> set[str]:
-    """What a message about this address must not tell: its own secrets, and those that MLflow sends along."""
+    """The secrets that no message about this address may show: its own, and those that MLflow sends along."""
     sent = (os.environ.get(name, "") for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
     return secrets_of(uri) | set(filter(None, sent))
 
@@ -72,7 +72,7 @@ def of_mlflow(error: BaseException) -> bool:
 
 
 def reason(error: BaseException, known: Iterable[str] = ()) -> str:
-    """One short sentence, without secrets: the network's or the database's own words where it was one of them."""
+    """The error in one short sentence, without secrets, in the words of the network or database if that failed."""
     links: list[BaseException] = [error]
     for link in links:
         # What requests and MLflow wrap around it says where the request went, at great length.
@@ -93,7 +93,7 @@ def reason(error: BaseException, known: Iterable[str] = ()) -> str:
 
 
 def _short(message: str, known: Iterable[str]) -> str:
-    """The message on one line; of a page, its text; of a long one, its beginning and whatever it says to do."""
+    """The message on one line: of a page, its text; of a long one, its beginning and what it says to do."""
     if "<html" in message.lower() or "<!doctype" in message.lower():
         message = _PAGE.sub(" ", message)
     line = " ".join(redact(message, known).split())

@@ -1,4 +1,4 @@
-"""A database that MLflow keeps its runs in: looked at before MLflow is, and made whole or not at all.
+"""MLflow's database: checked before MLflow opens it, and created completely or not at all.
 
 MLflow itself makes a new database step by step where everybody sees it, so that two at once, a full disk or a killed
 process leave one that never works again. It also adds its tables to whatever database it is given, and tries for
@@ -31,7 +31,7 @@ _SERVER = re.compile(r"(postgresql|mysql|mssql)(\+\w+)?://")
 _LOCK_S = 3.0
 """How long another process may keep the database locked, seconds."""
 _QUIET_S = 10.0
-"""A half-made file that nobody has written to for so long is nobody's work in progress."""
+"""Seconds without a write after which a half-made file is nobody's work in progress."""
 _MAKING_S = 60.0
 """How long another process may take to make a database."""
 _AGAIN_S = 0.2
@@ -46,11 +46,11 @@ class DatabaseError(Exception):
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file that a SQLite address names; None for another address, and for a database in memory."""
+    """The file that a SQLite address names; None for any other address, and for a database in memory."""
     parts = _SQLITE.fullmatch(uri)
     if parts is None or parts["path"].startswith((":memory:", "file:")):
         return None
-    # What SQLAlchemy makes of it; bytes that are no UTF-8 survive.
+    # As SQLAlchemy decodes it; bytes that are no UTF-8 survive.
     return Path(unquote(parts["path"], errors="surrogateescape")).absolute()
 
 
@@ -62,7 +62,7 @@ def sqlite_uri(database: Path, like: str = "sqlite:///") -> str:
 
 
 def reach(uri: str, *, make: bool = True) -> str:
-    """Look at the database and give the address by which MLflow gets to it; with `make`, a new file gets its tables.
+    """Check the database and return the address by which MLflow reaches it; with `make`, a new file gets its tables.
 
     Needs mlflow imported. Raises DatabaseError, and what a database's driver raises. Other addresses than those of
     databases come back as they are.
@@ -76,7 +76,7 @@ def reach(uri: str, *, make: bool = True) -> str:
 
 
 def _settle(database: Path, *, make: bool) -> None:
-    """Come to a complete database, or raise DatabaseError: wait for whoever makes it, or make it."""
+    """Wait for another process to complete the database, or make it. Raises DatabaseError."""
     end = time.monotonic() + _MAKING_S
     with contextlib.ExitStack() as held:
         alone = False
@@ -90,13 +90,13 @@ def _settle(database: Path, *, make: bool) -> None:
             elif not alone:
                 database.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(_folder_locked(database.parent))
-                alone = True  # and look again: whoever had the lock before may have made it
+                alone = True  # and check again: whoever held the lock before may have made it
             else:
                 _make(database, state)
 
 
 def _state(database: Path, *, writing: bool) -> _State:
-    """What there is. Raises DatabaseError where MLflow must not, or cannot, use it."""
+    """The state of the file. Raises DatabaseError where MLflow must not, or cannot, use it."""
     try:
         str(database).encode()
     except UnicodeEncodeError:
@@ -135,12 +135,12 @@ def _state(database: Path, *, writing: bool) -> _State:
 
 
 def _opened(database: Path) -> sqlite3.Connection:
-    # `rw`: it makes no file, and can finish what a killed process has begun.
+    # `rw` makes no file, and can finish what a killed process began.
     return sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True, timeout=_LOCK_S, isolation_level=None)
 
 
 def _trouble(error: sqlite3.Error) -> str:
-    """What SQLite says, with what helps."""
+    """SQLite's message, with a remedy."""
     words = str(error)
     if "locked" in words:
         return f"another process keeps it locked ({words})"
@@ -152,7 +152,7 @@ def _trouble(error: sqlite3.Error) -> str:
 
 
 def _used(connection: sqlite3.Connection, tables: set[str]) -> bool:
-    """Whether anything is in the tables but what MLflow puts into new ones."""
+    """Whether the tables hold anything but what MLflow puts into new ones."""
     ours = {"alembic_version": "0", "workspaces": "0", "experiments": "name <> 'Default'"}
     for table in tables:
         name = '"' + table.replace('"', '""') + '"'
@@ -162,12 +162,12 @@ def _used(connection: sqlite3.Connection, tables: set[str]) -> bool:
         except sqlite3.OperationalError as error:
             if "no such column" not in str(error):
                 raise
-            return True  # somebody else's table, which only has the name of one of MLflow's
+            return True  # somebody else's table that shares its name with one of MLflow's
     return False
 
 
 def _judge(tables: set[str], revisions: set[str], used: Callable[[], bool], address: str) -> _State:
-    """What a database with these tables is to this MLflow. Raises DatabaseError for what is not its own."""
+    """The state of a database with these tables, for this MLflow. Raises DatabaseError for one that is not MLflow's."""
     known, head, is_known = _schema()
     others = {name for name in tables if name != "alembic_version" and not name.startswith("_alembic_tmp_")}
     if known <= others and revisions == {head}:
@@ -208,7 +208,7 @@ def _schema() -> tuple[frozenset[str], str, Callable[[str], bool]]:
 
 
 def _fresh(database: Path) -> bool:
-    """Whether somebody has written there just now."""
+    """Whether somebody wrote there a moment ago."""
     newest = 0.0
     for path in (database, database.with_name(f"{database.name}-journal")):
         with contextlib.suppress(OSError):
@@ -220,7 +220,7 @@ def _fresh(database: Path) -> bool:
 def _folder_locked(folder: Path) -> Iterator[None]:
     """Keep other sweeps from making a database in the folder meanwhile; the lock leaves no file there.
 
-    It saves work and is no more: where it cannot be had, the link into place still lets only one database win.
+    It only saves work: without the lock, the link into place still lets only one database win.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -239,18 +239,18 @@ def _folder_locked(folder: Path) -> Iterator[None]:
 
 
 def _make(database: Path, state: _State) -> None:
-    """Make a complete database aside, and put it in place unless another process was faster."""
+    """Make a complete database in a temporary file, and link it into place unless another process was faster."""
     for left in database.parent.glob(f".{_literal(database.name)}.*.new"):
         if not _fresh(left):  # of a process that was killed
             left.unlink(missing_ok=True)
     temporary = database.with_name(f".{database.name}.{uuid.uuid4().hex[:8]}.new")
     try:
-        # SQLite would be asked again and again where the folder takes no file.
+        # Fails at once where the folder takes no file; SQLite would be tried again and again.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         store: Any = importlib.import_module("mlflow.store.tracking.sqlalchemy_store").SqlAlchemyStore
-        # As an address, in which a quote is no quote: MLflow writes it into its SQL as it is.
+        # As an address, in which quotes are encoded: MLflow writes it into its SQL unquoted.
         made = store(_speakable(temporary, "sqlite:///"), (database.parent / "mlruns").as_uri())
-        # A connection would go on with a journal of the old name.
+        # A connection would keep the journal under the old name.
         made.engine.dispose()
         if state == "empty":
             temporary.replace(database)
@@ -307,14 +307,14 @@ def _speakable(database: Path, uri: str) -> str:
 
 @functools.cache
 def _descriptor(folder: str) -> int:
-    """The folder, kept open as long as this process, since MLflow keeps connections by their address."""
+    """The folder, kept open for the life of this process, since MLflow keeps connections by their address."""
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _look_at_server(uri: str) -> None:
-    """Ask a database server once, where MLflow would try for minutes. Raises DatabaseError, and what the driver raises.
+    """Try a database server once, where MLflow would try for minutes. Raises DatabaseError, and what the driver raises.
 
-    A server makes tables in one transaction, or not: a new database is left to MLflow.
+    A server makes all tables in one transaction, so a new database is left to MLflow.
     """
     sqlalchemy: Any = importlib.import_module("sqlalchemy")
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)

@@ -26,7 +26,7 @@ from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
 class Experiment:
     """One experiment of one server or database, after `connect` and `find`.
 
-    What MLflow, HTTP or the database raise comes out of any method but `limit` as it is; within `errors` it becomes a
+    Every method but `limit` passes on whatever MLflow, HTTP or the database raise; within `errors` it becomes a
     SinkError.
     """
 
@@ -41,20 +41,20 @@ class Experiment:
         return f"MLflow at {redact(self._uri)}"
 
     def limit(self, seconds: float) -> None:
-        """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.
+        """Bound the requests that follow: after this many seconds none begins, nor waits much longer for its answer.
 
-        A call that comes so far raises SinkError. `math.inf`: no limit but MLflow's own for one request.
+        A call that runs into the bound raises SinkError. `math.inf`: no bound but MLflow's own on one request.
         """
         self._until = time.monotonic() + seconds
 
     @property
     def client(self) -> Any:
-        """The way to the server, for one request: what is left of the time that `limit` gives bounds its timeout."""
+        """The client for one request, whose timeout is bounded by what is left of the time that `limit` gives."""
         if self._until < math.inf and self._uri.startswith("http"):
             left = self._until - time.monotonic()
             if left <= 0:
                 raise SinkError(f"{self}: its answers take longer than a sweep waits between two trials")
-            # MLflow reads it anew for each request, and has no other way to bound one.
+            # MLflow reads it for each request, and has no other way to bound one.
             os.environ[TIMEOUT] = str(max(1, min(int(left), self._longest_answer())))
         return self._connection
 
@@ -116,7 +116,7 @@ class Experiment:
         if (database := sqlite_file(self._uri)) is not None and (expected := self._artifact_location()):
             moved.follow_files(database, experiment.artifact_location, expected)
         if view.TAG not in experiment.tags:
-            self.client.set_experiment_tag(experiment.experiment_id, view.TAG, view.VIEW)
+            self.client.set_experiment_tag(experiment.experiment_id, view.TAG, view.shared_view())
         self.experiment_id = str(experiment.experiment_id)
 
     def runs(self, sweep_id: str) -> list[Any]:
@@ -144,7 +144,7 @@ class Experiment:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """As few requests as MLflow's limits allow: `log_batch` splits what is above them."""
+        """Log in as few requests as MLflow's limits allow."""
         from mlflow.entities import Metric, Param, RunTag
 
         self.client.log_batch(

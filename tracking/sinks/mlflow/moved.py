@@ -1,4 +1,4 @@
-"""A sweep's folder, or its whole project, that was moved or copied: its MLflow database and its files are found again.
+"""Finds the MLflow database and files of a sweep, or a whole project, that was moved or copied.
 
 A plan names its database by an absolute path, and MLflow keeps the absolute place of each run's files. After `mv A B`
 nothing must be made at A again.
@@ -47,7 +47,7 @@ def follow(sweep: Sweep, folder: Path) -> Sweep:
 
 
 def lost(uri: str) -> str | None:
-    """What to say where a plan's database was in a folder that is gone; None where it can be used, or made."""
+    """The problem with a plan's database whose folder is gone; None where it can be used, or made."""
     database = sqlite_file(uri)
     if database is None or database.parent.is_dir():
         return None

@@ -18,13 +18,13 @@ from typing import Any
 
 from tracking.analysis.table import csv_text, table
 from tracking.folder import trial_files
-from tracking.names import flatten, sweep_name, trial_names
+from tracking.names import sweep_name, trial_names
 from tracking.record import Result, Sweep
-from tracking.sink import SinkError
-from tracking.sinks.mlflow import content as content
-from tracking.sinks.mlflow import view
+from tracking.sink import Sink, SinkError
+from tracking.sinks.mlflow import content, view
 from tracking.sinks.mlflow.client import DEFAULT_EXPERIMENT, DEFAULT_URI
 from tracking.sinks.mlflow.experiment import Experiment
+from tracking.text.flat import flatten
 from tracking.text.printable import printable
 
 
@@ -36,7 +36,7 @@ class _Child:
     whole: bool
 
 
-class MlflowSink:
+class MlflowSink(Sink):
     """One experiment of one server or database.
 
     After a SinkError the state of the server is unknown: `open` again before the next `write`.
@@ -68,9 +68,9 @@ class MlflowSink:
         return view.page(self._experiment.experiment_id)
 
     def limit(self, seconds: float) -> None:
-        """From now on, for so long: no request to a server begins later, nor waits much longer for its answer.
+        """Bound the requests that follow: after this many seconds none begins, nor waits much longer for its answer.
 
-        A call that comes so far raises SinkError. `math.inf`: no limit but MLflow's own for one request.
+        A call that runs into the bound raises SinkError. `math.inf`: no bound but MLflow's own on one request.
         """
         self._experiment.limit(seconds)
 
@@ -135,7 +135,7 @@ class MlflowSink:
             )
 
     def _adopt(self, run: Any) -> None:
-        """Take note of a child from an earlier session; of two for one trial, the whole one is kept."""
+        """Remember a child from an earlier session; of two for one trial, keep the complete one."""
         trial_id, run_id = run.data.tags.get("trial_id"), run.info.run_id
         if trial_id is None:
             return
@@ -150,7 +150,7 @@ class MlflowSink:
             self._extra.setdefault(trial_id, []).append(spare.run_id)
 
     def _clear_up(self, sweep: Sweep) -> None:
-        """Delete what a request has made whose answer came too late: runs of this sweep that nobody knows of."""
+        """Delete runs of this sweep that are not in use: a request made them whose answer came too late."""
         known = {self._parent, *(child.run_id for child in self._children.values())}
         for run in self._experiment.runs(sweep.sweep_id):
             if run.info.run_id not in known:
@@ -158,7 +158,7 @@ class MlflowSink:
         self._extra = {}
 
     def _rename(self, sweep: Sweep) -> None:
-        """Call the runs what sets them apart by now: an optimising sweeper thinks of trials one after another."""
+        """Rename the runs to what sets them apart by now: an optimising sweeper adds trials one after another."""
         names = trial_names(sweep.trials)
         for trial_id, child in self._children.items():
             name = names.get(trial_id, child.name)
@@ -170,7 +170,7 @@ class MlflowSink:
             self._parent_name = name
 
     def _share(self, result: Result) -> None:
-        """Facts about the trial's machine that the sweep's run lacks so far go there, and not to each child."""
+        """Log facts about the trials' machine once, with the sweep's run, instead of with each child."""
         facts = {f"host.{key}": text for key, text in flatten(result.host).items()}
         found = {key: text for key, text in content.shared_tags(facts).items() if key not in self._shared}
         if found:
@@ -258,7 +258,7 @@ class MlflowSink:
 
 
 def _stage(source: Path, target: Path) -> None:
-    """Copy a file, if there is one: what a trial's code may have put in its place is not followed."""
+    """Copy a file, if there is one; a link that a trial's code may have put in its place is not followed."""
     with contextlib.suppress(OSError), trial_files.open_regular(source) as file:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as copy:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.record import Failure, Measurement, Pass, Result, Sweep, Trial
+from tracking.record import Failure, Pass, Result, Sweep, Trial
 from tracking.redact import redact
+from tracking.schema.measurement import Measurement
+from tracking.sinks.mlflow import figures
 from tracking.sinks.mlflow.client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
 from tracking.sinks.mlflow.content import PARENT, driver_facts
 from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
@@ -27,29 +29,30 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept(Measurement):
-    """A pass whose figures were made of all its steps, of which MLflow may have some only."""
+    """A pass whose figures were derived from all of its steps, of which MLflow may keep only some."""
 
-    told: Mapping[str, float]
+    recorded: Mapping[str, float]
+    """The figures that MLflow keeps, by name."""
 
     @property
     def mean_s(self) -> float:
-        return self.told.get("mean_s", super().mean_s)
+        return self.recorded.get("mean_s", super().mean_s)
 
     @property
     def sd_s(self) -> float:
-        return self.told.get("sd_s", super().sd_s)
+        return self.recorded.get("sd_s", super().sd_s)
 
     @property
     def median_s(self) -> float:
-        return self.told.get("median_s", super().median_s)
+        return self.recorded.get("median_s", super().median_s)
 
     @property
     def p90_s(self) -> float:
-        return self.told.get("p90_s", super().p90_s)
+        return self.recorded.get("p90_s", super().p90_s)
 
     @property
     def p99_s(self) -> float:
-        return self.told.get("p99_s", super().p99_s)
+        return self.recorded.get("p99_s", super().p99_s)
 
 
 def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
@@ -123,9 +126,9 @@ def _runs(client: Any, parent: Any) -> list[Any]:
 
 def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:
     trials = {trial.trial_id: trial for trial in sweep.trials}
-    tags, figures = run.data.tags, run.data.metrics
+    tags, metrics = run.data.tags, run.data.metrics
     trial = trials[tags["trial_id"]]
-    passes = {name: _pass(client, run, name) for name in trial.passes if f"{name}/step_s" in figures}
+    passes = {name: _pass(client, run, name) for name in trial.passes if f"{name}/step_s" in metrics}
     curves = {} if trial.task == "benchmark" else _curves(client, run, trial)
     kind, _, message = tags.get("error", "").partition(": ")
     return Result(
@@ -133,14 +136,14 @@ def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:
         sweep_id=sweep.sweep_id,
         status=tags.get("status", "error"),
         started_at=run.info.start_time / 1000,
-        wall_s=figures.get("wall_s", 0.0),
+        wall_s=figures.wall_s(metrics),
         host=_host(sweep, parent, run, trial),
         passes=passes,
-        metrics=_metrics(figures, trial, curves),
+        metrics=figures.of_task(metrics, trial, curves),
         curves=curves,
-        phases={key.removeprefix("phases/")[:-2]: figures[key] for key in figures if key.startswith("phases/")},
-        limits={key.removeprefix("limits/"): figures[key] for key in figures if key.startswith("limits/")},
-        quality=_doubts(tags.get("quality", "")),
+        phases=figures.phases(metrics),
+        limits=figures.limits(metrics),
+        quality=figures.doubts(tags.get("quality", "")),
         error=Failure(kind=kind, message=message) if kind else None,
     )
 
@@ -160,40 +163,22 @@ def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, Any]:
 
 def _pass(client: Any, run: Any, name: Pass) -> Measurement:
     history = client.get_metric_history(run.info.run_id, f"{name}/step_s")
-    told = {
-        key.removeprefix(f"{name}/"): value for key, value in run.data.metrics.items() if key.startswith(f"{name}/")
-    }
+    recorded = figures.of_pass(run.data.metrics, name)
     return _Kept(
-        first_call_s=told.get("first_call_s", 0.0),
+        first_call_s=recorded.get("first_call_s", 0.0),
         warmup_s=(),
         step_s=tuple(point.value for point in sorted(history, key=lambda point: point.step)),
         stopped="",
-        evidence={key.removeprefix("evidence/"): told[key] for key in told if key.startswith("evidence/")},
-        told=told,
+        evidence=figures.evidence(recorded),
+        recorded=recorded,
     )
 
 
 def _curves(client: Any, run: Any, trial: Trial) -> dict[str, tuple[tuple[int, float], ...]]:
-    """What a task found over its epochs: every other figure is a single point, at step 0."""
-    found = {}
-    for key in _of_the_task(run.data.metrics, trial):
+    """The task's figures over its epochs; every other figure is a single point, at step 0."""
+    curves = {}
+    for key in figures.keys_of_task(run.data.metrics, trial):
         points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
         if len(points) > 1 or points[0][0] != 0:
-            found[key] = tuple(points)
-    return found
-
-
-def _metrics(figures: Mapping[str, float], trial: Trial, curves: Mapping[str, Any]) -> dict[str, float]:
-    """What a task found; where there is a curve of it, its value is under `best/`."""
-    mine = {key: figures[key] for key in _of_the_task(figures, trial) if key not in curves}
-    return {key.removeprefix("best/") if key.removeprefix("best/") in curves else key: mine[key] for key in mine}
-
-
-def _of_the_task(figures: Mapping[str, float], trial: Trial) -> list[str]:
-    ours = (*(f"{name}/" for name in trial.passes), "memory/", "phases/", "limits/")
-    return [key for key in figures if key != "wall_s" and not key.startswith(ours)]
-
-
-def _doubts(verdict: str) -> tuple[str, ...]:
-    """The reasons that the tag joins: each ends with its pass in parentheses, and may itself hold a semicolon."""
-    return () if verdict in ("", "good") else tuple(re.split(r"(?<=\)); ", verdict))
+            curves[key] = tuple(points)
+    return curves

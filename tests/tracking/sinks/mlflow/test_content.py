@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.records import make_result, make_sweep
 from tracking.names import series_names
-from tracking.sinks.mlflow import content
+from tracking.sinks.mlflow import content, figures, keys, notes
 
 
 def test_curves_that_differ_in_more_than_batch_are_kept_apart(tmp_path: Path) -> None:
@@ -38,8 +38,8 @@ def test_histories_are_shorter_in_a_sweep_of_many_trials(tmp_path: Path) -> None
 def test_note_of_a_large_sweep_is_cut_and_says_so(tmp_path: Path) -> None:
     results = [make_result(batch=batch) for batch in range(1, 200)]
     results += [make_result(batch=batch, status="error") for batch in range(200, 205)]
-    note = content.sweep_note(make_sweep(results, tmp_path), results)
-    assert len(note) <= content.LONGEST_VALUE
+    note = notes.sweep_note(make_sweep(results, tmp_path), results)
+    assert len(note) <= keys.LONGEST_VALUE
     assert "204 trials: 199 ok, 5 error" in note
     assert note.count("**error**") == 5
     assert "more lines: see results.csv and report.html" in note
@@ -51,3 +51,21 @@ def test_what_was_in_force_is_one_tag_a_pass(tmp_path: Path) -> None:
     tags = content.trial_tags(make_sweep([result], tmp_path), result)
     assert tags["in_force.forward"] == "threads 2, tf32 false, compiler graph, dtypes.float32 16"
     assert [key for key in tags if "in_force" in key] == ["in_force.forward"]
+
+
+def test_figures_come_back_out_of_their_keys() -> None:
+    result = replace(
+        make_result(task="finetune", quality=("drift: +9% over the run; rising (forward)", "work: 3% (forward)")),
+        metrics={"val/accuracy": 0.9, "epochs": 3.0},
+        curves={"val/accuracy": ((1, 0.5), (2, 0.8))},
+    )
+    keys_and_values = figures.encoded(result) | dict(figures.encoded_of_task(result)) | {"val/accuracy": 0.8}
+    assert figures.wall_s(keys_and_values) == result.wall_s
+    assert figures.phases(keys_and_values) == result.phases
+    assert figures.limits(keys_and_values) == result.limits
+    assert figures.of_task(keys_and_values, result.trial, result.curves) == result.metrics
+    for name, measurement in result.passes.items():
+        recorded = figures.of_pass(keys_and_values, name)
+        assert recorded.items() >= measurement.figures(result.trial.batch).items()
+        assert figures.evidence(recorded) == measurement.evidence
+    assert figures.doubts(content.trial_tags(make_sweep([result]), result)["quality"]) == result.quality

@@ -46,7 +46,7 @@ def test_an_experiment_that_was_there_gets_the_view_and_keeps_its_own_words(uri:
     assert sink.page == view.page()
     sink.open(make_sweep([make_result()], tmp_path))
     experiment = Runs(uri).experiment
-    assert experiment.tags == {"mlflow.note.content": "mine", view.TAG: view.VIEW}
+    assert experiment.tags == {"mlflow.note.content": "mine", view.TAG: view.shared_view()}
     assert sink.page == view.page(experiment.experiment_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
@@ -11,11 +10,11 @@ from rich.measure import Measurement as Extent
 from rich.table import Table
 from rich.text import Text
 
+from tracking.analysis import metrics
 from tracking.analysis.doubts import verdict
-from tracking.analysis.table import MOST_METRICS
+from tracking.analysis.metrics import MOST_METRICS, task_text
 from tracking.names import trial_names
-from tracking.record import PASSES, Measurement, Result, Trial
-from tracking.text.units import seconds_unit
+from tracking.record import PASSES, Result, Trial
 
 STYLES = {"ok": "green", "not_run": "yellow", "infeasible": "yellow"}
 _LONGEST_REMARK = 120
@@ -24,15 +23,15 @@ _NARROWEST_REMARK = 24
 
 
 def results_table(results: Sequence[Result], trials: Iterable[Trial] | None = None) -> RenderableType:
-    """A row for each result: time a step and images a second for each pass, then the kinds of doubt or the failure.
+    """A row for each result: time per step and images per second of each pass, then the kinds of doubt or the failure.
 
-    Names are told apart among `trials`, or among the results' own.
+    The names tell each trial from all others of `trials`, or else of the results.
     """
     return _Results(results, trial_names([result.trial for result in results] if trials is None else trials))
 
 
 class _Results:
-    """Results as a table; where that leaves remarks too little room, they stand below it."""
+    """Results as a table; where it leaves too little room for remarks, they follow below it."""
 
     def __init__(self, results: Sequence[Result], names: Mapping[str, str]) -> None:
         self._results, self._names = results, names
@@ -58,14 +57,16 @@ class _Results:
 
 def _figures(results: Sequence[Result], names: Mapping[str, str], remarks: Mapping[str, str] | None = None) -> Table:
     passes = [name for name in PASSES if any(name in result.passes for result in results)]
-    found = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
+    figures = [metric for metric in metrics.METRICS if metric.shown]
+    task_keys = list(dict.fromkeys(key for result in results for key in result.metrics))[:MOST_METRICS]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", overflow="fold", ratio=2 if remarks else None)
     table.add_column("status", no_wrap=True)
     for name in passes:
-        table.add_column(name.replace("_", "+"), justify="right", no_wrap=True)
-        table.add_column("images/s", justify="right", no_wrap=True)
-    for key in found:
+        for position, metric in enumerate(figures):
+            heading = metric.unit if position else name.replace("_", "+")
+            table.add_column(heading, justify="right", no_wrap=True)
+    for key in task_keys:
         table.add_column(key, justify="right", no_wrap=True)
     if remarks and any(remarks.values()):
         table.add_column("remarks", overflow="fold", ratio=1)
@@ -73,35 +74,11 @@ def _figures(results: Sequence[Result], names: Mapping[str, str], remarks: Mappi
         cells = [Text(names.get(result.trial_id, result.trial_id)), status_text(result.status)]
         for name in passes:
             measurement = result.passes.get(name)
-            cells += (
-                [Text(spread(measurement)), Text(_rate(result.trial.batch / measurement.mean_s))]
-                if measurement
-                else [Text(""), Text("")]
-            )
-        cells += [Text(metric_text(key, result.metrics.get(key))) for key in found]
+            batch = result.trial.batch
+            cells += [Text(metric.text_of(measurement, batch) if measurement else "") for metric in figures]
+        cells += [Text(task_text(key, result.metrics.get(key))) for key in task_keys]
         table.add_row(*cells, *([Text(remarks[result.trial_id])] if remarks else []))
     return table
-
-
-def spread(measurement: Measurement) -> str:
-    """Mean and standard deviation of a step in the unit that suits the mean, e.g. `468 ± 18 ms`."""
-    mean, sd = measurement.mean_s, measurement.sd_s
-    factor, unit = seconds_unit(mean)
-    # The deviation's second digit is the last that means anything.
-    digits = 1 - math.floor(math.log10(sd * factor)) if sd else 2
-    digits = min(max(digits, 0), 3)
-    return f"{mean * factor:.{digits}f} ± {sd * factor:.{digits}f} {unit}"
-
-
-def metric_text(key: str, value: float | None) -> str:
-    """A task's figure as people read it: shares in percent, four digits."""
-    if value is None:
-        return ""
-    return f"{value:.1%}" if key.endswith(("accuracy", "share")) else f"{value:.4g}"
-
-
-def _rate(images_per_s: float) -> str:
-    return f"{images_per_s:,.0f}" if images_per_s >= 1000 else f"{images_per_s:.4g}"
 
 
 def status_text(status: str) -> Text:

@@ -1,4 +1,4 @@
-"""What a comparison prints: a row for each trial and pass, and what the rows rest on."""
+"""Prints a comparison: a row for each trial and pass, and notes on the runs behind them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def _notes(comparisons: Sequence[Comparison]) -> dict[str, list[str]]:
-    """What speaks against the runs of a side, with the comparisons of which it is true."""
+    """Notes on runs left aside or in doubt, with the comparisons that they concern."""
     notes: dict[str, list[str]] = defaultdict(list)
     for comparison in comparisons:
         for name, side in zip(("BASE", "NEW"), comparison.sides, strict=True):
@@ -103,7 +103,7 @@ def _consequences(lengthened: float, shortened: float) -> Iterator[str]:
 
 
 def _sensitivity(comparisons: Sequence[Comparison]) -> str:
-    """Which slow-down none of the comparisons would have missed."""
+    """The slow-down that none of the comparisons would have missed."""
     least = max(comparisons, key=lambda comparison: comparison.detectable)
     if math.isinf(least.detectable):
         return f"Finds    no slow-down at all in {least.label}"
@@ -112,7 +112,7 @@ def _sensitivity(comparisons: Sequence[Comparison]) -> str:
 
 
 def _slowdown(factor: float) -> str:
-    """The factor as a share on top, rounded up so that it is not less than what is found."""
+    """The factor as a percentage above 1, rounded up so that it is not less than what is found."""
     if math.isinf(factor):
         return "none"
     share = 100 * (factor - 1)

@@ -1,0 +1,106 @@
+"""The figures of a timed pass, one row each: name, unit, direction, format and where they come from.
+
+A new figure takes a property of `tracking.schema.measurement.Measurement` and a row in `METRICS`; the results table,
+MLflow, `objective=` and, with `shown`, the terminal read this table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tracking.record import Result
+from tracking.schema.measurement import Measurement
+from tracking.text.units import seconds_unit
+
+MOST_METRICS = 5
+"""Figures of a task that a table for people shows; the files and MLflow have all of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Metric:
+    """One figure of a pass."""
+
+    name: str
+    """The column of the results table, and the last part of the MLflow key."""
+    unit: str
+    better: Literal["lower", "higher"]
+    value: Callable[[Measurement, int], float | None]
+    """From a measurement and its batch size; None where it was not measured."""
+    of_process: bool = False
+    """The process has it, not the pass: MLflow and `objective=` have the highest of the passes, as `memory/NAME`."""
+    text: Callable[[Measurement, int], str] | None = None
+    """How the terminal shows it; None: with four digits."""
+    shown: bool = False
+    """Whether the terminal's table and MLflow's list of runs have a column of it for each pass."""
+
+    def key(self, pass_name: str = "") -> str:
+        """The MLflow key, e.g. `forward/mean_s`; of a figure of the process, whichever pass: `memory/peak_rss_mb`."""
+        return f"memory/{self.name}" if self.of_process else f"{pass_name}/{self.name}"
+
+    def text_of(self, measurement: Measurement, batch: int) -> str:
+        """The figure as the terminal shows it; empty where it was not measured."""
+        if self.text:
+            return self.text(measurement, batch)
+        value = self.value(measurement, batch)
+        return "" if value is None else f"{value:.4g}"
+
+
+def spread(measurement: Measurement, _batch: int = 1) -> str:
+    """Mean and standard deviation of a step in the unit that suits the mean, e.g. `468 ± 18 ms`."""
+    mean, sd = measurement.mean_s, measurement.sd_s
+    factor, unit = seconds_unit(mean)
+    # The deviation's second digit is the last that means anything.
+    digits = 1 - math.floor(math.log10(sd * factor)) if sd else 2
+    digits = min(max(digits, 0), 3)
+    return f"{mean * factor:.{digits}f} ± {sd * factor:.{digits}f} {unit}"
+
+
+def _images_per_s(measurement: Measurement, batch: int) -> float:
+    return batch / measurement.mean_s
+
+
+def _rate(measurement: Measurement, batch: int) -> str:
+    rate = _images_per_s(measurement, batch)
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(name="mean_s", unit="s", better="lower", value=lambda m, _: m.mean_s, text=spread, shown=True),
+    Metric(name="sd_s", unit="s", better="lower", value=lambda m, _: m.sd_s),
+    Metric(name="median_s", unit="s", better="lower", value=lambda m, _: m.median_s),
+    Metric(name="p90_s", unit="s", better="lower", value=lambda m, _: m.p90_s),
+    Metric(name="p99_s", unit="s", better="lower", value=lambda m, _: m.p99_s),
+    Metric(name="images_per_s", unit="images/s", better="higher", value=_images_per_s, text=_rate, shown=True),
+    Metric(name="first_call_s", unit="s", better="lower", value=lambda m, _: m.first_call_s),
+    Metric(name="peak_rss_mb", unit="MB", better="lower", value=lambda m, _: m.peak_rss_mb, of_process=True),
+    Metric(name="peak_device_mb", unit="MB", better="lower", value=lambda m, _: m.peak_device_mb, of_process=True),
+    Metric(name="gflops_per_s", unit="GFLOP/s", better="higher", value=lambda m, _: m.gflops_per_s),
+)
+"""Every figure, in the order of the results table's columns."""
+
+
+def figures_of(result: Result) -> dict[str, float]:
+    """Every figure that was measured, by MLflow key: those of each pass, then those of the process."""
+    of_passes: dict[str, float] = {}
+    of_process: dict[str, float] = {}
+    for pass_name, measurement in result.passes.items():
+        for metric in METRICS:
+            value = metric.value(measurement, result.trial.batch)
+            if value is None:
+                continue
+            key = metric.key(pass_name)
+            if metric.of_process:
+                of_process[key] = max(value, of_process.get(key, value))
+            else:
+                of_passes[key] = value
+    return of_passes | of_process
+
+
+def task_text(key: str, value: float | None) -> str:
+    """A task's figure as people read it: shares in percent, four digits."""
+    if value is None:
+        return ""
+    return f"{value:.1%}" if key.endswith(("accuracy", "share")) else f"{value:.4g}"
