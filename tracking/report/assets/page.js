@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const trials = new Map(data.trials.map((trial) => [trial.id, trial]));
-  const passTitles = { forward: "forward", forward_backward: "forward + backward" };
+  const passTitles = data.passes;
   const dashes = ["", "7 4", "2 3", "9 3 2 3"];
 
   // The page's policy forbids styles in attributes, not what a script sets.
