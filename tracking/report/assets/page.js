@@ -136,9 +136,12 @@
     }
     picture.append(svg("path", { class: "axis", d: `M${edge.left} ${edge.top}V${height - edge.bottom}H${width - edge.right}` }));
     picture.append(svg("text", { x: (edge.left + width - edge.right) / 2, y: height - 8, "text-anchor": "middle", class: "faint" }, "batch size"));
-    picture.append(svg("text", { transform: `translate(14 ${height / 2}) rotate(-90)`, "text-anchor": "middle", class: "faint" }, chart.unit === "s" ? `mean time per batch (${unitName})` : unitName));
-    if (chart.figure.startsWith("speedup") && view.y[0] < 1 && view.y[1] > 1)
-      picture.append(svg("line", { class: "axis", "stroke-dasharray": "2 3", x1: edge.left, x2: width - edge.right, y1: y(1), y2: y(1) }));
+    picture.append(svg("text", { transform: `translate(14 ${height / 2}) rotate(-90)`, "text-anchor": "middle", class: "faint" }, chart.axis.replace("{unit}", unitName)));
+    if (chart.reference !== null && view.y[0] < chart.reference && view.y[1] > chart.reference) {
+      const at = y(chart.reference);
+      picture.append(svg("line", { class: "axis", "stroke-dasharray": "2 3", x1: edge.left, x2: width - edge.right, y1: at, y2: at }));
+      picture.append(svg("text", { x: width - edge.right - 4, y: at + 14, "text-anchor": "end", class: "faint" }, chart.referenceName));
+    }
 
     const inside = svg("g", { "clip-path": "url(#inside)" });
     const spots = [];
