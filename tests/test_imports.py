@@ -22,6 +22,7 @@ DOWNWARDS = (
     *("sweeps.worker", "sweeps.machine", "sweeps.process", "sweeps.errors"),
     *("tracking.sync", "tracking.compare", "tracking.show", "tracking.comparison_table", "tracking.report"),
     *("tracking.console", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
+    "tracking.analysis.stats",
     *("tracking.sink", "tracking.names", "tracking.redact", "tracking.folder", "tracking.text", "tracking.startup"),
     *("nets.__main__", "nets.custom", "nets.registry", "nets.weights"),
     *("nets.alexnet", "nets.applications", "nets.inception", "nets.resnet_v2", "nets.tiny", "nets.vgg"),

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from tracking.analysis.stats import Interval, mean_interval, ratio_interval
+from tracking.analysis.stats.intervals import mean_interval, ratio_interval
+from tracking.analysis.stats.steps import Interval
 from tracking.names import series_names
 from tracking.record import Device, Pass, Result, Status, Trial
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from tracking.analysis.curves import Curve, Point
-from tracking.analysis.stats import quantiles
 from tracking.names import trial_names
 from tracking.record import Pass, Result, Status
 from tracking.text.printable import printable
@@ -103,7 +103,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
     figure = Figure(figsize=(8, 1.5 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for place, (_, steps) in enumerate(rows):
-        low, first, middle, third, high = quantiles(steps, (0.05, 0.25, 0.5, 0.75, 0.95))
+        low, first, middle, third, high = np.quantile(steps, (0.05, 0.25, 0.5, 0.75, 0.95))
         axes.plot((low, high), (place, place), color=COLOURS[0], linewidth=1.2, zorder=2)
         axes.barh(place, third - first, left=first, height=0.55, color="#cfe3f1", edgecolor=COLOURS[0], zorder=3)
         axes.plot((middle, middle), (place - 0.28, place + 0.28), color=COLOURS[1], linewidth=2, zorder=4)
@@ -127,8 +127,8 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
 
 
 def _box_width(steps: Sequence[float]) -> float:
-    first, third = quantiles(steps, (0.25, 0.75))
-    return third - first
+    first, third = np.quantile(steps, (0.25, 0.75))
+    return float(third - first)
 
 
 def _bars(

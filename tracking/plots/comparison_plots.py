@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tracking.analysis.curves import PASS_TITLES, Curve, Point, time_curves
-from tracking.analysis.stats import Ratio
+from tracking.analysis.stats.intervals import Ratio
 from tracking.analysis.verdicts import Comparison
 from tracking.folder import files
 from tracking.names import host_name

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from tracking.analysis.curves import PASS_TITLES
-from tracking.analysis.stats import median_interval, outliers
+from tracking.analysis.stats.steps import median_interval, outliers
 from tracking.plots.lettering import cut, font
 from tracking.record import Pass, Result
 from tracking.text.units import seconds_unit

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracking.analysis.curves import Curve
-from tracking.analysis.stats import outliers
+from tracking.analysis.stats.steps import outliers
 from tracking.plots.sweep_charts import sweep_charts
 from tracking.record import Measurement, Result
 from tracking.text.printable import printable

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.doubts import doubts_of
 from tracking.analysis.peaks import Peak, Peaks
-from tracking.analysis.stats import median_interval
+from tracking.analysis.stats.steps import median_interval
 from tracking.record import Pass, Result
 from tracking.report.wording import plus_minus, seconds, seconds_range, significant, thousands
 
