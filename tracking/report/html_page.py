@@ -1,8 +1,8 @@
 """`report.html`: a whole sweep in one file that needs nothing else, neither a network nor a server.
 
 `write` collects the page's values from the modules beside it, and Jinja2 puts them into the templates in `assets/`.
-Text and tables are thus readable without scripts; `assets/page.js` sorts, filters and draws the charts. Jinja2 escapes
-every value, and the page's content security policy lets it load nothing and run no script but this one.
+Text and tables are thus readable without scripts; the scripts in `assets/` sort, filter and draw the charts. Jinja2
+escapes every value, and the page's content security policy lets it load nothing and run no scripts but these.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from tracking.report.data import chart_data, trial_data
 from tracking.report.wording import fixed, significant, thousands
 from tracking.text.printable import printable_lines
 
+_SCRIPTS = ("drawing.js", "chart.js", "table.js")
+"""In the order in which they need each other."""
+
 
 def write(sweep: Sweep, results: Sequence[Result], path: str | Path) -> None:
     """Write the report of `results` to `path`: below 8 MB for 1,000 trials, since step times are thinned."""
     planned = {trial.trial_id: position for position, trial in enumerate(sweep.trials)}
     results = sorted(results, key=lambda result: planned.get(result.trial_id, len(planned)))
     names = trial_names([*sweep.trials, *(result.trial for result in results)])
-    style, script = (_asset(name) for name in ("style.css", "page.js"))
+    style, script = _asset("style.css"), Markup().join(map(_asset, _SCRIPTS))
     page = environment().get_template("page.html")
     text = page.render(
         policy=Markup(f"style-src {_source_hash(style)}; script-src {_source_hash(script)}"),

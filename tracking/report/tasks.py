@@ -37,7 +37,7 @@ class Section(NamedTuple):
 
 
 def table(results: Sequence[Result], names: Mapping[str, str]) -> Table | None:
-    """The table of trials with a column for each figure; None where some trial was timed, or none has figures."""
+    """The table of trials with a column for each figure; None where any trial was timed or none has figures."""
     keys = list(dict.fromkeys(key for result in results for key in result.metrics))
     if not keys or any(result.passes for result in results):
         return None
@@ -67,9 +67,9 @@ def best(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> l
     good = [result for result in results if result.ok and key in result.metrics]
     if key is None or len(good) < 2:
         return []
-    word, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
+    superlative, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
     top = choose(good, key=lambda result: result.metrics[key])
-    return [f"{word} {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
+    return [f"{superlative} {key}: {names[top.trial_id]} with {metric_text(key, top.metrics[key])}."]
 
 
 def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> Section | None:
@@ -78,8 +78,8 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
     if key is None:
         return None
     begin = key.replace("/", "_")
-    found = [name for name in files.names(sweep.folder, "plots") if name.startswith(begin) and name.endswith(".png")]
-    pictures = [picture for name in found[:_MOST_PICTURES] if (picture := _picture(sweep.folder, name))]
+    drawn = [name for name in files.names(sweep.folder, "plots") if name.startswith(begin) and name.endswith(".png")]
+    pictures = [picture for name in drawn[:_MOST_PICTURES] if (picture := _picture(sweep.folder, name))]
     summaries = [
         (names[result.trial_id], text)
         for result in results[:_MOST_SUMMARIES]

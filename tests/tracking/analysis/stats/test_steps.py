@@ -53,8 +53,8 @@ def test_median_interval_of_many_samples_is_within_one_rank_of_scipys(n: int) ->
 @pytest.mark.parametrize("n", [6, 11, 50, 400])
 def test_median_interval_covers_as_it_says(n: int) -> None:
     rng = np.random.default_rng(7)
-    found = [stats.median_interval(np.exp(rng.standard_normal(n)).tolist()) for _ in range(1500)]
-    assert np.mean([low <= 1 <= high for low, high in found]) >= 0.935
+    intervals = [stats.median_interval(np.exp(rng.standard_normal(n)).tolist()) for _ in range(1500)]
+    assert np.mean([low <= 1 <= high for low, high in intervals]) >= 0.935
 
 
 def test_sorted_form_serves_a_loop() -> None:
@@ -123,11 +123,11 @@ def test_autocorrelation_of_too_few_or_constant_samples_is_zero() -> None:
 @given(st.lists(st.floats(0.1, 10), min_size=10, max_size=50, unique=True))
 @settings(max_examples=50)
 def test_drift_is_theil_sen_and_mann_kendall(samples: list[float]) -> None:
-    found = stats.drift(samples)
+    trend = stats.drift(samples)
     slope = theilslopes(samples).slope
     tau = kendalltau(range(len(samples)), samples)
-    assert found.change == pytest.approx(slope * (len(samples) - 1) / np.median(samples), abs=1e-9)
-    if found.p_value < 0.01:  # the widened variance and the continuity correction only ever raise p
+    assert trend.change == pytest.approx(slope * (len(samples) - 1) / np.median(samples), abs=1e-9)
+    if trend.p_value < 0.01:  # the widened variance and the continuity correction only ever raise p
         assert tau.pvalue < 0.02
 
 
@@ -164,12 +164,12 @@ def test_settled() -> None:
 
 def widths(samples: list[float]) -> list[float]:
     ordered: list[float] = []
-    found = []
+    relative = []
     for sample in samples:
         bisect.insort(ordered, sample)
         low, high = stats.median_interval_sorted(ordered)
-        found.append((high - low) / 2 / ordered[len(ordered) // 2])
-    return found
+        relative.append((high - low) / 2 / ordered[len(ordered) // 2])
+    return relative
 
 
 def test_noise_of_a_wandering_machine_stops_shrinking_and_independent_noise_does_not() -> None:
