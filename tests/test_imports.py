@@ -25,6 +25,7 @@ DOWNWARDS = (
     *("tracking.tables", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
     *("tracking.sink", "tracking.names", "tracking.axes", "tracking.redact", "tracking.folder", "tracking.text"),
     "tracking.startup",
+    "tracking.analysis.stats",
     *("nets.__main__", "nets.custom", "nets.registry", "nets.weights"),
     *("nets.alexnet", "nets.applications", "nets.inception", "nets.resnet_v2", "nets.tiny", "nets.vgg"),
     *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),

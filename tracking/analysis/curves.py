@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tracking import axes
-from tracking.analysis.stats import Interval, mean_interval, ratio_interval
+from tracking.analysis.stats.intervals import mean_interval, ratio_interval
+from tracking.analysis.stats.steps import Interval
 from tracking.names import series_names
 from tracking.record import Pass, Result, Status, Trial
 

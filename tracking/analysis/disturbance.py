@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from tracking.analysis import stats
 from tracking.analysis.doubts import doubts_of
+from tracking.analysis.stats.steps import drift, median_interval
 from tracking.record import Pass, Result
 from tracking.schema.measurement import Measurement
 
@@ -133,11 +133,11 @@ def _by_foreign_processes(evidence: Mapping[str, float], _cores: int) -> float:
 
 
 def _change(measured: Measurement) -> float:
-    return abs(stats.drift(measured.step_s).change)
+    return abs(drift(measured.step_s).change)
 
 
 def _half_width(measured: Measurement) -> float:
-    low, high = stats.median_interval(measured.step_s)
+    low, high = median_interval(measured.step_s)
     return (high - low) / 2 / measured.median_s
 
 

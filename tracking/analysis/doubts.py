@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tracking.analysis import stats
+from tracking.analysis.stats.steps import dependence, drift, median_precision
 from tracking.axes import point_of
 from tracking.names import host_name
 from tracking.record import Pass, Result
@@ -103,13 +103,13 @@ def _gpu_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
 
 def step_reasons(steps: Sequence[float]) -> Iterator[str]:
     """Why the median of these steps is not what a step takes; an adaptive protocol then measures longer."""
-    trend = stats.drift(steps)
+    trend = drift(steps)
     if trend.matters:
         yield f"drift: {trend.change:+.0%} over the run"
     if len(steps) < FEWEST_STEPS:
         yield f"too few steps: {len(steps)}"
-    elif (half := stats.median_precision(steps)) > WIDEST:
-        alike = stats.dependence(steps)
+    elif (half := median_precision(steps)) > WIDEST:
+        alike = dependence(steps)
         why = f", neighbouring steps being alike (autocorrelation {alike:.2f})" if alike else ""
         yield f"imprecise: median known to ±{half:.0%}{why}"
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.disturbance import Side, side_of
-from tracking.analysis.stats import Ratio, ratio_interval
+from tracking.analysis.stats.intervals import Ratio, ratio_interval
 from tracking.axes import point_of
 from tracking.names import host_name, trial_names
 from tracking.record import PASSES, Device, Pass, Result, Trial

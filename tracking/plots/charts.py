@@ -1,4 +1,4 @@
-"""How a picture looks: curves over batch size, bars, boxes; colours, axes, legends and marks of failed trials."""
+"""Curves over batch size, bars and boxes, with their colours, axes, legends and marks of failed trials."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from tracking.analysis.curves import Curve, Point
-from tracking.analysis.stats import quantiles
 from tracking.names import trial_names
 from tracking.record import Pass, Result, Status
 from tracking.text.printable import printable
@@ -41,7 +41,7 @@ def draw_curves(
     reference: float | None = None,
     reference_name: str = "",
 ) -> Figure | None:
-    """Curves over batch size, or bars where there is one batch size only; None where nothing was measured.
+    """Draw curves over batch size, or bars where there is only one batch size; None where nothing was measured.
 
     `factor` turns the points' unit into the axis's; `reference` is drawn as a horizontal line, in the axis's unit.
     """
@@ -88,7 +88,7 @@ def draw_curves(
 
 
 def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
-    """Boxes of each trial's step times relative to its median: of the noisiest trials where there are too many."""
+    """Draw a box of each trial's step times relative to its median: of the noisiest trials where there are too many."""
     names = trial_names([result.trial for result in results])
     rows = [
         (names[result.trial_id], [step / middle for step in result.passes[pass_name].step_s])
@@ -103,7 +103,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
     figure = Figure(figsize=(8, 1.5 + 0.24 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for place, (_, steps) in enumerate(rows):
-        low, first, middle, third, high = quantiles(steps, (0.05, 0.25, 0.5, 0.75, 0.95))
+        low, first, middle, third, high = np.quantile(steps, (0.05, 0.25, 0.5, 0.75, 0.95))
         axes.plot((low, high), (place, place), color=COLOURS[0], linewidth=1.2, zorder=2)
         axes.barh(place, third - first, left=first, height=0.55, color="#cfe3f1", edgecolor=COLOURS[0], zorder=3)
         axes.plot((middle, middle), (place - 0.28, place + 0.28), color=COLOURS[1], linewidth=2, zorder=4)
@@ -119,7 +119,7 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     axes.set_xlabel(
-        "step time against the trial's median\nbox: middle half of the steps, line: 5% to 95%, dots: the rest"
+        "step time relative to the trial's median\nbox: middle half of the steps, line: 5% to 95%, dots: the rest"
     )
     axes.set_title(title, fontsize=12, loc="left")
     frame(axes, "x")
@@ -127,14 +127,14 @@ def draw_distributions(results: Sequence[Result], pass_name: Pass, title: str) -
 
 
 def _box_width(steps: Sequence[float]) -> float:
-    first, third = quantiles(steps, (0.25, 0.75))
-    return third - first
+    first, third = np.quantile(steps, (0.25, 0.75))
+    return float(third - first)
 
 
 def _bars(
     lines: Sequence[Curve], title: str, y_label: str, factor: float, reference: float | None, reference_name: str
 ) -> Figure:
-    """One bar a curve with its single batch size, longest label and all, in the order of the curves."""
+    """Draw a horizontal bar for each curve of a single batch size, in the order of the curves."""
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     top = max(point.high * factor for line in lines for point in line.points)
@@ -187,12 +187,12 @@ def _curve(axes: Axes, line: Curve, style: _Style, factor: float, *, many: bool)
 
 
 def _reach(point: Point, factor: float) -> tuple[tuple[float], tuple[float]]:
-    """How far the interval goes below and above the middle, as error bars want it."""
+    """How far the interval reaches below and above the middle, in the form that `errorbar` takes."""
     return (max(0.0, point.middle - point.low) * factor,), (max(0.0, point.high - point.middle) * factor,)
 
 
 def _styles(lines: Sequence[Curve]) -> list[_Style]:
-    """Colour for the model, marker and dash for the variant where both vary; else all three for whatever does."""
+    """Colour by model, marker and dash by variant where both vary; else all three by curve."""
     models = list(dict.fromkeys(line.model for line in lines))
     variants = list(dict.fromkeys(line.variant for line in lines))
     if 1 < len(models) <= len(COLOURS) and 1 < len(variants) <= len(_MARKERS):
@@ -212,7 +212,10 @@ def _styles(lines: Sequence[Curve]) -> list[_Style]:
 
 
 def _mark_failure(axes: Axes, batch: int, status: Status, colour: str, stacked: dict[int, int]) -> None:
-    """A cross at the bottom of the plot with the status beside it, above the crosses that are there already."""
+    """Draw a cross at the bottom of the plot with the status beside it, above the crosses already there.
+
+    `stacked` counts the crosses at each batch size.
+    """
     height = 0.03 + 0.05 * stacked.get(batch, 0)
     stacked[batch] = stacked.get(batch, 0) + 1
     if height > 0.9:
@@ -226,7 +229,7 @@ def _mark_failure(axes: Axes, batch: int, status: Status, colour: str, stacked: 
 
 
 def _batch_axis(axes: Axes, batches: Sequence[int]) -> None:
-    """Ticks at the batch sizes themselves; powers of two evenly spaced where the sizes multiply over a wide range."""
+    """Put ticks at the batch sizes, on a logarithmic axis where they grow by factors over a wide range."""
     steps = [after - before for before, after in pairwise(batches)]
     if batches[-1] > 8 * batches[0] and max(steps) > 2 * min(steps):
         axes.set_xscale("log", base=2)
@@ -250,9 +253,9 @@ def _batch_axis(axes: Axes, batches: Sequence[int]) -> None:
 
 
 def _value_axis(axes: Axes, values: Sequence[float], reaches: Sequence[float], label: str) -> None:
-    """From zero, or logarithmic where the values differ so much that zero would flatten most of them.
+    """Start the axis at zero, or make it logarithmic where zero would flatten most of the values.
 
-    `reaches` are the ends of the error bars and of whatever else must be seen.
+    `reaches` are the ends of the error bars and of whatever else must be visible.
     """
     low, high = min(values), max((*values, *reaches))
     if low > 0 and high / low > 30:
@@ -270,14 +273,14 @@ def _value_axis(axes: Axes, values: Sequence[float], reaches: Sequence[float], l
 
 
 def frame(axes: Axes, grid: str) -> None:
-    """Leave of the box two sides, and lines along the axis `grid` (x or y)."""
+    """Keep two sides of the box, and draw grid lines for the axis `grid` (x or y)."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="x" if grid == "x" else "y", alpha=0.25)
 
 
 def short(label: str) -> str:
-    """The label cut to a bearable length, without what matplotlib takes for a command or has no sign for."""
+    """The label cut to a bearable length, without anything that matplotlib reads as a command or has no glyph for."""
     label = printable(label)
     label = label if len(label) <= _LABEL_WIDTH else label[: _LABEL_WIDTH - 3] + "..."
     return (" " if label.startswith("_") else "") + label.replace("$", r"\$")

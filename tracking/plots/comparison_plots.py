@@ -1,4 +1,4 @@
-"""The pictures of a comparison: every ratio with its interval; across hosts, the times of both and their ratio."""
+"""The pictures of a comparison: each ratio with its interval; across hosts, both hosts' times and the speedup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tracking.analysis.curves import PASS_TITLES, Curve, Point, time_curves
-from tracking.analysis.stats import Ratio
+from tracking.analysis.stats.intervals import Ratio
 from tracking.analysis.verdicts import Comparison
 from tracking.folder import files
 from tracking.names import host_name
@@ -22,7 +22,7 @@ from tracking.text.units import common_unit
 
 _MOST_ROWS = 60
 _FURTHEST = 20.0
-"""An interval that reaches further from its ratio is cut off, since it may reach to infinity."""
+"""How many times the ratio an interval is drawn to at most, since it may reach to infinity."""
 _LOOKS = {
     "SLOWER": (COLOURS[1], ">"),
     "FASTER": (COLOURS[2], "<"),
@@ -32,34 +32,34 @@ _LOOKS = {
 
 
 def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path) -> Path:
-    """A row for each comparison, the largest differences where there are too many."""
+    """Write to `path` a row for each comparison, of the largest differences where there are too many; return `path`."""
     shown = list(comparisons)
     title = "Time of NEW over BASE, 95% intervals"
     if len(shown) > _MOST_ROWS:
         title += f"; the {_MOST_ROWS} largest of {len(shown)} differences"
-        shown.sort(key=lambda found: max(found.ratio.ratio, 1 / found.ratio.ratio), reverse=True)
+        shown.sort(key=lambda row: max(row.ratio.ratio, 1 / row.ratio.ratio), reverse=True)
         shown = shown[:_MOST_ROWS]
     figure = Figure(figsize=(9, 1.7 + 0.27 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     limit = 1 + threshold
     axes.axvspan(1 / limit, limit, color=COLOURS[5], alpha=0.25, linewidth=0)
     axes.axvline(1, color="#666666", linewidth=1)
-    for place, found in enumerate(shown):
-        colour, marker = _LOOKS[found.verdict]
-        ratio, low, high = _drawable(found.ratio)
+    for place, comparison in enumerate(shown):
+        colour, marker = _LOOKS[comparison.verdict]
+        ratio, low, high = _drawable(comparison.ratio)
         axes.errorbar(
             ratio, place, xerr=((ratio - low,), (high - ratio,)), color=colour, marker=marker, markersize=7, capsize=3
         )
     for verdict, (colour, marker) in _LOOKS.items():
-        if any(found.verdict == verdict for found in shown):
+        if any(comparison.verdict == verdict for comparison in shown):
             axes.plot([], [], color=colour, marker=marker, linestyle="", label=verdict.lower())
     axes.set_yticks(
         range(len(shown)),
-        [f"{printable(found.pair.name)[:44]}  {PASS_TITLES[found.pass_name]}".replace("$", r"\$") for found in shown],
+        [f"{printable(row.pair.name)[:44]}  {PASS_TITLES[row.pass_name]}".replace("$", r"\$") for row in shown],
         fontsize=9,
     )
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    ends = [1.0, *(end for found in shown for end in _drawable(found.ratio)[1:])]
+    ends = [1.0, *(end for comparison in shown for end in _drawable(comparison.ratio)[1:])]
     if max(ends) / min(ends) > 4:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -75,14 +75,14 @@ def draw_ratios(comparisons: Sequence[Comparison], threshold: float, path: Path)
 
 
 def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
-    """Seed 001's two plots for each pass, beside `path`: time per batch on both hosts, and their ratio."""
+    """Write two plots for each pass beside `path`, the hosts' times and their ratio, and return the paths."""
     drawn = []
     sides = _side_names(comparisons)
     for pass_name in PASSES:
-        found = [comparison for comparison in comparisons if comparison.pass_name == pass_name]
-        if not found:
+        of_pass = [comparison for comparison in comparisons if comparison.pass_name == pass_name]
+        if not of_pass:
             continue
-        results = ([r for c in found for r in c.pair.base], [r for c in found for r in c.pair.new])
+        results = ([r for c in of_pass for r in c.pair.base], [r for c in of_pass for r in c.pair.new])
         lines = [
             replace(line, label=f"{line.label}, {side}", model=line.label, variant=side)
             for side, members in zip(sides, results, strict=True)
@@ -93,7 +93,7 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
         figures = {
             "time": draw_curves(lines, f"Time per batch, {title}", f"mean time per batch ({unit})", factor=factor),
             "speedup": draw_curves(
-                _speedups(found),
+                _speedups(of_pass),
                 f"{sides[1]} against {sides[0]}, {title}",
                 "times as fast",
                 reference=1.0,
@@ -108,14 +108,14 @@ def draw_across(comparisons: Sequence[Comparison], path: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write the picture in the format of its suffix; a link of that name in this folder is replaced."""
+    """Write the picture in the format of its suffix; a link of that name is replaced, not followed."""
     content = io.BytesIO()
     figure.savefig(content, dpi=110, format=path.suffix.removeprefix(".") or "png")
     files.write(path.parent, path.name, content.getvalue())
 
 
 def _drawable(ratio: Ratio) -> Ratio:
-    """The ratio with an interval that has ends: none further away than `_FURTHEST` times."""
+    """The ratio with its interval cut off at `_FURTHEST` times and a `_FURTHEST`th of the ratio."""
     return Ratio(ratio.ratio, max(ratio.low, ratio.ratio / _FURTHEST), min(ratio.high, ratio.ratio * _FURTHEST))
 
 

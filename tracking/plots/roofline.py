@@ -1,10 +1,10 @@
 """The roofline of a sweep (Williams, Waterman and Patterson, 2009): achieved rate over arithmetic intensity.
 
-Intensity is a pass's operations over the bytes it cannot avoid: each layer's output written and read once and each
-parameter read once, at the trial's precision; a training step moves three times that (forward, and the gradients by
-inputs and by parameters). Caches and fused layers move less, so points may lie above the slanted roof. The flat one is
-the highest rate that the device is known to reach (`tracking.analysis.peaks`): only a trial whose work was not all done
-lies above it.
+Intensity is a pass's operations over the bytes that it cannot avoid moving: each layer's output written and read once
+and each parameter read once, at the trial's precision; a training step moves three times that (forward, and the
+gradients with respect to inputs and to parameters). Caches and fused layers move less, so points may lie above the
+slanted roof. The flat roof is the highest rate that the device is known to reach (`tracking.analysis.peaks`): only a
+trial that skipped some of its work lies above it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
 
 
 def intensity(result: Result, pass_name: Pass) -> float | None:
-    """Operations a byte of one step; None without a layer table or a count of operations."""
+    """Operations per byte of one step; None without a layer table or a count of operations."""
     flops = result.passes[pass_name].flops
     traffic = sum(
         2 * row.activation_bytes + _BYTES[result.trial.precision] * (row.trainable_params + row.other_params)
@@ -38,7 +38,10 @@ def intensity(result: Result, pass_name: Pass) -> float | None:
 
 
 def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
-    """One point a trial, one line a net and device over its batch sizes, under each device's measured roofs."""
+    """Draw a point for each trial and a line for each net and device, under the devices' measured roofs.
+
+    None where no trial has a rate, an intensity and a calibrated device.
+    """
     names = series_names([result.trial for result in results])
     peaks = Peaks(results)
     lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
@@ -89,7 +92,7 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
         axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axes.set_xlabel("operations a byte")
+    axes.set_xlabel("operations per byte")
     axes.set_ylabel("GFLOP/s")
     axes.set_title(title, fontsize=12, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Pictures of pictures: a grid of samples with what was predicted of them, and the confusion matrix."""
+"""Pictures of a classifier's work: a grid of samples with their predictions, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CELLS_WRITTEN = 20
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture, RGB bytes `[height, width, 3]`, and what to say of it."""
+    """A picture, RGB bytes `[height, width, 3]`, and its captions."""
 
     image: Any
     title: str

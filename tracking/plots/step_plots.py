@@ -1,6 +1,7 @@
 """The picture of one trial's step times.
 
-Drawn with Pillow alone: it is made for every trial, between two trials, and matplotlib takes several times as long.
+It is drawn with Pillow alone, because each trial gets one before the next trial starts, and matplotlib takes several
+times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from tracking.analysis.curves import PASS_TITLES
-from tracking.analysis.stats import median_interval, outliers
+from tracking.analysis.stats.steps import median_interval, outliers
 from tracking.plots.lettering import cut, font
 from tracking.record import Pass, Result
 from tracking.text.units import seconds_unit
@@ -69,12 +70,12 @@ class _Plot:
         self._dot = 2.6 if last - first <= _MOST_DOTS else 0.0
 
     def _at(self, step: float, value: float) -> tuple[float, float]:
-        """Where it is on the canvas."""
+        """The place of a step's value on the canvas."""
         x = _LEFT + (step - self._first) / (self._last - self._first) * (_RIGHT - _LEFT)
         return x * _FINE, (_BOTTOM - value / self._top * (_BOTTOM - _TOP)) * _FINE
 
     def warmup(self, values: Sequence[float]) -> None:
-        """The warm-up's shade, its steps before step 0, and arrows where they are beyond the axis."""
+        """Draw the warm-up's shade, its steps left of step 0, and arrows for those beyond the axis."""
         if values:
             self._draw.rectangle((self._at(self._first, self._top), self._at(-0.5, 0)), _SHADE)
         for tick in _ticks(self._top, 5):
@@ -87,7 +88,7 @@ class _Plot:
                 self._draw.polygon(((x - 9, y + 14), (x + 9, y + 14), (x, y - 2)), _GREY)
 
     def steps(self, values: Sequence[float], median: float) -> None:
-        """The timed steps with their outliers over the median's interval."""
+        """Draw the timed steps, their outliers ringed, over the median's interval."""
         low, high = median_interval(values)
         left, upper = self._at(-0.5, high)
         right, lower = self._at(self._last, low)
@@ -98,7 +99,7 @@ class _Plot:
             _circle(self._draw, self._at(i, values[i]), 4.6 * _FINE, outline=_ORANGE)
 
     def _level(self, value: float, first: float, colour: str) -> None:
-        """A horizontal line that fills one row of the picture, so that it stays sharp."""
+        """Draw a horizontal line that fills one row of the picture, so that it stays sharp."""
         left, y = self._at(first, value)
         row = int(y) // _FINE * _FINE
         self._draw.rectangle((left, row, _RIGHT * _FINE, row + _FINE - 1), colour)
@@ -113,7 +114,7 @@ class _Plot:
             _circle(self._draw, place, self._dot * _FINE, fill=colour)
 
     def finished(self, unit: str) -> Image.Image:
-        """The picture in its own size with axes, ticks, labels and legend."""
+        """The picture in its final size with axes, ticks, labels and legend."""
         corner = (_LEFT * _FINE, _BOTTOM * _FINE)
         self._draw.line(((_LEFT * _FINE, _TOP * _FINE), corner, (_RIGHT * _FINE, _BOTTOM * _FINE)), _INK, _FINE)
         picture = self._canvas.reduce(_FINE)
@@ -136,7 +137,7 @@ class _Plot:
 
 @cache
 def _legend() -> Image.Image:
-    """The signs and their names in one row, in the picture's size."""
+    """The symbols and their names in one row, in the picture's final size."""
     letters, gap, sign, height = font(12), 18, 22, 20
     widths = [math.ceil(letters.getlength(name)) + sign + gap for name in _LEGEND]
     canvas = Image.new("RGB", ((sum(widths) - gap) * _FINE, height * _FINE), "white")
@@ -163,7 +164,7 @@ def _legend() -> Image.Image:
 
 
 def _envelope(places: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """The lowest and highest place of each pixel column: the same picture as all of them."""
+    """The lowest and highest point of each pixel column, which look the same as all points."""
     starts = [0, *(i for i, (a, b) in enumerate(pairwise(places), 1) if int(a[0]) != int(b[0])), len(places)]
     for start, end in pairwise(starts):
         column = [y for _, y in places[start:end]]

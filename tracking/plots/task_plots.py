@@ -1,4 +1,4 @@
-"""Pictures of tasks that find more than times: a trial's learning curves, and its figure over what a sweep varied."""
+"""Pictures of tasks that find more than times: learning curves, and the headline figure over what a sweep varied."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LINES = 14
 
 
 def draw_training(result: Result, path: str | Path) -> None:
-    """Write to `path` the curves of loss and accuracy over epochs, the kept epoch marked; nothing without curves."""
+    """Write to `path` the curves of loss and accuracy over epochs, the kept epoch marked; no file without curves."""
     kinds = [kind for kind in ("loss", "accuracy") if result.curves.get(f"val/{kind}")]
     if not kinds:
         return
@@ -85,16 +85,16 @@ def lower_is_better(key: str) -> bool:
 
 
 def draw_objective(results: Sequence[Result], objective: str | None = None) -> dict[str, Figure]:
-    """The headline figure over each number that was varied, or a bar a trial where none was; by file name."""
+    """The headline figure over each number that was varied, or a bar for each trial where none was; by file name."""
     tasks = [result for result in results if result.trial.task != "benchmark"]
     figure = headline(tasks, objective)
     if figure is None or len(tasks) < 2:
         return {}
-    word = figure.replace("/", "_")
+    file_name = figure.replace("/", "_")
     axes = _numeric_axes([result.trial for result in tasks])
     if not axes:
-        return {word: _bars(tasks, figure)}
-    return {f"{word}_over_{axis.name}": _scatter(tasks, figure, axis) for axis in axes}
+        return {file_name: _bars(tasks, figure)}
+    return {f"{file_name}_over_{axis.name}": _scatter(tasks, figure, axis) for axis in axes}
 
 
 def _numeric_axes(trials: Sequence[Trial]) -> list[_Axis]:
@@ -117,7 +117,7 @@ def _numbers(trial: Trial) -> dict[str, float]:
 
 
 def _scatter(results: Sequence[Result], key: str, axis: _Axis) -> Figure:
-    """A line for each combination of everything else where few share a line; else dots alone."""
+    """Draw the figure over the axis: a line for each combination of everything else where they are few, else dots."""
     lines: dict[str, list[Result]] = {}
     others = {result.trial_id: _without(result.trial, axis.name) for result in results}
     names = trial_names(others.values())
@@ -186,7 +186,7 @@ def _without(trial: Trial, name: str) -> Trial:
 
 
 def _mark_failed(axes: Axes, x: float, result: Result, colour: str, failed_at: dict[float, int]) -> None:
-    """A cross at the bottom with the cause, above those that are there already."""
+    """Draw a cross at the bottom with the cause beside it, above the crosses already there."""
     height = 0.04 + 0.06 * failed_at.get(x, 0)
     failed_at[x] = failed_at.get(x, 0) + 1
     where = axes.get_xaxis_transform()
@@ -214,7 +214,7 @@ def _label(axes: Axes, key: str, values: Sequence[float]) -> None:
 
 
 def _number_ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at the values themselves where they are few."""
+    """Put ticks at the values themselves where they are few."""
     if len(values) <= 8:
         axes.xaxis.set_major_locator(FixedLocator(list(values)))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -3,75 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.folder import files
 from tracking.record import Result, Sweep
-from tracking.report.markup import escape
 
 _MOST = 100
 """Tables in one report."""
-_AT_FIRST = 6
 
 
-class Row(NamedTuple):
+class Operation(NamedTuple):
     """An operation of a profiled step."""
 
-    op: str
+    name: str
     calls: int
     total_ms: float
-    share: float
+    percent: float
+    """Share of the time of all operations."""
 
 
-def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
-    """A collapsible table a profiled pass; nothing where nothing was profiled."""
-    tables = [
-        _table(f"{names[result.trial_id]}, {PASS_TITLES[name]}", rows)
+class ProfiledPass(NamedTuple):
+    """A pass of a trial and the operations of its profiled step, those that took longest first."""
+
+    title: str
+    operations: list[Operation]
+
+
+class Profile(NamedTuple):
+    """What a sweep's profiled steps spent their time on."""
+
+    passes: list[ProfiledPass]
+    left_out: int
+    """Passes beyond what one page should hold."""
+
+
+def profiled_passes(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> Profile:
+    """The profiled passes whose files are there and whole."""
+    passes = [
+        ProfiledPass(f"{names[result.trial_id]}, {PASS_TITLES[name]}", operations)
         for result in results
         if result.trial.profile
         for name in result.passes
-        for rows in _rows(sweep.folder, f"trials/{result.trial_id}/files/profile/{name}/top_ops.json")
+        if (operations := _operations(sweep.folder, f"trials/{result.trial_id}/files/profile/{name}/top_ops.json"))
     ]
-    if not tables:
-        return ""
-    first, rest = "".join(tables[:_AT_FIRST]), "".join(tables[_AT_FIRST:_MOST])
-    if len(tables) > _MOST:
-        rest += f"<p>{len(tables) - _MOST} more are in the trials' folders.</p>"
-    more = f"<details><summary>{len(tables) - _AT_FIRST} more</summary>{rest}</details>" if rest else ""
-    return (
-        '<section id="profile"><h2>Where a step goes</h2><p class="hint">One more step of each pass, after all timing, '
-        "under TensorFlow's profiler, which slows it. Operations may run side by side, so their times may add up to "
-        "more than the step. Each trial's <code>files/profile/</code> has the whole trace, for Perfetto "
-        f"(<code>trace.json.gz</code>) and TensorBoard.</p>{first}{more}</section>"
-    )
+    return Profile(passes[:_MOST], left_out=max(0, len(passes) - _MOST))
 
 
-def _rows(folder: str, name: str) -> Iterator[list[Row]]:
-    """The rows of the table in that file, if it is there and whole."""
+def _operations(folder: str, name: str) -> list[Operation]:
+    """The rows of the table in that file; none where it is missing or damaged."""
     try:
-        rows = [_row(*row) for row in json.loads(files.read(folder, name))["data"]]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return
-    if rows:
-        yield rows
+        return [_operation(*row) for row in json.loads(files.read(folder, name))["data"]]
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, RecursionError):
+        return []
 
 
-def _row(op: object, calls: float, total_ms: float, share: float) -> Row:
-    """Raises TypeError or ValueError where one of the figures is none."""
-    return Row(str(op), int(calls), float(total_ms), float(share))
-
-
-def _table(title: str, rows: Sequence[Row]) -> str:
-    lines = "".join(
-        f'<tr><th scope="row">{escape(op)}</th><td>{calls:,}</td><td>{total_ms:,.3f}</td>'
-        f'<td class="share" data-share="{100 * share:.1f}">{100 * share:.1f}%</td></tr>'
-        for op, calls, total_ms, share in rows
-    )
-    first = ", ".join(f"{op} {100 * share:.0f}%" for op, _, _, share in rows[:3])
-    return (
-        f'<details><summary><b>{escape(title)}</b>: {escape(first)}</summary><div class="scroll"><table class="plain">'
-        "<thead><tr><th>operation</th><th>calls</th><th>total, ms</th><th>share</th></tr></thead>"
-        f"<tbody>{lines}</tbody></table></div></details>"
-    )
+def _operation(name: object, calls: float, total_ms: float, share: float) -> Operation:
+    """Raises TypeError, ValueError or OverflowError where one of the figures is not a finite number."""
+    return Operation(str(name), int(calls), float(total_ms), 100 * float(share))

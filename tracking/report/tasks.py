@@ -1,15 +1,17 @@
-"""What the report shows of tasks that find more than times: their figures, the objective's picture, their own words."""
+"""What the report shows of tasks that find more than times: figures, pictures of the objective, summaries."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from tracking.analysis.metrics import task_text
 from tracking.folder import files
 from tracking.plots.task_plots import headline, lower_is_better
 from tracking.record import Result, Sweep
-from tracking.report.markup import escape
+from tracking.report.trial_table import Cell, Column, Row, Table
 
 _MOST_PICTURES = 6
 _MOST_SUMMARIES = 100
@@ -18,28 +20,45 @@ _LONGEST_SUMMARY = 2**20
 """Bytes."""
 
 
-def table(results: Sequence[Result], names: Mapping[str, str]) -> str | None:
-    """The table of trials with a column a figure; None where some trial was timed, or none has figures."""
+class Picture(NamedTuple):
+    """A PNG that travels inside the page."""
+
+    name: str
+    base64: str
+
+
+class Section(NamedTuple):
+    """The headline figure over whatever number was varied, and what each trial wrote into its summary."""
+
+    title: str
+    pictures: list[Picture]
+    summaries: list[tuple[str, str]]
+    """Names of trials, and the texts."""
+
+
+def table(results: Sequence[Result], names: Mapping[str, str]) -> Table | None:
+    """The table of trials with a column for each figure; None where any trial was timed or none has figures."""
     keys = list(dict.fromkeys(key for result in results for key in result.metrics))
     if not keys or any(result.passes for result in results):
         return None
-    kinds = [("trial", "text"), *((key, "number") for key in keys), ("status", "text")]
-    head = "".join(
-        f'<th scope="col" data-kind="{kind}" class="figure"><button type="button">{_breakable(name)}</button></th>'
-        for name, kind in kinds
+    columns = (
+        Column(("trial",), "text"),
+        *(Column(tuple(re.split("(?<=[/_])", key))) for key in keys),
+        Column(("status",), "text"),
     )
-    rows = []
-    for result in results:
-        cells = "".join(
-            f'<td data-v="{result.metrics[key]:.6g}">{task_text(key, result.metrics[key])}</td>'
-            if key in result.metrics
-            else "<td></td>"
-            for key in keys
+    rows = [
+        Row(
+            names[result.trial_id],
+            (*(_cell(key, result.metrics.get(key)) for key in keys), Cell(result.status)),
+            failed=not result.ok,
         )
-        kind = "" if result.ok else ' class="failed"'
-        name = escape(names[result.trial_id])
-        rows.append(f'<tr{kind}><th scope="row">{name}</th>{cells}<td>{escape(result.status)}</td></tr>')
-    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        for result in results
+    ]
+    return Table(columns, rows, wraps=True)
+
+
+def _cell(key: str, figure: float | None) -> Cell:
+    return Cell() if figure is None else Cell(task_text(key, figure), value=figure)
 
 
 def best(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
@@ -48,40 +67,33 @@ def best(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> l
     good = [result for result in results if result.ok and key in result.metrics]
     if key is None or len(good) < 2:
         return []
-    word, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
+    superlative, choose = ("Lowest", min) if lower_is_better(key) else ("Highest", max)
     top = choose(good, key=lambda result: result.metrics[key])
-    return [f"{word} {key}: {names[top.trial_id]} with {task_text(key, top.metrics[key])}."]
+    return [f"{superlative} {key}: {names[top.trial_id]} with {task_text(key, top.metrics[key])}."]
 
 
-def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> str:
-    """The picture of the headline figure over what was varied, and what each trial has to say; nothing without."""
+def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -> Section | None:
+    """The section of a sweep whose tasks found figures; None where there is neither a picture nor a summary."""
     key = headline(results, sweep.facts.get("objective"))
     if key is None:
-        return ""
+        return None
     begin = key.replace("/", "_")
-    pictures = [name for name in files.names(sweep.folder, "plots") if name.startswith(begin) and name.endswith(".png")]
-    images = "".join(_image(sweep.folder, name) for name in pictures[:_MOST_PICTURES])
-    words = [
-        f"<details><summary>{escape(names[result.trial_id])}</summary><pre>{escape(text)}</pre></details>"
+    drawn = [name for name in files.names(sweep.folder, "plots") if name.startswith(begin) and name.endswith(".png")]
+    pictures = [picture for name in drawn[:_MOST_PICTURES] if (picture := _picture(sweep.folder, name))]
+    summaries = [
+        (names[result.trial_id], text)
         for result in results[:_MOST_SUMMARIES]
         if (text := _summary(sweep.folder, result.trial_id))
     ]
-    if not images and not words:
-        return ""
-    return f'<section id="tasks"><h2>{escape(key)}</h2>{images}{"".join(words)}</section>'
+    return Section(key, pictures, summaries) if pictures or summaries else None
 
 
-def _breakable(key: str) -> str:
-    """The key as HTML that may be broken after each of its words."""
-    return escape(key).replace("/", "/<wbr>").replace("_", "_<wbr>")
-
-
-def _image(folder: str, name: str) -> str:
+def _picture(folder: str, name: str) -> Picture | None:
     try:
-        content = base64.b64encode(files.read(folder, f"plots/{name}")).decode()
+        content = files.read(folder, f"plots/{name}")
     except OSError:
-        return ""
-    return f'<p><img alt="{escape(name.removesuffix(".png"))}" src="data:image/png;base64,{content}"></p>'
+        return None
+    return Picture(name.removesuffix(".png"), base64.b64encode(content).decode())
 
 
 def _summary(folder: str, trial_id: str) -> str:

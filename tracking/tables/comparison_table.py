@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking.analysis.curves import PASS_TITLES
-from tracking.analysis.stats import ratio_interval
+from tracking.analysis.stats.intervals import ratio_interval
 from tracking.analysis.verdicts import SWEEPS_APART, Comparison, Pairs, Verdict
 from tracking.text.units import seconds_unit
 

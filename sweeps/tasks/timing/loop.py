@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tracking.analysis import stats
 from tracking.analysis.doubts import FEWEST_STEPS, SHORTEST_S, step_reasons
+from tracking.analysis.stats.steps import median_interval_sorted, noise_stopped_shrinking, settled
 from tracking.record import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
@@ -95,7 +95,7 @@ def _fixed(timed: Callable[[], float], protocol: Classic, progress: Progress) ->
 
 def _settle(timed: Callable[[], float], protocol: Adaptive) -> list[float]:
     samples: list[float] = []
-    while not stats.settled(samples) and sum(samples) < protocol.max_warmup_seconds:
+    while not settled(samples) and sum(samples) < protocol.max_warmup_seconds:
         samples.append(timed())
     return samples
 
@@ -112,12 +112,12 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
         spent += samples[-1]
         progress(len(samples) - 1, samples[-1])
         count = len(samples)
-        low, high = stats.median_interval_sorted(ordered)
+        low, high = median_interval_sorted(ordered)
         widths.append((high - low) / 2 / ordered[count // 2])
         # What disturbs so short a look, nobody would see; and fewer steps have no such interval.
         if count >= max(look_at, FEWEST_STEPS) and spent >= shortest:
             known = widths[-1] <= protocol.target
-            if known or (spent >= protocol.max_seconds / 10 and stats.noise_stopped_shrinking(widths)):
+            if known or (spent >= protocol.max_seconds / 10 and noise_stopped_shrinking(widths)):
                 if not any(step_reasons(samples)):
                     return samples, "target" if known else "noise"
                 # A trend, or a wave, of a moment looks like one of the net's own: more steps tell.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.records import make_result
 from tracking.analysis import verdicts
-from tracking.analysis.stats import Ratio
+from tracking.analysis.stats.intervals import Ratio
 from tracking.record import Classic, Device, Result
 
 

@@ -24,8 +24,8 @@ def pixels(path: Path) -> np.ndarray:
 
 def near(path: Path, colour: tuple[int, int, int], top: int = 70) -> np.ndarray:
     """The columns and rows of the pixels below `top` (title and legend) in about this colour."""
-    found = np.abs(pixels(path)[top:] - np.array(colour)).max(axis=2) < 40
-    return np.argwhere(found)[:, ::-1] + (0, top)
+    matches = np.abs(pixels(path)[top:] - np.array(colour)).max(axis=2) < 40
+    return np.argwhere(matches)[:, ::-1] + (0, top)
 
 
 def with_samples(steps: tuple[float, ...], warmup: tuple[float, ...] = ()) -> Result:

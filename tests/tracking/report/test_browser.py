@@ -38,8 +38,8 @@ def fresh_page(browser: Any) -> None:
 
 
 def find(browser: Any, selector: str) -> list[Any]:
-    found: list[Any] = browser.find_elements("css selector", selector)
-    return found
+    elements: list[Any] = browser.find_elements("css selector", selector)
+    return elements
 
 
 def cells(browser: Any, column: int) -> list[str]:
@@ -89,7 +89,7 @@ def test_hover_shows_the_figures(browser: Any) -> None:
     assert "verdict: good" in tip.text
 
 
-def test_hover_on_a_speedup_tells_of_both_sides(browser: Any) -> None:
+def test_hover_on_a_speedup_shows_both_sides(browser: Any) -> None:
     find(browser, "#figure")[0].send_keys("speedup over cpu")
     webdriver.ActionChains(browser).move_to_element(find(browser, "#chart circle.point")[0]).perform()
     lines = find(browser, ".tip")[0].text.splitlines()
@@ -232,6 +232,6 @@ def test_no_error_no_dialog_and_nothing_leaves_the_page(browser: Any) -> None:
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    asked = {request["request"]["url"] for request in requests if request["documentURL"].startswith("file:")}
-    assert {url for url in asked if not url.startswith("data:")} == {browser.page}
+    loaded = {request["request"]["url"] for request in requests if request["documentURL"].startswith("file:")}
+    assert {url for url in loaded if not url.startswith("data:")} == {browser.page}
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0

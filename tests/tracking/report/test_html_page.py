@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from tests.support.records import make_layers, make_result, make_sweep
 from tracking.record import Failure, Result
@@ -105,9 +106,24 @@ def test_no_string_becomes_markup(tmp_path: Path) -> None:
     assert "{{" not in page.text
 
 
-def test_placeholders_in_names_stay_as_they_are(tmp_path: Path) -> None:
-    page = written([make_result("{{script}}"), make_result("b")], tmp_path)
-    assert "{{script}} b=4" in page.text
+@pytest.mark.parametrize("name", ["{{script}}", "{{ 7 * 7 }}", "{% raw %}", "{# gone #}"])
+def test_placeholders_in_names_stay_as_they_are(name: str, tmp_path: Path) -> None:
+    page = written([make_result(name), make_result("b")], tmp_path)
+    assert f"{name} b=4" in page.text
+
+
+def test_control_characters_are_shown_as_escapes(tmp_path: Path) -> None:
+    failed = replace(
+        make_result(status="error"), error=Failure(kind="E", message="a\x1b[2Jb\u202ec", detail="one\n\ttwo\x07")
+    )
+    page = written([failed], tmp_path)
+    assert r"a\x1b[2Jb\u202ec" in page.text
+    assert "one\n\ttwo\\x07" in "".join(page.words)
+
+
+def test_a_template_without_one_of_its_values_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="is undefined"):
+        html_page.environment().get_template("page.html").render(title="only a title")
 
 
 def test_nothing_is_loaded(tmp_path: Path) -> None:

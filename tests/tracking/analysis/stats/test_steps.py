@@ -12,21 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, median_abs_deviation, quantile_test, theilslopes
 
-from tracking.analysis import stats
-
-SECONDS = st.one_of(
-    st.lists(st.floats(1e-9, 1e6), min_size=1, max_size=60),
-    st.lists(st.sampled_from([0.25, 0.5]), min_size=1, max_size=60),  # two values
-    st.builds(lambda value, n: [value] * n, st.floats(1e-12, 1e12), st.integers(1, 60)),  # constant
-    st.lists(st.floats(1e200, 1e300), min_size=1, max_size=20),
-    st.lists(st.floats(1e-300, 1e-200), min_size=1, max_size=20),
-)
+from tests.tracking.analysis.stats.samples import SECONDS
+from tracking.analysis.stats import steps as stats
 
 
 def test_import_loads_neither_numpy_nor_scipy() -> None:
-    code = (
-        "import sys, tracking.analysis.stats; print([m for m in ('numpy', 'scipy', 'matplotlib') if m in sys.modules])"
-    )
+    heavy = ("numpy", "scipy", "matplotlib")
+    code = f"import sys, tracking.analysis.stats.steps; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -61,8 +53,8 @@ def test_median_interval_of_many_samples_is_within_one_rank_of_scipys(n: int) ->
 @pytest.mark.parametrize("n", [6, 11, 50, 400])
 def test_median_interval_covers_as_it_says(n: int) -> None:
     rng = np.random.default_rng(7)
-    found = [stats.median_interval(np.exp(rng.standard_normal(n)).tolist()) for _ in range(1500)]
-    assert np.mean([low <= 1 <= high for low, high in found]) >= 0.935
+    intervals = [stats.median_interval(np.exp(rng.standard_normal(n)).tolist()) for _ in range(1500)]
+    assert np.mean([low <= 1 <= high for low, high in intervals]) >= 0.935
 
 
 def test_sorted_form_serves_a_loop() -> None:
@@ -85,12 +77,6 @@ def test_confidence_is_a_share() -> None:
 @given(SECONDS)
 def test_mad_is_scipys(samples: list[float]) -> None:
     assert stats.mad(samples) == pytest.approx(median_abs_deviation(samples))
-
-
-@given(SECONDS, st.lists(st.floats(0, 1), min_size=1, max_size=5))
-def test_quantiles_are_numpys(samples: list[float], shares: list[float]) -> None:
-    # Interpolation may differ in the last place.
-    assert stats.quantiles(samples, shares) == pytest.approx(np.quantile(samples, shares), rel=1e-9)
 
 
 @given(SECONDS)
@@ -137,11 +123,11 @@ def test_autocorrelation_of_too_few_or_constant_samples_is_zero() -> None:
 @given(st.lists(st.floats(0.1, 10), min_size=10, max_size=50, unique=True))
 @settings(max_examples=50)
 def test_drift_is_theil_sen_and_mann_kendall(samples: list[float]) -> None:
-    found = stats.drift(samples)
+    trend = stats.drift(samples)
     slope = theilslopes(samples).slope
     tau = kendalltau(range(len(samples)), samples)
-    assert found.change == pytest.approx(slope * (len(samples) - 1) / np.median(samples), abs=1e-9)
-    if found.p_value < 0.01:  # the widened variance and the continuity correction only ever raise p
+    assert trend.change == pytest.approx(slope * (len(samples) - 1) / np.median(samples), abs=1e-9)
+    if trend.p_value < 0.01:  # the widened variance and the continuity correction only ever raise p
         assert tau.pvalue < 0.02
 
 
@@ -178,12 +164,12 @@ def test_settled() -> None:
 
 def widths(samples: list[float]) -> list[float]:
     ordered: list[float] = []
-    found = []
+    relative = []
     for sample in samples:
         bisect.insort(ordered, sample)
         low, high = stats.median_interval_sorted(ordered)
-        found.append((high - low) / 2 / ordered[len(ordered) // 2])
-    return found
+        relative.append((high - low) / 2 / ordered[len(ordered) // 2])
+    return relative
 
 
 def test_noise_of_a_wandering_machine_stops_shrinking_and_independent_noise_does_not() -> None:
@@ -193,82 +179,3 @@ def test_noise_of_a_wandering_machine_stops_shrinking_and_independent_noise_does
     assert not stats.noise_stopped_shrinking(independent)
     assert any(stats.noise_stopped_shrinking(wandering[:n]) for n in range(60, 400))
     assert not stats.noise_stopped_shrinking(wandering[:59])
-
-
-@given(SECONDS)
-@settings(max_examples=40)
-def test_mean_interval_holds_the_mean_and_repeats(samples: list[float]) -> None:
-    low, high = stats.mean_interval(samples, resamples=100)
-    mean = np.mean(samples)
-    assert low <= mean * (1 + 1e-9)
-    assert high >= mean * (1 - 1e-9)
-    assert (low, high) == stats.mean_interval(samples, resamples=100)
-
-
-def process(rng: np.random.Generator, n: int, phi: float) -> list[float]:
-    """A first-order process around 1 with standard deviation 0.05."""
-    values = [float(rng.standard_normal())]
-    for shock in rng.standard_normal(n - 1):
-        values.append(phi * values[-1] + math.sqrt(1 - phi**2) * float(shock))
-    return [1 + 0.05 * value for value in values]
-
-
-@pytest.mark.parametrize(("n", "phi", "least"), [(8, 0.0, 0.91), (100, 0.0, 0.93), (300, 0.7, 0.87)])
-def test_mean_interval_covers(n: int, phi: float, least: float) -> None:
-    rng = np.random.default_rng(13)
-    found = [stats.mean_interval(process(rng, n, phi), resamples=400) for _ in range(600)]
-    assert np.mean([low <= 1 <= high for low, high in found]) >= least
-
-
-@pytest.mark.parametrize(("base", "new"), [(2, 2), (3, 3), (5, 5), (6, 1)])
-def test_ratio_interval_covers(base: int, new: int) -> None:
-    rng = np.random.default_rng(17)
-
-    def runs(count: int, level: float) -> list[list[float]]:
-        return [
-            (level * np.exp(0.03 * rng.standard_normal() + 0.05 * rng.standard_normal(25))).tolist()
-            for _ in range(count)
-        ]
-
-    found = [stats.ratio_interval(runs(base, 1.0), runs(new, 1.3), resamples=100) for _ in range(800)]
-    assert np.mean([low <= 1.3 <= high for _, low, high in found]) >= 0.935
-
-
-def test_ratio_of_single_runs_assumes_the_run_noise() -> None:
-    steps = [1.0 + 0.0001 * i for i in range(40)]
-    ratio, low, high = stats.ratio_interval([steps], [steps])
-    assert ratio == 1
-    assert math.log(high / low) / 2 == pytest.approx(2.776 * math.sqrt(2) * stats.RUN_NOISE, rel=0.1)
-
-
-def test_ratio_of_single_noisy_runs_assumes_that_runs_differ_as_steps_do() -> None:
-    rng = np.random.default_rng(23)
-    noisy = [np.exp(0.2 * rng.standard_normal(500)).tolist() for _ in range(2)]
-    _, low, high = stats.ratio_interval(noisy[:1], noisy[1:])
-    assert math.log(high / low) / 2 == pytest.approx(2.776 * math.sqrt(2) * 0.2, rel=0.15)
-
-
-@given(st.lists(st.lists(st.floats(0.1, 1), min_size=2, max_size=20), min_size=1, max_size=3), st.floats(0.2, 5))
-@settings(max_examples=40)
-def test_ratio_scales_and_repeats(runs: list[list[float]], factor: float) -> None:
-    scaled = [[factor * sample for sample in run] for run in runs]
-    ratio, low, high = stats.ratio_interval(runs, scaled, resamples=100)
-    assert low <= ratio <= high
-    assert ratio == pytest.approx(factor)
-    assert stats.ratio_interval(scaled, runs, resamples=100).ratio == pytest.approx(1 / factor)
-    assert (ratio, low, high) == stats.ratio_interval(runs, scaled, resamples=100)
-
-
-def test_ratio_widens_for_dependent_steps() -> None:
-    rng = np.random.default_rng(19)
-    dependent = [process(rng, 200, 0.9) for _ in range(2)]
-    shuffled = [rng.permutation(run).tolist() for run in dependent]
-    _, low, high = stats.ratio_interval(dependent[:1], dependent[1:])
-    _, low_shuffled, high_shuffled = stats.ratio_interval(shuffled[:1], shuffled[1:])
-    assert high / low > high_shuffled / low_shuffled
-
-
-@pytest.mark.parametrize(("base", "new"), [([], [[1.0]]), ([[1.0]], [[]]), ([[1.0]], [[0.0]])])
-def test_ratio_of_nothing_is_an_error(base: list[list[float]], new: list[list[float]]) -> None:
-    with pytest.raises(ValueError, match="at least one run a side, each with positive step times"):
-        stats.ratio_interval(base, new)

@@ -1,0 +1,1 @@
+"""Statistics of step times: of one run, light enough for the timed process, and of several, with SciPy."""
