@@ -1,9 +1,9 @@
-# The project and its pinned packages, for the head and the workers of a Ray cluster:
+# The project and its pinned packages, for the head and the workers of a Ray cluster.
 #   docker build --tag sweeps .                         for processors
-#   docker build --tag sweeps-gpu --build-arg GPU=1 .   with CUDA's libraries beside TensorFlow
+#   docker build --tag sweeps-gpu --build-arg GPU=1 .   with CUDA's libraries
 FROM python:3.11-slim-bookworm
 
-# KubeRay asks a pod for its health with wget. Debian keeps only its newest version, so none can be named.
+# KubeRay checks a pod's health with wget. Debian keeps only the newest version, so it cannot be pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends wget \
@@ -14,7 +14,7 @@ RUN apt-get update \
 WORKDIR /sweeps
 ARG GPU=""
 COPY requirements.txt pyproject.toml ./
-# The versions are those of requirements.txt; a GPU needs CUDA's libraries besides.
+# Versions are pinned in requirements.txt; a GPU also needs CUDA's libraries.
 RUN pip install --no-cache-dir --requirement requirements.txt \
     && if [ -n "$GPU" ]; then \
         pip install --no-cache-dir --constraint requirements.txt "tensorflow[and-cuda]"; \

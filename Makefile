@@ -13,10 +13,10 @@ test: .venv/dev  ## style, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 tests/nets  # numbers only: what is timed, or counts cores, is in the others
+	$(BIN)/python -m pytest -n 2 tests/nets  # these neither time anything nor count cores
 	$(BIN)/python -m pytest --ignore tests/nets
 
-check: .venv/dev  ## style and types, with what can be mended mended
+check: .venv/dev  ## style and types, mended where possible
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy
@@ -25,7 +25,7 @@ check: .venv/dev  ## style and types, with what can be mended mended
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; found " + sys.version) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 
-# A stamp is written only after all packages are in, so an interrupted installation is taken up again.
+# A stamp is written only after all packages are installed, so an interrupted installation continues.
 .venv/runtime: requirements.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
@@ -41,5 +41,5 @@ pins:  ## pin the newest versions that pyproject.toml allows
 	build/pins/bin/pip install --quiet '.[dev]'
 	build/pins/bin/pip freeze --all --exclude pip --exclude convnet-sweeps | grep -vxFf requirements.txt > requirements-dev.txt
 
-clean:  ## everything that can be made again, results excepted
+clean:  ## remove everything that can be made again, except results
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -58,7 +58,7 @@ def counted() -> Iterator[list[str]]:
         seen.append(f"{request.method} {request.url}")
         return send(self, request, **kwargs)
 
-    requests.Session.send = noted  # type: ignore[method-assign, assignment]
+    requests.Session.send = noted  # type: ignore[method-assign]
     try:
         yield seen
     finally:

@@ -1,4 +1,4 @@
-"""A net's passes in a bare loop: the same compiled function in a process of its own, with nothing of ours around it.
+"""Times a net's passes in a bare loop: the same compiled function in its own process, without the rest of the system.
 
 usage: bare_loop.py MODEL BATCH BURN_IN STEPS; prints {pass: [seconds, ...]} as JSON.
 """
@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 import nets
-from sweeps.tasks.benchmark import step_function
+from sweeps.tasks.timing.steps import step_function
 from tracking.record import PASSES
 
 

@@ -1,7 +1,7 @@
-"""The same number of jobs through a launcher of Hydra's, each with a bare MLflow log; a job does nothing else.
+"""Runs jobs that only log one number to MLflow through one of Hydra's launchers.
 
-usage: hydra_basic.py TRIALS FOLDER [LAUNCHER]; prints the seconds in all and from the first run's start to the last's
-end, as JSON. LAUNCHER: basic (default: in this process) or ray (hydra-ray-launcher, two cores a job as in a benchmark).
+usage: hydra_basic.py TRIALS FOLDER [LAUNCHER]; prints the total seconds, and those from the first run's start to the
+last one's end, as JSON. LAUNCHER: basic (default: in this process) or ray (hydra-ray-launcher, all cores for each job).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The same number of trials through Ray Tune with its MLflow callback; each trial does nothing but report one number.
+"""Runs trials that only report one number through Ray Tune with its MLflow callback.
 
-usage: ray_tune.py TRIALS FOLDER; prints the seconds that `fit` took, as JSON.
+usage: ray_tune.py TRIALS FOLDER; prints the total seconds, and those of `fit`, as JSON.
 """
 
 from __future__ import annotations

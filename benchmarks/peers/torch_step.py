@@ -1,13 +1,13 @@
-"""The same passes of VGG16 and ResNet V2-50 in PyTorch: the same layers, loss, batch and way of timing.
+"""Times VGG16 and ResNet V2-50 in PyTorch with the same layers, loss, batch and timing as this system.
 
 usage: torch_step.py --models vgg16 resnet_v2_50 --batches 64 256 --precisions bfloat16 float32 [--device cuda]
-       [--seconds 120] [--image-size 224] [--known FILE]; prints one JSON object a line, and one with
-       "error" for what did not run.
+       [--seconds 120] [--image-size 224] [--known FILE]; prints one JSON object per line, with
+       "error" where a point did not run.
 
 `forward` is in inference mode; `forward_backward` returns the gradients of sum(logits ** 2) / 2 for all parameters in
 training mode. bfloat16 and float16 are autocast: parameters stay float32, as in Keras' mixed precision. Modes: `nchw`,
-`channels_last` (memory format) and `compile` (torch.compile on top of it). Points are tried in the order given until
-the seconds are spent.
+`channels_last` (memory format) and `compile` (torch.compile on top of it). Points are measured in the order given
+until the time is up.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ MODES = ("channels_last", "compile", "nchw")
 WARM_UP = 5
 STEPS, SECONDS = 10, 1.0
 
+Step = Callable[[], object]
+
 
 class Vgg16(nn.Module):
-    """As nets/vgg.py."""
+    """The same net as in nets/vgg.py."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ def norm(width: int) -> nn.BatchNorm2d:
 
 
 class Bottleneck(nn.Module):
-    """As `_bottleneck` of nets/resnet_v2.py."""
+    """The same unit as `_bottleneck` in nets/resnet_v2.py."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class Bottleneck(nn.Module):
 
 
 class ResnetV2(nn.Module):
-    """As nets/resnet_v2.py with 50 layers."""
+    """The 50-layer net of nets/resnet_v2.py."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,8 +111,8 @@ def build(name: str, image_size: int) -> nn.Module:
     return model
 
 
-def passes(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype | None) -> Iterator[tuple[str, Any]]:
-    """Each pass and one step of it."""
+def passes(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype | None) -> Iterator[tuple[str, Step]]:
+    """Yield each pass with a function that runs one step of it."""
     parameters = list(model.parameters())
     net = torch.compile(model) if mode == "compile" else model
     autocast = torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None)
@@ -130,8 +132,8 @@ def passes(model: nn.Module, images: Tensor, mode: str, dtype: torch.dtype | Non
     yield "forward_backward", forward_backward
 
 
-def timed(step: Callable[[], Any], sync: Callable[[], None]) -> tuple[float, list[float]]:
-    """Seconds of the first call, and of the steps after a warm-up."""
+def timed(step: Step, sync: Callable[[], None]) -> tuple[float, list[float]]:
+    """Return the seconds of the first call, and of each step after a warm-up."""
 
     def one() -> float:
         sync()
@@ -191,7 +193,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--known", type=Path, help="JSON lines of an earlier call, whose points are not done again")
+    parser.add_argument("--known", type=Path, help="JSON lines of an earlier call, whose points are skipped")
     options = parser.parse_args()
     known = done_points(options.known) if options.known else set()
     end = time.monotonic() + options.seconds

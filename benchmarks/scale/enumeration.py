@@ -1,6 +1,6 @@
-"""How long a grid takes to become trials: composed, typed, checked and made unique, beside Hydra's own composition.
+"""How long a grid takes to become trials: composed, typed, checked and made unique, compared with Hydra's composition.
 
-Points of two models and many batch sizes, every batch size a text of its own. Memory is what this process grows by.
+The points are of two models and many batch sizes, and no text is repeated. Memory is the growth of this process.
 
 usage: python benchmarks/scale/enumeration.py [--points 1000 10000] [--hydra 100]
 """
@@ -36,22 +36,22 @@ def points(count: int) -> Iterator[list[str]]:
 
 
 def trials(composer: Callable[[Sequence[str]], Any], count: int) -> list[Trial]:
-    found, problems = [], []
+    read, problems = [], []
     for overrides in points(count):
         trial, wrong = schema.read(composer(overrides))
-        found.append(trial)
+        read.append(trial)
         problems += wrong
-    planned = unique(found)
+    planned = unique(read)
     problems += checks.problems(planned, [this_node()])
     if problems or len(planned) != count:
         raise RuntimeError(f"expected {count} trials. Received: {len(planned)}; {problems[:3]}")
-    return unique
+    return planned
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, nargs="+", default=[1000, 10000])
-    parser.add_argument("--hydra", type=int, default=100, help="points for Hydra, which takes each as long as the last")
+    parser.add_argument("--hydra", type=int, default=100, help="points for Hydra, whose time per point is constant")
     options = parser.parse_args()
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -1,7 +1,7 @@
 """AlexNet's convolutions with a known delay in every step: the slow-down that a comparison has to find.
 
-`model._target_=benchmarks.trust.delayed.alexnet`; the environment variable DELAY_S says how long, so that the delayed
-and the undelayed sweep ask for the same trial.
+`model._target_=benchmarks.trust.delayed.alexnet`; the environment variable DELAY_S sets the delay in seconds, so that
+the delayed and the undelayed sweep run the same trial.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def alexnet() -> keras.Model:
         return x
 
     class Delay(keras.layers.Layer):
-        """Holds one number of the input back for a while, and with it everything that follows."""
+        """Delays one number of the input, and with it everything that follows."""
 
         def call(self, x: tf.Tensor) -> tf.Tensor:
             held = tf.numpy_function(wait, [x[0, 0, 0, 0]], tf.float32, stateful=True)

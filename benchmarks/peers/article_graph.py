@@ -1,6 +1,6 @@
-"""The articles' way of measuring: a TensorFlow 1 graph under `session.run`, which copies what it computes to the host.
+"""Times a TensorFlow 1 graph under `session.run`, as TensorFlow-benchmark articles do; it copies results to the host.
 
-usage: seed_graph.py MODEL BATCH BURN_IN STEPS; prints {pass: [seconds, ...]} as JSON. MODEL: alexnet_conv or vgg16.
+usage: article_graph.py MODEL BATCH BURN_IN STEPS; prints {pass: [seconds, ...]} as JSON. MODEL: alexnet_conv or vgg16.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-ALEXNET = (("conv1", 64, 11, 4), "pool", ("conv2", 192, 5, 1), "pool")
-ALEXNET += (("conv3", 384, 3, 1), ("conv4", 256, 3, 1), ("conv5", 256, 3, 1), "pool")
-VGG = tuple(
-    part for count, width in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)) for part in (width,) * count + ("pool",)
+ALEXNET: tuple[tuple[str, int, int, int] | None, ...] = (
+    *(("conv1", 64, 11, 4), None, ("conv2", 192, 5, 1), None),
+    *(("conv3", 384, 3, 1), ("conv4", 256, 3, 1), ("conv5", 256, 3, 1), None),
 )
+"""Convolutions as name, width, kernel side and stride; None is a pooling layer."""
+VGG: tuple[int | None, ...] = tuple(
+    width for count, block in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)) for width in (*(block,) * count, None)
+)
+"""Widths of the convolutions; None is a pooling layer."""
 
 
 def convolution(x: Any, name: str, width: int, side: int, stride: int, initializer: Any) -> Any:
@@ -28,18 +32,16 @@ def convolution(x: Any, name: str, width: int, side: int, stride: int, initializ
 
 def alexnet_conv(x: Any, keep_prob: Any) -> tuple[Any, Any]:
     del keep_prob
-    for part in ALEXNET:
-        if part == "pool":
-            x = tf.nn.max_pool2d(x, 3, 2, "VALID")
-        else:
-            x = convolution(x, *part, initializer=tf.truncated_normal_initializer(stddev=0.1))
+    initializer = tf.truncated_normal_initializer(stddev=0.1)
+    for layer in ALEXNET:
+        x = convolution(x, *layer, initializer) if layer else tf.nn.max_pool2d(x, 3, 2, "VALID")
     return x, x
 
 
 def vgg16(x: Any, keep_prob: Any) -> tuple[Any, Any]:
     glorot = tf.glorot_uniform_initializer()
-    for index, part in enumerate(VGG):
-        x = tf.nn.max_pool2d(x, 2, 2, "SAME") if part == "pool" else convolution(x, f"conv{index}", part, 3, 1, glorot)
+    for index, width in enumerate(VGG):
+        x = convolution(x, f"conv{index}", width, 3, 1, glorot) if width else tf.nn.max_pool2d(x, 2, 2, "SAME")
     x = tf.reshape(x, (-1, 7 * 7 * 512))
     for name, width in (("fc6", 4096), ("fc7", 4096), ("fc8", 1000)):
         kernel = tf.get_variable(f"{name}_w", (x.shape[-1], width), initializer=glorot)
@@ -50,7 +52,8 @@ def vgg16(x: Any, keep_prob: Any) -> tuple[Any, Any]:
     return tf.argmax(tf.nn.softmax(x), axis=1), x
 
 
-def timed(run: Callable[[], Any], burn_in: int, steps: int) -> list[float]:
+def timed(run: Callable[[], object], burn_in: int, steps: int) -> list[float]:
+    """Return the seconds of each of `steps` calls, after one that compiles and `burn_in` more."""
     seconds = []
     for index in range(burn_in + 1 + steps):
         start = time.time()

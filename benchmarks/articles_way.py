@@ -1,8 +1,8 @@
-"""The articles' own way of measuring beside this system's, for each mode: same net, same machine, interleaved.
+"""This system's step times in each mode, compared with the articles' way: same net, same machine, interleaved.
 
-A mode is a compiler, and `graph` at mixed bfloat16 too: other arithmetic, for processors that have it in hardware.
+The modes are the three compilers, and `graph` in mixed bfloat16: different arithmetic, for processors that support it.
 
-usage: python benchmarks/seeds_way.py [--rounds 3] [--steps 6] [--cases alexnet_conv:32 vgg16:4]
+usage: python benchmarks/articles_way.py [--rounds 3] [--steps 6] [--cases alexnet_conv:32 vgg16:4]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.side_by_side import peer, sweep
 
+ARTICLES = "articles"
 MODES = {
     "graph": ("compile=graph", "precision=float32"),
     "xla": ("compile=xla", "precision=float32"),
@@ -31,19 +32,19 @@ def compare(model: str, batch: int, steps: int, rounds: int) -> None:
     protocol = ["protocol=classic", "protocol.burn_in=2", f"protocol.steps={steps}", "calibrate=false", "tracking=none"]
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            seeds = peer(Path(folder), "seed_graph.py", model, str(batch), "2", str(steps))
-        for name, seconds in seeds.items():
-            medians[name, "seeds"].append(statistics.median(seconds))
+            step_s = peer(Path(folder), "article_graph.py", model, str(batch), "2", str(steps))
+        for name, seconds in step_s.items():
+            medians[name, ARTICLES].append(statistics.median(seconds))
         for mode, overrides in MODES.items():
             with tempfile.TemporaryDirectory() as folder:
                 grid = [f"model={model}", f"batch={batch}", *overrides]
                 _, (result,) = sweep(Path(folder), *grid, *protocol, "cluster=inline")
             for name, figures in result["passes"].items():
                 medians[name, mode].append(figures["median_s"])
-    print(f"\n{model}, batch {batch}: median seconds a step of {rounds} interleaved rounds (ratio to the seeds' way)")
+    print(f"\n{model}, batch {batch}: median seconds per step, {rounds} interleaved rounds (ratio to the articles)")
     for name in ("forward", "forward_backward"):
-        base = statistics.median(medians[name, "seeds"])
-        row = f"{name:18} seeds {base:.4f}"
+        base = statistics.median(medians[name, ARTICLES])
+        row = f"{name:18} {ARTICLES} {base:.4f}"
         for mode in MODES:
             median = statistics.median(medians[name, mode])
             row += f"   {mode} {median:.4f} ({median / base:.2f})"
