@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 import nets
-from sweeps.tasks.benchmark import step_function
+from sweeps.tasks.timing.steps import step_function
 from tracking.record import PASSES
 
 

@@ -43,13 +43,14 @@ from sweeps.plan.checks import problems
 from sweeps.plan.order import ordered, unique
 from sweeps.plan.preflight import Preflight
 from sweeps.process.interrupts import Interrupts
+from sweeps.process.project import ROOT
 from sweeps.recorder import Recorder
 from sweeps.request import schema
 from sweeps.request.compose import Composer
 from sweeps.screen.terminal import Terminal
 from sweeps.session import Session
 from sweeps.typed.arguments import Arguments
-from sweeps.worker.forkserver import ROOT, LastingServer
+from sweeps.worker.forkserver import LastingServer
 from sweeps.worker.on_node import Place
 from tracking.plots import sweep_plots
 from tracking.record import Classic, Device, Layer, Measurement, Result, Sweep, Trial

@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from sweeps.tasks.benchmark import configure
+from sweeps.tasks.setup import configure
 from sweeps.tasks.timing.evidence import Watch
-from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import Limits, Send
 from tracking.analysis.doubts import CALIBRATION_SHARE
 from tracking.record import Precision, Trial
 
@@ -33,7 +33,7 @@ _TRIES = 2
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Send ("limits", {...}): `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
+    """Send `Limits`: `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
 
     Where others had much of the cores meanwhile, it is tried again, and the best counts; `others_share` is what they
     had in the quieter try.
@@ -52,7 +52,7 @@ def run(trial: Trial, send: Send) -> None:
         others = min(others, found["others_share"] + found["steal_share"])
         if others <= CALIBRATION_SHARE:
             break
-    send("limits", {"peak_gflops_per_s": peak, "copy_gb_per_s": copied, "others_share": others})
+    send(Limits({"peak_gflops_per_s": peak, "copy_gb_per_s": copied, "others_share": others}))
 
 
 def _rates(trial: Trial, index: int) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from sweeps.machine import host
-from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import Host, Metrics, Send
 from tracking.record import Trial
 
 
@@ -17,7 +17,7 @@ def run(trial: Trial, send: Send) -> None:
     facts = host.facts()
     if trial.device.kind == "gpu":
         facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    send("host", facts)
+    send(Host(facts))
     free_mb = host.free_memory() / 2**20
-    send("metrics", {"memory/free_mb": free_mb})
+    send(Metrics({"memory/free_mb": free_mb}))
     print(f"{facts['hostname']}: cores {facts['cores']}, {free_mb:.0f} MB free")

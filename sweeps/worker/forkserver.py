@@ -6,9 +6,9 @@ graph, no memory and no setting passes from trial to trial, and no process: what
 is killed before its end is reported. A child lives no longer than its client: when the client's end of the connection
 closes, it is killed; when the server's own parent goes, everything goes.
 
-On the wire: pickled (kind, value) pairs. To the server: a `Call`, or nothing (an empty message), which it answers in
-kind. Back: ("pid", int), whatever the call sends through its `send`, then ("exit", wait status); ("failed", ...) where
-the call could not be begun.
+On the wire are pickles. The client sends a `sweeps.worker.child.Call`, or an empty message, which the server answers
+with an empty one. Pairs of a kind and a content come back: ("pid", int), whatever the call sends through its `send`,
+then ("exit", wait status); `sweeps.worker.messages.Failed` where the call could not be started.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -31,28 +29,14 @@ from nets.conventions import keras_defaults
 from sweeps.errors import DispatchError
 from sweeps.machine import environment
 from sweeps.process import temporary
+from sweeps.process.project import ROOT
 from sweeps.worker import descendants, log_tail
 from tracking import startup
 
-ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = ("tensorflow", "keras", "nets", "nets.counting.layers", "sweeps.tasks.benchmark")
 _ANSWER_S = 10.0
 """How long a server that is well may take to say so; a loaded machine is slow."""
 _LAST_WORDS = 8
-Send = Callable[[str, Any], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One call in a fresh process: `function` is `package.module:name` and gets `argument` and a `send`."""
-
-    function: str
-    argument: Any
-    cores: tuple[int, ...] = ()
-    """Cores the process and all its threads are bound to; none: those of the server."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    log: str = os.devnull
-    """File that takes the process's standard output and error."""
 
 
 class ForkServer:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.folder import files
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Result, Sweep
 from tracking.report.markup import escape
 
@@ -32,7 +33,7 @@ def section(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str]) -
         for result in results
         if result.trial.profile
         for name in result.passes
-        for rows in _rows(sweep.folder, f"trials/{result.trial_id}/files/profile/{name}/top_ops.json")
+        for rows in _rows(sweep.folder, str(TrialFolder.within("", result.trial_id).top_ops(name)))
     ]
     if not tables:
         return ""

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from tracking.console import metric_text
 from tracking.folder import files
+from tracking.folder.trial_folder import TrialFolder
 from tracking.plots.task_plots import headline, lower_is_better
 from tracking.record import Result, Sweep
 from tracking.report.markup import escape
 
 _MOST_PICTURES = 6
 _MOST_SUMMARIES = 100
-_SUMMARY = "summary.txt"
 _LONGEST_SUMMARY = 2**20
 """Bytes."""
 
@@ -86,6 +86,7 @@ def _image(folder: str, name: str) -> str:
 
 def _summary(folder: str, trial_id: str) -> str:
     try:
-        return files.read(folder, f"trials/{trial_id}/files/{_SUMMARY}", _LONGEST_SUMMARY).decode("utf-8", "replace")
+        name = str(TrialFolder.within("", trial_id).summary)
+        return files.read(folder, name, _LONGEST_SUMMARY).decode("utf-8", "replace")
     except OSError:
         return ""

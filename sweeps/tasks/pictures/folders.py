@@ -111,7 +111,7 @@ def parts(folder: Path) -> Parts | None:
     if not training or not (validation or test):
         if names and len(names) == len(training) + len(validation) + len(test):
             raise LayoutError(
-                f"expected a folder a class, or train and val with the same classes in each. Received: only "
+                f"expected one folder per class, or train and val with the same classes in each. Received: only "
                 f"{', '.join(names)}; for its classes say task.data={folder / names[0]}"
             )
         _expect_no_parts_within(folder, names)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from sweeps.worker import trial_folder
+from sweeps.worker import this_trial
 from tracking.record import Pass
 
 TOP = 30
@@ -44,17 +44,17 @@ class Op(NamedTuple):
 def record(steps: Mapping[Pass, Callable[[], Any]]) -> None:
     """Run one step of each pass under the profiler and write what it saw into the trial's files.
 
-    A step must have run before, so that nothing is traced or compiled. What goes wrong here is told in the trial's log:
-    no measurement is lost for want of a profile.
+    Each step must have run before, so that nothing is traced or compiled. Failures are printed to the trial's log and
+    cost no measurement.
     """
     for name, step in steps.items():
         try:
-            _record(step, trial_folder.files() / "profile" / name)
+            _record(step, this_trial.folder().profile(name), this_trial.folder().top_ops(name))
         except Exception:
             print(f"no profile of {name}:", traceback.format_exc(), flush=True)
 
 
-def _record(step: Callable[[], Any], folder: Path) -> None:
+def _record(step: Callable[[], Any], folder: Path, table_file: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # an earlier try's
     folder.mkdir(parents=True)
     tf.test.experimental.sync_devices()
@@ -65,7 +65,7 @@ def _record(step: Callable[[], Any], folder: Path) -> None:
     (folder / "trace.json.gz").write_bytes(gzip.compress(json.dumps(chrome_trace(space)).encode(), mtime=0))
     rows = [[op.name, op.calls, round(op.total_ms, 4), round(op.share, 4)] for op in top_ops(space)]
     table = {"columns": ["op", "calls", "total ms", "share"], "data": rows}
-    (folder / "top_ops.json").write_text(json.dumps(table), encoding="utf-8")
+    table_file.write_text(json.dumps(table), encoding="utf-8")
 
 
 def read(path: Path) -> Any:

@@ -11,7 +11,7 @@ from sweeps.plan import checks as plan_checks
 from sweeps.request import objective, schema
 from sweeps.request.diagnosis import diagnose
 from sweeps.tasks import METRICS
-from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures import data_checks
 from tests.support.picture_data import make_shapes, task_args
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -21,7 +21,7 @@ NODE = Node(cpus=2)
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     schema.register()
-    dataset.problems.cache_clear()
+    data_checks.problems.cache_clear()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 
@@ -60,7 +60,7 @@ def test_a_protocol_is_no_part_of_a_task_that_times_nothing(shapes: Path) -> Non
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["task=finetune"], "task.data: expected a folder with a folder a class, or a list file."),
+        (["task=finetune"], "task.data: expected a folder with one folder per class, or a list file."),
         (["task=classify"], "task.images=None: expected a file, a folder, a pattern"),
         (["task=finetune", "task.data=nowhere"], "task.data=nowhere: expected a folder or a list file."),
         (["task=classify", "task.images=no*.jpg"], "task.images=no*.jpg: expected a file, a folder or a pattern"),

@@ -20,6 +20,7 @@ import pytest
 from sweeps.machine.cores import available
 from sweeps.worker import isolate, limits
 from sweeps.worker.isolate import run_trial
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Device, Result, Trial
 
 TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
@@ -27,11 +28,11 @@ TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
 
 def run(trial: Trial, server: str, tmp_path: Path) -> Result:
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=tmp_path / "log.txt")
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, folder=TrialFolder(tmp_path))
 
 
 def failing(name: str) -> Trial:
-    return replace(TINY, model=name, target=f"tests.support.models.{name}")
+    return replace(TINY, model=name, target=f"tests.support.models.failing.{name}")
 
 
 def process_model(name: str, **arguments: object) -> Trial:
@@ -279,6 +280,10 @@ def test_compilers_and_precisions_run(server: str, tmp_path: Path, compiler: str
 
 
 def test_a_callable_of_the_users_own_is_built(server: str, tmp_path: Path) -> None:
-    result = run(replace(failing("small"), model_args={"width": 6}), server, tmp_path)
+    result = run(
+        replace(TINY, model="small", target="tests.support.models.healthy.small", model_args={"width": 6}),
+        server,
+        tmp_path,
+    )
     assert result.status == "ok", result.error
     assert result.layers[-1].output_shape == (2, 6)

@@ -16,7 +16,7 @@ from sweeps.tasks.pictures.pipeline import Pipeline
 from sweeps.tasks.training import epochs
 from sweeps.tasks.training.classifier import Classifier, Normalisation, NotAClassifierError, normalisation, shape_of
 from sweeps.tasks.training.epochs import Checkpoint, DivergedError, Epoch, State
-from tests.support.models import small
+from tests.support.models.healthy import small
 from tests.support.picture_data import make_shapes
 from tracking.record import Trial
 

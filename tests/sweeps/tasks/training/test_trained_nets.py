@@ -16,7 +16,7 @@ from PIL import Image
 from sweeps.tasks.picture_classifier import pictures
 from tests.nets.weights.test_loading import KERAS_SAVES
 from tests.support import logged_model
-from tests.support.models import scaled_softmax
+from tests.support.models.healthy import scaled_softmax
 from tests.support.picture_data import picture
 from tests.sweeps.test_run import journal, only_sweep, run
 
@@ -46,7 +46,7 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
     (tmp_path / "photos" / "Train" / "disc" / "notes.txt").touch()
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfstripes\r\ndisc\r\n")
     done = run(
-        tmp_path, "task=finetune", "model._target_=tests.support.models.scaled_softmax", "task.data=photos",
+        tmp_path, "task=finetune", "model._target_=tests.support.models.healthy.scaled_softmax", "task.data=photos",
         "task.labels=labels.txt", "task.epochs=12", "task.optimizer=adam", "batch=8", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -95,7 +95,7 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
             picture("disc" if kind == "common" else "ring", i).save(tmp_path / "photos" / kind / f"{i}.png")
     picture("disc", 5).save(tmp_path / "photos" / "rare" / "again.bmp")
     done = run(
-        tmp_path, "task=finetune", "model._target_=tests.support.models.first_class_only", "task.data=photos",
+        tmp_path, "task=finetune", "model._target_=tests.support.models.healthy.first_class_only", "task.data=photos",
         "task.validation=0.25", "task.epochs=1", "task.learning_rate=1e-9", "task.save_model=false", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -144,7 +144,7 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
     (tmp_path / "photos" / "notes.txt").touch()
     (tmp_path / "photos" / "c.heic").touch()
     done = run(
-        tmp_path, "task=classify", "model._target_=tests.support.models.scaled_softmax", "task.images=photos",
+        tmp_path, "task=classify", "model._target_=tests.support.models.healthy.scaled_softmax", "task.images=photos",
         "task.top=3", "model.weights=net_weights_tf_dim_ordering_tf_kernels.h5", "task.labels=labels.txt", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
