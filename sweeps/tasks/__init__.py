@@ -1,4 +1,4 @@
-"""What a trial does in its own process: one module a task, each with `run(trial, send)`.
+"""What a trial does in its own process: one module per task, each with `run(trial, send)`.
 
 A task sends each finding as soon as it has it, so that a later failure loses nothing; `sweeps.worker.messages` has a
 class for each kind of message. What a task writes into `this_trial.files()` becomes MLflow artifacts, and the text of
@@ -19,7 +19,7 @@ from sweeps.worker.messages import Done, Failed, failure, sender
 from tracking.record import Trial
 
 TASKS = ("benchmark", "classify", "finetune", "probe")
-"""What `task=` takes; `calibrate` is run by the sweep itself."""
+"""The values of `task=`; `calibrate` is run by the sweep itself."""
 METRICS: Mapping[str, tuple[str, ...]] = {
     "classify": ("probability/mean", "pictures", "unreadable", "images_per_s", "memory/peak_rss_mb"),
     "finetune": (
@@ -29,7 +29,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     ),
     "probe": ("memory/free_mb",),
 }
-"""The figures that a task finds beside times, the most telling first: what `objective=` takes."""
+"""The figures that a task finds beside times, the most important first: the values of `objective=`."""
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
 _OUT_OF_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
 """How the libraries below TensorFlow report it in errors of other classes."""

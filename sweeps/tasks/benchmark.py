@@ -1,8 +1,8 @@
 """Time a net's passes: `forward` in inference mode, `forward_backward` in training mode with gradients.
 
 Nothing timed is pruned: the forward pass returns the net's outputs, the training step the gradient of every trainable
-variable that has one; the returned tensors stay on the device and are freed off the clock. The batch is made once, and
-is an argument of what is compiled. The first call's graph and result are looked at before anything is timed.
+variable that has one. The returned tensors stay on the device and are freed off the clock. The batch is made once and
+is an argument of the compiled function. The first call's graph and result are inspected before anything is timed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def run(trial: Trial, send: Send) -> None:
         inspection = Inspection(step, trial.compile, _work(name, model, trial, inference, fed))
         measurement = time_pass(name, step, trial, inspection)
         facts["in_force"][name] = in_force.check(trial, step, model) | inspection.facts
-        facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
+        facts["env"] = environment.here()  # a module of the user may have set variables that are read late
         send(Host(facts))
         send(PassMeasured(name, measurement))
     if trial.profile:
@@ -72,7 +72,7 @@ def run(trial: Trial, send: Send) -> None:
 
 
 def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: inputs.Fed) -> Work:
-    """The operations of a pass by the layer table."""
+    """Return the operations of a pass by the layer table."""
     if name == "forward":
         return work.forward(inference)
     training = layers.trace(model, trial.batch, training=True)
@@ -81,9 +81,9 @@ def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: i
 
 
 def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Inspection | None = None) -> Measurement:
-    """Time one pass by the trial's protocol; the log gets the articles' lines.
+    """Time one pass by the trial's protocol, and print lines to the log as TensorFlow-benchmark articles do.
 
-    `inspection` looks at the first call off the clock, may end the pass there, and counts its operations.
+    `inspection` inspects the first call off the clock, may end the pass there, and counts its operations.
     """
     for index in range(trial.device.gpus):
         tf.config.experimental.reset_memory_stats(f"GPU:{index}")
@@ -118,7 +118,7 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
     if inspection is not None:
         evidence |= inspection.evidence
     if trial.compile != "eager":
-        # The rest of the first call: optimising or compiling, choosing kernels, allocating.
+        # The rest of the first call is optimising or compiling, choosing kernels, and allocating.
         compile_s = timed.first_call_s - trace_s - statistics.median(timed.step_s)
         evidence |= {"trace_s": trace_s, "compile_s": max(0.0, compile_s)}
     if "gpu_energy_j" in evidence:
@@ -142,7 +142,7 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
 
 
 def _peak_device_mb(gpus: int) -> float | None:
-    """The most memory that tensors took during the pass, on all GPUs together."""
+    """Return the peak memory of tensors during the pass, on all GPUs together, in units of 2**20 bytes."""
     if gpus == 0:
         return None
     return sum(tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"] for index in range(gpus)) / 2**20

@@ -1,4 +1,4 @@
-"""Say what is in pictures, with a net and its pretrained weights (seed 003's second part)."""
+"""Classifies pictures with a net and its pretrained weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Row = tuple[str, int, int, str, float]
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Classify the trial's pictures; predictions are its files. Raises DataError when no picture can be read."""
+    """Classify the trial's pictures and write the predictions to its files. Raises DataError if none can be read."""
     start = time.perf_counter()
     this_trial.clear_files()
     args = trial.task_args
@@ -71,17 +71,19 @@ def run(trial: Trial, send: Send) -> None:
     shown: list[sample_plots.Sample] = []
     unreadable: list[str] = []
     pace = Pace(set())
-    asked = time.perf_counter()
+    waiting_since = time.perf_counter()
     for group, images, refused in _batches(paths, model.size, args["fit"], trial.batch):
         unreadable += refused
         if not group:
             continue
         came = time.perf_counter()
-        found = predict(tf.constant(images)).numpy()
-        pace.add(len(group), came - asked, time.perf_counter() - came)
-        if not np.isfinite(found).all():
-            raise ArithmeticError("the net's probabilities are no numbers: are the weights whole?")
-        for path, image, row in zip(group, images, found, strict=True):
+        probabilities = predict(tf.constant(images)).numpy()
+        pace.add(len(group), came - waiting_since, time.perf_counter() - came)
+        if not np.isfinite(probabilities).all():
+            raise ArithmeticError(
+                "expected finite probabilities. Received: some that are not; are the weights complete?"
+            )
+        for path, image, row in zip(group, images, probabilities, strict=True):
             best = _top(path, row, names, args["top"])
             rows += best
             if len(shown) < _MOST_SHOWN:
@@ -89,7 +91,7 @@ def run(trial: Trial, send: Send) -> None:
                 shown.append(
                     sample_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=printable(path.name))
                 )
-        asked = time.perf_counter()
+        waiting_since = time.perf_counter()
     for reason in unreadable:
         print(f"left out: {reason}")
     if not rows:
@@ -104,7 +106,7 @@ def run(trial: Trial, send: Send) -> None:
     send(Metrics(metrics))
     remarks = [f"left out: {reason}" for reason in unreadable[:_MOST_SHOWN]]
     if others := image_paths.beside(args["images"]):
-        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}")
+        remarks.append(f"left out: {folders.by_suffix(others)} that are not pictures, e.g. {others[0]}")
     text = _text(rows, [*remarks, *model.remarks()])
     print(text)
     _write_files(this_trial.files(), rows, shown)
@@ -112,7 +114,7 @@ def run(trial: Trial, send: Send) -> None:
 
 
 def _names(labels: Sequence[str] | None, path: str, width: int) -> Sequence[str]:
-    """A name for each of the net's `width` classes: the `labels` of the file `path`, else numbers. Raises DataError."""
+    """Name each of the net's `width` classes by the `labels` of the file `path`, else by number. Raises DataError."""
     if labels is None:
         return [f"class {i}" for i in range(width)]
     if len(labels) != width:
@@ -123,7 +125,7 @@ def _names(labels: Sequence[str] | None, path: str, width: int) -> Sequence[str]
 def _batches(
     paths: Sequence[Path], size: tuple[int, int], fit: pictures.Fit, batch: int
 ) -> Iterator[tuple[list[Path], np.ndarray[Any, Any], list[str]]]:
-    """Batches of those pictures that can be read, and why others cannot."""
+    """Yield batches of the pictures that can be read, and why others cannot."""
 
     def read(path: Path) -> np.ndarray[Any, Any] | pictures.PictureError:
         try:
@@ -141,7 +143,7 @@ def _batches(
 
 
 def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], count: int) -> list[Row]:
-    """The most probable classes of a picture, the first of equals being that with the lower number."""
+    """Return the most probable classes of a picture; of equal ones, that with the lower number comes first."""
     best = np.argsort(-probabilities, kind="stable")[:count]
     return [(str(path), rank, int(i), names[i], float(probabilities[i])) for rank, i in enumerate(best, start=1)]
 
@@ -158,7 +160,7 @@ def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[sample_plots.
 
 
 def _text(rows: Sequence[Row], remarks: Sequence[str]) -> str:
-    """A table of the first pictures' classes, and lines below it."""
+    """Return a table of the first pictures' classes, with the remarks below it."""
     table = Table(box=None, header_style="")
     for name in ("image", "class", "label", "probability"):
         table.add_column(name, justify="right" if name in ("class", "probability") else "left", overflow="fold")

@@ -1,7 +1,7 @@
-"""Train a net on pictures of one's own, from pretrained weights or from scratch (seed 003's third part).
+"""Trains a net on the user's own pictures, from pretrained weights or from scratch.
 
-Deterministic given the seed on the CPU. On a GPU the order of the data and every random choice are the same too, but
-cuDNN's sums are not taken in one order, so that figures differ in their last digits from run to run.
+On the CPU, the seed determines the result. On a GPU it determines the order of the data and every random choice, but
+the order of cuDNN's sums varies, so that figures differ in their last digits from run to run.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from tracking.record import Trial
 
 _MOST_SAMPLES = 24
 _CACHE_SHARE = 0.5
-"""Share of the free memory that decoded pictures may take."""
+"""Share of the free memory that decoded pictures may use."""
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Train, and send layers, curves as they grow and the best epoch's figures; files as the trial's artifacts."""
+    """Train; send layers, growing curves and the best epoch's figures; write the trial's files."""
     start = time.perf_counter()
     this_trial.clear_files()
     args = trial.task_args
@@ -100,12 +100,12 @@ def run(trial: Trial, send: Send) -> None:
     summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))
     this_trial.folder().summary.write_text(summary + "".join(f"{line}\n" for line in remarks), encoding="utf-8")
     for pipeline in (learning, held_out):
-        pipeline.close()  # NFS keeps a file that is open, and its folder
+        pipeline.close()  # NFS keeps an open file, and with it the folder
     shutil.rmtree(place)
 
 
 def _build(trial: Trial, classes: int) -> Classifier:
-    """The trial's net with as many classes as the data has, compiled to be trained. Raises ValueError."""
+    """Build the trial's net with as many classes as the data, compiled for training. Raises ValueError."""
     args = trial.task_args
     trial = classifier.with_classes(trial, classes)
     if trial.target is not None:
@@ -150,7 +150,7 @@ def _freeze_others(net: keras.Model, names: Sequence[str]) -> None:
 
 
 def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) -> tuple[Pipeline, Pipeline, float]:
-    """Training's and validation's pictures, all of them decoded once, and how many a second that was."""
+    """Return the pipelines for training and validation, filled, and how many pictures per second that decoded."""
     args = trial.task_args
     margin = args["crop_margin"]
     _expect_room(args, len(data.examples) * 3 * (size[0] + margin) * (size[1] + margin))
@@ -228,10 +228,10 @@ def _metrics(state: epochs.State, by_class: recall.ByClass, decoded_per_s: float
 
 
 def _predictions(model: Classifier, held_out: Pipeline) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """True labels `[n]` and probabilities `[n, classes]` of the validation pictures."""
+    """Return true labels `[n]` and probabilities `[n, classes]` of the validation pictures."""
     predict = tf.function(model.probabilities, reduce_retracing=True, autograph=False)
-    found = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
-    return np.concatenate([labels for labels, _ in found]), np.concatenate([rows for _, rows in found])
+    batches = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
+    return np.concatenate([labels for labels, _ in batches]), np.concatenate([rows for _, rows in batches])
 
 
 def _write_files(
@@ -241,7 +241,7 @@ def _write_files(
     labels: np.ndarray[Any, Any],
     probabilities: np.ndarray[Any, Any],
 ) -> None:
-    """The classes, what was predicted of each validation picture, the confusion matrix and some samples."""
+    """Write the classes, the prediction for each validation picture, the confusion matrix and some samples."""
     classes, matrix = by_class.classes, by_class.matrix
     (files / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     predicted = probabilities.argmax(axis=1)
@@ -266,7 +266,7 @@ def _write_files(
 def _samples(
     held_out: Pipeline, labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], classes: Sequence[str]
 ) -> list[sample_plots.Sample]:
-    """Validation pictures to look at: the most confident mistakes first, then others, evenly spread over the rest."""
+    """Return validation pictures to show: the most confident mistakes, then others, spread evenly over the rest."""
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = [int(i) for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][: _MOST_SAMPLES // 2]
     right = [i for i in range(len(labels)) if predicted[i] == labels[i]]

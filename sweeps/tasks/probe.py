@@ -1,6 +1,6 @@
-"""What a trial is given, without a net and without a device touched: a look at a cluster before the real sweep.
+"""Reports what a trial gets, without a net and without touching a device: a test of a cluster before the real sweep.
 
-It costs what the system itself costs, and so measures that too.
+As it costs only what the system itself costs, it measures that, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tracking.record import Trial
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Send the facts of the host, the GPUs that this process is shown, and the memory that is free on its node."""
+    """Send the facts of the host, the GPUs that this process is shown, and its node's free memory."""
     facts = host.facts()
     if trial.device.kind == "gpu":
         facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")

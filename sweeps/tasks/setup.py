@@ -27,7 +27,7 @@ POLICIES: dict[Precision, str] = {
 
 
 def configure(trial: Trial) -> None:
-    """Give TensorFlow the trial's device, threads, precision and layout, before it touches a device."""
+    """Set TensorFlow's device, threads, precision and layout as the trial says, before it touches a device."""
     threads = trial.device.threads or len(os.sched_getaffinity(0))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -36,7 +36,7 @@ def configure(trial: Trial) -> None:
     else:
         gpus.prepare(trial.device)
     if trial.layout == "channels_first":
-        # TensorFlow would turn the convolutions round where it thinks the other order faster.
+        # Otherwise TensorFlow changes the convolutions' layout where it expects that to be faster.
         tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
     keras_defaults.restore()
     keras.config.set_image_data_format(trial.layout)
@@ -45,10 +45,10 @@ def configure(trial: Trial) -> None:
 
 
 def device_facts(trial: Trial) -> dict[str, Any]:
-    """What TensorFlow itself reports of its threads and oneDNN and, on GPUs, NVIDIA's library of the cards."""
+    """Return what TensorFlow reports about its threads and oneDNN and, for GPUs, NVIDIA's library about the cards."""
     facts: dict[str, Any] = {
         "tf_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        # What came of TF_ENABLE_ONEDNN_OPTS, of the processor and of how TensorFlow was built.
+        # The outcome of TF_ENABLE_ONEDNN_OPTS, the processor and TensorFlow's build.
         "onednn": "on" if _pywrap_util_port.IsMklEnabled() else "off",
     }
     if trial.device.kind == "gpu":
@@ -66,7 +66,7 @@ def device_facts(trial: Trial) -> dict[str, Any]:
 
 
 def build(trial: Trial) -> keras.Model:
-    """The trial's model in its layout, with its weights if it names any. The same seed gives the same initial ones."""
+    """Build the trial's model in its layout and load its weights, if it names any; else the seed determines them."""
 
     def make() -> keras.Model:
         keras.utils.set_random_seed(trial.seed)

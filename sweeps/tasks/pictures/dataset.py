@@ -158,7 +158,7 @@ def _of_folders(folder: Path, names: tuple[str, ...] | None) -> Dataset:
     if stray := [path for inside in beside for path in inside.pictures]:
         remarks.append(f"left out: {folders.by_suffix(stray)} in no class's folder, e.g. {stray[0]}.")
     if others := [path for inside in [*files.values(), *beside] for path in inside.others]:
-        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}.")
+        remarks.append(f"left out: {folders.by_suffix(others)} that are not pictures, e.g. {others[0]}.")
     held_out = None if parts is None else frozenset(e.path for e in examples if e.path.is_relative_to(roots[1]))
     return Dataset(tuple(examples), classes, held_out, tuple(remarks))
 

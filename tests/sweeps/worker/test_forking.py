@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 SERVER = """
 import socket, sys
-from sweeps import forking
-import tests.sweeps.test_forking
+from sweeps.worker import forking
+import tests.sweeps.worker.test_forking
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()

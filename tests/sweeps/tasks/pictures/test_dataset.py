@@ -132,7 +132,7 @@ def test_files_that_are_left_out_are_counted(shapes: Path) -> None:
     (shapes / "readme.md").touch()
     assert dataset.read(str(shapes)).remarks == (
         f"left out: 1 .png in no class's folder, e.g. {shapes}/sheet.png.",
-        f"left out: 2 .txt, 1 without a suffix, 1 .md that are no pictures, e.g. {shapes}/ring/a.txt.",
+        f"left out: 2 .txt, 1 without a suffix, 1 .md that are not pictures, e.g. {shapes}/ring/a.txt.",
     )
     assert data_problems(shapes) == ()
 

@@ -230,7 +230,7 @@ def test_what_this_user_may_not_read(open_folder: Path) -> None:
         (picture_,) = problems(shapes)
     finally:
         os.seteuid(0)
-    assert f"expected folders that can be looked into. Received: {shapes}/disc/secret (Permission denied)." in inside[0]
+    assert f"expected folders that can be read. Received: {shapes}/disc/secret (Permission denied)." in inside[0]
     assert "Received: a file that this user may not read." in labels[0]
     assert f"Received: {closed} (Permission denied)." in folder[0]
     assert "a path that cannot be followed (Permission denied)" in within[0]

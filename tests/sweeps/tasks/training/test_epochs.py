@@ -197,7 +197,7 @@ def test_a_resumed_training_ends_like_an_undisturbed_one(examples: Any, tmp_path
 def test_a_checkpoint_of_other_data_is_not_used(examples: Any, tmp_path: Path, capsys: Any) -> None:
     trained(examples, tmp_path / "a", ARGS | {"epochs": 1})
     assert Checkpoint(tmp_path / "a", model()).restore("other data").history == []
-    assert "training begins anew" in capsys.readouterr().out
+    assert "training starts again" in capsys.readouterr().out
 
 
 def test_layers_that_are_not_trained_are_not_in_the_checkpoint(tmp_path: Path) -> None:

@@ -62,14 +62,14 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
     }
     for words in (
         "41 pictures to train on, 12 to validate with",
-        "warning: 1 of 12 pictures to validate with are at the net's size the same as one to train on, e.g. "
+        "warning: 1 of 12 pictures to validate with look the same at the net's size as one to train on, e.g. "
         f"{tmp_path}/photos/val/disc/20.tif and {tmp_path}/photos/Train/disc/another.ppm",
         f"{tmp_path}/photos/Train is trained on and {tmp_path}/photos/val validated with; "
         "task.validation and the seed choose nothing.",
         f"left out: {tmp_path}/photos/test.",
-        f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/Train/disc/notes.txt.",
+        f"left out: 1 .txt that are not pictures, e.g. {tmp_path}/photos/Train/disc/notes.txt.",
         "the net itself scales values from 0 to 255",
-        "output: probabilities, which are taken as they are",
+        "output: probabilities, used as they are",
     ):
         assert words in done.stdout, words
 
@@ -105,8 +105,8 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
     assert "val/accuracy 88.9%   val/balanced_accuracy 50.0%" in done.stdout
     assert "validation accuracy 88.9%, balanced accuracy 50.0%" in done.stdout
     assert "warning: never recognised: rare (0 of 1)" in done.stdout
-    again = f"same as one of another class, e.g. {tmp_path}/photos/common/5.png and {tmp_path}/photos/rare/again.bmp"
-    assert f"warning: 1 of 36 pictures are at the net's size the {again}" in done.stdout
+    again = f"one of another class, e.g. {tmp_path}/photos/common/5.png and {tmp_path}/photos/rare/again.bmp"
+    assert f"warning: 1 of 36 pictures look the same at the net's size as {again}" in done.stdout
     sweep = only_sweep(tmp_path)
     table = (sweep / "trials" / line["trial_id"] / "files" / "classes.csv").read_text()
     assert table == "class,pictures,right,recall\ncommon,8,8,1.0\nrare,1,0,0.0\n"
@@ -156,6 +156,6 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
         shares = {row[3]: row[4] for row in table["data"] if row[0].endswith(name)}
         expected = probabilities(kernel, bias, tmp_path / "photos" / name)
         assert [shares[label] for label in ("one", "two", "three")] == pytest.approx(expected, abs=1e-5)
-    assert "output: probabilities, which are taken as they are" in done.stdout
-    assert f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/notes.txt" in done.stdout
+    assert "output: probabilities, used as they are" in done.stdout
+    assert f"left out: 1 .txt that are not pictures, e.g. {tmp_path}/photos/notes.txt" in done.stdout
     assert f"left out: {tmp_path}/photos/c.heic cannot be read: not JPEG, PNG, " in done.stdout
