@@ -56,8 +56,8 @@ def contradictions(looks: Mapping[Path, bytes], labels: Mapping[Path, int]) -> s
     if not unlike:
         return None
     return (
-        f"warning: {len(unlike)} of {len(looks)} pictures look the same at the net's size as one of another class, e.g. "
-        f"{unlike[0][1]} and {unlike[0][0]}"
+        f"warning: {len(unlike)} of {len(looks)} pictures look the same at the net's size as one of another class, "
+        f"e.g. {unlike[0][1]} and {unlike[0][0]}"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 LOAD = """
-from nets import keras_defaults
+from nets.conventions import keras_defaults
 keras_defaults.load()
 import json, keras
 from keras.src.backend.config import keras_home

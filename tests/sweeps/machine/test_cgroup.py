@@ -152,7 +152,7 @@ def test_where_nothing_limits_there_is_no_limit(tmp_path: Path, own: str, mounts
 
 BUSY = """
 import time
-from sweeps import cgroup
+from sweeps.machine import cgroup
 before = cgroup.throttling()
 until = time.process_time() + 0.2
 while time.process_time() < until:
@@ -178,7 +178,7 @@ def test_the_kernels_own_limits_are_read_and_its_throttling_counted() -> None:
 
 GREEDY = """
 import os
-from sweeps import cgroup
+from sweeps.machine import cgroup
 before = cgroup.oom_kills()
 if (child := os.fork()) == 0:
     kept = bytearray(400 * 2**20)

@@ -110,7 +110,7 @@ def test_a_quota_pays_for_the_same_cores_each_time_and_for_others_next_door(coun
 
 
 OFFERED = """
-from sweeps import cores
+from sweeps.machine import cores
 with cores.claim(1) as held:
     print(len(cores.available()), len(held))
 """

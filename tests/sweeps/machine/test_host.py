@@ -32,7 +32,7 @@ def test_facts_tell_the_machine_and_the_versions() -> None:
 
 def test_free_memory_is_what_the_container_leaves() -> None:
     with limited(memory_mb=700) as within:
-        code = "from sweeps import host; print(host.free_memory(), host.facts()['memory_limit_mb'])"
+        code = "from sweeps.machine import host; print(host.free_memory(), host.facts()['memory_limit_mb'])"
         done = subprocess.run(
             [*within, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -44,7 +44,11 @@ def test_free_memory_is_what_the_container_leaves() -> None:
 @pytest.mark.parametrize(("visible", "names"), [("0", [CARD]), ("0,1", [CARD, CARD]), ("", [])])
 def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
     env = fake_nvml.environment(tmp_path, fake_nvml.QUIET) | {"CUDA_VISIBLE_DEVICES": visible}
-    command = [sys.executable, "-c", "import json; from sweeps import host; print(json.dumps(host.gpu_facts()))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import json; from sweeps.machine import host; print(json.dumps(host.gpu_facts()))",
+    ]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)
     wanted = {"gpu": ", ".join(names), "gpu_driver": "555.42", "cuda": "12.5"}

@@ -19,8 +19,8 @@ from tracking.record import Device, Measurement, Result, Trial
 ROOT = Path(__file__).resolve().parents[3]
 WATCHED = """
 import json, os, sys
-from sweeps.nvml import CardWatch, visible_cards
-from tests.fake_nvml import write
+from sweeps.machine.nvml import CardWatch, visible_cards
+from tests.support.fake_nvml import write
 
 now = 0.0
 cards = visible_cards()
@@ -156,7 +156,7 @@ TIMED = """
 import json, os, sys
 import tensorflow as tf
 from sweeps.tasks import benchmark
-from tests.fake_nvml import QUIET, write
+from tests.support.fake_nvml import QUIET, write
 from tracking.record import Classic, Device, Trial
 
 # TensorFlow sees no GPU whose memory it could count.

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SETTING = """
 import signal
-from sweeps.interrupts import Interrupts
+from sweeps.process.interrupts import Interrupts
 
 def say(word): print(word, end=" ", flush=True)
 interrupts = Interrupts()

@@ -79,7 +79,10 @@ def test_a_lock_file_is_a_plain_file_of_ones_own_and_keeps_its_content(place: Pa
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: Path) -> None:
-    code = "import os, sys; from sweeps import temporary; print(temporary.Folder('fork').path); os.kill(os.getpid(), 9)"
+    code = (
+        "import os, sys; from sweeps.process import temporary; "
+        "print(temporary.Folder('fork').path); os.kill(os.getpid(), 9)"
+    )
     environment = os.environ | {"TMPDIR": str(place), "PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-uc", code], env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
@@ -97,7 +100,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(place: P
 def test_the_temporary_files_of_a_process_go_with_it_after_its_libraries_have_tidied_up(place: Path) -> None:
     code = (
         "import atexit, os, tempfile\n"
-        "from sweeps import temporary\n"
+        "from sweeps.process import temporary\n"
         "with temporary.scratch():\n"
         "    assert temporary.base() == temporary.Path(os.environ['TMPDIR'], f'sweeps-{os.geteuid()}')\n"
         "    atexit.register(os.rmdir, tempfile.mkdtemp())\n"
