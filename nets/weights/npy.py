@@ -184,11 +184,11 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _GLOBALS[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
-            asked = reprlib.repr(f"{module}.{name}").strip("'")
-            raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {asked}") from None
+            wanted = reprlib.repr(f"{module}.{name}").strip("'")
+            raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {wanted}") from None
 
     def _encode(self, text: Any, encoding: Any) -> bytes:
-        """How Python 3 pickles bytes in protocol 2 and below; all of them together are no longer than the file."""
+        """Return bytes as Python 3 pickles them in protocols up to 2; together they may not exceed the file's size."""
         if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
             raise UnsafeWeights(f"expected bytes as latin1. Received: encoding={reprlib.repr(encoding)}")
         self._bytes_left -= len(text)

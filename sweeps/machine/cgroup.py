@@ -160,10 +160,10 @@ def _groups(root: Path, controller: str) -> tuple[_Group, ...]:
     mounts = [mount for mount in _mounts(root) if mount.version == version]
     mounts = [mount for mount in mounts if version == 2 or controller in mount.controllers]
     for mount in mounts:
-        if (own := mount.folder_of(path)) is not None:
-            above = [folder for folder in own.parents if folder.is_relative_to(mount.point)]
-            return tuple(_Group(folder, version) for folder in (own, *above))
-    # The path is from outside this container; the mounted root is the container's own group.
+        if (group := mount.folder_of(path)) is not None:
+            above = [folder for folder in group.parents if folder.is_relative_to(mount.point)]
+            return tuple(_Group(folder, version) for folder in (group, *above))
+    # The path is from outside this container; the mounted root is the container's group group.
     return tuple(_Group(mount.point, version) for mount in mounts[:1])
 
 

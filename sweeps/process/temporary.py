@@ -134,8 +134,8 @@ def _places() -> list[str]:
     try:
         return list(dict.fromkeys([_outside or tempfile.gettempdir(), _SHORT]))
     except OSError as error:
-        words = "expected a folder for temporary files that can be written (TMPDIR)"
-        raise UsageError([f"{words}. Received: {error.strerror}."]) from error
+        expected = "expected a folder for temporary files that can be written (TMPDIR)"
+        raise UsageError([f"{expected}. Received: {error.strerror}."]) from error
 
 
 def _private(place: Path) -> Path:
@@ -158,8 +158,8 @@ def _written_to(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        words = "expected a folder for temporary files that can be written (TMPDIR)"
-        raise UsageError([f"{words}. Received: {place} ({error.strerror})."]) from error
+        expected = "expected a folder for temporary files that can be written (TMPDIR)"
+        raise UsageError([f"{expected}. Received: {place} ({error.strerror})."]) from error
 
 
 @contextlib.contextmanager

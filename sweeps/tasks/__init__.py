@@ -31,7 +31,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """The figures that a task finds beside times, the most important first: the values of `objective=`."""
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
-_OUT_OF_MEMORY_WORDS = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
 """How the libraries below TensorFlow report it in errors of other classes."""
 
 
@@ -46,22 +46,22 @@ def run(trial: Trial, connection_send: wire.Send) -> None:
         send(Done())
     except SystemExit as leaving:
         code = exit_code(leaving)
-        words = f": {leaving.code}" if isinstance(leaving.code, str) else ""
-        message = f"the process exited with code {code} before it was done{words}"
+        reason = f": {leaving.code}" if isinstance(leaving.code, str) else ""
+        message = f"the process exited with code {code} before it was done{reason}"
         send(Failed("crashed", failure(f"Exit{code}", message, traceback.format_exc())))
         raise
     except BaseException as error:
         with contextlib.suppress(Exception):  # a user's exception class may fail to format itself
             traceback.print_exc()
-        kind, text, detail = type(error).__name__, _words(error.__str__), _words(traceback.format_exc)
-        out_of_memory = kind in _OUT_OF_MEMORY or any(words in text for words in _OUT_OF_MEMORY_WORDS)
+        kind, text, detail = type(error).__name__, _text_of(error.__str__), _text_of(traceback.format_exc)
+        out_of_memory = kind in _OUT_OF_MEMORY or any(phrase in text for phrase in _OUT_OF_MEMORY_PHRASES)
         status: Literal["oom", "error"] = "oom" if out_of_memory else "error"
         # TensorFlow appends a description of the whole graph to its message; the first line says what happened.
         message = next(filter(None, text.splitlines()), kind)
         send(Failed(status, failure(kind, message, detail)))
 
 
-def _words(of: Callable[[], str]) -> str:
+def _text_of(of: Callable[[], str]) -> str:
     """Return an exception's text; its class may be the user's, and fail to give one."""
     try:
         return str(of())

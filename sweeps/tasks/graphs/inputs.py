@@ -127,24 +127,24 @@ def _values(
     each: Input, usage: Usage, setting: Mapping[str, int] | None, shape: tuple[int, ...], seed: int
 ) -> tf.Tensor:
     dtype = tf.as_dtype(each.dtype)
-    words = f"{each.name}, {each.dtype} {list(shape)}"
+    described = f"{each.name}, {each.dtype} {list(shape)}"
     if setting is not None and not _whole(each, usage):
-        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {words}")
+        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {described}")
     if usage.keys is not None and setting is None:
         drawn = np.random.default_rng(seed).integers(0, len(usage.keys), shape)
         return tf.cast(usage.keys[drawn], dtype) if dtype != tf.string else tf.constant(usage.keys[drawn])
     if _whole(each, usage):
-        low, high = _range(each, usage, setting, words)
+        low, high = _range(each, usage, setting, described)
         return tf.cast(tf.constant(np.random.default_rng(seed).integers(low, high, shape)), dtype)
     if dtype.is_floating:
         return keras.random.normal(shape, stddev=0.1, dtype=each.dtype, seed=seed)
     if dtype == tf.bool:
         size = int(np.prod(shape))
         return tf.constant((np.random.default_rng(seed).permutation(size) % 2 == 0).reshape(shape))
-    raise InputError(f"expected inputs of floats, whole numbers or truth values. Received: {words}")
+    raise InputError(f"expected inputs of floats, whole numbers or truth values. Received: {described}")
 
 
-def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, words: str) -> tuple[int, int]:
+def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, described: str) -> tuple[int, int]:
     """Return the lowest number to feed, and one more than the highest. Raises InputError where they are unknown."""
     dtype = tf.as_dtype(each.dtype)
     low, high = usage.low, usage.high
@@ -152,26 +152,26 @@ def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, words: 
         low = 0
     if usage.narrow:
         raise InputError(
-            f"expected an input with room for {high} distinct numbers. Received: {words}, which goes through "
+            f"expected an input with room for {high} distinct numbers. Received: {described}, which goes through "
             f"{usage.narrow} before it is looked up; give the keras.Input dtype='int32'"
         )
     key = f"+inputs.{each.name}.high=N"
     if usage.arithmetic and (setting is None or "high" not in setting):
         raise InputError(
-            f"the range of {words} is not known: the net calculates with it before it looks it up. "
+            f"the range of {described} is not known: the net calculates with it before it looks it up. "
             f"Set {key}; whole numbers below N are fed"
         )
     if setting is None and high is None:
         if dtype.size > 1:
             raise InputError(
-                f"the range of {words} is not known: the net does not look it up. Set {key}; whole numbers below N "
+                f"the range of {described} is not known: the net does not look it up. Set {key}; whole numbers below N "
                 "are fed"
             )
         return int(dtype.min), int(dtype.max) + 1
     setting = setting or {}
     wanted_low, wanted_high = setting.get("low", low), setting.get("high", high)
     if wanted_high is None:
-        raise InputError(f"the range of {words} is not known. Set {key}, too; whole numbers below N are fed")
+        raise InputError(f"the range of {described} is not known. Set {key}, too; whole numbers below N are fed")
     if wanted_low >= wanted_high:
         raise InputError(f"inputs.{each.name}: expected low < high. Received: low={wanted_low} high={wanted_high}")
     if high is not None and not (wanted_low >= 0 and wanted_high <= high):

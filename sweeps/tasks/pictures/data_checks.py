@@ -30,8 +30,8 @@ def problems(data: str, labels: str | None, validation: float, skip_unreadable: 
     try:
         sentences += copy_problems(data, left.examples)
     except OSError as error:  # a picture is gone by now
-        words = "expected pictures that stay where they are"
-        sentences.append(f"task.data={data}: {words}. Received: {error.filename} ({error.strerror}).")
+        expected = "expected pictures that stay where they are"
+        sentences.append(f"task.data={data}: {expected}. Received: {error.filename} ({error.strerror}).")
     return (*sentences, *split_problems(data, left, validation))
 
 

@@ -86,8 +86,8 @@ def class_names(path: str) -> tuple[str, ...]:
         lines = text_lines.lines(path, _MOST_LABELS_MB)
     except (OSError, UnicodeError) as error:
         received = error.strerror if isinstance(error, OSError) else error
-        words = f"expected a file of class names, text in UTF-8 of at most {_MOST_LABELS_MB} MB"
-        raise DataError([f"task.labels={path}: {words}. Received: {received}."]) from error
+        expected = f"expected a file of class names, text in UTF-8 of at most {_MOST_LABELS_MB} MB"
+        raise DataError([f"task.labels={path}: {expected}. Received: {received}."]) from error
     while lines and not lines[-1]:
         lines.pop()
     names = tuple(lines)

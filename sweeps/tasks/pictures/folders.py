@@ -123,20 +123,20 @@ def parts(folder: Path) -> Parts | None:
             f"expected one folder to train on and one to validate with, and no class beside them. Received: "
             f"{', '.join(names)}"
         )
-    found = Parts(training[0], chosen[0], test if validation else ())
-    classes = {part: set(subfolders(folder / part)) for part in (found.training, found.validation)}
+    chosen_parts = Parts(training[0], chosen[0], test if validation else ())
+    classes = {part: set(subfolders(folder / part)) for part in (chosen_parts.training, chosen_parts.validation)}
     here, there = classes.values()
     differences = [f"no folder in {part}" for part, inside in classes.items() if not inside] or [
         f"{', '.join(sorted(inside - other))} only in {part}"
-        for part, inside, other in ((found.training, here, there), (found.validation, there, here))
+        for part, inside, other in ((chosen_parts.training, here, there), (chosen_parts.validation, there, here))
         if inside - other
     ]
     if differences:
         raise LayoutError(
-            f"expected the same class folders in {found.training} and {found.validation}. "
+            f"expected the same class folders in {chosen_parts.training} and {chosen_parts.validation}. "
             f"Received: {'; '.join(differences)}"
         )
-    return found
+    return chosen_parts
 
 
 def _roles(names: Iterable[str]) -> dict[str, list[str]]:
@@ -167,7 +167,7 @@ def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
             )
 
 
-def _sort_into(files: Files, found: Iterable[Path]) -> None:
-    for path in found:
+def _sort_into(files: Files, paths_below: Iterable[Path]) -> None:
+    for path in paths_below:
         if not path.name.startswith("."):
             (files.pictures if path.name.lower().endswith(pictures.SUFFIXES) else files.others).append(path)

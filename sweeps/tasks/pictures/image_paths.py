@@ -15,7 +15,7 @@ _LONGEST_PATTERN = 4096
 
 def matching(images: str | Sequence[str]) -> list[Path]:
     """Return the files that `task.images` names, also by folder or glob. Raises DataError where one matches nothing."""
-    found: list[Path] = []
+    files: list[Path] = []
     missing = []
     for pattern in [images] if isinstance(images, str) else images:
         path = Path(pattern)
@@ -33,13 +33,13 @@ def matching(images: str | Sequence[str]) -> list[Path]:
         if not matched and received == "a folder":
             missing.append(f"task.images={pattern}: expected pictures in this folder. Received: nothing there.")
         elif not matched:
-            words = "expected a file, a folder or a pattern that matches files"
+            expected = "expected a file, a folder or a pattern that matches files"
             received = "nothing there" if received == "a path where there is none" else received
-            missing.append(f"task.images={paths.shortened(pattern)}: {words}. Received: {received}.")
-        found += matched
-    if missing or not found:
+            missing.append(f"task.images={paths.shortened(pattern)}: {expected}. Received: {received}.")
+        files += matched
+    if missing or not files:
         raise DataError(missing or ["task.images: expected a file, a folder or a pattern. Received: none."])
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def _globbed(pattern: str) -> list[Path]:

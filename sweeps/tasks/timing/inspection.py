@@ -99,26 +99,28 @@ class Inspection:
             print(f"XLA's program cannot be read: {error}", flush=True)
             return None
 
-    def _judge(self, seen: GraphWork) -> None:
+    def _judge(self, computed: GraphWork) -> None:
         counted = self._work.products
-        self.facts["products"] = seen.least if seen.least == seen.most else {"least": seen.least, "most": seen.most}
-        if not seen.needs_input:
+        self.facts["products"] = (
+            computed.least if computed.least == computed.most else {"least": computed.least, "most": computed.most}
+        )
+        if not computed.needs_input:
             raise NothingComputedError(
                 "expected a step that computes something of its input. Received: a graph whose every output is the "
                 "same whatever is fed"
             )
-        hidden = [kind for kind in seen.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
+        hidden = [kind for kind in computed.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
         # Without a compiler, unused gradients are computed too: more operations, but not more work.
-        more = seen.least if self._compiler == "eager" else seen.most or seen.least
+        more = computed.least if self._compiler == "eager" else computed.most or computed.least
         if more > _MORE * counted:
-            upto = "up to " * (more > seen.least)
+            upto = "up to " * (more > computed.least)
             self.facts["flops"] = (
                 f"not counted: the graph multiplies {upto}{more / 1e9:.3g} GFLOP, the layer table {counted / 1e9:.3g}"
             )
         elif hidden:
             self.facts["flops"] = f"not counted: the graph does not say what is in {', '.join(hidden)}"
-        elif counted and seen.most is not None and (seen.least == seen.most or seen.most < counted):
-            self.evidence["work_share"] = seen.most / counted
+        elif counted and computed.most is not None and (computed.least == computed.most or computed.most < counted):
+            self.evidence["work_share"] = computed.most / counted
 
 
 def _tensors(output: Any) -> list[tf.Tensor]:

@@ -136,7 +136,7 @@ def _own_times(plane: Any, line: Any, ends: Mapping[int, int]) -> Iterator[tuple
         around.append((end, len(names)))
         names.append(name)
         own_ps.append(end - begin)
-    yield from ((name, max(0, own) / 1e9) for name, own in zip(names, own_ps, strict=True))
+    yield from ((name, max(0, time_ps) / 1e9) for name, time_ps in zip(names, own_ps, strict=True))
 
 
 def _ends(plane: Any) -> dict[int, int]:

@@ -68,16 +68,16 @@ def step_function(
     def forward_backward(batch: Any) -> Any:
         variables = model.trainable_variables
         if not variables:
-            words = f"expected {model.name} to have something to differentiate. Received: no trainable variable"
-            raise NothingToDifferentiateError(f"{words}; {REMEDY}")
+            message = f"expected {model.name} to have something to differentiate. Received: no trainable variable"
+            raise NothingToDifferentiateError(f"{message}; {REMEDY}")
         with tf.GradientTape() as tape:
             outputs = tf.nest.flatten(model(batch, training=True))
             loss = tf.add_n([tf.nn.l2_loss(tf.cast(output, tf.float32)) for output in outputs])
         gradients = tape.gradient(loss, variables)
         known = [gradient for gradient in gradients if gradient is not None]
         if not known:
-            words = f"expected {model.name} to have something to differentiate. Received: no gradient for any of its"
-            raise NothingToDifferentiateError(f"{words} {len(variables)} trainable variables; {REMEDY}")
+            message = f"expected {model.name} to have something to differentiate. Received: no gradient for any of its"
+            raise NothingToDifferentiateError(f"{message} {len(variables)} trainable variables; {REMEDY}")
         pairs = zip(variables, gradients, strict=True) if len(known) < len(variables) else ()
         step.without_gradient = tuple(variable.path for variable, gradient in pairs if gradient is None)
         return known

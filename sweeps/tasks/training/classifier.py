@@ -68,15 +68,15 @@ class Normalisation:
         return f"{self.channels}, (value - [{mean}]) * {f'[{scale}]' if len(scales) > 1 else scale}"
 
 
-def normalisation(trial: Trial, own: Scaling | None = None) -> Normalisation:
+def normalisation(trial: Trial, scaling: Scaling | None = None) -> Normalisation:
     """Return the normalisation that the trial's task sets.
 
-    Whatever it leaves open follows the net's `own` scaling, if it has one, else the weights; where nothing is known
+    Whatever it leaves open follows the net's own `scaling`, if it has one, else the weights; where nothing is known
     about these, values are from -1 to 1.
     """
     channels, mean, scale = _of_weights(trial)
-    if own is not None and own.expects is not None:
-        mean, scale = (0.0, 0.0, 0.0), own.expects[1] / 255
+    if scaling is not None and scaling.expects is not None:
+        mean, scale = (0.0, 0.0, 0.0), scaling.expects[1] / 255
     args = trial.task_args
     return Normalisation(
         channels=args["channels"] or channels,
@@ -108,8 +108,8 @@ def with_classes(trial: Trial, count: int) -> Trial:
 
 def of_trial(net: keras.Model, trial: Trial) -> Classifier:
     """Return the trial's net, with its weights, as a classifier; its input and output are printed, as in `remarks`."""
-    own = own_scaling(net)
-    model = Classifier(net, normalisation(trial, own), own)
+    scaling = own_scaling(net)
+    model = Classifier(net, normalisation(trial, scaling), scaling)
     for line in model.remarks():
         print(line)
     return model
@@ -129,10 +129,10 @@ class Classifier(keras.Model):
     whose loss is weighted by `AUXILIARY_WEIGHT`.
     """
 
-    def __init__(self, net: keras.Model, form: Normalisation, own: Scaling | None = None) -> None:
-        """`net` must have its weights, as it is run to see what its outputs are; `own` is its scaling of its input."""
+    def __init__(self, net: keras.Model, form: Normalisation, scaling: Scaling | None = None) -> None:
+        """`net` must have its weights, as it is run to see what its outputs are; `scaling` is its own."""
         super().__init__(name=net.name)
-        self.net, self.form, self.own = net, form, own
+        self.net, self.form, self.scaling = net, form, scaling
         self.size, self.classes = shape_of(net)
         self.grey = layers.input_shape(net)[2] == 1
         self.built = True
@@ -141,27 +141,32 @@ class Classifier(keras.Model):
 
     def facts(self) -> dict[str, dict[str, str]]:
         """Return facts about the net's input and output, for the record."""
-        own = {} if self.own is None or self.own.expects is None else {"scaled_by_the_net": str(self.own)}
+        scaled = (
+            {} if self.scaling is None or self.scaling.expects is None else {"scaled_by_the_net": str(self.scaling)}
+        )
         outputs = {"in_training": ", ".join(self.outputs_are), "in_inference": self.answers_are}
-        return {"input": {"normalisation": str(self.form)} | own, "output": outputs}
+        return {"input": {"normalisation": str(self.form)} | scaled, "output": outputs}
 
     def remarks(self) -> list[str]:
         """Return lines about the net's input and output, with a warning where pictures are scaled twice."""
         lines = [f"input: {self.form}"]
-        if self.own is not None and self.own.expects is not None:
-            span = self.own.expects[1]
-            does = "expects" if self.own.is_none else "itself scales"
-            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.own})"
+        if self.scaling is not None and self.scaling.expects is not None:
+            span = self.scaling.expects[1]
+            does = "expects" if self.scaling.is_none else "itself scales"
+            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.scaling})"
             if _is_scaled_twice(self.form, span):
                 twice = "twice, by task.mean and task.scale and by the net itself"
+                how = "although the net expects others" if self.scaling.is_none else twice
                 lines.append(
-                    f"warning: pictures are scaled {'although the net expects others' if self.own.is_none else twice}; "
+                    f"warning: pictures are scaled {how}; "
                     f"leave task.mean and task.scale out for values from 0 to {span:g}"
                 )
-        elif self.own is not None and not self.own.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]:
+        elif (
+            self.scaling is not None and not self.scaling.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]
+        ):
             lines.append(
-                f"warning: the net's own preprocessing before {self.own.layer} is no scaling, so that nothing tells "
-                "which values it is made for; set task.mean and task.scale"
+                f"warning: the net's own preprocessing before {self.scaling.layer} is not a scaling, so that "
+                "the values it expects are unknown; set task.mean and task.scale"
             )
         elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
             lines.append(

@@ -44,7 +44,7 @@ def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path
 
 
 @pytest.mark.parametrize(("asked", "told"), [("0", "off"), ("1", "on")])
-def test_whether_tensorflow_uses_onednn_is_told(tmp_path: Path, asked: str, told: str) -> None:
+def test_whether_tensorflow_uses_onednn_is_reported(tmp_path: Path, asked: str, told: str) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("TensorFlow has oneDNN's choice on x86 only")
     code = (

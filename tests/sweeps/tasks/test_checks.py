@@ -36,7 +36,7 @@ def problems(*overrides: str) -> list[str]:
     return [*found, *plan_checks.problems([trial], [NODE])]
 
 
-def test_tasks_are_asked_as_the_interface_says(shapes: Path) -> None:
+def test_tasks_take_the_keys_that_the_interface_documents(shapes: Path) -> None:
     trial, found = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
     assert found == []
     assert trial.task_args == task_args("finetune", data=str(shapes))
@@ -85,7 +85,7 @@ def test_bad_requests(shapes: Path, tmp_path: Path, overrides: list[str], words:
     assert any(words in sentence for sentence in problems(*given)), problems(*given)
 
 
-def test_a_command_line_is_told_what_is_wrong_and_nothing_else(shapes: Path) -> None:
+def test_a_command_line_gets_all_problems_and_nothing_else(shapes: Path) -> None:
     given = ["task=finetune", f"task.data={shapes}", "model=alexnet,vgg16", "task.learning_rate=0.1,fast"]
     assert diagnose([*given], CONF, [NODE]) == ["task.learning_rate=fast: expected a number. Received: 'fast'."]
     given = ["task=finetune", f"task.data={shapes}", "model=alexnet", "task.optimizer=sdg", "task.epoch=3"]

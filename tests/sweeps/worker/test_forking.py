@@ -263,7 +263,7 @@ def test_only_the_calls_own_process_speaks(bare: Bare, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing folder", "folder", "link", "fifo"])
-def test_a_log_that_cannot_be_written_is_told(bare: Bare, tmp_path: Path, kind: str) -> None:
+def test_a_log_that_cannot_be_written_is_reported(bare: Bare, tmp_path: Path, kind: str) -> None:
     log = tmp_path / "log"
     if kind == "folder":
         log.mkdir()

@@ -112,7 +112,7 @@ def test_a_process_may_die_of_a_signal_without_a_name(server: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("code", "number", "words"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("text", 1, ": text")])
-def test_an_exit_is_told_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
+def test_an_exit_is_reported_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
     result = run(process_model("leaving", code=code), server, tmp_path)
     assert result.status == "crashed"
     assert result.error is not None
@@ -199,7 +199,7 @@ def test_a_trial_that_stops_itself_ends_at_its_time_limit(server: str, tmp_path:
 
 
 @pytest.mark.parametrize(("text", "times"), [("x", 2**25), ("x\n", 2**24), ("\0\x1b[31m", 2**20)])
-def test_only_the_end_of_a_log_is_read_and_told(server: str, tmp_path: Path, text: str, times: int) -> None:
+def test_only_the_end_of_a_log_is_read_and_reported(server: str, tmp_path: Path, text: str, times: int) -> None:
     result = run(process_model("writing", text=text, times=times), server, tmp_path)
     assert (tmp_path / "log.txt").stat().st_size > 2**22
     assert result.error is not None

@@ -56,7 +56,7 @@ def test_on_the_drivers_machine_a_trial_writes_in_place(server: str, tmp_path: P
     assert TrialFolder.within(tmp_path, result.trial_id).log.stat().st_size > 0
 
 
-def test_files_too_large_to_travel_are_told_in_the_log(tmp_path: Path) -> None:
+def test_files_too_large_to_travel_are_reported_in_the_log(tmp_path: Path) -> None:
     away, here = tmp_path / "away", tmp_path / "here"
     (away / "files").mkdir(parents=True)
     (away / "files" / "a.bin").write_bytes(bytes(60))

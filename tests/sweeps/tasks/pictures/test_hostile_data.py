@@ -83,7 +83,7 @@ def test_every_key_that_takes_a_path_says_what_is_there(tmp_path: Path, own_shap
         assert "expected a file, a folder or a pattern that matches files" in str(raised.value)
 
 
-def test_pictures_that_are_none_are_told_and_can_be_skipped(own_shapes: Path) -> None:
+def test_files_that_are_not_pictures_are_reported_and_can_be_skipped(own_shapes: Path) -> None:
     disc = own_shapes / "disc"
     os.mkfifo(disc / "pipe.jpg")
     (disc / "zero.png").symlink_to("/dev/zero")

@@ -104,7 +104,7 @@ def test_a_library_is_found_among_nvidias_packages(tmp_path: Path, monkeypatch: 
     assert not gpus._opens("libdamaged.so.1")
 
 
-def test_memory_grows_or_ends_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_grows_or_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow takes no such limit for a processor, so that its own functions are stood in for."""
     grow = create_autospec(tf.config.experimental.set_memory_growth)
     end = create_autospec(tf.config.set_logical_device_configuration)

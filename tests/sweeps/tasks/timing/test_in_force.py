@@ -48,7 +48,7 @@ def outcome(server: str, real: Trial, claimed: Trial) -> dict[str, Any]:
 
 @pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) -> None:
+def test_what_is_in_force_is_reported(server: str, compiler: str, precision: str) -> None:
     trial = replace(TINY, compile=compiler, precision=precision, device=Device(threads=1))  # type: ignore[arg-type]
     facts = outcome(server, trial, trial)["facts"]
     assert facts["threads"] == 1
@@ -57,7 +57,7 @@ def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) ->
 
 
 @pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
-def test_the_layout_is_told(server: str, compiler: str) -> None:
+def test_the_layout_is_reported(server: str, compiler: str) -> None:
     trial = replace(TINY, compile=compiler, layout="channels_first")  # type: ignore[arg-type]
     facts = outcome(server, trial, trial)["facts"]
     assert facts["layout"] == "channels_first"

@@ -58,7 +58,7 @@ def test_trace_and_top_operations(compiler: Compile, forward: str, both: str, se
         assert [op.name for op in profiling.top_ops(profiling.read(record))] == [row[0] for row in table["data"]]
 
 
-def test_without_being_asked_nothing_is_profiled(server: str, tmp_path: Path) -> None:
+def test_nothing_is_profiled_unless_the_trial_says_so(server: str, tmp_path: Path) -> None:
     trial = replace(TRIAL, model="tiny", profile=False)
     run_trial(trial, sweep_id="s", server=server, cores=available(), env={}, folder=TrialFolder(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]

@@ -297,7 +297,7 @@ def test_early_stopping_and_the_best_epoch() -> None:
     assert not epochs._patience_over(State("d", history[:4]), None)
 
 
-def test_divergence_is_told_with_its_place(examples: Any, tmp_path: Path) -> None:
+def test_divergence_is_reported_with_its_place(examples: Any, tmp_path: Path) -> None:
     args = ARGS | {"optimizer": "sgd", "learning_rate": 1e25}
     with pytest.raises(DivergedError, match=r"loss became (nan|inf) in epoch 1, step \d, at learning rate 1e\+25"):
         trained(examples, tmp_path / "a", args)
