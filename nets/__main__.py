@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    # `-m` puts the current folder first, whose `statistics.py` is not what TensorFlow means.
+    # `-m` puts the current folder first, whose `statistics.py`, say, TensorFlow would import.
     here = os.path.realpath(".")
     sys.path[:] = [*(place for place in sys.path if place != here), here]
 
@@ -26,7 +26,7 @@ USAGE = "python -m nets NAME [batch=N] [argument=value ...]"
 
 
 def main(words: list[str]) -> int:
-    """0, or 2 after one sentence on stderr about what is wrong with the words."""
+    """Return 0, or 2 after a sentence on stderr about what is wrong with the words."""
     if not words:
         lines = [*names(), "", "and every model of keras.applications, e.g. MobileNetV3Large", "", USAGE]
         Console().print("\n".join(lines), markup=False, highlight=False)
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
             raise NetError(" ".join(problems))
         _start_keras()
         model = build(name, **args)
-    except ValueError as error:  # NetError and what Keras says of an impossible size
+    except ValueError as error:  # NetError, and Keras' own error for an impossible size
         sentence = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(f"nets: {sentence}", markup=False, highlight=False)
         return 2
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
 
 
 def parse(words: list[str]) -> tuple[str, int, dict[str, Any]]:
-    """The name, the batch and the net's arguments. Raises NetError."""
+    """Return the name, the batch and the net's arguments. Raises NetError."""
     name, *pairs = words
     if "=" in name or name.startswith("-"):
         raise NetError(f"expected {USAGE}. Received: {' '.join(words)}")
@@ -78,7 +78,7 @@ def parse(words: list[str]) -> tuple[str, int, dict[str, Any]]:
 
 
 def table(title: str, layers: tuple[Layer, ...]) -> Table:
-    """A line a layer; MB are the activations'."""
+    """Return a table with a row per layer; MB are those of its activations."""
     result = Table(title=title)
     for column in ("name", "kind", "output shape"):
         result.add_column(column, overflow="fold")
@@ -98,7 +98,7 @@ def table(title: str, layers: tuple[Layer, ...]) -> Table:
 
 
 def _value(text: str) -> Any:
-    """`4`, `0.5`, `true` and `null` as Hydra reads them; anything else is text."""
+    """Read `4`, `0.5`, `true` and `null` as Hydra does, and anything else as text."""
     words = {"true": True, "false": False, "null": None, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -109,9 +109,9 @@ def _value(text: str) -> Any:
 
 
 def _start_keras() -> None:
-    """Import Keras with its own defaults, and without the remarks of what is below it.
+    """Import Keras with its own defaults, and without the log of the libraries below it.
 
-    TensorFlow's C++ log goes to file descriptor 2 from the moment of its import, whatever its level is set to.
+    TensorFlow's C++ log goes to file descriptor 2 from its import on, whatever its level is set to.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["MPLBACKEND"] = "agg"  # Keras imports matplotlib, which fails on a notebook's own backend
@@ -123,7 +123,7 @@ def _start_keras() -> None:
         keras_defaults.load()
         import tensorflow as tf
 
-        tf.constant(0)  # starts the runtime, which has its own remarks
+        tf.constant(0)  # starts the runtime, which logs, too
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)

@@ -1,4 +1,4 @@
-"""AlexNet (Krizhevsky et al. 2012), whole, and its convolutions alone as benchmarks time them."""
+"""AlexNet (Krizhevsky et al. 2012): the whole net, and its convolutions alone, as benchmarks time them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nets.conventions.layout import image
 from nets.lrn import LocalResponseNormalization
 
 MIN_IMAGE_SIZE = 67
-"""Smallest image that leaves pool5 one pixel; alexnet_conv's SAME conv1 would do with 57."""
+"""Smallest image that leaves pool5 one pixel; the SAME padding of alexnet_conv's conv1 would allow 57."""
 
 
 def alexnet(num_classes: int = 1000, image_size: int = 227, keep_prob: float = 0.5) -> keras.Model:
-    """AlexNet in two groups, as BVLC's Caffe weights have it: -> logits `[batch, num_classes]`; 60,965,224 parameters.
+    """AlexNet in two groups, like BVLC's Caffe weights: -> logits `[batch, num_classes]`; 60,965,224 parameters.
 
     conv2, conv4 and conv5 see their input as two groups of channels, the two GPUs of 2012. Pooling comes before
     normalisation, dropout keeps `keep_prob` of fc6 and fc7 in training.

@@ -11,14 +11,14 @@ from nets.conventions.layout import image_shape
 
 
 def application(name: str, num_classes: int = 1000, image_size: int | None = None, **args: Any) -> keras.Model:
-    """keras.applications' model `name` at its own input size or at `image_size`; other arguments are the model's own.
+    """Build keras.applications' model `name` at its own input size or at `image_size`; pass other arguments on.
 
-    Rescaling of the input is left out where the model lets one choose (`include_preprocessing`), so that the net is
-    timed on plain numbers like every other; that of the first EfficientNet is built in and stays.
+    Rescaling of the input is left out where that is an option (`include_preprocessing`), so that the net is timed on
+    plain numbers like every other; the rescaling of the first EfficientNet is built in and stays.
     """
     make = getattr(keras.applications, name)
     args |= {"weights": None, "classes": num_classes, "classifier_activation": None}
-    if not name.startswith("EfficientNetV2"):  # these look their blocks up by it
+    if not name.startswith("EfficientNetV2"):  # these look their blocks up by name
         args["name"] = name
     if "include_preprocessing" in inspect.signature(make).parameters:
         args["include_preprocessing"] = False

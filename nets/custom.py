@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 OF_PYTHON = sys.stdlib_module_names
-"""Modules of the standard library, none of which makes a net."""
+"""Modules of the standard library, which make no nets."""
 
 
 class BadTarget(NetError):  # noqa: N818 - reads as what it says
-    """The target is not there, is not callable, or does not return a keras.Model."""
+    """The target does not exist, is not callable, or does not return a keras.Model."""
 
 
 def from_target(target: str, **args: Any) -> keras.Model:
     """Import `package.module.callable` and return the model that it makes of `args`. Raises BadTarget, BadArguments.
 
-    An exception of the target's own, while it is imported or called, passes through.
+    Exceptions that the target raises while it is imported or called pass through.
     """
     import keras
 
@@ -42,7 +42,7 @@ def from_target(target: str, **args: Any) -> keras.Model:
 
 
 def imported(target: str, **args: Any) -> Callable[..., Any]:
-    """Import `package.module.callable`, which takes `args`, and return it without a call. Raises as `from_target`."""
+    """Import `package.module.callable`, which takes `args`, and return it uncalled. Raises as `from_target`."""
     function = _resolve(target)
     if not callable(function):
         raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
@@ -52,7 +52,7 @@ def imported(target: str, **args: Any) -> Callable[..., Any]:
 
 
 def sources(target: str) -> list[Path]:
-    """The files that an imported target comes from: its module's, and that of the module which defines it."""
+    """Return the source files of an imported target: its module's, and that of the module which defines it."""
     function = _resolve(target)
     names = {".".join(target.split(".")[:depth]) for depth in range(1, target.count(".") + 1)} | {_home(function)}
     files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
@@ -63,14 +63,14 @@ def takes(target: str, argument: str) -> bool:
     """Whether the target's signature names this argument. Raises BadTarget; the target is imported, not called."""
     try:
         return argument in inspect.signature(_resolve(target)).parameters
-    except (TypeError, ValueError):  # no callable, or one of a C extension that does not tell
+    except (TypeError, ValueError):  # not a callable, or one of a C extension without a signature
         return False
 
 
 def check(target: str, args: Mapping[str, Any], folder: Path | None = None) -> list[str]:
-    """What is wrong with `from_target(target, **args)` as far as the source text tells; nothing is imported or run.
+    """Return what is wrong with `from_target(target, **args)` by the source text; nothing is imported or run.
 
-    The user's own modules are in `folder`; None: the current one.
+    The user's own modules are in `folder`; None for the current one.
     """
     try:
         parts = _parts(target)
@@ -83,7 +83,7 @@ def check(target: str, args: Mapping[str, Any], folder: Path | None = None) -> l
                 spec = _find(parts[depth], spec, ".".join(parts[:depth]))
             except BadTarget:
                 bound = _bound(spec)
-                if spec.origin is None or bound is None or parts[depth] in bound:  # an attribute, or no package
+                if spec.origin is None or bound is None or parts[depth] in bound:  # an attribute, or not a package
                     break
                 raise
             depth += 1
@@ -110,9 +110,9 @@ def _parts(target: str) -> list[str]:
 
 
 def _expect_no_standard_library(target: str, module: str) -> None:
-    """Refuse `os.system` and its like before they do what they do: a plan from elsewhere may name them too."""
+    """Refuse `os.system` and the like before they run: a plan from elsewhere may name them, too."""
     if module.partition(".")[0] in OF_PYTHON:
-        received = f"{target}, of the standard library's {module}" if module != target.partition(".")[0] else target
+        received = f"{target}, from the standard library's {module}" if module != target.partition(".")[0] else target
         raise BadTarget(f"expected a callable that makes a net. Received: {received}, which makes none")
 
 
@@ -148,11 +148,11 @@ def _expect_one(name: str, folder: Path) -> None:
 
 
 _DYNAMIC = ("setattr", "globals", "vars", "exec", "__getattr__", "__dict__", "modules")
-"""Names in a module that binds some which its source does not show, as TensorFlow does with `keras`."""
+"""Names in a module that binds others dynamically, as TensorFlow does with `keras`."""
 
 
 def _bound(spec: ModuleSpec) -> dict[str, ast.AST] | None:
-    """The names that a module's source binds, anywhere in it; None where the source is not all there is to it."""
+    """Return the names that a module's source binds anywhere; None where it may bind others, too."""
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None
     names: dict[str, ast.AST] = {}
@@ -182,31 +182,31 @@ def _parsed(spec: ModuleSpec) -> ast.Module:
 
 
 def _resolve(target: str) -> Any:
-    """The object: as many parts as are a module, then attributes."""
+    """Return the object: import as many parts as are modules, then take attributes."""
     parts = _parts(target)
-    found = None
+    resolved = None
     for i, part in enumerate(parts):
         parent, name = ".".join(parts[:i]), ".".join(parts[: i + 1])
-        if found is not None and hasattr(found, part):
-            found = getattr(found, part)
+        if resolved is not None and hasattr(resolved, part):
+            resolved = getattr(resolved, part)
             continue
-        if found is not None and not hasattr(found, "__path__"):
-            raise BadTarget(f"{parent} has no '{part}'.{_nearest(part, dir(found))}")
+        if resolved is not None and not hasattr(resolved, "__path__"):
+            raise BadTarget(f"{parent} has no '{part}'.{_nearest(part, dir(resolved))}")
         try:
-            found = importlib.import_module(name)
+            resolved = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name != name:
-                raise  # the module is there; something that it imports is not
-            valid = {*_siblings(getattr(found, "__path__", None)), *(dir(found) if parent else ())}
+                raise  # the module exists, but not something that it imports
+            valid = {*_siblings(getattr(resolved, "__path__", None)), *(dir(resolved) if parent else ())}
             where = f"{parent} has no" if parent else "There is no module"
             raise BadTarget(f"{where} '{part}'.{_nearest(part, valid)}") from None
-    return found
+    return resolved
 
 
 def _expect_arguments(target: str, function: Any, args: dict[str, Any]) -> None:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some callables of C extensions do not tell
+    except ValueError:  # some callables of C extensions have no signature
         return
     try:
         signature.bind(**args)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class NetError(ValueError):
-    """A net that cannot be built as asked.
+    """A net cannot be built.
 
     NetError
     ├── UnknownNet     no net has this name
@@ -26,7 +26,7 @@ class BadArguments(NetError):  # noqa: N818
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """A clause that asks for up to three of the valid names, whatever their case; empty where none is close."""
+    """Return a question with up to three similar valid names, ignoring case; empty where none is close."""
     lower = {word.lower(): word for word in sorted(valid)}
     near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     return f" Did you mean {' or '.join(near)}?" if near else ""

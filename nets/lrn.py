@@ -10,7 +10,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("nets")
 class LocalResponseNormalization(keras.layers.Layer):
-    """`x / (bias + alpha * sum of squares over 2 * depth_radius + 1 neighbouring channels) ** beta`; shape is kept.
+    """`x / (bias + alpha * sum of squares over 2 * depth_radius + 1 neighbouring channels) ** beta`; the shape stays.
 
     Always computed in float32: TensorFlow has no bfloat16 kernel for it on the CPU and no other kernel on the GPU.
     """
@@ -33,7 +33,7 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         y = tf.cast(x, tf.float32)
-        if self.data_format == "channels_first":  # TensorFlow's is for channels last only
+        if self.data_format == "channels_first":  # TensorFlow has it for channels last only
             y = tf.transpose(y, (0, 2, 3, 1))
         y = tf.nn.local_response_normalization(y, self.depth_radius, self.bias, self.alpha, self.beta)
         if self.data_format == "channels_first":

@@ -1,4 +1,4 @@
-"""Find nets by name, check their arguments, build them.
+"""Finds nets by name, checks their arguments and builds them.
 
 A net of ours is a public function in a file of this folder that is annotated `-> keras.Model` and can be called without
 arguments. Names and arguments are read from the source text, so that a whole grid can be checked without importing
@@ -25,7 +25,7 @@ _FIXED = {
     *("include_top", "weights", "input_tensor", "input_shape", "classes", "classifier_activation", "pooling", "name"),
     "include_preprocessing",
 }
-"""What `build` decides for a model of keras.applications; its others, e.g. MobileNet's alpha, are the caller's."""
+"""Arguments of keras.applications' models that `build` sets; the caller sets others, e.g. MobileNet's alpha."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Signature:
 
 
 def names() -> list[str]:
-    """The nets of this package, in alphabetical order."""
+    """Return the nets of this package in alphabetical order."""
     return sorted(_ours())
 
 
 def build(name: str, **args: Any) -> keras.Model:
-    """The net with this name: float images `[batch, size, size, 3]` in, logits out.
+    """Build the net with this name, from float images `[batch, size, size, 3]` to logits.
 
     `name` is one of `names()` or of a keras.applications model, e.g. `MobileNetV3Large`. An argument that is None takes
     the net's default. Raises UnknownNet or BadArguments (both ValueError).
@@ -62,7 +62,7 @@ def build(name: str, **args: Any) -> keras.Model:
 
 
 def check(name: str, args: Mapping[str, Any]) -> list[str]:
-    """What is wrong with `build(name, **args)`, a sentence each; nothing is built and Keras is not imported."""
+    """Return sentences on what is wrong with `build(name, **args)`; nothing is built and Keras is not imported."""
     try:
         signature = _signature(name)
     except UnknownNet as error:
@@ -77,7 +77,7 @@ def check(name: str, args: Mapping[str, Any]) -> list[str]:
 
 
 def arguments(name: str) -> frozenset[str]:
-    """The names of the arguments that the net takes. Raises UnknownNet."""
+    """Return the names of the arguments that the net takes. Raises UnknownNet."""
     return frozenset(_signature(name).arguments)
 
 
@@ -115,25 +115,25 @@ def _is(value: Any, kind: str) -> bool:
 
 @cache
 def _ours() -> dict[str, Signature]:
-    found = {}
+    signatures = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for function in _functions(tree):
             required = len(function.args.args) - len(function.args.defaults) + function.args.kw_defaults.count(None)
             returns = ast.unparse(function.returns) if function.returns else ""
             if returns == "keras.Model" and not required and not function.name.startswith("_"):
-                found[function.name] = Signature(f"nets.{path.stem}", _arguments(function), _min_image_size(tree))
-    return found
+                signatures[function.name] = Signature(f"nets.{path.stem}", _arguments(function), _min_image_size(tree))
+    return signatures
 
 
 @cache
 def _applications() -> dict[str, Signature]:
-    """keras.applications' models, as the package's import lines and the functions behind them state them."""
+    """Return keras.applications' models, read from the package's import lines and the functions behind them."""
     spec = importlib.util.find_spec("keras")
     if spec is None or spec.origin is None:
         return {}
     root = Path(spec.origin).parent
-    found = {}
+    signatures = {}
     for line in ast.parse((root / "applications" / "__init__.py").read_text(encoding="utf-8")).body:
         if not isinstance(line, ast.ImportFrom) or line.module is None:
             continue
@@ -146,8 +146,8 @@ def _applications() -> dict[str, Signature]:
                 theirs = _arguments(functions[alias.name])
                 own = {key: types for key, types in theirs.items() if key not in _FIXED}
                 ours: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
-                found[alias.asname or alias.name] = Signature(line.module, ours | own)
-    return found
+                signatures[alias.asname or alias.name] = Signature(line.module, ours | own)
+    return signatures
 
 
 @cache
@@ -160,7 +160,7 @@ def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
 
 
 def _arguments(function: ast.FunctionDef) -> dict[str, tuple[str, ...]]:
-    """Each argument's types: those of its annotation, else that of its default, if it is a plain value."""
+    """Return each argument's types: those of its annotation, else that of a plain default."""
     given = function.args
     defaults = [None] * (len(given.args) - len(given.defaults)) + given.defaults + given.kw_defaults
     arguments = {}

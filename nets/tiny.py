@@ -1,4 +1,4 @@
-"""A net of next to no cost, for smoke runs and for measuring what a trial costs besides its net."""
+"""A net that costs next to nothing, for smoke runs and for measuring the cost of a trial without its net."""
 
 from __future__ import annotations
 

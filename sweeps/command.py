@@ -19,12 +19,13 @@ from sweeps.machine.this_machine import this_node
 from sweeps.outcome import Outcome
 from sweeps.process import temporary
 from sweeps.process.interrupts import EXIT_CODE, Interrupts
+from sweeps.process.project import ROOT
 from sweeps.request import schema, typed_text
 from sweeps.request.compose import ComposeError, leave_to_ours, text_of
 from sweeps.request.diagnosis import diagnose
 from sweeps.screen.terminal import Terminal
 from sweeps.typed.arguments import Arguments
-from sweeps.worker.forkserver import ROOT, LastingServer
+from sweeps.worker.forkserver import LastingServer
 from tracking.folder import files
 from tracking.folder.journal import JournalError
 from tracking.redact import redact

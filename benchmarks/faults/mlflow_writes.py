@@ -25,6 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 from benchmarks.faults.outage import server
 from benchmarks.side_by_side import sweep
 from tracking.folder.journal import Journal
+from tracking.folder.trial_folder import TrialFolder
 from tracking.plots import sweep_plots
 from tracking.record import Result, Sweep
 from tracking.report import html_page
@@ -38,11 +39,12 @@ def many(folder: Path, trials: int) -> tuple[Sweep, list[Result]]:
     home = folder / "sweep"
     with Journal(home) as journal:
         planned, (measured,) = journal.read_plan(), journal.read()
-    log = home / "trials" / measured.trial_id / "log.txt"
+    log = TrialFolder.within(home, measured.trial_id).log
     results = [replace(measured, trial=replace(measured.trial, batch=batch)) for batch in range(1, trials + 1)]
     for result in results[1:]:
-        (home / "trials" / result.trial_id).mkdir()
-        shutil.copyfile(log, home / "trials" / result.trial_id / "log.txt")
+        copy = TrialFolder.within(home, result.trial_id)
+        copy.path.mkdir()
+        shutil.copyfile(log, copy.log)
     return replace(planned, trials=tuple(result.trial for result in results)), results
 
 

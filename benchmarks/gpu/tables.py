@@ -32,6 +32,7 @@ from sweeps.worker.forkserver import ForkServer
 from sweeps.worker.isolate import run_trial
 from tracking.analysis.doubts import judged
 from tracking.folder.journal import Journal
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Device, Precision, Result, Sweep, Trial
 
 GPU = Grid(device=Device(name="gpu", kind="gpu", cpus=2, gpus=1))
@@ -97,12 +98,12 @@ class Run:
             print(f"{precision}: {dict(result.limits) or result.error}", flush=True)
 
     def _run(self, trial: Trial) -> Result:
-        log = self.folder / "trials" / trial.trial_id / "log.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        folder = TrialFolder.within(self.folder, trial.trial_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
         gpus = host.gpu_ids(trial.device.gpus)
         with cores.claim(trial.device.cpus or 1) as held:
             env = node.environment(trial.device, gpus)
-            return run_trial(trial, sweep_id="gpu", server=self.server, cores=held, env=env, log=log)
+            return run_trial(trial, sweep_id="gpu", server=self.server, cores=held, env=env, folder=folder)
 
 
 def name_of(trial: Trial) -> str:

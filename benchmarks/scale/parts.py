@@ -15,9 +15,9 @@ from hydra.types import RunMode
 
 from benchmarks.scale.samples import result_of, sweep_of, trials_of
 from sweeps.dispatch.task_inbox import Inbox
+from sweeps.process.project import ROOT
 from sweeps.request import schema
 from sweeps.request.compose import Composer
-from sweeps.worker.forkserver import ROOT
 from tracking.plots import sweep_plots
 from tracking.record import Result
 from tracking.report import html_page

@@ -1,1 +1,1 @@
-"""What every net is built under: Keras' defaults and the order of the axes."""
+"""The settings that every net is built with: Keras' defaults and the order of the axes."""

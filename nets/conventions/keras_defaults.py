@@ -1,7 +1,7 @@
-"""Keras with its own defaults, whatever `keras.json` in the user's home says.
+"""Loads Keras with its own defaults, whatever `keras.json` in the user's home says.
 
-Keras reads that file when it is imported: the type of all numbers, the order of axes, the backend. A trial says these
-itself, and means the same on every machine.
+Keras reads that file on import: the type of all numbers, the order of axes, the backend. A trial sets these itself, and
+must mean the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 from unittest import mock
 
 VARIABLES: Mapping[str, str | None] = {
-    # The nets are for TensorFlow's Keras, whatever else Keras is used for here.
+    # The nets need TensorFlow as the backend, whatever else the user uses Keras with.
     "KERAS_BACKEND": "tensorflow",
     "KERAS_NNX_ENABLED": "false",
-    # They cut trainings short, for debugging.
+    # These cut training short, for debugging.
     "KERAS_MAX_EPOCHS": None,
     "KERAS_MAX_STEPS_PER_EPOCH": None,
 }
-"""Environment variables that win over the file, and what they are while Keras is ours; None: not set."""
+"""Environment variables that override the file, and the values that we set; None for unset."""
 _FILE = "keras.json"
 
 
 def load() -> None:
-    """Set our `VARIABLES` and import Keras as if there were no `keras.json`, not even one that Keras would refuse.
+    """Set our `VARIABLES` and import Keras as if there were no `keras.json`, valid or not.
 
-    Its home is the user's, where weights are kept that have been fetched before.
+    Keras keeps the user's home, where weights are that have been downloaded before.
     """
     for name, value in VARIABLES.items():
         os.environ.pop(name, None)
@@ -47,7 +47,7 @@ def load() -> None:
 
 
 def restore() -> None:
-    """Set what `keras.json` would, in a process that may have imported Keras on its own, to Keras's own defaults."""
+    """Reset what `keras.json` sets to Keras' own defaults, in a process that may have imported Keras itself."""
     import keras
 
     keras.config.set_floatx("float32")

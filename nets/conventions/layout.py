@@ -1,4 +1,4 @@
-"""The order of a net's axes: nets are built in the one that `keras.config.image_data_format()` names.
+"""The order of a net's axes, which is that of `keras.config.image_data_format()`.
 
 Kernels and dense weights have the same shapes in both orders (Keras' Flatten gives channels last either way), so the
 same weights give the same numbers.
@@ -18,7 +18,7 @@ from tracking.record import Layout
 
 
 class BadLayout(NetError):  # noqa: N818 - reads as what it says
-    """The net is not built in the order of axes that Keras is set to."""
+    """The net does not follow the order of axes that Keras is set to."""
 
 
 def channels_first() -> bool:
@@ -26,7 +26,7 @@ def channels_first() -> bool:
 
 
 def image(size: int) -> Any:
-    """The input of a net for square images: `[batch, size, size, 3]`, or `[batch, 3, size, size]` channels first."""
+    """Return the input for square images: `[batch, size, size, 3]`, or `[batch, 3, size, size]` channels first."""
     return keras.Input(image_shape(size), name="image")
 
 
@@ -35,12 +35,12 @@ def image_shape(size: int) -> tuple[int, int, int]:
 
 
 def channel_axis() -> int:
-    """Where the channels are, batch counted: what batch normalisation and concatenation take as their axis."""
+    """Return the axis of the channels, counting the batch, for batch normalisation and concatenation."""
     return 1 if channels_first() else -1
 
 
 def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
-    """The model that `make` gives in this order of axes, which must be Keras' setting by now.
+    """Return the model that `make` builds in this order of axes, to which Keras must be set already.
 
     Raises BadLayout for a net that does not follow the setting: it would compute something else.
     """
@@ -59,13 +59,13 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
         wanted, got = next((a, b) for a, b in itertools.zip_longest(expected, first) if a != b)
         setting = "keras.config.image_data_format()"
         raise BadLayout(f"expected {model.name} to follow {setting} and have a shape {wanted}. Received: {got}")
-    if deaf := [layer.name for layer in model._flatten_layers() if getattr(layer, "data_format", layout) != layout]:
-        raise BadLayout(f"expected every layer of {model.name} channels first. Received: {deaf[0]} channels last")
+    if contrary := [layer.name for layer in model._flatten_layers() if getattr(layer, "data_format", layout) != layout]:
+        raise BadLayout(f"expected every layer of {model.name} channels first. Received: {contrary[0]} channels last")
     return model
 
 
 def _shapes(model: keras.Model) -> list[tuple[int | None, ...]]:
-    """Of each input and of each weight."""
+    """Return the shapes of each input and each weight."""
     taken = [(None, *each.shape) for each in keras.tree.flatten(signature.inputs(model))]
     return [*taken, *(tuple(weight.shape) for weight in model.weights)]
 

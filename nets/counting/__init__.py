@@ -1,1 +1,1 @@
-"""What a net takes and computes: its inputs, its layers, their operations."""
+"""Describes a net: its inputs, its layers, and their operations."""

@@ -1,13 +1,13 @@
-"""How many operations one call of a layer is: the counting rule.
+"""The counting rule: how many operations one call of a layer takes.
 
 A multiply and an add are two operations; counts are for the whole batch, forward only.
 
-- Convolutions, dense and einsum layers: two for each weight each time that it is used, with groups, depthwise and
-  separable kernels as they are; one for each output with a bias, one for each output with a fused activation.
+- Convolutions, dense and einsum layers: two for each use of a weight, also with groups, depthwise and separable
+  kernels; one for each output with a bias, one for each output with a fused activation.
 - Attention: its projections are layers of their own; scores and weighted sum are two for each product. Additive scores:
   three for each element of query and key that meet.
 - Recurrent layers: at every step two for each weight of the cell's kernels, and a few for each unit (gates, bias,
-  activations). Their cells are not rows of their own.
+  activations). Their cells are not separate rows.
 - Plain matrix products, einsums, convolutions and dot products of a functional model: two for each product.
 - Pooling: one for each input of each window. Local response normalisation: two for each channel of the window, plus 3.
 - Batch normalisation and fixed rescaling: two for each output (a scale and a shift, as in inference); normalisations
@@ -15,8 +15,8 @@ A multiply and an add are two operations; counts are for the whole batch, forwar
 - Merging layers: one less than their inputs for each output. Every other layer without weights, and every plain
   operation of a functional model: one for each output, unless it only moves data (reshape, pad, concatenate, look up,
   dropout in inference, ...), which is none.
-- A layer with weights that is in none of these lists, and an operation of linear algebra, is not guessed at: `terms`
-  says None.
+- For a layer with weights that is in none of these lists, and for an operation of linear algebra, `terms` returns
+  None instead of a guess.
 
 The backward pass of a product of two tensors has one such product for each of them that needs a gradient.
 """
@@ -36,19 +36,19 @@ from nets.lrn import LocalResponseNormalization
 
 Shape = tuple[int, ...]
 Operand = Literal["input", "weight", "inner"]
-"""What a product's factor is: the call's own input, a weight, or something that the layer has made of both."""
+"""A factor of a product: the call's own input, a weight, or something that the layer computes from both."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer or plain operation: the shapes that went in and came out, and the bytes of the latter."""
+    """One call of a layer or plain operation: the shapes of its inputs and outputs, and the bytes of the outputs."""
 
     part: Any
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     output_bytes: int
     tensors: tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]] = ((), ())
-    """What went in and came out, as symbols of the traced graph."""
+    """Inputs and outputs, as symbols of the traced graph."""
 
     @property
     def size(self) -> int:
@@ -62,12 +62,12 @@ class Term:
 
     flops: int
     products: int = 0
-    """Those of them that multiply two tensors and add up."""
+    """Those that multiply two tensors and sum."""
     operands: tuple[Operand, ...] = ()
-    """Those of the two that may need a gradient; without any, the backward pass costs what the forward pass does."""
+    """The operands that may need a gradient; without any, the backward pass costs as much as the forward pass."""
 
     def factors(self, kernels: bool, weights: bool, inputs: bool) -> int:
-        """How many of the operands need a gradient, given whether the layer's kernels, weights and inputs do."""
+        """Return how many operands need a gradient, given whether the layer's kernels, weights and inputs do."""
         needed = {"weight": kernels, "input": inputs, "inner": weights or inputs}
         return sum(needed[operand] for operand in self.operands)
 
@@ -76,7 +76,7 @@ Rule = Callable[[Call], tuple[Term, ...] | None]
 
 
 def rule(part: Any) -> tuple[str, Rule] | None:
-    """The counted base class of a layer, by name, and its rule; None where neither it nor its bases have one."""
+    """Return the counted base class of a layer, by name, and its rule; None where there is none."""
     for base, counts in _RULES.items():
         if isinstance(part, base):
             return base.__name__, counts
@@ -84,12 +84,12 @@ def rule(part: Any) -> tuple[str, Rule] | None:
 
 
 def whole(part: Any) -> bool:
-    """Whether a layer is one row together with the layers inside it, which it calls once a step."""
+    """Whether a layer forms one row with the layers inside it, which it calls once per step."""
     return isinstance(part, layers.RNN | layers.TimeDistributed)
 
 
 def terms(call: Call, weighted: bool) -> tuple[Term, ...] | None:
-    """The operations of the call; None where there is no rule for a layer with weights, or for an operation."""
+    """Return the operations of the call; None for a layer with weights, or an operation, without a rule."""
     if found := rule(call.part):
         return found[1](call)
     kind = type(call.part).__name__
@@ -108,7 +108,7 @@ def _product(products: int, *operands: Operand, others: int = 0) -> tuple[Term, 
 
 
 def _layer_product(call: Call, products: int) -> tuple[Term, ...]:
-    """The input times a kernel, then bias and fused activation."""
+    """Count the input times a kernel, then bias and fused activation."""
     layer = call.part
     activation = getattr(layer, "activation", None)
     fused = activation is not None and activation is not keras.activations.linear
@@ -168,28 +168,28 @@ def _attention(call: Call) -> tuple[Term, ...]:
 
 
 _GATES = {layers.LSTMCell: (4, 17), layers.GRUCell: (3, 15), layers.SimpleRNNCell: (1, 3)}
-"""Products with each kernel, and the other operations, of one unit at one step."""
+"""Products with each kernel and other operations, per unit and step."""
 
 
 def _recurrent(call: Call) -> tuple[Term, ...] | None:
-    """Every cell at every step; None for a cell of another kind."""
+    """Count every cell at every step; None for a cell of another kind."""
     cell, (batch, steps, width) = call.part.cell, call.inputs[0]
     source: Operand = "input"
-    found: list[Term] = []
+    terms: list[Term] = []
     for each in cell.cells if isinstance(cell, layers.StackedRNNCells) else [cell]:
         counted = next((counts for kind, counts in _GATES.items() if type(each) is kind), None)
         if counted is None:
             return None
         gates, others = counted
         times = batch * steps * each.units
-        found += _product(2 * times * gates * width, source, "weight", others=times * others)
-        found += _over_state(2 * times * gates * each.units, steps)
+        terms += _product(2 * times * gates * width, source, "weight", others=times * others)
+        terms += _over_state(2 * times * gates * each.units, steps)
         width, source = each.units, "inner"
-    return tuple(found)
+    return tuple(terms)
 
 
 def _over_state(products: int, steps: int) -> tuple[Term, ...]:
-    """The products with the state before each step; that before the first is a constant, and needs no gradient."""
+    """Count the products with each step's state; the first state is a constant and needs no gradient."""
     first = products // steps
     return Term(products - first, products - first, ("inner", "weight")), Term(first, first, ("weight",))
 
@@ -199,12 +199,12 @@ def _convolutional_lstm(call: Call) -> tuple[Term, ...]:
     last = cell.data_format == "channels_last"
     positions = math.prod(output[-cell.rank - 1 : -1] if last else output[-cell.rank :])
     times = math.prod(call.inputs[0][:2]) * positions
-    found = _product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
-    return found + _over_state(2 * times * math.prod(cell.recurrent_kernel.shape), call.inputs[0][1])
+    terms = _product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
+    return terms + _over_state(2 * times * math.prod(cell.recurrent_kernel.shape), call.inputs[0][1])
 
 
 def _each_step(call: Call) -> tuple[Term, ...] | None:
-    """The layer inside, on as many inputs as there are steps."""
+    """Count the layer inside, on as many inputs as there are steps."""
     inputs, outputs = ((math.prod(shape[:2]), *shape[2:]) for shape in (call.inputs[0], call.outputs[0]))
     inside = call.part.layer
     if isinstance(inside, keras.Model) or not (rule(inside) or not inside.weights):
@@ -231,7 +231,7 @@ def _plain_einsum(call: Call) -> tuple[Term, ...] | None:
 
 
 def einsum_size(equation: str, shapes: Sequence[Shape]) -> int | None:
-    """How many pairs of elements an einsum of two tensors multiplies; None for one of more, or of one alone."""
+    """Return how many pairs of elements an einsum multiplies; None unless it is of two tensors."""
     names = equation.replace(" ", "").split("->")[0].split(",")
     if len(names) != 2 or len(shapes) != 2:
         return None

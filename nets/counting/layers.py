@@ -1,9 +1,8 @@
-"""A net's layer table: shapes, parameters, operations and bytes, found by tracing the net once at the given batch.
+"""A net's layer table: shapes, parameters, operations and bytes, from one trace of the net at a given batch.
 
-Operations are counted by the rule that `nets.counting.flops` states. Activation bytes are those of the row's output at
-its own dtype, so half as many under a mixed precision policy. A layer with weights for which there is no counting rule
-has "FLOPs not counted" in its kind, and `Totals.uncounted` names it. `nets.counting.work` says what a whole pass
-computes.
+Operations are counted by the rule in `nets.counting.flops`. Activation bytes are those of the row's output in its own
+dtype, so half as many under a mixed precision policy. A layer with weights but no counting rule has "FLOPs not counted"
+in its kind and is listed in `Totals.uncounted`. `nets.counting.work` counts a whole pass.
 """
 
 from __future__ import annotations
@@ -46,23 +45,23 @@ class Trace:
     model: keras.Model
     batch: int
     inputs: Any
-    """What the model takes, `signature.Input`s in its structure."""
+    """The model's inputs, as `signature.Input`s in its structure."""
     calls: tuple[Call, ...]
-    """Of its layers and operations, in the order in which they end, nested models and layers taken apart."""
+    """The calls of its layers and operations in the order in which they end, including those inside nested ones."""
     function: Any
     """The concrete function: inputs in the model's structure -> outputs."""
 
     @cached_property
     def rows(self) -> tuple[Layer, ...]:
-        """One row a call. A layer that is called again has its parameters counted at its first call."""
+        """One row per call. A layer's parameters are counted at its first call."""
         seen: set[int] = set()
         return tuple(_row(call, self.batch, seen) for call in self.calls)
 
 
 def trace(model: keras.Model, batch: int, training: bool = False) -> Trace:
-    """Trace the model. `training` chooses which layers run: Inception's auxiliary head is there only then.
+    """Trace the model. `training` decides which layers run: Inception's auxiliary head only runs in training.
 
-    Raises ValueError where the shape of an input is not known.
+    Raises ValueError where the shape of an input is unknown.
     """
     if batch < 1:
         raise ValueError(f"expected a batch of at least 1. Received: batch={batch}")
@@ -74,12 +73,12 @@ def trace(model: keras.Model, batch: int, training: bool = False) -> Trace:
 
 
 def rows(model: keras.Model, batch: int, training: bool = False) -> tuple[Layer, ...]:
-    """The rows of `trace`. Raises ValueError where the shape of an input is not known."""
+    """Return the rows of `trace`. Raises ValueError where the shape of an input is unknown."""
     return trace(model, batch, training).rows
 
 
 def totals(table: Sequence[Layer]) -> Totals:
-    """Sums over the rows, and the layers whose operations are not in them."""
+    """Sum over the rows, and list the layers whose operations are not counted."""
     return Totals(
         trainable_params=sum(row.trainable_params for row in table),
         other_params=sum(row.other_params for row in table),
@@ -90,16 +89,16 @@ def totals(table: Sequence[Layer]) -> Totals:
 
 
 def weighted(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """The layers that hold weights themselves, by name, wherever in the model they are."""
+    """Return the layers with weights of their own, by name, however deeply nested."""
     return {part.name: part for part in _parts(model, set()) if own_weights(part)}
 
 
 def input_shape(model: keras.Model) -> tuple[int, ...]:
-    """The shape of one input image, batch left out. Raises ValueError where the model does not say, or takes more."""
-    taken = signature.inputs(model)
-    if not isinstance(taken, signature.Input) or not taken.shape:
-        raise ValueError(f"expected {model.name} to have one input of known size. Received: {taken}")
-    return taken.shape
+    """Return the shape of one input image, without the batch. Raises ValueError where there is not one known input."""
+    given = signature.inputs(model)
+    if not isinstance(given, signature.Input) or not given.shape:
+        raise ValueError(f"expected {model.name} to have one input of known size. Received: {given}")
+    return given.shape
 
 
 def _row(call: Call, batch: int, seen: set[int]) -> Layer:
@@ -124,7 +123,7 @@ def _row(call: Call, batch: int, seen: set[int]) -> Layer:
 
 
 def counted_terms(call: Call) -> tuple[Term, ...] | None:
-    """The call's operations; None where they are not counted, as in a loop, which is traced only once."""
+    """Return the call's operations; None where they are not counted, as in a loop, which is traced only once."""
     if any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
         return None
     return terms(call, weighted=bool(own_weights(call.part)))
@@ -140,10 +139,10 @@ def _in_loop(graph: Any) -> bool:
 
 @contextmanager
 def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
-    """The calls of the model's layers within the context, in the order in which they end.
+    """Record the calls of the model's layers within the context, in the order in which they end.
 
-    Each layer has a recording `call` of its own for the time being: the only way that sees subclassed models, layers
-    within layers and layers called twice alike.
+    Each layer temporarily gets a recording `call`: only this treats subclassed models, nested layers and layers that
+    are called twice alike.
     """
     calls: list[Call] = []
 
@@ -169,7 +168,7 @@ def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
 
 
 def _parts(part: Any, seen: set[int]) -> Iterator[Any]:
-    """Whatever makes a row, once each: layers that have weights or a counting rule or no layers inside; operations."""
+    """Yield each part that makes a row once: layers with weights, a counting rule or no inner layers; operations."""
     if id(part) in seen or isinstance(part, keras.layers.InputLayer):
         return
     seen.add(id(part))
@@ -189,7 +188,7 @@ def _inner(part: Any) -> list[Any]:
 
 
 def own_weights(part: Any) -> list[Any]:
-    """The weights that a layer holds itself; of one that is a row with all that is inside it, theirs too."""
+    """Return a layer's own weights, including those of inner layers that share its row."""
     inner = {id(weight) for child in _inner(part) for weight in getattr(child, "weights", ())}
     return [weight for weight in getattr(part, "weights", ()) if id(weight) not in inner]
 
@@ -199,12 +198,12 @@ def _tensors(values: Any) -> list[tf.Tensor]:
 
 
 def _symbols(values: Any) -> tuple[tf.Tensor, ...]:
-    """The tensors of a graph, without constants that are there already."""
+    """Return the tensors that belong to a graph, without constants from outside."""
     return tuple(tensor for tensor in _tensors(values) if hasattr(tensor, "graph"))
 
 
 def _arrays(values: Any) -> list[Any]:
-    """Tensors, and the constants and variables that a plain operation is called with beside them."""
+    """Return tensors, and the constants and variables among a plain operation's arguments."""
     return [value for value in keras.tree.flatten(values) if hasattr(value, "shape") and hasattr(value, "dtype")]
 
 

@@ -1,4 +1,4 @@
-"""What a model takes: name, shape and type of each of its inputs, in the structure that it is called with."""
+"""A model's inputs: the name, shape and type of each, in the structure that the model is called with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor that a model takes; `shape` without the batch."""
+    """One input tensor of a model; `shape` leaves out the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -24,10 +24,10 @@ class Input:
 
 
 def inputs(model: keras.Model) -> Any:
-    """The model's inputs: one `Input`, or a list, tuple or dictionary of such, as the model is called with.
+    """Return the model's inputs: one `Input`, or a list, tuple or dictionary of them, as in a call of the model.
 
-    Raises ValueError where the model does not say, with what to do. Of a subclassed model only shapes are known: its
-    inputs are floats or, where it cannot be called with floats, whole numbers of 32 bits.
+    Raises ValueError, with what to do, where they are unknown. For a subclassed model only shapes are known: its inputs
+    are floats or, where it cannot be called with floats, 32-bit integers.
     """
     if (tensors := _symbols(model)) is not None:
         return _of_symbols(model, tensors)
@@ -37,11 +37,11 @@ def inputs(model: keras.Model) -> Any:
 
 
 _CALLED: WeakKeyDictionary[keras.Model, Any] = WeakKeyDictionary()
-"""The inputs of subclassed models: they have to be called to know."""
+"""The inputs of subclassed models, which must be called to find them."""
 
 
 def _called(model: keras.Model) -> Any:
-    """The inputs with which a subclassed model can be called; its variables are there afterwards."""
+    """Return inputs with which a subclassed model can be called; this creates its variables."""
     name, shapes = _built_with(model)
     last: Exception | None = None
     for dtype in (keras.config.floatx(), "int32"):
@@ -57,25 +57,25 @@ def _called(model: keras.Model) -> Any:
 
 
 def tells_types(model: keras.Model) -> bool:
-    """Whether the model says of which types its inputs are; a subclassed one does not."""
+    """Whether the model states the types of its inputs; a subclassed one does not."""
     return _symbols(model) is not None
 
 
 def specs(structure: Any, batch: int) -> Any:
-    """Symbols for a trace with the model's inputs at this batch."""
+    """Return symbols for tracing the model with these inputs at this batch."""
     return keras.tree.map_structure(lambda each: each.spec(batch), structure)
 
 
 def ensure_built(model: keras.Model) -> None:
-    """Create the variables that a subclassed model would create when it is first called.
+    """Create the variables that a subclassed model creates on its first call.
 
-    Raises ValueError where the model does not say what it takes.
+    Raises ValueError where its inputs are unknown.
     """
     inputs(model)
 
 
 def _symbols(model: keras.Model) -> Any:
-    """The `keras.Input`s of a functional or sequential model in their structure; None for a subclassed one."""
+    """Return the `keras.Input`s of a functional or sequential model in their structure; None for a subclassed one."""
     return getattr(getattr(model, "_functional", None) or model, "_inputs_struct", None)
 
 
@@ -89,10 +89,10 @@ def _of_symbols(model: keras.Model, tensors: Any, name: str | None = None) -> An
 
 
 def _built_with(model: keras.Model) -> tuple[str, Any]:
-    """The name of the argument and the shape, or structure of shapes, that a subclassed model was built with."""
+    """Return the argument's name and the shape, or structure of shapes, that a subclassed model was built with."""
     if signature := getattr(model.call, "input_signature", None):
         return signature[0].name or "inputs", tuple(signature[0].shape)
-    if shape := getattr(model, "input_shape", None):  # its own word, as a functional model's
+    if shape := getattr(model, "input_shape", None):  # it states it, like a functional model
         return "inputs", shape
     config = model.get_build_config() if model.built else None
     shapes = config.get("shapes_dict") or config if config else None
@@ -116,7 +116,7 @@ def _built_with(model: keras.Model) -> tuple[str, Any]:
 
 
 def _structure(model: keras.Model, name: str, shapes: Any, dtype: str) -> Any:
-    """`Input`s in the structure of the shapes."""
+    """Return `Input`s in the structure of the shapes."""
     if isinstance(shapes, dict):
         return {key: _structure(model, key, shape, dtype) for key, shape in shapes.items()}
     if isinstance(shapes, list | tuple) and any(isinstance(each, list | tuple | dict) for each in shapes):

@@ -1,9 +1,9 @@
-"""What a pass of a net computes by the counting rules: `forward`, and `training`, which counts what is differentiated.
+"""Counts the operations of a net's passes: `forward`, and `training`, which includes the differentiation.
 
-A product of the forward pass is made again backward for each of its two tensors that needs a gradient: a weight if it
-is trainable, an input if something before it is. Where nothing that is trainable lies before a layer or in it, or
-where no gradient reaches it from the outputs, its backward pass is nothing. Found in the traced graph, so branches,
-frozen parts and stopped gradients count as they are. The loss and the update of weights are not counted.
+For each product of the forward pass, the backward pass has another one per tensor that needs a gradient: a weight if it
+is trainable, an input if something before it is. A layer's backward pass is empty where nothing trainable is before or
+in it, or where no gradient reaches it from the outputs. This follows the traced graph, and so accounts for branches,
+frozen parts and stopped gradients. The loss and the update of weights are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nets.counting.flops import Call, Term
 from nets.counting.layers import Trace, counted_terms
 
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While", "StatelessWhile", "Case"}
-"""Operations that are functions: whether gradients flow through them is a matter of what is inside."""
+"""Operations that call functions, whose content decides whether gradients flow through them."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +28,27 @@ class Work:
     """Operations of one pass, for the whole batch."""
 
     counted: int
-    """Of the layers that have a counting rule."""
+    """Those of layers with a counting rule."""
     products: int
-    """Those that multiply two tensors and add up."""
+    """Those that multiply two tensors and sum."""
     uncounted: tuple[str, ...]
-    """Layers and operations without one, as `name (kind)`."""
+    """Layers and operations without a counting rule, as `name (kind)`."""
     recurrent: bool
     """Whether any layer has a loop over steps, all of which are counted."""
 
     @property
     def flops(self) -> int | None:
-        """All of them; None where some are not counted."""
+        """All operations; None where some are not counted."""
         return None if self.uncounted else self.counted
 
 
 def forward(trace: Trace) -> Work:
-    """The work of one forward pass, from a trace in inference mode."""
+    """Return the work of one forward pass, from a trace in inference mode."""
     return _sum(trace, [counted_terms(call) for call in trace.calls])
 
 
 def training(trace: Trace) -> Work:
-    """The work of one forward and backward pass, from a trace in training mode."""
+    """Return the work of one forward and backward pass, from a trace in training mode."""
     graph = trace.function.graph
     flow = _GradientFlow(trace)
     inside = [call.part for call in trace.calls if any(tensor.graph is not graph for tensor in call.tensors[1])]
@@ -68,9 +68,9 @@ def _sum(trace: Trace, counted: list[tuple[Term, ...] | None], unknown: Sequence
 
 
 class _GradientFlow:
-    """Which tensors of a traced graph depend on a trainable variable, and which the outputs depend on, differentiably.
+    """Which tensors of a traced graph depend on a trainable variable, and on which the outputs depend, differentiably.
 
-    What is inside a `tf.function` of the user's own is not followed.
+    The user's own `tf.function`s are not looked into.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -78,7 +78,7 @@ class _GradientFlow:
         self._needing: set[str] = set()
         """Names of tensors that need a gradient, if it reaches them."""
         self._reached: set[str] = set()
-        for call in trace.calls:  # and not the variables' tensors: a net of shapes only has none
+        for call in trace.calls:  # not by the variables' tensors, which a net of shapes only lacks
             if isinstance(call.part, keras.layers.Layer) and call.part.trainable_weights:
                 self._needing |= {tensor.name for tensor in call.tensors[1]}
         operations = graph.get_operations()
@@ -92,7 +92,7 @@ class _GradientFlow:
                 self._reached |= {tensor.name for tensor in operation.inputs if _carries(tensor)}
 
     def differentiated(self, call: Call) -> tuple[Term, ...] | None:
-        """The call's operations forward and backward; None where they are not counted."""
+        """Return the call's operations forward and backward; None where they are not counted."""
         if (counted := counted_terms(call)) is None:
             return None
         given, made = call.tensors
@@ -105,7 +105,7 @@ class _GradientFlow:
 
 
 def _backward(term: Term, call: Call, needing: int) -> Term:
-    """The term together with its backward pass: `needing` of the call's inputs need a gradient."""
+    """Return the term with its backward pass; `needing` of the call's inputs need a gradient."""
     if not term.operands:
         times = 2
     elif term.operands == ("input", "input"):
@@ -118,7 +118,7 @@ def _backward(term: Term, call: Call, needing: int) -> Term:
 
 
 def _carries(tensor: tf.Tensor) -> bool:
-    """Whether a gradient can go along it."""
+    """Whether the tensor can carry a gradient."""
     return tensor.dtype.is_floating or tensor.dtype.is_complex or tensor.dtype in (tf.resource, tf.variant)
 
 

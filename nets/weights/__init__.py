@@ -1,1 +1,1 @@
-"""Files of pretrained weights, read without trusting them."""
+"""Reads files of pretrained weights without trusting them."""

@@ -1,4 +1,4 @@
-"""HDF5 files from elsewhere: they may refer to other files, and be far larger in memory than on disk."""
+"""Opens HDF5 files safely: they may refer to other files, and be far larger in memory than on disk."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import h5py
 from nets.weights.errors import UnreadableWeights, UnsafeWeights, WeightsError, one_line
 
 MOST_EXPANSION = 100
-"""Weights that were compressed become about 1.1 times as large, and hardly ever more than 10 times."""
+"""Compressed weights usually expand by 1.1 times, and hardly ever by more than 10 times."""
 SLACK = 2**20
 
 
 def allowance(parameters: int, stored: int) -> int:
-    """Bytes that something may take of which `stored` bytes are in the file, beside a net of so many parameters.
+    """Return how many bytes an item of `stored` bytes may expand to, for a net with this many parameters.
 
-    So a net whose weights are all zero, or a larger head that is skipped, is no bomb.
+    So neither weights that are all zero nor a larger head that is skipped are refused.
     """
     return SLACK + max(8 * parameters, MOST_EXPANSION * stored)
 
 
 @contextmanager
 def opened(path: Path, parameters: int, shown: Path | None = None) -> Iterator[h5py.File]:
-    """The file, which holds nothing but its own arrays, none too large for a net of so many parameters.
+    """Open a file that contains only its own arrays, none too large for a net with this many parameters.
 
-    `shown` is how the user calls it. Raises UnsafeWeights, or UnreadableWeights for whatever else stands in the way.
+    `shown` is the path that the user gave. Raises UnsafeWeights, or UnreadableWeights for any other problem.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -42,7 +42,7 @@ def opened(path: Path, parameters: int, shown: Path | None = None) -> Iterator[h
 
 
 def look_over(path: Path, parameters: int, shown: Path) -> None:
-    """Raise what `opened` does, of a file that somebody else will open."""
+    """Raise like `opened` for a file that another library will open."""
     with opened(path, parameters, shown):
         pass
 
@@ -57,7 +57,7 @@ def _expect_own(file: h5py.File, path: Path, parameters: int) -> None:
         if not isinstance(item, h5py.Dataset):
             return None
         if item.external or item.is_virtual:
-            return UnsafeWeights(f"expected {path} to hold its own arrays. Received: one that lies in another file")
+            return UnsafeWeights(f"expected {path} to hold its own arrays. Received: one that is in another file")
         if item.dtype.kind == "O":
             return UnreadableWeights(f"{path} is damaged: expected arrays of numbers. Received: objects")
         # A chunk is unpacked whole, and may be larger than its array.
@@ -70,6 +70,6 @@ def _expect_own(file: h5py.File, path: Path, parameters: int) -> None:
             f"Received: one of {size / 2**20:,.0f} MB from {stored:,} bytes"
         )
 
-    # HDF5 does not pass an exception through, but stops at what is not None.
+    # HDF5 does not pass exceptions through, but stops at the first result that is not None.
     if refusal := file.visititems_links(look_at_link) or file.visititems(look_at):
         raise refusal

@@ -1,4 +1,4 @@
-"""Weights in the HDF5 layout that Keras had before version 3, in which keras.applications' own files are published.
+"""Reads weights in the HDF5 layout of Keras before version 3, which keras.applications' own files use.
 
 Each layer has a group, whose attribute `weight_names` lists its arrays in order; a nested model is one group.
 """
@@ -14,7 +14,7 @@ import h5py
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 
 Arrays = Mapping[str, Sequence[Any]]
-"""By layer: arrays of NumPy, or of an open file, which have a `shape` and are read by `[()]`."""
+"""By layer: arrays of NumPy or of an open file, which have a `shape` and are read with `[()]`."""
 
 
 def is_hdf5(path: Path) -> bool:
@@ -24,11 +24,11 @@ def is_hdf5(path: Path) -> bool:
 
 
 def arrays(file: h5py.File) -> Arrays | None:
-    """The arrays of each layer that has some, in the file's order, not read yet; None for a file of another layout.
+    """Return each layer's arrays, unread and in the file's order; None for a file of another layout.
 
     Raises OSError, KeyError or ValueError for a file that is damaged.
     """
-    group = file.get("model_weights", file)  # a whole model's file has its weights there
+    group = file.get("model_weights", file)  # the file of a whole model has its weights there
     names = _names(group, "layer_names")
     if names is None:
         return None
@@ -43,15 +43,15 @@ def arrays(file: h5py.File) -> Arrays | None:
 
 
 def by_order(layers: Mapping[str, Any], arrays: Arrays, skip: Collection[str] = ()) -> Arrays:
-    """The arrays under the names of the net's layers, where the file's are others but fit one by one in their order.
+    """Return the arrays under the net's own layer names, where the file's names differ but its shapes fit in order.
 
-    Layers without a name of their own are numbered as they come in a process: `conv2d_7` is not the same everywhere.
-    Where the names are known, or the shapes of the layers that are not in `skip` do not fit, all is returned as it is.
+    Unnamed layers are numbered in the order of their creation in a process, so `conv2d_7` varies. Where the names are
+    known, or the shapes of the layers that are not in `skip` do not fit, the arrays are returned unchanged.
     """
     wanted = [name for name in layers if name not in skip]
     if set(wanted) <= set(arrays):
         return arrays
-    for names in (list(layers), wanted):  # the file has skipped layers, too, or has not
+    for names in (list(layers), wanted):  # the file may have skipped layers, too, or not
         if len(names) == len(arrays) and all(
             name in skip or [tuple(weight.shape) for weight in layers[name].weights] == [a.shape for a in held]
             for name, held in zip(names, arrays.values(), strict=True)
@@ -61,18 +61,18 @@ def by_order(layers: Mapping[str, Any], arrays: Arrays, skip: Collection[str] = 
 
 
 def _owner(layer: str, weight: str) -> str:
-    """The layer that the weight is of: `fc1` of `fc1/kernel:0`, `conv1` of `conv1/kernel:0` within a model `trunk`."""
+    """Return the layer of a weight: `fc1` for `fc1/kernel:0`, `conv1` for `conv1/kernel:0` within a model `trunk`."""
     parent = weight.rpartition("/")[0]
     return layer if not parent or f"/{parent}".endswith(f"/{layer}") else parent.rpartition("/")[2]
 
 
 def _names(group: Any, attribute: str) -> list[str] | None:
-    """A list of names, which is in several attributes where it is too long for one."""
+    """Return a list of names, which is split over several attributes where it is too long for one."""
     if attribute in group.attrs:
-        found = list(group.attrs[attribute])
+        names = list(group.attrs[attribute])
     elif f"{attribute}0" in group.attrs:
         parts = (f"{attribute}{i}" for i in range(len(group.attrs)))
-        found = [name for part in parts if part in group.attrs for name in group.attrs[part]]
+        names = [name for part in parts if part in group.attrs for name in group.attrs[part]]
     else:
         return None
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]

@@ -1,9 +1,8 @@
-"""Load pretrained weights: BVLC's `.npy`, Keras' `.weights.h5`, `.keras` and older `.h5`.
+"""Loads pretrained weights: BVLC's `.npy`, Keras' `.weights.h5`, `.keras` and older `.h5`.
 
-A file of weights is data from somewhere else. None of these is allowed to run code, to name other files, or to take
-memory without end: the `.npy` is a pickle, which is read by an unpickler that knows arrays and nothing more
-(`nets/weights/npy.py`), an HDF5 file is looked over before it is read (`nets/weights/hdf5.py`), and of a `.keras`
-archive only the weights are unpacked, while they are no larger than such weights are.
+A file of weights comes from elsewhere. None may run code, refer to other files, or take unlimited memory: a `.npy` is a
+pickle, read by an unpickler that knows only arrays (`nets/weights/npy.py`); an HDF5 file is checked before it is read
+(`nets/weights/hdf5.py`); and from a `.keras` archive only the weights are unpacked, up to a plausible size.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ class Report:
 
     loaded: tuple[str, ...]
     skipped: tuple[str, ...]
-    """On the skip list: the net's own values stay."""
+    """Layers on the skip list, which keep the net's own values."""
     missing: tuple[str, ...]
-    """Skipped layers that the file does not have either; always empty for Keras 3's formats, which have no names."""
+    """Skipped layers that the file lacks; always empty for Keras 3's formats, which have no names."""
     unexpected: tuple[str, ...]
-    """Layers of the file that the net does not have; always empty for Keras 3's formats."""
+    """Layers of the file that the net lacks; always empty for Keras 3's formats."""
 
 
 def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Report:
-    """Load the file into the net, all layers but those named in `skip`. Raises WeightsError, and then changes nothing.
+    """Load the file into all layers of the net except those in `skip`. Raises WeightsError, and then changes nothing.
 
     `.npy`: a dictionary, layer name -> [kernel, bias], as BVLC's Caffe models are published for TensorFlow; grouped
     kernels are `[height, width, channels / groups, filters]`, as Keras has them. `.weights.h5` and `.keras`: saved
@@ -54,7 +53,7 @@ def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Re
     layers = weighted(model)
     try:
         is_file = path.is_file()
-    except OSError:  # a name that is too long, a folder that is not for this user
+    except OSError:  # a name that is too long, or a folder that this user cannot enter
         is_file = False
     if not is_file:
         raise UnreadableWeights(f"expected a file of weights. Received: {path}, which is not a file")
@@ -71,7 +70,7 @@ def load(model: keras.Model, path: str | Path, skip: Collection[str] = ()) -> Re
 
 
 def _load_arrays(layers: Mapping[str, Any], arrays: legacy_h5.Arrays, path: Path, skip: Collection[str]) -> Report:
-    """Check names and shapes, read what the net needs, and only then change it."""
+    """Check names and shapes, read the net's weights, and only then assign them."""
     _expect_known(skip, {*layers, *arrays})
     wanted = [name for name in layers if name not in skip]
     if missing := [name for name in wanted if name not in arrays]:
@@ -86,7 +85,7 @@ def _load_arrays(layers: Mapping[str, Any], arrays: legacy_h5.Arrays, path: Path
             raise UnfitWeights(f"{path}: expected {name} of shapes {expected}. Received: {shown}")
     try:
         values = {name: [array[()] for array in arrays[name]] for name in wanted}
-    except Exception as error:  # of HDF5, data that is damaged
+    except Exception as error:  # damaged data in HDF5
         raise UnreadableWeights(f"{path} is damaged: {one_line(error)}") from error
     for name in wanted:
         layers[name].set_weights(values[name])
@@ -99,12 +98,12 @@ def _load_arrays(layers: Mapping[str, Any], arrays: legacy_h5.Arrays, path: Path
 
 
 def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip: Collection[str]) -> Report:
-    """Keras assigns while it reads, so that the values before are kept until all is well."""
+    """Load the file with Keras, which assigns while it reads; restore the former values if it fails."""
     _expect_known(skip, layers)
     before = model.get_weights()
     try:
         with warnings.catch_warnings():
-            # Keras 3.15 warns of containers of its own making that no file has.
+            # Keras 3.15 warns about containers of its own that are in no file.
             warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
             with _weights_file(path, model.count_params()) as file:
                 hdf5.look_over(file, model.count_params(), path)
@@ -125,7 +124,7 @@ def _load_keras(model: keras.Model, layers: Mapping[str, Any], path: Path, skip:
 
 @contextmanager
 def _weights_file(path: Path, parameters: int) -> Iterator[Path]:
-    """The file by a name that Keras takes, or the one inside a `.keras`, whose description of the model is not read."""
+    """Yield the file under a name that Keras accepts, or the weights in a `.keras`, without the model's description."""
     if path.name.endswith(".weights.h5"):
         yield path
         return
@@ -137,7 +136,7 @@ def _weights_file(path: Path, parameters: int) -> Iterator[Path]:
         return
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         member = archive.getinfo("model.weights.h5")
-        # The optimizer may have kept several values of each weight; archives are stored, or deflated by other programs.
+        # The optimizer may have several values per weight. Keras stores archives; other programs deflate them.
         most = hdf5.allowance(4 * parameters, member.compress_size)
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.file_size > most:
             raise UnsafeWeights(

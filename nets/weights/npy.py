@@ -1,8 +1,8 @@
-"""Read BVLC's `.npy`, a pickled dictionary of arrays, without trusting it.
+"""Reads BVLC's `.npy`, a pickled dictionary of arrays, without trusting it.
 
-NumPy's own types are never given to the pickle: what it builds are stand-ins, which take a state only after a look at
-it and become arrays that are views of the file's own bytes. So the file can neither run code nor make a type of its own
-layout, and the memory that it takes is a small multiple of its size.
+The pickle never gets at NumPy's own types. It builds stand-ins, which check a state before they take it and become
+arrays that are views of the file's own bytes. So the file can neither run code nor define a type's layout, and takes
+memory of a small multiple of its size.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 from nets.weights.errors import UnreadableWeights, UnsafeWeights, WeightsError, one_line
 
 _MOST_INSTRUCTIONS = 2_000_000
-"""An array takes about 40; an empty list is one and takes 56 bytes."""
+"""An array takes about 40 instructions. An empty list takes one, and 56 bytes of memory."""
 _NUMBERS = re.compile("[fiu](1|2|4|8|16)")
 
 
 def read_npy(path: Path) -> dict[str, list[np.ndarray[Any, Any]]]:
-    """The arrays of a BVLC-style `.npy` by layer. Raises UnreadableWeights or UnsafeWeights; runs nothing."""
+    """Return the arrays of a BVLC-style `.npy` by layer. Raises UnreadableWeights or UnsafeWeights; runs nothing."""
     try:
         with path.open("rb") as file:
             _expect_object_header(file, path)
@@ -55,7 +55,7 @@ def _expect_object_header(file: IO[bytes], path: Path) -> None:
 
 
 class _Dtype:
-    """Stands for `numpy.dtype`: numbers of one plain type, or Python objects."""
+    """A stand-in for `numpy.dtype`: numbers of one plain type, or Python objects."""
 
     __slots__ = ("numbers",)
 
@@ -68,7 +68,7 @@ class _Dtype:
         self.numbers: np.dtype[Any] | None = None if text.startswith("O") else np.dtype(text)
 
     def __setstate__(self, state: Any) -> None:
-        """Take over the order of bytes. Fields, shapes, names, sizes and flags are not for a plain type to have."""
+        """Take the byte order. A plain type has no fields, shapes, names, sizes or flags."""
         match state:
             case (3, str() | bytes() as order, None, None, None, -1, -1, int() as flags) if order in (
                 "<",
@@ -88,7 +88,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for an array that its pickled state fills: how NumPy pickles below protocol 5."""
+    """A stand-in for an array filled by its pickled state, as NumPy pickles below protocol 5."""
 
     __slots__ = ("shape", "values")
 
@@ -112,14 +112,14 @@ class _Array:
 
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None) -> np.ndarray[Any, Any]:
-    """How NumPy pickles from protocol 5 on; `axes`: where those of the data lie in another order."""
+    """Return an array as NumPy pickles it from protocol 5 on; `axes` gives a different order of the data's axes."""
     if order == "K" and axes is not None:
         return _filled(shape, dtype, "C", data).transpose(axes)
     return _filled(shape, dtype, "F" if order == "F" else "C", data)
 
 
 def _filled(shape: Any, dtype: Any, order: Any, data: Any) -> np.ndarray[Any, Any]:
-    """A view of the data, which must be as long as shape and type say."""
+    """Return a view of the data, whose length must match shape and type."""
     if not isinstance(dtype, _Dtype) or dtype.numbers is None or not isinstance(data, bytes):
         raise UnsafeWeights("expected an array of numbers and their bytes. Received: something else in their place")
     if len(data) != _count(shape) * dtype.numbers.itemsize:
@@ -136,7 +136,7 @@ def _count(shape: Any) -> int:
 
 
 class _Sealed:
-    """What a pickle can name, and call if it is a function, but not change: it may set attributes of what it has."""
+    """Something that a pickle can name, and call if it is a function, but whose attributes it cannot set."""
 
     __slots__ = ("function",)
     function: Callable[..., Any] | None
@@ -159,14 +159,14 @@ _GLOBALS = {
     ("numpy.core.numeric", "_frombuffer"): _Sealed(_frombuffer),
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Sealed(_Dtype),
-    ("__builtin__", "bytes"): _Sealed(lambda: b""),  # the data of an array of nothing, up to protocol 2
+    ("__builtin__", "bytes"): _Sealed(lambda: b""),  # the data of an empty array, up to protocol 2
 }
 
 
 class _Unpickler(pickle._Unpickler):
-    """Admits what NumPy 1 and 2 pickle an array with, under Python 2 or 3, and nothing else.
+    """Accepts what NumPy 1 and 2 use to pickle an array, under Python 2 or 3, and nothing else.
 
-    It is the one that is written in Python: that in C makes room for whatever the file says is to come.
+    It derives from the unpickler in Python: the one in C allocates whatever sizes the file announces.
     """
 
     append: Callable[[Any], None]
@@ -175,7 +175,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         super().__init__(file, encoding="bytes")
-        vars(self)["dispatch"] = _Instructions()  # one for each file, because it counts
+        vars(self)["dispatch"] = _Instructions()  # one per file, because it counts
         self._bytes_left = size
 
     def find_class(self, module: str, name: str) -> Any:
@@ -184,11 +184,11 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _GLOBALS[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
-            asked = reprlib.repr(f"{module}.{name}").strip("'")
-            raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {asked}") from None
+            wanted = reprlib.repr(f"{module}.{name}").strip("'")
+            raise UnsafeWeights(f"expected a pickle of arrays only. Received: one that asks for {wanted}") from None
 
     def _encode(self, text: Any, encoding: Any) -> bytes:
-        """How Python 3 pickles bytes in protocol 2 and below; all of them together are no longer than the file."""
+        """Return bytes as Python 3 pickles them in protocols up to 2; together they may not exceed the file's size."""
         if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
             raise UnsafeWeights(f"expected bytes as latin1. Received: encoding={reprlib.repr(encoding)}")
         self._bytes_left -= len(text)

@@ -23,8 +23,8 @@ from sweeps.errors import UsageError
 from sweeps.machine.node import Node
 from sweeps.process import interrupts, quiet_ray
 from sweeps.process.guardian import guarded
+from sweeps.process.project import ROOT
 from sweeps.process.temporary import Folder
-from sweeps.worker.forkserver import ROOT
 
 START_S = 180.0
 """How long Ray may take to start, seconds, as long as its processes live; left alone it gives up after 30."""

@@ -11,8 +11,8 @@ from sweeps.dispatch.calibration import Calibration
 from sweeps.dispatch.fleet import Fleet
 from sweeps.machine.node import Node
 from sweeps.plan.stopping import Limit
-from sweeps.worker import on_node
 from sweeps.worker.isolate import LOST
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Failure, Result, Trial
 
 
@@ -46,7 +46,7 @@ class Context:
 
     def log(self, trial: Trial) -> Path:
         """Where the trial's own words are found."""
-        return on_node.folder_of(trial, self.folder) / "log.txt"
+        return TrialFolder.within(self.folder, trial.trial_id).log
 
     def final(self, result: Result, lost: bool, attempt: int, before: Sequence[str] = ()) -> Result | None:
         """The result to be recorded; None: the trial is to be tried again. `before` says where it was lost already."""

@@ -12,6 +12,7 @@ from sweeps.dispatch.waiting import Turn
 from sweeps.errors import DispatchError
 from sweeps.plan.stopping import Limit
 from sweeps.worker import on_node
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Device, Failure, Result, Status, Trial
 
 
@@ -59,7 +60,7 @@ def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result | Non
     if result is None:
         return None, True
     if parcel:
-        reasons = on_node.unpack(parcel, on_node.folder_of(job.trial, context.folder))
+        reasons = on_node.unpack(parcel, TrialFolder.within(context.folder, job.trial.trial_id))
         result = replace(result, quality=(*result.quality, *reasons))
     host = {**facts, **result.host}
     if job.turn is not None and job.turn.lost:

@@ -23,6 +23,7 @@ from sweeps.tasks import TASKS
 from sweeps.typed import command_line
 from tracking.folder import folders
 from tracking.folder.journal import Journal, JournalError
+from tracking.folder.trial_folder import TrialFolder, trials_folder
 from tracking.record import Sweep, Trial
 from tracking.redact import redact
 from tracking.sinks import registry, trust
@@ -163,8 +164,8 @@ def _looked_for(sentence: str, started_in: Path | None) -> str:
 
 def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:
     """The links in the folder that these trials would write through."""
-    inner = ("", "log.txt", "files", "checkpoints")
-    places = [folder / "trials", *(folder / "trials" / trial.trial_id / name for trial in trials for name in inner)]
+    folders = (TrialFolder.within(folder, trial.trial_id) for trial in trials)
+    places = [trials_folder(folder), *(place for own in folders for place in own.places())]
     return [place for place in places if place.is_symlink()][:_MOST_LINKS]
 
 

@@ -1,1 +1,1 @@
-"""What a machine is and has: cores, memory, GPUs, versions, settings."""
+"""Facts about a machine: cores, memory, GPUs, versions, settings."""

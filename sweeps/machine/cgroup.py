@@ -1,11 +1,11 @@
-"""Limits of the container that this process is in, as the kernel's control groups have them.
+"""The limits of this process's container, read from the kernel's control groups.
 
 Docker, Kubernetes, Slurm and systemd all limit a process through its control group. Version 1 has a tree of groups for
-each controller, version 2 one tree for all; a hybrid system mounts both, and each controller is in one of them. A limit
-on any group from the process's own up to the root of what is mounted here binds the process. Inside a container with a
+each controller, version 2 one tree for all; a hybrid system mounts both, and each controller is in one of them. The
+process is bound by the limits of every group from its own up to the mounted root. Inside a container with a
 namespace or a mount of its own, the mounted root is the container's group.
 
-Every function takes the `root` of the file system, `/` but for tests.
+Every function takes the `root` of the file system, which is `/` except in tests.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Throttling:
-    """What the kernel has counted since the groups were made, added up over the group and those above it."""
+    """The kernel's counts since the groups were made, added up over the group and those above it."""
 
     periods: int = 0
     """Periods of enforcement, usually of 0.1 s, in which the group ran."""
     throttles: int = 0
-    """Those in which it had used up its quota and was stopped."""
+    """Periods in which it used up its quota and was stopped."""
     throttled_s: float = 0.0
-    """Seconds that it was stopped, added up over the cores."""
+    """Seconds for which it was stopped, added up over the cores."""
 
 
 @dataclass(frozen=True)
@@ -40,42 +40,42 @@ class _Group:
     version: int
 
     def value(self, name: str) -> str:
-        """The text of a file of the group; empty where there is none."""
+        """Return the text of a file of the group; empty where there is none."""
         try:
             return (self.folder / name).read_text(encoding="ascii").strip()
         except OSError:
             return ""
 
     def number(self, name: str) -> int | None:
-        """The number in a file of the group; None where there is none, or `max`."""
+        """Return the number in a file of the group; None where there is none, or `max`."""
         text = self.value(name)
         return int(text) if text.lstrip("-").isdigit() else None
 
     def entries(self, name: str) -> dict[str, int]:
-        """The lines of a file of names and numbers."""
+        """Return the lines of a file of names and numbers."""
         lines = (line.split() for line in self.value(name).splitlines())
         return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """The processor time that this process may have, in cores (0.5: half of one); None where nothing limits it."""
+    """Return the processor time that this process may use, in cores (0.5 is half of one); None if unlimited."""
     return min((quota for group in _groups(root, "cpu") if (quota := _quota(group)) is not None), default=None)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """The memory that this process and its neighbours in the group may have, bytes; None where only the machine limits.
+    """Return the bytes of memory that this process and its neighbours in the group may use; None if unlimited.
 
-    Of version 2, `memory.high` counts too: beyond it the kernel slows a group down until it gives memory back.
+    In version 2, `memory.high` counts too: beyond it the kernel slows a group down until it frees memory.
     """
     limit = min((bytes_ for group in _groups(root, "memory") for bytes_ in _memory_limits(group)), default=None)
-    # Version 1 says "no limit" with the largest number it has; a limit beyond the machine's memory is none either.
+    # Version 1 writes "no limit" as its largest number. A limit beyond the machine's memory is no limit either.
     return limit if limit is not None and limit < _machine_memory(root) else None
 
 
 def memory_left(root: Path = ROOT) -> int | None:
-    """Bytes that can still be taken before a limit is reached; None where only the machine limits.
+    """Return the bytes that can still be allocated before a limit is reached; None where there is no limit.
 
-    Files that the kernel keeps in memory and would drop are counted as free.
+    Cached files that the kernel would drop count as free.
     """
     left = []
     for group in _groups(root, "memory"):
@@ -90,13 +90,13 @@ def memory_left(root: Path = ROOT) -> int | None:
 
 
 def processes_left(root: Path = ROOT) -> int | None:
-    """Processes and threads that can still be started before a limit is reached; None where nothing limits them."""
+    """Return how many processes and threads can still be started; None where there is no limit."""
     counted = [(group.number("pids.max"), group.number("pids.current")) for group in _groups(root, "pids")]
     return min((most - now for most, now in counted if most is not None and now is not None), default=None)
 
 
 def throttling(root: Path = ROOT) -> Throttling:
-    """What the quotas have cost this process so far; all zeros where there are none. A few reads of small files."""
+    """Return what the quotas have cost this process so far; all zeros where there are none."""
     periods = throttles = 0
     throttled_s = 0.0
     for group in _groups(root, "cpu"):
@@ -108,7 +108,7 @@ def throttling(root: Path = ROOT) -> Throttling:
 
 
 def oom_kills(root: Path = ROOT) -> int | None:
-    """Processes of this group that the kernel has killed for want of memory, the group's or the machine's.
+    """Return how many processes of this group the kernel has killed because memory, its own or the machine's, ran out.
 
     None where the kernel does not count them by group.
     """
@@ -119,7 +119,7 @@ def oom_kills(root: Path = ROOT) -> int | None:
 
 
 def _quota(group: _Group) -> float | None:
-    """The cores' worth of time that the group may have."""
+    """Return the processor time that the group may use, in cores."""
     if group.version == 2:
         limit, _, length = group.value("cpu.max").partition(" ")
         quota, period = (int(word) if word.isdigit() else 0 for word in (limit, length))
@@ -131,14 +131,14 @@ def _quota(group: _Group) -> float | None:
 def _memory_limits(group: _Group) -> Iterator[int]:
     if group.version == 2:
         limits = [group.number("memory.max"), group.number("memory.high")]
-    else:  # the second one knows of groups above that are not mounted here, too
+    else:  # the second covers groups above that are not mounted here, too
         limits = [group.number("memory.limit_in_bytes"), group.entries("memory.stat").get("hierarchical_memory_limit")]
     yield from (limit for limit in limits if limit)
 
 
 @cache
 def _machine_memory(root: Path) -> float:
-    """Bytes of memory that the machine has; infinite where it does not tell."""
+    """Return the machine's memory in bytes; infinite where it is not known."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemTotal:"):
@@ -148,22 +148,22 @@ def _machine_memory(root: Path) -> float:
 
 @cache
 def _groups(root: Path, controller: str) -> tuple[_Group, ...]:
-    """The groups that limit this process, its own first, then those above it, as far as they are mounted.
+    """Return the groups that limit this process: its own, then those above it, as far as they are mounted.
 
-    Which groups these are is looked up once: the counters are read before and after every timed pass.
+    They are looked up once, as their counters are read before and after every timed pass.
     """
     paths = dict(_own_paths(root))
-    version = 1 if controller in paths else 2  # on a hybrid system, where version 1 has this controller, 2 has not
+    version = 1 if controller in paths else 2  # on a hybrid system, each controller is in one version
     path = paths.get(controller if version == 1 else "")
     if path is None:
         return ()
     mounts = [mount for mount in _mounts(root) if mount.version == version]
     mounts = [mount for mount in mounts if version == 2 or controller in mount.controllers]
     for mount in mounts:
-        if (own := mount.folder_of(path)) is not None:
-            above = [folder for folder in own.parents if folder.is_relative_to(mount.point)]
-            return tuple(_Group(folder, version) for folder in (own, *above))
-    # The path is one outside this container, and what is mounted is the container's own group.
+        if (group := mount.folder_of(path)) is not None:
+            above = [folder for folder in group.parents if folder.is_relative_to(mount.point)]
+            return tuple(_Group(folder, version) for folder in (group, *above))
+    # The path is from outside this container; the mounted root is the container's group group.
     return tuple(_Group(mount.point, version) for mount in mounts[:1])
 
 
@@ -174,11 +174,11 @@ class _Mount:
     version: int
     point: Path
     within: PurePosixPath
-    """The group of the whole tree that is the mounted root."""
+    """The group, in the whole tree, that is mounted as the root."""
     controllers: frozenset[str]
 
     def folder_of(self, path: str) -> Path | None:
-        """Where the group with this path in the whole tree is; None where that is not mounted."""
+        """Return the folder of the group with this path in the whole tree; None where that is not mounted."""
         parts = PurePosixPath(path)
         if ".." in parts.parts or not parts.is_relative_to(self.within):
             return None
@@ -187,7 +187,7 @@ class _Mount:
 
 
 def _own_paths(root: Path) -> Iterator[tuple[str, str]]:
-    """This process's group by controller; that of version 2 has no controller's name."""
+    """Yield the controllers of this process and its group in each; for version 2 the controller is empty."""
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -1,8 +1,8 @@
-"""How long each core of the machine has been busy, by the finest counters that the kernel keeps.
+"""How long each core of the machine has been busy, by the kernel's finest counters.
 
-`/proc/stat` counts ticks of 10 ms and is always there. Nanoseconds are in `/proc/schedstat` (CONFIG_SCHEDSTATS, which
-most distributions set) or in the cpuacct controller of the machine's root control group (version 1): a look of a few
-milliseconds can then tell whether a core was shared, which takes 0.2 s by ticks.
+`/proc/stat` counts ticks of 10 ms and always exists. Nanoseconds are in `/proc/schedstat` (CONFIG_SCHEDSTATS, which
+most distributions set) or in the cpuacct controller of the machine's root control group (version 1). With them, a few
+milliseconds show whether a core was shared, which takes 0.2 s by ticks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 TICKS_BLUR_S = 2 * _TICK_S
-"""What a difference of two readings of a core's ticks may be off by: each is sampled, and rounded to a whole tick."""
+"""Error of the difference of two readings of a core's ticks: each is sampled and rounded to a whole tick."""
 FINE_BLUR_S = 2e-4
-"""The same of the nanosecond counters: the time between reading them and reading the process's own clock."""
+"""The same for the nanosecond counters: the time between reading them and the process's own clock."""
 _ROOT_GROUP_SHARE = 0.8
-"""Share of all busy time since boot that the root control group has; that of a container has less."""
+"""The root control group has at least this share of all busy time since boot; that of a container has less."""
 
 FineCounter = Callable[[], Mapping[int, float]]
 
@@ -29,13 +29,13 @@ class Ticks:
     """Seconds since boot of one core, by `/proc/stat`."""
 
     busy_s: float
-    """With processes and interrupts."""
+    """Spent on processes and interrupts."""
     steal_s: float
     """Taken by the hypervisor."""
 
 
 def ticks(proc: Path = Path("/proc")) -> dict[int, Ticks]:
-    """Each core's seconds by `/proc/stat`, to 10 ms."""
+    """Return each core's seconds by `/proc/stat`, to 10 ms."""
     cores = {}
     for line in (proc / "stat").read_text(encoding="ascii").splitlines():
         name, *fields = line.split()
@@ -47,10 +47,10 @@ def ticks(proc: Path = Path("/proc")) -> dict[int, Ticks]:
 
 
 def fine_counter(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> FineCounter | None:
-    """What gives each core's busy seconds to the nanosecond; None where the kernel does not count so finely.
+    """Return a function that gives each core's busy seconds to the nanosecond; None where the kernel does not count so.
 
-    A process that runs without a break counts once it is interrupted in `/proc/schedstat`, and every tick of the
-    kernel's (1 to 10 ms) in cpuacct, so `ticks` stays the better witness over a longer look.
+    `/proc/schedstat` counts a process that runs without a break only once it is interrupted, and cpuacct at every tick
+    of the kernel (1 to 10 ms), so `ticks` is the better source over a longer time.
     """
     schedstat = proc / "schedstat"
     if schedstat.is_file():
@@ -64,12 +64,12 @@ def fine_counter(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup
 
 @cache
 def machine_counter() -> FineCounter | None:
-    """This machine's `fine_counter`, looked for once a process."""
+    """Return this machine's `fine_counter`, looked for once per process."""
     return fine_counter()
 
 
 def _schedstat(path: Path) -> dict[int, float]:
-    """The seventh number of a core's line is the nanoseconds that tasks have run on it (Documentation/scheduler)."""
+    """Return each core's busy seconds: the seventh number of its line, in nanoseconds (Documentation/scheduler)."""
     lines = (line.split() for line in path.read_text(encoding="ascii").splitlines())
     return {int(fields[0][3:]): int(fields[7]) / 1e9 for fields in lines if fields and fields[0].startswith("cpu")}
 
@@ -79,5 +79,5 @@ def _usage(path: Path) -> dict[int, float]:
 
 
 def _is_of_the_machine(usage: Mapping[int, float], machine: Iterable[Ticks]) -> bool:
-    """Whether these are all tasks' seconds: what a container sees at the same place are its own."""
+    """Whether these are the seconds of all tasks; a container sees only its own at the same place."""
     return sum(usage.values()) >= _ROOT_GROUP_SHARE * sum(core.busy_s for core in machine)

@@ -1,7 +1,7 @@
-"""Cores that a trial has to itself, among all sweeps of one user on one machine.
+"""Gives each trial cores of its own, among all sweeps of one user on one machine.
 
-A core is held by a lock on a file; the kernel drops the lock when its holder dies, so a crash never strands a core.
-Where the container has a quota of processor time, trials get as many cores as the quota pays for in full: with more,
+A core is held by a lock on a file. The kernel drops the lock when its holder dies, so a crash never strands a core.
+Where the container has a quota of processor time, trials share as many cores as the quota covers in full: with more,
 the kernel would stop all of them for a part of every period.
 """
 
@@ -30,14 +30,14 @@ class Topology:
     """Which cores belong together."""
 
     numa: Mapping[int, int] = field(default_factory=dict)
-    """The NUMA node of each core; a core that is not there is of node 0."""
+    """The NUMA node of each core; node 0 for cores that are missing here."""
     physical: Mapping[int, int] = field(default_factory=dict)
-    """The first hyper-thread of each core's physical core; a core that is not there is one of its own."""
+    """The first hyper-thread of each core's physical core; cores that are missing here are physical cores."""
 
     def choose(self, count: int, free: Iterable[int]) -> tuple[int, ...]:
-        """`count` of the free cores: of one NUMA node where one has enough, and of as few as possible otherwise.
+        """Choose `count` of the free cores: on one NUMA node where one has enough, else on as few nodes as possible.
 
-        Physical cores come before their second threads; of NUMA nodes that are alike in that, the one with least free.
+        Physical cores come before their second threads; among nodes equal in that, the one with the fewest free cores.
         """
         nodes: dict[int, list[int]] = defaultdict(list)
         for core in sorted(free):
@@ -51,7 +51,7 @@ class Topology:
         return tuple(sorted([core for cores in largest_first for core in self._spread(cores)][:count]))
 
     def _spread(self, cores: Sequence[int]) -> list[int]:
-        """The cores in the order in which to take them: every physical core once, then the threads left over."""
+        """Return the cores in the order in which to take them: every physical core once, then the remaining threads."""
         taken: dict[int, int] = defaultdict(int)
         rounds = []
         for core in cores:
@@ -62,9 +62,9 @@ class Topology:
 
 
 def available(system: Path = SYSTEM) -> tuple[int, ...]:
-    """The cores that this process may use, in order: those that it may run on, as many as its quota pays for.
+    """Return the cores that this process may use, in order: as many of those it may run on as its quota covers.
 
-    A quota of less than a core gives one core, on which a trial is stopped for a part of the time.
+    A quota below one core gives one core, on which a trial is stopped for a part of the time.
     """
     allowed = sorted(os.sched_getaffinity(0))
     quota = cgroup.cpu_quota()
@@ -74,13 +74,13 @@ def available(system: Path = SYSTEM) -> tuple[int, ...]:
 
 
 def paid_for(count: int, allowed: Sequence[int], topology: Topology, name: str) -> tuple[int, ...]:
-    """`count` of the allowed cores, always the same ones for a container with this name.
+    """Return `count` of the allowed cores, always the same ones for a container with this name.
 
-    A quota does not say which cores. Containers side by side on a machine do not know of each other, and would all bind
-    their trials to its first cores; by their names they are spread over it.
+    A quota does not say which cores. Containers on one machine do not know of each other and would all bind their
+    trials to its first cores; their names spread them over the machine.
     """
 
-    # Neighbours in this order are on one NUMA node and, but at the end, on physical cores of their own.
+    # Neighbours in this order are on one NUMA node and, except at the end, on different physical cores.
     def rank(core: int) -> tuple[bool, int, int]:
         return topology.physical.get(core, core) != core, topology.numa.get(core, 0), core
 
@@ -90,7 +90,7 @@ def paid_for(count: int, allowed: Sequence[int], topology: Topology, name: str) 
 
 
 def topology(system: Path = SYSTEM) -> Topology:
-    """What the kernel says in /sys/devices/system; empty where it says nothing."""
+    """Read the topology from /sys/devices/system; empty where the kernel gives none."""
     numa: dict[int, int] = {}
     for path in system.glob("node/node[0-9]*/cpulist"):
         numa |= dict.fromkeys(_cores(path), int(path.parent.name.removeprefix("node")))
@@ -117,7 +117,7 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
     held: dict[int, int] = {}
     needed = len(cores) if alone else count
     try:
-        # One claim at a time looks for cores: two that each hold half of what they need would wait for ever.
+        # One claim at a time collects cores: two that each held half of what they need would wait for ever.
         with _locked(folder / "queue"):
             while True:
                 for core in cores:
@@ -138,7 +138,7 @@ def claim(count: int, *, alone: bool = False, spared: int = 0, system: Path = SY
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Wait for the lock on a file, and hold it within the block."""
+    """Wait for the lock on a file, and hold it in the body."""
     lock = _lock(path, fcntl.LOCK_EX)
     try:
         yield
@@ -147,7 +147,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _try_lock(path: Path) -> int | None:
-    """The descriptor that holds the lock on a file until it is closed; None: somebody else has it."""
+    """Return the descriptor that holds the lock on a file until it is closed; None where another has it."""
     try:
         return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -155,10 +155,10 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _lock(path: Path, how: int) -> int:
-    """The descriptor that holds the lock on the file that has this name.
+    """Return the descriptor that holds the lock on the file that has this name now.
 
-    Whoever tidies temporary folders may remove it between its opening and the lock, and then the next one to come makes
-    another. Its time is set to now, because they look for old ones.
+    A cleaner of temporary folders may remove the file between its opening and the lock, and the next claim would make
+    another. Its time is set to now, because cleaners look for old files.
     """
     while True:
         lock = temporary.open_lock(path)
@@ -174,7 +174,7 @@ def _lock(path: Path, how: int) -> int:
 
 
 def _names(path: Path, descriptor: int) -> bool:
-    """Whether a path is that of an open file."""
+    """Whether the path leads to this open file."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -182,12 +182,12 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def _cores(path: Path) -> list[int]:
-    """The kernel's list of cores, e.g. `0-3,8`."""
+    """Read a list of cores as the kernel writes it, e.g. `0-3,8`; empty where there is none."""
     try:
         parts = path.read_text(encoding="ascii").strip().split(",")
     except OSError:
         return []
-    found: list[int] = []
+    cores: list[int] = []
     for first, _, last in (part.partition("-") for part in parts if part):
-        found += range(int(first), int(last or first) + 1)
-    return found
+        cores += range(int(first), int(last or first) + 1)
+    return cores

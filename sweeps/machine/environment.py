@@ -1,8 +1,8 @@
 """The environment variables that may change a figure.
 
-TensorFlow, its libraries, the C library and Python read dozens of them, and none shows in what a trial asks for. All
-that may matter are recorded with the facts of the trial's host, so that two sweeps with and without `XLA_FLAGS` are not
-taken for alike.
+TensorFlow, its libraries, the C library and Python read dozens of them, and none of them is part of a trial. All that
+may matter are recorded among the facts about the trial's host, so that sweeps with and without `XLA_FLAGS`, say, can be
+told apart.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _PREFIXES = (
 )
 _NAMES = frozenset(
     (
-        # What the loader and the C library do, and which libraries come first.
+        # What the loader and the C library do, and which libraries they load first.
         *("GLIBC_TUNABLES", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "LD_BIND_NOW", "LD_PROFILE", "LD_DEBUG"),
-        # Of Python's own those that change what runs, or how dear its memory is, and the order of sets.
+        # Python's own that change what runs, what memory costs, or the order of sets.
         *("PYTHONOPTIMIZE", "PYTHONMALLOC", "PYTHONHASHSEED", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHON_GIL"),
     )
 )
 _HARMLESS = frozenset(
     (
-        # The fork server sets these, whatever the user has.
+        # The fork server sets these, whatever the user has set.
         *keras_defaults.VARIABLES,
         "OPENBLAS_NUM_THREADS",
-        # Each trial's device sets these; which card it was is among the facts of the host.
+        # Each trial's device sets these; the card itself is among the facts about the host.
         *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
-        # Where files lie, and which messages are left out.
+        # Where files are, and which messages are left out.
         *("KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TPU_ML_PLATFORM_VERSION"),
-        # NVIDIA's images have these: what a container asks of the host before it starts.
+        # NVIDIA's images set these: what a container requires of the host.
         *("NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_REQUIRE_CUDA", "NVIDIA_PRODUCT_NAME", "CUDA_VERSION"),
-        # Terraform has TensorFlow's prefix.
+        # Terraform uses TensorFlow's prefix.
         *("TF_ACC", "TF_APPEND_USER_AGENT", "TF_DATA_DIR", "TF_ENCRYPTION", "TF_IGNORE", "TF_IN_AUTOMATION"),
         *("TF_INPUT", "TF_SKIP_PROVIDER_VERIFY", "TF_WORKSPACE"),
     )
@@ -52,21 +52,21 @@ _SET_ON_IMPORT = {
     "KMP_DUPLICATE_LIB_OK": "True",
     "KMP_INIT_AT_FORK": "FALSE",
 }
-"""What libraries set when they are imported: a notebook that has imported TensorFlow hands it on to its commands."""
+"""What libraries set on import; a notebook that has imported TensorFlow passes it on to its commands."""
 _TERRAFORM = (
     *("TF_CLI_", "TF_CLOUD_", "TF_LOG", "TF_PLUGIN_", "TF_REATTACH_", "TF_REGISTRY_", "TF_STATE_PERSIST_"),
     *("TF_TOKEN_", "TF_VAR_"),
 )
-"""Beginnings of more of its variables."""
+"""Prefixes of more of Terraform's variables."""
 _began = dict(os.environ)
-"""What was set before the libraries were imported, of which some set variables of their own."""
+"""What was set before the libraries were imported, some of which set variables."""
 _warm: dict[str, str] | None = None
-"""What was set when they had been; None: they have not been imported on purpose."""
+"""What was set after that; None where `warmed_up` has not been called."""
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 
 def settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those of the variables that may change a figure, by name; values that look like secrets are `***`."""
+    """Return the variables that may change a figure, by name; values that look like secrets are `***`."""
     relevant = {
         name: value
         for name, value in sorted(variables.items())
@@ -80,20 +80,20 @@ def settings(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def warmed_up() -> None:
-    """Say that the libraries have been imported: what is set from now on is the trial's own doing."""
+    """Note that the libraries have been imported: what is set from now on is set by the trial."""
     global _warm
     _warm = dict(os.environ)
 
 
 def here() -> dict[str, str]:
-    """The `settings` of this process, as the user or the trial's own modules have made them."""
+    """Return the `settings` of this process that the user or the trial's own modules have made."""
     kept = {name: os.environ[name] for name in _began if name in os.environ}
     made = {} if _warm is None else {name: value for name, value in os.environ.items() if _warm.get(name) != value}
     return settings(kept | made)
 
 
 def auto_jit(variables: Mapping[str, str], *, gpu: bool) -> str | None:
-    """The flag in TF_XLA_FLAGS by which TensorFlow compiles parts of every graph with XLA; None where it does not."""
+    """Return the flag in TF_XLA_FLAGS that makes TensorFlow compile parts of every graph with XLA; None without."""
     text = variables.get("TF_XLA_FLAGS", "")
     if text and not text.lstrip().startswith("-"):  # the name of a file with flags
         if not paths.is_file(text.strip()):

@@ -18,23 +18,23 @@ from sweeps.machine import cgroup, environment, nvml
 
 PACKAGES = ("tensorflow", "keras", "numpy", "ray", "mlflow", "hydra-core")
 _MODEL = re.compile(r"\w+\s+((?:[A-Z]+\s+)*[A-Z0-9]*\d[A-Z0-9]*)")
-"""After the maker, words in capitals up to the first one with a digit."""
+"""After the maker, words in capitals up to the first with a digit."""
 
 
 def facts() -> dict[str, Any]:
-    """What this process runs on and with, as plain values.
+    """Return what this process runs on and with, as plain values.
 
     Host name, processor, memory, operating system, library versions, the limits of the container if it has any
-    (`cpu_quota` in cores, `memory_limit_mb`), the `cores` that this process is bound to, and under `env` what is set in
-    its environment that may change a figure.
+    (`cpu_quota` in cores, `memory_limit_mb`), the `cores` that this process is bound to, and under `env` the
+    environment variables that may change a figure.
     """
     return {**_lasting(), "cores": sorted(os.sched_getaffinity(0)), "env": environment.here()}
 
 
 @cache
 def _lasting() -> dict[str, Any]:
-    """What stays as it is: found once in the fork server, known to all its children."""
-    found: dict[str, Any] = {
+    """Return the facts that do not change: the fork server gathers them once for all its children."""
+    lasting: dict[str, Any] = {
         "hostname": socket.gethostname(),
         "cpu_model": _cpu_model(),
         "cpu_count": psutil.cpu_count(logical=True),
@@ -42,26 +42,26 @@ def _lasting() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    found |= {package.replace("-", "_"): version for package in PACKAGES if (version := version_of(package))}
+    lasting |= {package.replace("-", "_"): version for package in PACKAGES if (version := version_of(package))}
     if (quota := cgroup.cpu_quota()) is not None:
-        found["cpu_quota"] = round(quota, 3)
+        lasting["cpu_quota"] = round(quota, 3)
     if (limit := cgroup.memory_limit()) is not None:
-        found["memory_limit_mb"] = limit // 2**20
+        lasting["memory_limit_mb"] = limit // 2**20
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor.exists():
-        found["cpu_governor"] = governor.read_text().strip()
-    return found
+        lasting["cpu_governor"] = governor.read_text().strip()
+    return lasting
 
 
 def free_memory() -> int:
-    """Bytes that this process can still take: of the machine's memory and, in a container, of its limit."""
+    """Return the bytes that this process can still allocate, of the machine's memory and the container's limit."""
     left = cgroup.memory_left()
     free = psutil.virtual_memory().available
     return free if left is None else min(free, left)
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory: of the container's or, without one, the machine's."""
+    """Return how many processes the kernel has killed as memory ran out, in the container or else on the machine."""
     if (killed := cgroup.oom_kills()) is not None:
         return killed
     for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
@@ -71,13 +71,13 @@ def oom_kills() -> int:
 
 
 def out_of_memory() -> str:
-    """That, in words, with the container's limit where it has one."""
+    """Return "out of memory", with the container's limit where it has one."""
     limit = cgroup.memory_limit()
     return "out of memory" + ("" if limit is None else f" (the container's limit is {limit / 2**20:.0f} MB)")
 
 
 def signal_name(number: int) -> str:
-    """A signal's name, as `SIGKILL`; Python has none for most real-time signals, which a process may die of too."""
+    """Return a signal's name, such as `SIGKILL`, or its number: Python names few of the real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -85,17 +85,17 @@ def signal_name(number: int) -> str:
 
 
 def gpu_facts() -> dict[str, Any]:
-    """Names of the GPUs that this process may use, their driver and the newest CUDA it knows; nothing without any."""
+    """Return the names of the GPUs that this process may use, their driver and its newest CUDA; empty without GPUs."""
     cards = [card.facts() for card in nvml.visible_cards()]
     if not cards:
         return {}
     names = ", ".join(card["name"] for card in cards if "name" in card)
-    found = {"gpu": names or None, "gpu_driver": cards[0].get("driver"), "cuda": cards[0].get("cuda")}
-    return {key: text for key, text in found.items() if text is not None}
+    known = {"gpu": names or None, "gpu_driver": cards[0].get("driver"), "cuda": cards[0].get("cuda")}
+    return {key: text for key, text in known.items() if text is not None}
 
 
 def gpu_count() -> int:
-    """NVIDIA GPUs that this process may use, without loading CUDA."""
+    """Return how many NVIDIA GPUs this process may use, without loading CUDA."""
     if (visible := nvml.visible_names()) is not None:
         return len(visible)
     if cards := nvml.visible_cards():
@@ -105,26 +105,26 @@ def gpu_count() -> int:
 
 
 def gpu_ids(count: int) -> tuple[str, ...]:
-    """The first `count` of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the first `count` GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = nvml.visible_names()
     return tuple(map(str, range(count)) if visible is None else visible[:count])
 
 
 def accelerator() -> str | None:
-    """Ray's name of the type of this machine's GPUs, e.g. `H100`; None where NVML tells of none.
+    """Return Ray's name for the type of this machine's GPUs, e.g. `H100`; None where NVML reports none.
 
-    Ray's own rule (`ray._private.accelerators.nvidia_gpu`), so that a device asks the same of this machine as of a
-    cluster's node. Ray takes a node's GPUs for all of one type, that of the first.
+    It follows Ray's own rule (`ray._private.accelerators.nvidia_gpu`), so that a device requires the same of this
+    machine as of a cluster's node. Ray assumes that all GPUs of a node have the type of the first.
     """
     name = next((str(card.facts().get("name", "")) for card in nvml.visible_cards()), "")
     return accelerator_of(name) or None
 
 
 def accelerator_of(name: str) -> str:
-    """Ray's name for a card that NVML calls `name`: `H100` for `NVIDIA H100 80GB HBM3`."""
-    found = _MODEL.match(name)
-    if found and len(found[1]) > 1:
-        return found[1].replace(" ", "-")
+    """Return Ray's name for a card that NVML calls `name`: `H100` for `NVIDIA H100 80GB HBM3`."""
+    model = _MODEL.match(name)
+    if model and len(model[1]) > 1:
+        return model[1].replace(" ", "-")
     return re.sub(r"^NVIDIA\s+", "", name).strip().replace(" ", "-")
 
 

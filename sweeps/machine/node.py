@@ -1,4 +1,4 @@
-"""A device as data, turned into what each layer below needs: Ray resources, cores, a process environment."""
+"""What a node offers, and what a device requires: Ray resources, cores, a process environment."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ class Node:
     gpus: int = 0
     resources: Mapping[str, float] = field(default_factory=dict)
     accelerator: str | None = None
-    """Ray's name of its GPUs' type, e.g. `H100`."""
+    """Ray's name for the type of its GPUs, e.g. `H100`."""
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = "this machine"
     node_id: str = ""
-    """Ray's id of it; empty: the trials of this Ray have no other machine."""
+    """Its id in Ray; empty where trials have no other machine."""
     ray_cpus: int = 0
-    """Cores as Ray counts them, where that is more than trials can have."""
+    """Cores as Ray counts them, where these are more than trials can use."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What a result says of where it ran, even if the trial could say nothing."""
+    """Facts for a result about where it ran, even if the trial could report nothing."""
     memory_mb: float | None = None
     """Memory of the machine, in units of 2**20 bytes; None where it is not known."""
     cpu_quota: float | None = None
-    """The processor time that the node's container may have, in cores; None where nothing limits it."""
+    """The processor time that the node's container may use, in cores; None if unlimited."""
     memory_limit_mb: float | None = None
-    """The memory that the node's container may have, in units of 2**20 bytes; None where nothing limits it."""
+    """The memory that the node's container may use, in units of 2**20 bytes; None if unlimited."""
     variables: frozenset[str] = frozenset()
     """Names of environment variables that are set there and may change a figure (`sweeps/machine/environment.py`)."""
 
     @property
     def room_mb(self) -> float | None:
-        """Memory that trials may take together, in units of 2**20 bytes; None where it is not known."""
+        """The memory that trials may use together, in units of 2**20 bytes; None where it is not known."""
         return min((size for size in (self.memory_mb, self.memory_limit_mb) if size is not None), default=None)
 
     @cached_property
     def offer(self) -> str:
-        """What `misses` depends on, as a key: alike for nodes that can take the same devices."""
+        """A key of all that `misses` depends on, equal for nodes that can take the same devices."""
         resources, labels = sorted(self.resources.items()), sorted(self.labels.items())
         return repr((self.cpus, self.gpus, self.accelerator, resources, labels))
 
     @property
     def kind(self) -> str:
-        """What it offers, in words; alike for nodes that take the same trials."""
+        """What it offers, in words, equal for nodes that take the same trials."""
         gpus = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" + (f" ({self.accelerator})" if self.accelerator else "")
         offers = ", ".join(
             [
@@ -72,7 +72,7 @@ class Node:
         return f"the container's {' and its '.join(limits)}" if limits else ""
 
     def misses(self, device: Device) -> list[str]:
-        """What `device` asks for and this node has not, in words; empty if the device fits."""
+        """Return what `device` requires and this node lacks, in words; empty if the device fits."""
         lacking = []
         if (device.cpus or 1) > self.cpus:
             if device.cpus is None:
@@ -101,23 +101,23 @@ class Node:
         return lacking
 
     def cores_for(self, device: Device) -> int:
-        """Cores a trial on this node gets: what its device asks for, or all of them."""
+        """Return how many cores a trial gets on this node: those that its device requires, or all of them."""
         return device.cpus or self.cpus
 
     def at_once(self, device: Device) -> int:
-        """How many trials of a device that fits this node run here side by side."""
+        """Return how many trials of a device that fits this node can run here side by side."""
         if device.exclusive_node:
             return 1
         shares = [self.cpus // self.cores_for(device)]
         if device.gpus:
             shares.append(self.gpus // device.gpus)
-        # Parts as 0.1 are counted as Ray does, which knows ten thousandths.
+        # Ray counts fractions such as 0.1 in ten thousandths.
         shares += [int(self.resources[name] / amount + 1e-4) for name, amount in device.resources.items() if amount > 0]
         return min(shares)
 
 
 def demand(device: Device) -> str:
-    """What a device asks of its node, as a key: alike for devices that differ only in what happens on it."""
+    """Return a key of what a device requires of its node, equal for devices that differ only in their settings."""
     return repr(
         (
             device.cpus,
@@ -131,12 +131,12 @@ def demand(device: Device) -> str:
 
 
 def parts(amount: float) -> int:
-    """An amount of a resource in ten thousandths, the parts that Ray knows: thrice 0.1 is 0.3."""
+    """Return an amount of a resource in ten thousandths, as Ray counts: three times 0.1 is 0.3."""
     return round(amount * 10_000)
 
 
 def limits(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those fields of a Node that follow from the facts about its host."""
+    """Return the fields of a Node that follow from the facts about its host."""
     return {
         "memory_mb": facts["memory_gb"] * 1024,
         "cpu_quota": facts.get("cpu_quota"),
@@ -146,9 +146,9 @@ def limits(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ray_options(device: Device, node: Node) -> dict[str, Any]:
-    """Ray's resource arguments for one trial on `device`, on this node and no other.
+    """Return Ray's resource arguments for one trial on `device` on this node.
 
-    Accelerator and labels are met by the choice of the node. A trial that wants its node to itself takes all its cores.
+    The choice of the node has met accelerator and labels. A trial with `exclusive_node` takes all cores of its node.
     """
     cpus = max(node.cpus, node.ray_cpus) if device.exclusive_node else node.cores_for(device)
     options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": device.gpus}
@@ -158,14 +158,14 @@ def ray_options(device: Device, node: Node) -> dict[str, Any]:
 
 
 def ray_amounts(device: Device, node: Node) -> dict[str, float]:
-    """What one trial on `device` takes of Ray's resources there, by Ray's names."""
+    """Return what one trial on `device` takes of Ray's resources there, by Ray's names."""
     options = ray_options(device, node)
     return {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options.get("resources", {})}
 
 
 def environment(device: Device, gpu_ids: tuple[str, ...]) -> dict[str, str]:
-    """The environment that shows a trial's process the GPUs it was given and hides all others."""
+    """Return the variables that show a trial's process its GPUs and hide all others."""
     if device.kind == "cpu":
         return {"CUDA_VISIBLE_DEVICES": "-1"}
-    # Ray counts GPUs as NVML does, by bus; CUDA by speed, unless it is told.
+    # Ray and NVML number GPUs by bus; CUDA does so by speed unless set otherwise.
     return {"CUDA_VISIBLE_DEVICES": ",".join(gpu_ids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -1,4 +1,4 @@
-"""Nodes by what they offer, so that a check costs kinds of devices times kinds of nodes, not trials times nodes."""
+"""Groups nodes by what they offer: checks cost kinds of devices times kinds of nodes, not trials times nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tracking.record import Device
 
 
 class NodeKinds:
-    """Nodes grouped by their offer; each demand is held against each offer once."""
+    """Nodes grouped by their offer; each demand is compared with each offer once."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.groups: dict[str, list[Node]] = {}
@@ -22,17 +22,17 @@ class NodeKinds:
 
     def fitting(self, device: Device) -> list[list[Node]]:
         """Return the groups of nodes that can take trials on that device."""
-        asked = demand(device)
-        if asked not in self._fitting:
-            self._fitting[asked] = [alike for alike in self.groups.values() if not alike[0].misses(device)]
-        return self._fitting[asked]
+        key = demand(device)
+        if key not in self._fitting:
+            self._fitting[key] = [alike for alike in self.groups.values() if not alike[0].misses(device)]
+        return self._fitting[key]
 
     def lacking(self, device: Device) -> list[str]:
         """Return what nodes lack for a device that none of them can be, in words; nodes of one kind are named once."""
-        asked = repr(device)
-        if asked not in self._lacking:
-            self._lacking[asked] = self._shortfalls(device)
-        return self._lacking[asked]
+        key = repr(device)
+        if key not in self._lacking:
+            self._lacking[key] = self._shortfalls(device)
+        return self._lacking[key]
 
     def _shortfalls(self, device: Device) -> list[str]:
         kinds: dict[str, list[Node]] = {}
@@ -48,11 +48,11 @@ class NodeKinds:
 
     def room_mb(self, device: Device) -> float | None:
         """Return the memory of the roomiest node that the device fits, in units of 2**20 bytes; None if not known."""
-        asked = demand(device)
-        if asked not in self._room_mb:
+        key = demand(device)
+        if key not in self._room_mb:
             rooms = [node.room_mb for alike in self.fitting(device) for node in alike if node.room_mb is not None]
-            self._room_mb[asked] = max(rooms, default=None)
-        return self._room_mb[asked]
+            self._room_mb[key] = max(rooms, default=None)
+        return self._room_mb[key]
 
     def at_once(self, device: Device) -> int:
         """Return how many trials on that device run side by side on all nodes."""

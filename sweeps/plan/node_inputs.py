@@ -18,7 +18,7 @@ from sweeps.errors import SweepError
 from sweeps.plan import targets
 from sweeps.plan.targets import Target
 from sweeps.process import paths
-from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures import dataset, image_paths
 from sweeps.tasks.pictures.dataset import DataError
 from tracking.record import Trial
 
@@ -101,7 +101,7 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
             digests[place] = _listing(((each.path, data.classes[each.label]) for each in data.examples), until)
     for pattern in wanted.images:
         try:
-            digests[pattern] = _listing(((path, "") for path in dataset.matching(pattern)), until)
+            digests[pattern] = _listing(((path, "") for path in image_paths.matching(pattern)), until)
         except DataError:
             missing[pattern] = "a folder without pictures" if paths.is_folder(pattern) else paths.kind(pattern)
     imports: Mapping[str, str] = {}

@@ -24,8 +24,10 @@ from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.worker import log_tail
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
 from sweeps.worker.limits import Watch
+from sweeps.worker.wire import Send
 from tracking.record import Layout, Trial
 
 _PROCESS_MB = 370
@@ -89,7 +91,7 @@ class Preflight:
                     if message[0] == "pid":
                         watch.process(message[1])
                     elif message[0] == "failed":
-                        words = message[1][1].message
+                        words = message[1]["failure"]["message"]
                     elif message[0] == "net":
                         index, net = message[1]
                         self.nets[key(trials[index])] = net

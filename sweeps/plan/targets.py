@@ -21,9 +21,12 @@ from typing import Any
 from nets import NetError, custom
 from sweeps.errors import DispatchError
 from sweeps.machine import host
+from sweeps.process.project import ROOT
 from sweeps.worker import log_tail, wire
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
 from sweeps.worker.limits import Watch
+from sweeps.worker.wire import Send
 from tracking.record import Trial
 from tracking.text.printable import printable
 
@@ -174,11 +177,8 @@ def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool]], send: Sen
 def _place(error: Exception) -> str:
     """The line of the user's own that has raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, str(_OURS)))]
+    own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, str(ROOT)))]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-
-
-_OURS = Path(__file__).resolve().parents[2]
 
 
 def _one_line(text: str) -> str:

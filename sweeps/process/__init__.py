@@ -1,1 +1,1 @@
-"""What any process of ours needs of the operating system: signals, temporary files, paths."""
+"""What every process needs from the operating system: signals, temporary files, paths."""

@@ -1,11 +1,11 @@
-"""Ends Ray's processes when the driver that started them has not lived to do it, and removes Ray's folder.
+"""Ends Ray's processes and removes Ray's folder when the driver that started them dies before doing so itself.
 
-Ray's larger processes end with their driver, but its agents take up to half a minute to find out, and a worker first
-finishes what it is doing. The guardian waits for the driver's end of a pipe to close, for whatever reason. Run as a
-script, with the standard library only, so that it starts at once.
+Ray's larger processes end with their driver, but its agents take up to half a minute to notice, and a worker first
+finishes what it is doing. The guardian waits for the driver's end of a pipe to close, for whatever reason. It runs as a
+script with the standard library only, so that it starts at once.
 
-What Ray starts writes its log into Ray's folder, whatever it calls itself and whoever its parent is by now, so the
-processes to end are those that have a file there open for writing.
+Every process that Ray starts writes its log into Ray's folder, whatever its name and parent are by now. The processes
+to end are therefore those that have a file there open for writing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PAUSE_S = 0.1
 
 @contextlib.contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """End what writes into this folder and remove it, on leaving or when this process dies before that."""
+    """End the processes that write into this folder and remove it, on leaving or when this process dies before."""
     guardian = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is the driver's to handle
+        start_new_session=True,  # the driver handles Ctrl-C
     )
     try:
         yield
@@ -42,8 +42,8 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def end(folder: Path) -> None:
-    """Kill the processes that write into this folder, but for this one and its parent, and remove it."""
-    for _ in range(_ROUNDS):  # what was killed may still be writing its last line there, or have started another
+    """Kill the processes that write into this folder, except this one and its parent, and remove it."""
+    for _ in range(_ROUNDS):  # a killed process may still write its last line there, or have started another
         pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
         writers = [pid for pid in pids if _kill_writer(pid, folder)]
         shutil.rmtree(folder, ignore_errors=True)
@@ -53,11 +53,11 @@ def end(folder: Path) -> None:
 
 
 def _kill_writer(pid: int, folder: Path) -> bool:
-    """Kill a process if it writes into this folder; whether it does."""
+    """Kill a process if it writes into this folder; whether it did."""
     if pid in (1, os.getpid(), os.getppid()):
         return False
-    with contextlib.suppress(OSError):  # it has ended, or is another user's
-        process = os.pidfd_open(pid)  # from here on, nobody else can be taken for it
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+        process = os.pidfd_open(pid)  # from here on, a reused process id cannot be mistaken for it
         try:
             if _writes(pid, f"{folder}/"):
                 signal.pidfd_send_signal(process, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): the first ends a sweep in order, the second at once.
+"""Ctrl-C, SIGTERM and a closing terminal (SIGHUP): the first ends a sweep in order, the second at once.
 
-Under `nohup`, which has SIGHUP ignored, a sweep outlives its terminal. SIGQUIT stays the emergency exit.
+Under `nohup`, which ignores SIGHUP, a sweep outlives its terminal. SIGQUIT stays the emergency exit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from types import FrameType
 
 EXIT_CODE = 130
 _IMPORT = "<frozen importlib."
-"""How the files of Python's own code for imports begin."""
+"""How the file names of Python's own import code begin."""
 _AGAIN_S = 0.01
 
 
 class Interrupts:
     """Turns the first signal into KeyboardInterrupt, and ends the process on the next.
 
-    What the driver has started ends with it, in order or not: see `sweeps.worker.forkserver` and
+    Everything that the driver has started ends with it in either case: see `sweeps.worker.forkserver` and
     `sweeps.process.guardian`.
     """
 
@@ -29,14 +29,14 @@ class Interrupts:
         self._arrived = self._held = False
 
     def install(self) -> None:
-        """Take the signals."""
+        """Handle the signals from now on."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A body that the first signal does not tear apart: its KeyboardInterrupt comes at the end."""
+        """Delay the KeyboardInterrupt of a first signal to the end of the body."""
         before, self._held = self._arrived, True
         try:
             yield
@@ -49,7 +49,7 @@ class Interrupts:
         if self._arrived:
             os._exit(EXIT_CODE)
         if frame is not None and frame.f_code.co_filename.startswith(_IMPORT):
-            # Torn apart here, it would never give its lock back, for which another thread's import waits.
+            # Interrupted here, an import would never release its lock, for which another thread may wait.
             again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()
@@ -61,7 +61,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Take SIGTERM back after the body, in which Ray puts a handler of its own in place, from C++ as well."""
+    """Restore the handler of SIGTERM after the body, in which Ray installs its own, also from C++."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a path leads to. None of these raises, waits or reads, whatever is there."""
+"""What a path leads to. No function here raises, waits or reads, whatever is there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = {
 
 
 def kind(path: str | Path) -> str:
-    """What the path leads to, in words: `a file`, `a folder`, `a named pipe`, or why it leads to nothing."""
+    """Return what the path leads to, in words: `a file`, `a folder`, `a named pipe`, or why it leads to nothing."""
     try:
         return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "something else")  # noqa: PTH116 - a Path refuses less
     except FileNotFoundError:
@@ -37,12 +37,12 @@ def is_folder(path: str | Path) -> bool:
 
 
 def not_readable(path: str | Path) -> str | None:
-    """What is there instead of a file that this user may read; None where there is one."""
+    """Return what is there instead of a file that this user may read; None where there is one."""
     if (received := kind(path)) != "a file":
         return received
     return None if os.access(path, os.R_OK, effective_ids=True) else "a file that this user may not read"
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """The text, or its beginning, so that a sentence with it stays one."""
+    """Return the text, or its beginning and its length where it is too long for a sentence."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

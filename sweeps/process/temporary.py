@@ -1,9 +1,9 @@
 """Temporary folders and lock files in places that other users of the machine can write to.
 
-Everything lies in one folder of this user's, `sweeps-UID` in TMPDIR, that nobody else can enter. Its name can be
-guessed, so it counts only when it is a directory, this user's, and closed to all others; where somebody else has taken
-the name, the next number is tried. A `Folder` is locked as long as its owner lives, which tells what killed processes
-have left.
+Everything is in one folder of this user, `sweeps-UID` in TMPDIR, that nobody else can enter. Its name can be guessed,
+so it is used only if it is a directory, belongs to this user and is closed to all others; where somebody else has taken
+the name, the next number is tried. A `Folder` is locked as long as its owner lives, so that those left by killed
+processes can be recognised.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _outside: str | None = None
 
 
 def base(room: int = 0) -> Path:
-    """This user's own folder, in TMPDIR or, where a socket `room` bytes below it would have too long a path, in /tmp.
+    """Return this user's own folder: in TMPDIR or, where the path of a socket would become too long, in /tmp.
 
-    Raises UsageError where none can be made.
+    `room` is the length of that path below the folder, in bytes. Raises UsageError where no folder can be made.
     """
     for place in _places():
         folder = _private(Path(place))
@@ -45,23 +45,23 @@ def base(room: int = 0) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """Open a file to lock, and make it if need be; its content stays as it is.
+    """Open a file to lock, made if need be; its content stays as it is.
 
-    Raises OSError also for what is no plain file of this user's: a link would lead anywhere.
+    Raises OSError also for anything but a plain file of this user: a link could lead anywhere.
     """
     descriptor = files.open_to_write(path, mode=0o600)
     if os.fstat(descriptor).st_uid != os.geteuid():
         os.close(descriptor)
-        raise OSError(errno.EPERM, "it is another user's", str(path))
+        raise OSError(errno.EPERM, "it belongs to another user", str(path))
     os.fchmod(descriptor, 0o600)  # whatever the umask
     return descriptor
 
 
 class Folder:
-    """A fresh folder in `base`, named after its kind; `close` removes it, or its removal is left to whom it serves."""
+    """A fresh folder in `base`, named after its kind; `close` removes it unless its user has done so."""
 
     def __init__(self, kind: str, room: int = 0) -> None:
-        """`room`: bytes of the longest path of a socket below it. Raises UsageError where it cannot be made."""
+        """`room` is the length of the longest path of a socket below it, in bytes. Raises UsageError."""
         parent = base(len(f"/{kind}-12345678") + room)
         with _written_to(parent), _held(parent):
             self.path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=parent))
@@ -70,7 +70,7 @@ class Folder:
                 self._lock = open_lock(self.path / _LOCK)
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
             except OSError:
-                shutil.rmtree(self.path, ignore_errors=True)  # without a lock it would stay for ever
+                shutil.rmtree(self.path, ignore_errors=True)  # without a lock it would never be removed
                 raise
 
     def close(self) -> None:
@@ -89,9 +89,10 @@ class Folder:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[None]:
-    """Keep the temporary files of this process, and of its libraries, in a folder that goes with the process.
+    """Keep the temporary files of this process and its libraries in a folder that is removed with the process.
 
-    Libraries tidy up when the interpreter ends: the folder goes after them, since what was registered first runs last.
+    Libraries tidy up when the interpreter ends; the folder is removed after that, since what is registered first runs
+    last.
     """
     global _outside
     folder = Folder("scratch")
@@ -104,9 +105,9 @@ def scratch() -> Iterator[None]:
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of this user's whose owners are gone, and end what still writes there."""
+    """Remove this user's folders whose owners are gone, and end the processes that still write there."""
     for place in _places():
-        with contextlib.suppress(UsageError, OSError):  # there is nothing, or somebody else is removing it
+        with contextlib.suppress(UsageError, OSError):  # there is none, or somebody else is removing it
             parent = _private(Path(place))
             with _held(parent):
                 for folder in sorted(parent.glob("*-*/")):
@@ -115,9 +116,9 @@ def remove_abandoned() -> None:
 
 
 def _end_abandoned(folder: Path) -> None:
-    """End what writes into a folder, and remove it. Raises OSError where its owner lives."""
+    """End the processes that write into a folder, and remove it. Raises OSError where its owner lives."""
     descriptor = None
-    # None is without a lock while nobody makes one: that was removed, and what was slow to die has made it again.
+    # A folder without a lock was removed before, and made again by a process that was slow to die.
     if os.path.lexists(folder / _LOCK):
         descriptor = open_lock(folder / _LOCK)
     try:
@@ -133,12 +134,12 @@ def _places() -> list[str]:
     try:
         return list(dict.fromkeys([_outside or tempfile.gettempdir(), _SHORT]))
     except OSError as error:
-        words = "expected a folder for temporary files that can be written (TMPDIR)"
-        raise UsageError([f"{words}. Received: {error.strerror}."]) from error
+        expected = "expected a folder for temporary files that can be written (TMPDIR)"
+        raise UsageError([f"{expected}. Received: {error.strerror}."]) from error
 
 
 def _private(place: Path) -> Path:
-    """`sweeps-UID` in this place, or the first name after it that nobody else has taken."""
+    """Return `sweeps-UID` in this place, or the first numbered name that nobody else has taken."""
     for number in range(_NAMES):
         folder = place / f"sweeps-{os.geteuid()}{f'-{number}' if number else ''}"
         with _written_to(place):
@@ -148,22 +149,22 @@ def _private(place: Path) -> Path:
             status = folder.lstat()
         if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
             return folder
-    raise UsageError([f"expected a folder for temporary files (TMPDIR) that others leave alone. Received: {place}."])
+    raise UsageError([f"expected a folder for temporary files (TMPDIR) no other user has taken. Received: {place}."])
 
 
 @contextlib.contextmanager
 def _written_to(place: Path) -> Iterator[None]:
-    """Report that this place cannot be written to. Raises UsageError."""
+    """Raise UsageError where the body cannot write to this place."""
     try:
         yield
     except OSError as error:
-        words = "expected a folder for temporary files that can be written (TMPDIR)"
-        raise UsageError([f"{words}. Received: {place} ({error.strerror})."]) from error
+        expected = "expected a folder for temporary files that can be written (TMPDIR)"
+        raise UsageError([f"{expected}. Received: {place} ({error.strerror})."]) from error
 
 
 @contextlib.contextmanager
 def _held(parent: Path) -> Iterator[None]:
-    """Be the only one who makes or removes a folder there: one that is not locked yet would be taken for abandoned."""
+    """Keep others from making or removing folders there: one not locked yet would seem abandoned."""
     descriptor = open_lock(parent / _LOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -30,11 +30,11 @@ from sweeps.machine.node import Node
 from sweeps.plan.estimate import Estimate, total_s
 from sweeps.recorder import Recorder
 from sweeps.screen.streams import Stream
-from sweeps.tasks import SUMMARY
 from sweeps.typed import command_line
 from tracking.analysis.metrics import spread, task_text
 from tracking.analysis.peaks import exceeded_sentences
 from tracking.folder import files
+from tracking.folder.trial_folder import SUMMARY
 from tracking.names import trial_names
 from tracking.record import Result, Sweep, Trial
 from tracking.redact import redact
@@ -281,9 +281,7 @@ class Terminal:
     def _summary(self, result: Result) -> None:
         """What the trial's task has to say for itself."""
         with contextlib.suppress(OSError):
-            text = files.end(self._log(result.trial).parent, f"files/{SUMMARY}", _SUMMARY_BYTES).decode(
-                errors="replace"
-            )
+            text = files.end(self._log(result.trial).parent, SUMMARY, _SUMMARY_BYTES).decode(errors="replace")
             self._unprinted.append(Text(textwrap.indent(text, "  ")))
 
     def _print_lines(self) -> None:

@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from sweeps.errors import UsageError
-from sweeps.worker.forkserver import ROOT
+from sweeps.process.project import ROOT
 
 OURS = ("conf", "hydra_plugins", "nets", "sweeps", "tracking")
 _NEVER = {"build", "dist", "mlartifacts", "mlruns", "multirun", "node_modules", "outputs", "tests"}

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from sweeps.worker.forkserver import ROOT
+from sweeps.process.project import ROOT
 
 _OUTPUTS = ("multirun", "outputs", "mlruns", "mlartifacts")
 """Folders that sweeps leave where they are started, beside `mlflow.db` and what SQLite keeps next to it."""

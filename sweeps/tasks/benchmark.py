@@ -1,14 +1,13 @@
 """Time a net's passes: `forward` in inference mode, `forward_backward` in training mode with gradients.
 
 Nothing timed is pruned: the forward pass returns the net's outputs, the training step the gradient of every trainable
-variable that has one; the returned tensors stay on the device and are freed off the clock. The batch is made once, and
-is an argument of what is compiled. The first call's graph and result are looked at before anything is timed.
+variable that has one. The returned tensors stay on the device and are freed off the clock. The batch is made once and
+is an argument of the compiled function. The first call's graph and result are inspected before anything is timed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import statistics
 import time
@@ -18,32 +17,21 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
 
-import nets
-from nets import custom
-from nets.conventions import keras_defaults
-from nets.conventions.layout import build_in
 from nets.counting import layers, work
 from nets.counting.layers import Trace
 from nets.counting.work import Work
-from nets.weights import loading
 from sweeps.machine import environment, host, nvml
+from sweeps.tasks import setup
 from sweeps.tasks.graphs import inputs
-from sweeps.tasks.timing import gpus, in_force, loop, profiling, replicas
+from sweeps.tasks.timing import in_force, loop, profiling, replicas
 from sweeps.tasks.timing.evidence import Watch
 from sweeps.tasks.timing.inspection import Inspection
 from sweeps.tasks.timing.steps import step_function
-from sweeps.worker.forkserver import Send
-from tracking.record import Pass, Precision, Trial
+from sweeps.worker.messages import Host, Layers, PassMeasured, Phase, Send
+from tracking.record import Pass, Trial
 from tracking.schema.measurement import Measurement
 
-POLICIES: dict[Precision, str] = {
-    "float32": "float32",
-    "tf32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
 TITLES: dict[Pass, str] = {"forward": "Forward", "forward_backward": "Forward-backward"}
 _LOG_EVERY = 10
 
@@ -51,15 +39,15 @@ _LOG_EVERY = 10
 def run(trial: Trial, send: Send) -> None:
     """Build the trial's net and time each of its passes, sending host, layers and measurements as they are known."""
     start = time.perf_counter()
-    configure(trial)
-    facts = host.facts() | device_facts(trial)
-    send("host", facts)
+    setup.configure(trial)
+    facts = host.facts() | setup.device_facts(trial)
+    send(Host(facts))
     built_from = time.perf_counter()
-    send("phase", ("setup", built_from - start))
+    send(Phase("setup", built_from - start))
     count = trial.device.gpus
     mirrored = replicas.strategy([f"GPU:{index}" for index in range(count)]) if count > 1 else None
     with mirrored.scope() if mirrored else contextlib.nullcontext():
-        model = build(trial)
+        model = setup.build(trial)
     inference = layers.trace(model, trial.batch)
     for row in inference.rows:
         print(row.name, list(row.output_shape))
@@ -67,84 +55,25 @@ def run(trial: Trial, send: Send) -> None:
         print(f"global batch {trial.batch}: {trial.batch // count} images on each of {count} GPUs")
     fed = inputs.feed(trial, inference)
     inputs.expect_legal(trial, fed, inference)
-    send("layers", inference.rows)
-    send("phase", ("build", time.perf_counter() - built_from))
+    send(Layers(inference.rows))
+    send(Phase("build", time.perf_counter() - built_from))
     facts["in_force"] = {"inputs": fed.facts}
-    send("host", facts)
+    send(Host(facts))
     steps: dict[Pass, Callable[[], Any]] = {}
     for name in trial.passes:
         step = steps[name] = step_function(name, model, fed.tensors, trial.compile, mirrored)
         inspection = Inspection(step, trial.compile, _work(name, model, trial, inference, fed))
         measurement = time_pass(name, step, trial, inspection)
         facts["in_force"][name] = in_force.check(trial, step, model) | inspection.facts
-        facts["env"] = environment.here()  # a module of the user's may have set variables that are read late
-        send("host", facts)
-        send("pass", (name, measurement))
+        facts["env"] = environment.here()  # a module of the user may have set variables that are read late
+        send(Host(facts))
+        send(PassMeasured(name, measurement))
     if trial.profile:
         profiling.record(steps)
 
 
-def configure(trial: Trial) -> None:
-    """Give TensorFlow the trial's device, threads, precision and layout, before it touches a device."""
-    threads = trial.device.threads or len(os.sched_getaffinity(0))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    if trial.device.kind == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    else:
-        gpus.prepare(trial.device)
-    if trial.layout == "channels_first":
-        # TensorFlow would turn the convolutions round where it thinks the other order faster.
-        tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
-    keras_defaults.restore()
-    keras.config.set_image_data_format(trial.layout)
-    tf.config.experimental.enable_tensor_float_32_execution(trial.precision == "tf32")
-    keras.config.set_dtype_policy(POLICIES[trial.precision])
-
-
-def device_facts(trial: Trial) -> dict[str, Any]:
-    """What TensorFlow itself reports of its threads and oneDNN and, on GPUs, NVIDIA's library of the cards."""
-    facts: dict[str, Any] = {
-        "tf_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        # What came of TF_ENABLE_ONEDNN_OPTS, of the processor and of how TensorFlow was built.
-        "onednn": "on" if _pywrap_util_port.IsMklEnabled() else "off",
-    }
-    if trial.device.kind == "gpu":
-        facts |= host.gpu_facts()
-        facts["gpu"] = ", ".join(
-            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-            for gpu in tf.config.list_physical_devices("GPU")
-        )
-        cards = [card.facts() for card in nvml.visible_cards()]
-        facts["gpu_uuid"] = [card.pop("uuid", None) for card in cards]
-        facts["gpus"] = cards
-        facts["batch_per_gpu"] = trial.batch // trial.device.gpus
-        facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return facts
-
-
-def build(trial: Trial) -> keras.Model:
-    """The trial's model in its layout, with its weights if it names any. The same seed gives the same initial ones."""
-
-    def make() -> keras.Model:
-        keras.utils.set_random_seed(trial.seed)
-        if trial.target is not None:
-            return custom.from_target(trial.target, **trial.model_args)
-        return nets.build(trial.model, **trial.model_args)
-
-    model = build_in(trial.layout, make)
-    if trial.weights is not None:
-        print(loading.load(model, trial.weights))
-    return model
-
-
-def fixed_batch(trial: Trial, model: keras.Model) -> Any:
-    """What the model is fed: the same values by the same seed, in either order of axes."""
-    return inputs.feed(trial, layers.trace(model, trial.batch)).tensors
-
-
 def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: inputs.Fed) -> Work:
-    """The operations of a pass by the layer table."""
+    """Return the operations of a pass by the layer table."""
     if name == "forward":
         return work.forward(inference)
     training = layers.trace(model, trial.batch, training=True)
@@ -153,9 +82,9 @@ def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: i
 
 
 def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Inspection | None = None) -> Measurement:
-    """Time one pass by the trial's protocol; the log gets the articles' lines.
+    """Time one pass by the trial's protocol, and print lines to the log as TensorFlow-benchmark articles do.
 
-    `inspection` looks at the first call off the clock, may end the pass there, and counts its operations.
+    `inspection` inspects the first call off the clock, may end the pass there, and counts its operations.
     """
     for index in range(trial.device.gpus):
         tf.config.experimental.reset_memory_stats(f"GPU:{index}")
@@ -190,7 +119,7 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
     if inspection is not None:
         evidence |= inspection.evidence
     if trial.compile != "eager":
-        # The rest of the first call: optimising or compiling, choosing kernels, allocating.
+        # The rest of the first call is optimising or compiling, choosing kernels, and allocating.
         compile_s = timed.first_call_s - trace_s - statistics.median(timed.step_s)
         evidence |= {"trace_s": trace_s, "compile_s": max(0.0, compile_s)}
     if "gpu_energy_j" in evidence:
@@ -214,7 +143,7 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
 
 
 def _peak_device_mb(gpus: int) -> float | None:
-    """The most memory that tensors took during the pass, on all GPUs together."""
+    """Return the peak memory of tensors during the pass, on all GPUs together, in units of 2**20 bytes."""
     if gpus == 0:
         return None
     return sum(tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"] for index in range(gpus)) / 2**20

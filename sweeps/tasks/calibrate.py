@@ -1,6 +1,6 @@
-"""What a device can do at a precision: its matrix product and its memory copy, the two limits of every net.
+"""Measures what limits every net on a device: the rates of its matrix product and of its memory copy.
 
-Run once on each node for each device and precision, in a process of its own, before the first trial of them there.
+Runs once on each node for each device and precision, in a process of its own, before the first such trial there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from sweeps.tasks.benchmark import configure
+from sweeps.tasks.setup import configure
 from sweeps.tasks.timing.evidence import Watch
-from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import Limits, Send
 from tracking.analysis.doubts import CALIBRATION_SHARE
 from tracking.record import Precision, Trial
 
@@ -27,16 +27,16 @@ _COPY_BYTES = (2**28, 2**30, 2**32)
 _SIDES = (512, 1024, 2048, 4096, 8192, 16384)
 _LONG_ENOUGH_S = 0.03
 _COPY_LONG_ENOUGH_S = 0.002
-"""Twenty times what it takes to start a copy and wait for it."""
+"""Twenty times the overhead of starting a copy and waiting for it."""
 _RUNS = 8
 _TRIES = 2
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Send ("limits", {...}): `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
+    """Send `Limits`: `peak_gflops_per_s` of a square matrix product, `copy_gb_per_s` read and written.
 
-    Where others had much of the cores meanwhile, it is tried again, and the best counts; `others_share` is what they
-    had in the quieter try.
+    Where other processes used much of the cores meanwhile, it tries again and takes the best; `others_share` is their
+    share in the quieter try.
     """
     configure(trial)
     peak = copied = 0.0
@@ -44,15 +44,15 @@ def run(trial: Trial, send: Send) -> None:
     for _ in range(_TRIES):
         watch = Watch()
         watch.start()
-        # Several GPUs one after another, and added up.
+        # Several GPUs are measured one after another, and added up.
         rates = [_rates(trial, index) for index in range(max(1, trial.device.gpus))]
-        found = watch.stop()
+        evidence = watch.stop()
         peak = max(peak, sum(rate for rate, _ in rates))
         copied = max(copied, sum(rate for _, rate in rates))
-        others = min(others, found["others_share"] + found["steal_share"])
+        others = min(others, evidence["others_share"] + evidence["steal_share"])
         if others <= CALIBRATION_SHARE:
             break
-    send("limits", {"peak_gflops_per_s": peak, "copy_gb_per_s": copied, "others_share": others})
+    send(Limits({"peak_gflops_per_s": peak, "copy_gb_per_s": copied, "others_share": others}))
 
 
 def _rates(trial: Trial, index: int) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def _rates(trial: Trial, index: int) -> tuple[float, float]:
 
 
 def peak_gflops_per_s(dtype: tf.DType) -> float:
-    """The best of several products of two matrices, as large as it takes for one to last 30 ms."""
+    """Return the best rate of products of two matrices, up to a size at which one lasts 30 ms."""
     rate = 0.0
     for side in _SIDES:
         a = tf.cast(tf.random.normal((side, side)), dtype)
@@ -74,7 +74,7 @@ def peak_gflops_per_s(dtype: tf.DType) -> float:
 
 
 def copy_gb_per_s() -> float:
-    """The best of several passes that read and write every byte of 256 MiB, or of as many as take 2 ms."""
+    """Return the best rate of reading and writing every byte of 256 MiB, or of as much as takes 2 ms."""
     rate = 0.0
     for size in _COPY_BYTES:
         source = tf.zeros(size // 4)

@@ -1,4 +1,4 @@
-"""Say what is in pictures, with a net and its pretrained weights (seed 003's second part)."""
+"""Classifies pictures with a net and its pretrained weights."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rich.text import Text
 
 from nets.counting import layers
 from sweeps.machine import host
-from sweeps.tasks import SUMMARY, benchmark, checks
+from sweeps.tasks import checks, setup
 from sweeps.tasks.picture_classifier import pictures
-from sweeps.tasks.pictures import dataset, folders
+from sweeps.tasks.pictures import dataset, folders, image_paths
 from sweeps.tasks.pictures.dataset import DataError
 from sweeps.tasks.training import classifier
 from sweeps.tasks.training.pace import Pace
-from sweeps.worker import trial_folder
-from sweeps.worker.forkserver import Send
+from sweeps.worker import this_trial
+from sweeps.worker.messages import Host, Layers, Metrics, Phase, Send
 from tracking.plots import sample_plots
 from tracking.record import Trial
 from tracking.text.printable import printable
@@ -43,25 +43,25 @@ Row = tuple[str, int, int, str, float]
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Classify the trial's pictures; predictions are its files. Raises DataError when no picture can be read."""
+    """Classify the trial's pictures and write the predictions to its files. Raises DataError if none can be read."""
     start = time.perf_counter()
-    trial_folder.clear_files()
+    this_trial.clear_files()
     args = trial.task_args
-    benchmark.configure(trial)
-    facts = host.facts() | benchmark.device_facts(trial)
-    send("host", facts)
+    setup.configure(trial)
+    facts = host.facts() | setup.device_facts(trial)
+    send(Host(facts))
     keras.utils.set_random_seed(trial.seed)
-    paths = dataset.matching(args["images"])
+    paths = image_paths.matching(args["images"])
     built_from = time.perf_counter()
-    send("phase", ("setup", built_from - start))
+    send(Phase("setup", built_from - start))
     labels = None if args["labels"] is None else dataset.class_names(args["labels"])
     if labels is not None:
         trial = classifier.with_classes(trial, len(labels))
-    model = classifier.of_trial(benchmark.build(trial), trial)
+    model = classifier.of_trial(setup.build(trial), trial)
     names = _names(labels, args["labels"], model.classes)
-    send("host", facts | {"in_force": model.facts()})
-    send("layers", layers.rows(model.net, trial.batch))
-    send("phase", ("build", time.perf_counter() - built_from))
+    send(Host(facts | {"in_force": model.facts()}))
+    send(Layers(layers.rows(model.net, trial.batch)))
+    send(Phase("build", time.perf_counter() - built_from))
 
     predict = tf.function(
         model.probabilities, reduce_retracing=True, autograph=False, jit_compile=trial.compile == "xla"
@@ -71,17 +71,19 @@ def run(trial: Trial, send: Send) -> None:
     shown: list[sample_plots.Sample] = []
     unreadable: list[str] = []
     pace = Pace(set())
-    asked = time.perf_counter()
+    waiting_since = time.perf_counter()
     for group, images, refused in _batches(paths, model.size, args["fit"], trial.batch):
         unreadable += refused
         if not group:
             continue
         came = time.perf_counter()
-        found = predict(tf.constant(images)).numpy()
-        pace.add(len(group), came - asked, time.perf_counter() - came)
-        if not np.isfinite(found).all():
-            raise ArithmeticError("the net's probabilities are no numbers: are the weights whole?")
-        for path, image, row in zip(group, images, found, strict=True):
+        probabilities = predict(tf.constant(images)).numpy()
+        pace.add(len(group), came - waiting_since, time.perf_counter() - came)
+        if not np.isfinite(probabilities).all():
+            raise ArithmeticError(
+                "expected finite probabilities. Received: some that are not; are the weights complete?"
+            )
+        for path, image, row in zip(group, images, probabilities, strict=True):
             best = _top(path, row, names, args["top"])
             rows += best
             if len(shown) < _MOST_SHOWN:
@@ -89,31 +91,30 @@ def run(trial: Trial, send: Send) -> None:
                 shown.append(
                     sample_plots.Sample(image, f"{best[0][3]} {best[0][4]:.1%}", lines, note=printable(path.name))
                 )
-        asked = time.perf_counter()
+        waiting_since = time.perf_counter()
     for reason in unreadable:
         print(f"left out: {reason}")
     if not rows:
         raise DataError([f"none of {len(paths)} pictures can be read: {unreadable[0]}"])
-    send(
-        "metrics",
-        {
-            "probability/mean": float(np.mean([row[4] for row in rows if row[1] == 1])),
-            "pictures": len(paths) - len(unreadable),
-            "unreadable": len(unreadable),
-            "images_per_s": pace.spent.images_per_s,
-            "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        },
-    )
+    metrics = {
+        "probability/mean": float(np.mean([row[4] for row in rows if row[1] == 1])),
+        "pictures": len(paths) - len(unreadable),
+        "unreadable": len(unreadable),
+        "images_per_s": pace.spent.images_per_s,
+        "memory/peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    send(Metrics(metrics))
     remarks = [f"left out: {reason}" for reason in unreadable[:_MOST_SHOWN]]
-    if others := dataset.beside(args["images"]):
-        remarks.append(f"left out: {folders.by_suffix(others)} that are no pictures, e.g. {others[0]}")
+    if others := image_paths.beside(args["images"]):
+        remarks.append(f"left out: {folders.by_suffix(others)} that are not pictures, e.g. {others[0]}")
     text = _text(rows, [*remarks, *model.remarks()])
     print(text)
-    _write_files(trial_folder.files(), rows, shown, text)
+    _write_files(this_trial.files(), rows, shown)
+    this_trial.folder().summary.write_text(text, encoding="utf-8")
 
 
 def _names(labels: Sequence[str] | None, path: str, width: int) -> Sequence[str]:
-    """A name for each of the net's `width` classes: the `labels` of the file `path`, else numbers. Raises DataError."""
+    """Name each of the net's `width` classes by the `labels` of the file `path`, else by number. Raises DataError."""
     if labels is None:
         return [f"class {i}" for i in range(width)]
     if len(labels) != width:
@@ -124,7 +125,7 @@ def _names(labels: Sequence[str] | None, path: str, width: int) -> Sequence[str]
 def _batches(
     paths: Sequence[Path], size: tuple[int, int], fit: pictures.Fit, batch: int
 ) -> Iterator[tuple[list[Path], np.ndarray[Any, Any], list[str]]]:
-    """Batches of those pictures that can be read, and why others cannot."""
+    """Yield batches of the pictures that can be read, and why others cannot."""
 
     def read(path: Path) -> np.ndarray[Any, Any] | pictures.PictureError:
         try:
@@ -142,25 +143,24 @@ def _batches(
 
 
 def _top(path: Path, probabilities: np.ndarray[Any, Any], names: Sequence[str], count: int) -> list[Row]:
-    """The most probable classes of a picture, the first of equals being that with the lower number."""
+    """Return the most probable classes of a picture; of equal ones, that with the lower number comes first."""
     best = np.argsort(-probabilities, kind="stable")[:count]
     return [(str(path), rank, int(i), names[i], float(probabilities[i])) for rank, i in enumerate(best, start=1)]
 
 
-def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[sample_plots.Sample], text: str) -> None:
-    """The predictions as CSV, as an MLflow table and as a `text` for the terminal, and the grid of pictures."""
+def _write_files(files: Path, rows: Sequence[Row], shown: Sequence[sample_plots.Sample]) -> None:
+    """Write the predictions as CSV and as an MLflow table, and the grid of pictures."""
     with (files / "predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     table = json.dumps({"columns": COLUMNS, "data": rows})
     (files / "predictions.json").write_text(table, encoding="utf-8")
-    (files / SUMMARY).write_text(text, encoding="utf-8")
     sample_plots.draw_samples(shown, files / "plots" / "predictions.png")
 
 
 def _text(rows: Sequence[Row], remarks: Sequence[str]) -> str:
-    """A table of the first pictures' classes, and lines below it."""
+    """Return a table of the first pictures' classes, with the remarks below it."""
     table = Table(box=None, header_style="")
     for name in ("image", "class", "label", "probability"):
         table.add_column(name, justify="right" if name in ("class", "probability") else "left", overflow="fold")

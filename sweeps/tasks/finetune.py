@@ -1,7 +1,7 @@
-"""Train a net on pictures of one's own, from pretrained weights or from scratch (seed 003's third part).
+"""Trains a net on the user's own pictures, from pretrained weights or from scratch.
 
-Deterministic given the seed on the CPU. On a GPU the order of the data and every random choice are the same too, but
-cuDNN's sums are not taken in one order, so that figures differ in their last digits from run to run.
+On the CPU, the seed determines the result. On a GPU it determines the order of the data and every random choice, but
+the order of cuDNN's sums varies, so that figures differ in their last digits from run to run.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from nets.counting import layers
 from nets.weights import loading
 from sweeps.errors import nearest
 from sweeps.machine import host
-from sweeps.tasks import SUMMARY, benchmark
-from sweeps.tasks.pictures import copies, dataset, folders
+from sweeps.tasks import setup
+from sweeps.tasks.pictures import copies, data_checks, dataset, folders
 from sweeps.tasks.pictures.dataset import DataError, Dataset
 from sweeps.tasks.pictures.pipeline import Pipeline
 from sweeps.tasks.training import classifier, epochs, recall
 from sweeps.tasks.training.classifier import Classifier, NotAClassifierError
-from sweeps.worker import trial_folder
-from sweeps.worker.forkserver import Send
+from sweeps.worker import this_trial
+from sweeps.worker.messages import Curves, Host, Layers, Metrics, Phase, Send
 from tracking.plots import sample_plots
 from tracking.record import Trial
 
 _MOST_SAMPLES = 24
 _CACHE_SHARE = 0.5
-"""Share of the free memory that decoded pictures may take."""
+"""Share of the free memory that decoded pictures may use."""
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Train, and send layers, curves as they grow and the best epoch's figures; files as the trial's artifacts."""
+    """Train; send layers, growing curves and the best epoch's figures; write the trial's files."""
     start = time.perf_counter()
-    trial_folder.clear_files()
+    this_trial.clear_files()
     args = trial.task_args
-    benchmark.configure(trial)
+    setup.configure(trial)
     if trial.device.kind == "cpu":
         tf.config.experimental.enable_op_determinism()
-    facts = host.facts() | benchmark.device_facts(trial)
-    send("host", facts)
+    facts = host.facts() | setup.device_facts(trial)
+    send(Host(facts))
     keras.utils.set_random_seed(trial.seed)
     data = dataset.read(args["data"], args["labels"])
-    if problems := dataset.split_problems(args["data"], data, args["validation"]):
+    if problems := data_checks.split_problems(args["data"], data, args["validation"]):
         raise DataError(problems)
     for remark in data.remarks:
         print(remark)
     built_from = time.perf_counter()
-    send("phase", ("setup", built_from - start))
+    send(Phase("setup", built_from - start))
     model = _build(trial, len(data.classes))
-    send("host", facts | {"in_force": model.facts()})
-    send("layers", layers.rows(model.net, trial.batch))
-    send("phase", ("build", time.perf_counter() - built_from))
+    send(Host(facts | {"in_force": model.facts()}))
+    send(Layers(layers.rows(model.net, trial.batch)))
+    send(Phase("build", time.perf_counter() - built_from))
 
-    place = trial_folder.checkpoints()
+    place = this_trial.checkpoints()
     learning, held_out, decoded_per_s = _pipelines(trial, data, model.size, place)
     labels_of = {example.path: example.label for pipeline in (learning, held_out) for example in pipeline.examples}
     alike = (
@@ -78,15 +78,15 @@ def run(trial: Trial, send: Send) -> None:
     state = checkpoint.restore(data.fingerprint)
     if state.history:
         print(f"resumed after epoch {len(state.history)}")
-    epochs.train(model, learning, held_out, args, checkpoint, state, lambda state: send("curves", state.curves()))
-    send("curves", state.curves())
+    epochs.train(model, learning, held_out, args, checkpoint, state, lambda state: send(Curves(state.curves())))
+    send(Curves(state.curves()))
     checkpoint.restore_best(state)
     labels, probabilities = _predictions(model, held_out)
     by_class = recall.by_class(labels, probabilities.argmax(axis=1), data.classes)
     metrics = _metrics(state, by_class, decoded_per_s)
-    send("metrics", metrics)
+    send(Metrics(metrics))
 
-    files = trial_folder.files()
+    files = this_trial.files()
     _write_files(files, by_class, held_out, labels, probabilities)
     if args["save_model"]:
         from sweeps.tasks.training import model_file  # MLflow takes seconds to import
@@ -98,14 +98,14 @@ def run(trial: Trial, send: Send) -> None:
     for line in by_class.remarks():
         print(line)
     summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))
-    (files / SUMMARY).write_text(summary + "".join(f"{line}\n" for line in remarks), encoding="utf-8")
+    this_trial.folder().summary.write_text(summary + "".join(f"{line}\n" for line in remarks), encoding="utf-8")
     for pipeline in (learning, held_out):
-        pipeline.close()  # NFS keeps a file that is open, and its folder
+        pipeline.close()  # NFS keeps an open file, and with it the folder
     shutil.rmtree(place)
 
 
 def _build(trial: Trial, classes: int) -> Classifier:
-    """The trial's net with as many classes as the data has, compiled to be trained. Raises ValueError."""
+    """Build the trial's net with as many classes as the data, compiled for training. Raises ValueError."""
     args = trial.task_args
     trial = classifier.with_classes(trial, classes)
     if trial.target is not None:
@@ -150,7 +150,7 @@ def _freeze_others(net: keras.Model, names: Sequence[str]) -> None:
 
 
 def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) -> tuple[Pipeline, Pipeline, float]:
-    """Training's and validation's pictures, all of them decoded once, and how many a second that was."""
+    """Return the pipelines for training and validation, filled, and how many pictures per second that decoded."""
     args = trial.task_args
     margin = args["crop_margin"]
     _expect_room(args, len(data.examples) * 3 * (size[0] + margin) * (size[1] + margin))
@@ -182,14 +182,14 @@ def _pipelines(trial: Trial, data: Dataset, size: tuple[int, int], place: Path) 
     for reason in unreadable.values():
         print(f"left out: {reason}")
     if unreadable and args["unreadable"] == "refuse":
-        raise DataError([dataset.unreadable_sentence(args["data"], unreadable)])
-    if problems := dataset.copy_problems(args["data"], [e for pipeline in pipelines for e in pipeline.examples]):
+        raise DataError([data_checks.unreadable_sentence(args["data"], unreadable)])
+    if problems := data_checks.copy_problems(args["data"], [e for pipeline in pipelines for e in pipeline.examples]):
         raise DataError(problems)
     purposes = zip(("train on", "validate with"), pipelines, strict=True)
     if problems := [
         problem
         for purpose, pipeline in purposes
-        for problem in dataset.part_problems(args["data"], purpose, pipeline.examples, data.classes)
+        for problem in data_checks.part_problems(args["data"], purpose, pipeline.examples, data.classes)
     ]:
         raise DataError(problems)
     return pipelines[0], pipelines[1], len(data.examples) / seconds
@@ -228,10 +228,10 @@ def _metrics(state: epochs.State, by_class: recall.ByClass, decoded_per_s: float
 
 
 def _predictions(model: Classifier, held_out: Pipeline) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """True labels `[n]` and probabilities `[n, classes]` of the validation pictures."""
+    """Return true labels `[n]` and probabilities `[n, classes]` of the validation pictures."""
     predict = tf.function(model.probabilities, reduce_retracing=True, autograph=False)
-    found = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
-    return np.concatenate([labels for labels, _ in found]), np.concatenate([rows for _, rows in found])
+    batches = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
+    return np.concatenate([labels for labels, _ in batches]), np.concatenate([rows for _, rows in batches])
 
 
 def _write_files(
@@ -241,7 +241,7 @@ def _write_files(
     labels: np.ndarray[Any, Any],
     probabilities: np.ndarray[Any, Any],
 ) -> None:
-    """The classes, what was predicted of each validation picture, the confusion matrix and some samples."""
+    """Write the classes, the prediction for each validation picture, the confusion matrix and some samples."""
     classes, matrix = by_class.classes, by_class.matrix
     (files / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     predicted = probabilities.argmax(axis=1)
@@ -266,7 +266,7 @@ def _write_files(
 def _samples(
     held_out: Pipeline, labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], classes: Sequence[str]
 ) -> list[sample_plots.Sample]:
-    """Validation pictures to look at: the most confident mistakes first, then others, evenly spread over the rest."""
+    """Return validation pictures to show: the most confident mistakes, then others, spread evenly over the rest."""
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = [int(i) for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][: _MOST_SAMPLES // 2]
     right = [i for i in range(len(labels)) if predicted[i] == labels[i]]

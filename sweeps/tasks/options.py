@@ -1,4 +1,4 @@
-"""The keys that each task adds to the user's interface; `conf/task/` gives the defaults and says what they mean."""
+"""The keys that each task adds to the user's interface; `conf/task/` documents them and gives the defaults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a trial is given, without a net and without a device touched: a look at a cluster before the real sweep.
+"""Reports what a trial gets, without a net and without touching a device: a test of a cluster before the real sweep.
 
-It costs what the system itself costs, and so measures that too.
+As it costs only what the system itself costs, it measures that, too.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 
 from sweeps.machine import host
-from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import Host, Metrics, Send
 from tracking.record import Trial
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Send the facts of the host, the GPUs that this process is shown, and the memory that is free on its node."""
+    """Send the facts of the host, the GPUs that this process is shown, and its node's free memory."""
     facts = host.facts()
     if trial.device.kind == "gpu":
         facts["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    send("host", facts)
+    send(Host(facts))
     free_mb = host.free_memory() / 2**20
-    send("metrics", {"memory/free_mb": free_mb})
+    send(Metrics({"memory/free_mb": free_mb}))
     print(f"{facts['hostname']}: cores {facts['cores']}, {free_mb:.0f} MB free")

@@ -1,4 +1,4 @@
-"""One call in a process of its own, forked from the fork server."""
+"""A call, and the process of its own that runs it, forked from the fork server."""
 
 from __future__ import annotations
 
@@ -8,25 +8,39 @@ import os
 import pickle
 import stat
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from sweeps.worker import descendants
-from sweeps.worker.forkserver import Call
+from sweeps.worker import descendants, messages
 from tracking.record import Failure
 
 NOT_STARTED = "NotStarted"
-"""Kind of the failure of a call that never came to run."""
+"""Kind of the failure of a call that never ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call in a fresh process: `function` is `package.module:name` and gets `argument` and a `send`."""
+
+    function: str
+    argument: Any
+    cores: tuple[int, ...] = ()
+    """Cores that the process and all its threads are bound to; none: those of the server."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    log: str = os.devnull
+    """File that takes the process's standard output and error."""
 
 
 def not_started(error: BaseException) -> tuple[str, Any]:
-    """The message that a call could not be begun, and why."""
-    message = f"the trial's process could not be started: {type(error).__name__}: {error}"
-    return "failed", ("crashed", Failure(kind=NOT_STARTED, message=message))
+    """Return the message, as kind and content, that a call could not be started, with the reason."""
+    text = f"the trial's process could not be started: {type(error).__name__}: {error}"
+    return messages.encoded(messages.Failed("crashed", Failure(kind=NOT_STARTED, message=text)))
 
 
 def exit_code(leaving: SystemExit) -> int:
-    """The code with which Python ends a process for it: None is success, and what is no number a failure."""
+    """Return the code with which Python ends a process: 0 for None, 1 for anything that is not a number."""
     if leaving.code is None:
         return 0
     return leaving.code & 0xFF if isinstance(leaving.code, int) else 1
@@ -64,7 +78,7 @@ def run(message: bytes, connection: Connection[Any, Any], mark: int, server: int
     finally:
         if os.getpid() != process:
             _end_copy()
-        # A log on a full disk is no reason to call the trial a failure, and what stands for it may be anything.
+        # A log on a full disk does not make the trial a failure, and its code may have replaced these streams.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -72,14 +86,14 @@ def run(message: bytes, connection: Connection[Any, Any], mark: int, server: int
 
 
 def _end_copy() -> NoReturn:
-    """End a copy of the process: the caller's code has forked, and the child came back here to go on as the trial."""
+    """End a copy of the process: the call's code has forked, and its child came back here to continue as the trial."""
     with contextlib.suppress(OSError):
-        os.write(2, f"process {os.getpid()} is a copy of the trial's, which alone goes on: ended\n".encode())
+        os.write(2, f"process {os.getpid()} is a copy of the trial's, which continues alone: ended\n".encode())
     os._exit(1)
 
 
 def _prepare(call: Call) -> None:
-    """Take the call's log, cores and environment."""
+    """Set up the call's log, cores and environment. Raises OSError."""
     null = os.open(os.devnull, os.O_RDONLY)
     log = os.open(
         call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644

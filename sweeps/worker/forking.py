@@ -1,7 +1,7 @@
-"""The fork server's own loop: it forks a process for each call, and sees to the end of all that the process started.
+"""The fork server's loop: it forks a process for each call and ends everything that the process has started.
 
-One thread that never waits for anybody: a client that falls silent in mid-sentence, one that no longer reads, a fork
-that the system refuses or a process that cannot be killed is a matter of that client's, and the others notice nothing.
+It is one thread that never waits for anybody. A client that stops in the middle of a message or no longer reads, a fork
+that the system refuses, or a process that cannot be killed affects its own call and no other.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from typing import Any
 from sweeps.worker import child, descendants
 
 _AGAIN_S = 0.01
-"""How soon to look again for what a trial has left, where nothing that ended has caused a look."""
+"""How soon to look again for processes that a trial has left, when no process ends meanwhile."""
 _PATIENCE_S = 3.0
-"""How long what a trial has left is waited for, once it has been killed: a process may be stuck in the kernel."""
+"""How long to wait for killed processes that a trial has left: one may be stuck in the kernel."""
 _CALL_S = 5
-"""How long a client may take over one call."""
+"""How long a client may take to send its call."""
 _LARGEST_CALL = 2**26
 """Bytes of a call."""
 _BREATHER_S = 0.1
-"""Pause when no connection can be accepted, as for want of file descriptors."""
+"""Pause when no connection can be accepted, for example because file descriptors have run out."""
 
 
 @dataclass(eq=False)
 class _Running:
-    """A call whose process runs, or has ended while some that it started have not."""
+    """A call whose process runs, or has ended before all that it started."""
 
     pid: int
     mark: int
@@ -58,7 +58,7 @@ class Server:
         self._ending: list[_Running] = []
         self._first_mark, self._calls = descendants.first_mark(os.getpid()), 0
         self._kept = set(descendants.children(os.getpid()))
-        """Children that are no call's, as a helper that a library has started at its import."""
+        """Children that belong to no call, such as a helper that a library has started on import."""
         self._selector = selectors.DefaultSelector()
         self._open = True
 
@@ -78,7 +78,7 @@ class Server:
             self._reap()
             for ended in [ended for ended in self._ending if self._is_over(ended)]:
                 self._ending.remove(ended)
-                self._on(ended.connection, selectors.EVENT_WRITE, partial(self._tell_end, ended))
+                self._on(ended.connection, selectors.EVENT_WRITE, partial(self._report_end, ended))
         self._end_all()
 
     def _on(self, file: Any, event: int, then: Callable[[], object]) -> None:
@@ -99,7 +99,7 @@ class Server:
         self._on(connection, selectors.EVENT_READ, partial(self._take_call, connection))
 
     def _take_call(self, connection: Connection[Any, Any]) -> None:
-        """Fork a process for the call that a client has begun to send. An empty one asks whether the server is well."""
+        """Fork a process for the call that a client has begun to send; answer an empty one, which asks for that."""
         self._selector.unregister(connection)
         try:
             message = connection.recv_bytes(_LARGEST_CALL)
@@ -126,11 +126,11 @@ class Server:
             child.run(message, connection, mark, server)
         self._calls += 1
         self._running[pid] = _Running(pid, mark, connection)
-        # A client never speaks again: its end has closed, and its call with it.
+        # A client sends nothing more: when this becomes readable, its end has closed, which ends its call.
         self._on(connection, selectors.EVENT_READ, partial(self._drop, pid, connection))
 
     def _let_go(self) -> None:
-        """Close, in a child, what only the server has to do with."""
+        """Close, in a child, what only the server uses."""
         for key in list(self._selector.get_map().values()):
             if key.fileobj != 0:
                 with contextlib.suppress(OSError):
@@ -144,12 +144,12 @@ class Server:
         _kill_group(pid)
 
     def _reap(self) -> None:
-        """Take note of calls whose process has ended, and bury orphans that have."""
+        """Note the calls whose process has ended, and reap orphans that have ended."""
         with contextlib.suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 running = self._running.pop(ended.si_pid, None)
                 if running is not None:
-                    _kill_group(ended.si_pid)  # before the wait, while the process id cannot be anybody else's
+                    _kill_group(ended.si_pid)  # before the wait, which frees the process id for others
                 status = os.waitpid(ended.si_pid, 0)[1]
                 if running is not None:
                     running.status, running.until = status, time.monotonic() + _PATIENCE_S
@@ -158,8 +158,8 @@ class Server:
                     self._ending.append(running)
 
     def _is_over(self, ended: _Running) -> bool:
-        """Whether nothing is left of what the call's process started. What is left is killed."""
-        # The kernel's list may lack one while another ends.
+        """Kill what is left of the processes that the call has started; whether there was nothing left."""
+        # The kernel's list may miss one process while another ends.
         left = self._left_by(ended) or self._left_by(ended)
         for pid in left:
             _kill(pid)
@@ -171,29 +171,29 @@ class Server:
         return True
 
     def _left_by(self, ended: _Running) -> list[int]:
-        """Children of the server's that are orphans of this call, or of one before it.
+        """Return the server's children that are orphans of this call, or of one before it.
 
-        What bears no mark of ours may be another call's: it is left until none runs.
+        A process without one of our marks may be another call's, and is spared until none runs.
         """
         others = {other.mark for other in (*self._running.values(), *self._ending)} - {ended.mark}
-        left = []
+        orphans = []
         for pid in descendants.children(os.getpid()):
             if pid in self._running or pid in self._kept:
                 continue
             mark = descendants.mark_of(pid)
             if mark not in others and (descendants.is_of(mark, self._first_mark) or not self._running):
-                left.append(pid)
-        return left
+                orphans.append(pid)
+        return orphans
 
-    def _tell_end(self, ended: _Running) -> None:
-        """Report the call's end to its client, now that there is room for a word or nobody listens any more."""
+    def _report_end(self, ended: _Running) -> None:
+        """Report the call's end to its client, whose connection now has room for it or is closed."""
         self._selector.unregister(ended.connection)
         with contextlib.suppress(OSError):
             ended.connection.send(("exit", ended.status))
         ended.connection.close()
 
     def _end_all(self) -> None:
-        """End every call and what it has left, and remove the server's folder: its owner may be dead."""
+        """End every call and what it has left, and remove the server's folder, as its owner may be dead."""
         for pid in self._running:
             _kill_group(pid)
         until = time.monotonic() + _PATIENCE_S

@@ -1,14 +1,14 @@
-"""One warm process a node that gives every trial a fresh process of its own, with TensorFlow already imported.
+"""One warm process per node that gives every trial a fresh process of its own, with TensorFlow already imported.
 
 `python -m sweeps.worker.forkserver SOCKET` imports TensorFlow and the nets once, touches no device, and then forks a
 child for each connection to its Unix socket (`sweeps/worker/forking.py`). The child runs one call and dies with it: no
-graph, no memory and no setting passes from trial to trial, and no process: what the child has started, be it a daemon,
-is killed before its end is reported. A child lives no longer than its client: when the client's end of the connection
-closes, it is killed; when the server's own parent goes, everything goes.
+graph, memory, setting or process passes from trial to trial. What the child has started, even a daemon, is killed
+before the child's end is reported. A child lives no longer than its client: it is killed when the client's end of the
+connection closes. When the server's own parent ends, so does everything below the server.
 
-On the wire: pickled (kind, value) pairs. To the server: a `Call`, or nothing (an empty message), which it answers in
-kind. Back: ("pid", int), whatever the call sends through its `send`, then ("exit", wait status); ("failed", ...) where
-the call could not be begun.
+On the wire are pickles. The client sends a `sweeps.worker.child.Call`, or an empty message, which the server answers
+with an empty one. Pairs of a kind and a content come back: ("pid", int), whatever the call sends through its `send`,
+then ("exit", wait status); `sweeps.worker.messages.Failed` where the call could not be started.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
@@ -31,34 +29,20 @@ from nets.conventions import keras_defaults
 from sweeps.errors import DispatchError
 from sweeps.machine import environment
 from sweeps.process import temporary
+from sweeps.process.project import ROOT
 from sweeps.worker import descendants, log_tail
 from tracking import startup
 
-ROOT = Path(__file__).resolve().parents[2]
 PRELOAD = ("tensorflow", "keras", "nets", "nets.counting.layers", "sweeps.tasks.benchmark")
 _ANSWER_S = 10.0
-"""How long a server that is well may take to say so; a loaded machine is slow."""
+"""How long a healthy server may take to answer; a loaded machine is slow."""
 _LAST_WORDS = 8
-Send = Callable[[str, Any], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One call in a fresh process: `function` is `package.module:name` and gets `argument` and a `send`."""
-
-    function: str
-    argument: Any
-    cores: tuple[int, ...] = ()
-    """Cores the process and all its threads are bound to; none: those of the server."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    log: str = os.devnull
-    """File that takes the process's standard output and error."""
 
 
 class ForkServer:
     """Starts a fork server as a child process and ends it; `address` is what `connect` takes.
 
-    `folder` is the current one of all calls, and where the user's own modules are; None: the current one.
+    `folder` is the working directory of all calls, where the user's own modules are; None for the current one.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -68,36 +52,36 @@ class ForkServer:
         self.address = str(self._folder.path / "socket")
         self.log = self._folder.path / "log.txt"
         self._ready = False
-        # Importing threads are pointless, and fork copies only one of them.
+        # Threads started by imports would be of no use: a fork copies only one thread.
         quiet = {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
         more = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         paths = [str(ROOT), *(str(Path(path).absolute()) for path in more)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                # -P: `-m` would look into the current folder before the standard library.
+                # -P: otherwise `-m` looks in the current folder before the standard library.
                 [sys.executable, "-P", "-m", "sweeps.worker.forkserver", self.address],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=folder,
                 env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(paths)},
-                start_new_session=True,  # Ctrl-C is the driver's to handle
+                start_new_session=True,  # the driver handles Ctrl-C
             )
         self._first_mark = descendants.first_mark(self._process.pid)
 
     def wait_ready(self) -> None:
-        """Block until the imports are done. Raises DispatchError with the server's last words."""
+        """Wait for the imports. Raises DispatchError with the end of the server's log where they fail."""
         if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
             self._process.wait()
             raise DispatchError("the fork server could not start:\n" + log_tail.tail(self.log, _LAST_WORDS))
         self._ready = True
 
     def close(self, *, lost: bool = False) -> None:
-        """End the server and all that its calls have started; at once where it is `lost` and would not hear of it."""
+        """End the server and all that its calls have started; kill it at once where it is `lost`."""
         if self._process.stdin is not None:
             self._process.stdin.close()  # the server's lifeline
         if lost or not self._ready:
-            self._process.kill()  # still importing, it has no children and hears nothing
+            self._process.kill()  # a server that is still importing has no children and does not listen
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -116,9 +100,9 @@ class ForkServer:
 
 
 class LastingServer:
-    """The fork server of this machine, once somebody wants it; `address` starts another one when it was lost.
+    """The fork server of this machine, started on first use; `address` replaces one that was lost.
 
-    `folder` is as with `ForkServer`, where it is there for this user.
+    `folder` is as for `ForkServer`; the current one is used where this user cannot enter it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -127,20 +111,20 @@ class LastingServer:
         self._folder = _usable(folder)
 
     def move_to(self, folder: Path) -> None:
-        """Have the server's calls run in another folder; one that was started elsewhere is ended."""
+        """Run the server's calls in another folder; a server that was started elsewhere is ended."""
         before, self._folder = self._folder or Path.cwd(), _usable(folder)
         if (self._folder or Path.cwd()) != before:
             self._close()
 
     def start(self) -> None:
-        """Start the server unless it has been started; it is ready seconds later."""
+        """Start the server if there is none; it is ready seconds later."""
         if self._server is None:
             self._server, self._ready = ForkServer(self._folder), False
 
     def address(self) -> str:
-        """Where a fork server listens now, after waiting for it. Raises DispatchError when none can be started.
+        """Return the address of a healthy fork server, after waiting for it. Raises DispatchError if none starts.
 
-        One that has died, hangs or has been stopped is ended, with all its calls, and replaced.
+        One that has died, hangs or was stopped is ended, with all its calls, and replaced.
         """
         if self._server is not None and self._ready and not answers(self._server.address):
             self._close(lost=True)
@@ -164,7 +148,7 @@ class LastingServer:
 
 
 def _usable(folder: Path | None) -> Path | None:
-    """The folder where this user can be in it; on other machines it need not be there."""
+    """Return the folder if this user can enter it, else None; on other machines it may not exist."""
     return folder if folder is not None and folder.is_dir() and os.access(folder, os.X_OK) else None
 
 
@@ -177,7 +161,7 @@ def connect(address: str) -> Connection[Any, Any]:
 
 
 def answers(address: str) -> bool:
-    """Whether a server listens there and is well. One that has been stopped accepts connections too."""
+    """Whether a healthy server listens there. A stopped one accepts connections, too, but does not answer."""
     empty = bytes(4)  # a message of length 0
     try:
         with socket.socket(socket.AF_UNIX) as asking:
@@ -190,23 +174,23 @@ def answers(address: str) -> bool:
 
 
 def main(address: str) -> None:
-    from sweeps.worker import forking  # it knows this module by its own name
+    from sweeps.worker import forking
 
-    for stream in (sys.stdout, sys.stderr):  # a trial's log, whatever the locale
+    for stream in (sys.stdout, sys.stderr):  # they become a trial's log, in UTF-8 whatever the locale
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     keras_defaults.load()
     for name in PRELOAD:
         importlib.import_module(name)
-    # The sources of all nets and the facts about this machine, found once for all children. More cannot be warmed: the
-    # first graph starts a thread of TensorFlow's, which would be missing in the children.
+    # This loads the sources of all nets and the facts about this machine for all children. No more can be prepared: the
+    # first graph would start a TensorFlow thread, which the children would lack.
     importlib.import_module("nets").check("tiny", {})
     importlib.import_module("sweeps.machine.host").facts()
     environment.warmed_up()
-    # A child ends without clean-up, and TensorFlow leaves a file for every function it converts: here they go with us.
+    # A child ends without clean-up, and TensorFlow leaves files for converted functions: they go with us.
     tempfile.tempdir = str(Path(address).parent)
     gc.collect()
-    gc.freeze()  # the children's collector need not walk, and so copy, what was imported
+    gc.freeze()  # spares the children walking, and so copying, all that was imported
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(1024)
@@ -217,5 +201,5 @@ def main(address: str) -> None:
 
 if __name__ == "__main__":
     startup.prepare()
-    startup.own_modules_last()  # a user's nets lie in the current folder
+    startup.own_modules_last()  # a user's nets are in the current folder
     main(sys.argv[1])

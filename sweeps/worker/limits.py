@@ -1,7 +1,7 @@
-"""Time and memory that a trial may take, and the patience with its fork server.
+"""Limits on a trial's time and memory, and on how long to wait for its fork server.
 
-A thread of its own watches, so that limits hold whatever the trial and the server do: a trial that stops itself in the
-middle of a message, or a server that hangs or has been stopped, would keep whoever reads from them waiting for ever.
+A separate thread enforces them, whatever the trial and the server do: a trial that stops itself in the middle of a
+message, or a server that hangs or was stopped, would keep its reader waiting for ever.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sweeps.worker import descendants
 from tracking.record import Failure, Status
 
 _LOOK_EVERY_S = 0.5
-"""How often a trial's memory is compared with its limit, seconds."""
+"""Seconds between two looks at a trial's memory."""
 START_S = 60.0
-"""How long the fork server may take to fork, whatever the trial's own limit; a machine that swaps is slow."""
+"""How long the fork server may take to fork, whatever the trial's own limit; a swapping machine is slow."""
 END_S = 10.0
-"""How long it may take to report the end of a process that has ended, and to end what that has left."""
+"""How long the server may take to end what an ended process has left, and to report its end."""
 _KILL_S = 60.0
-"""How long a killed process may take to end: it may have much memory to give back, or be stuck in the kernel."""
+"""How long a killed process may take to end: it may have to free much memory, or be stuck in the kernel."""
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class Watch:
-    """Kills a process at its limits, and cuts the connection when the fork server does not do its part.
+    """Kills a process at its limits, and shuts the connection down when the fork server does not do its part.
 
-    Whoever reads from the connection then gets EOFError. `exceeded` and `lost` say why.
+    A reader of the connection then gets EOFError. `exceeded` and `lost` say why.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Watch:
         timeout_s: float | None = None,
         memory_mb: float | None = None,
     ) -> None:
-        """`started` by `time.perf_counter`."""
+        """`started` is a time of `time.perf_counter`."""
         self.exceeded: tuple[Status, Failure] | None = None
-        """The limit that the process was over, as the outcome of its trial."""
+        """The limit that the process exceeded, as the outcome of its trial."""
         self.lost = ""
         """What the fork server has failed to do."""
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
@@ -56,30 +56,30 @@ class Watch:
         self._connection = connection
         self._pid = 0
         self._process: int | None = None
-        """Its process, as a descriptor that becomes readable at its end."""
+        """The process, as a descriptor that becomes readable when it ends."""
         self._patience: tuple[float, str] | None = self._until(START_S, "did not start the trial's process")
-        """When to give the server up, unless it does meanwhile what is expected of it."""
+        """When to give the server up, and what it will then have failed to do."""
         self._closed = self._unwanted = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
 
     def process(self, pid: int) -> None:
-        """Take note of the process, which has begun."""
+        """Watch this process, which has started."""
         self._pid = pid
         os.eventfd_write(self._wake, 1)
 
     def end(self) -> None:
-        """Kill the process, whose messages are none."""
+        """Kill the process, because it has sent something that is not a message."""
         self._unwanted = True
         os.eventfd_write(self._wake, 1)
 
     def __enter__(self) -> Self:
-        """Begin. Raises DispatchError where the system permits no more threads."""
+        """Start watching. Raises DispatchError where the system permits no more threads."""
         try:
             self._thread.start()
         except RuntimeError as error:
             os.close(self._wake)
-            raise DispatchError(f"expected a thread to hold a trial to its limits. Received: {error}") from error
+            raise DispatchError(f"expected a thread to enforce the limits of a trial. Received: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,14 +99,14 @@ class Watch:
                 os.eventfd_read(self._wake)
                 if self._pid and self._process is None and not self._closed:
                     self._patience = None
-                    with contextlib.suppress(OSError):  # it has ended: the server is about to say so
+                    with contextlib.suppress(OSError):  # it has ended, as the server is about to report
                         self._process = os.pidfd_open(self._pid)
                         events.register(self._process, select.POLLIN)
                 if self._unwanted:
                     self._stop()
             elif self._process in ready and self._process is not None:
                 events.unregister(self._process)
-                self._pid = 0  # nothing is left to be limited
+                self._pid = 0  # there is nothing left to limit
                 self._patience = self._until(END_S, "did not report the end of the trial's process")
             elif self._pid and self.exceeded is None and (exceeded := self._over()):
                 self.exceeded = exceeded
@@ -117,7 +117,7 @@ class Watch:
                 return
 
     def _pause_ms(self) -> float | None:
-        """Milliseconds until the next look; None: there is nothing to look for."""
+        """Return the milliseconds until the next look; None where there is nothing to look for."""
         now = time.perf_counter()
         looks = [] if self._patience is None else [self._patience[0] - now]
         if self._pid and self.exceeded is None:
@@ -126,6 +126,7 @@ class Watch:
         return max(0.0, min(looks)) * 1000 + 1 if looks else None
 
     def _over(self) -> tuple[Status, Failure] | None:
+        """Return the limit that the process exceeds, as the outcome of its trial."""
         if self._deadline is not None and time.perf_counter() >= self._deadline:
             return "timeout", Failure(kind="Timeout", message=f"not done after timeout_s={self._timeout_s:g}")
         if self._memory_mb is not None and (resident := resident_mb(self._pid)) > self._memory_mb:
@@ -134,7 +135,7 @@ class Watch:
         return None
 
     def _stop(self) -> None:
-        """Kill the process and its group, itself: the server, which sees to the rest, may have been stopped."""
+        """Kill the process and its group. The server, which ends the rest, may have been stopped."""
         if not self._pid:
             return
         self._patience = self._until(_KILL_S, "did not report the end of the trial's process")
@@ -144,7 +145,7 @@ class Watch:
             os.kill(self._pid, signal.SIGKILL)
 
     def _cut(self) -> None:
-        """Have whoever waits for a message get EOFError."""
+        """Shut the connection down, so that a reader that waits for a message gets EOFError."""
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as cut:
             cut.shutdown(socket.SHUT_RDWR)
 
@@ -153,9 +154,9 @@ class Watch:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and of all that it has started, in units of 2**20 bytes.
+    """Return the resident memory of a process and of all that it has started, in units of 2**20 bytes.
 
-    Files of the kernel's, a few dozen: a walk over all of the machine's processes would be felt by what is being timed.
+    This reads a few dozen of the kernel's files; a walk over all processes of the machine would disturb the timing.
     """
     pages, pids = 0, [pid, *_daemons(pid)]
     while pids:
@@ -167,7 +168,7 @@ def resident_mb(pid: int) -> float:
 
 
 def _daemons(pid: int) -> list[int]:
-    """What a trial's process has started and let go: by now children of the fork server, as it is."""
+    """Return the processes that a trial's process has started and abandoned, now children of the fork server."""
     mark = descendants.mark_of(pid)
     if mark is None:
         return []

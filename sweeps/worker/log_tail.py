@@ -1,4 +1,4 @@
-"""The end of a trial's log: the trial may have written any amount of anything into it, or put something else there."""
+"""The end of a trial's log, whose content may be anything of any size, and which may not even be a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_LINE = 500
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a log, made printable, each cut after its beginning; nothing where there is no plain file."""
+    """Return the last lines of a log, printable and cut where they are long; empty where it is not a plain file."""
     try:
         text = files.end(path.parent, path.name, _BYTES).decode(errors="replace").strip()
     except OSError:

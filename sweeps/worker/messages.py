@@ -1,259 +1,304 @@
-"""What a trial's process may say, and how much: every message is held to its kind's schema where it enters.
+"""What a trial's process may say, one class per kind of message, and how much of it.
 
-From here on a trial's words and figures are well typed, short, and printable wherever they are shown; what does not fit
-is a MessageError, the failure of this trial and of no other.
+A task builds messages and sends them; their fields are the schema that the driver's side holds them to. Whatever comes
+out of `received` is well typed, short, and printable wherever it is shown. What does not fit raises MessageError, which
+is the failure of this trial and of no other.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from sweeps.worker.forkserver import Send
+from sweeps.worker import wire
 from sweeps.worker.wire import MessageError, plain
-from tracking.record import Failure, Layer, Pass, Status
+from tracking import record
+from tracking.record import Pass
 from tracking.schema.fields import Figure, Seconds, host_problem
 from tracking.schema.measurement import Measurement
 from tracking.schema.reading import Also, FormatError, Within, read, shown
 from tracking.text.printable import printable, printable_lines
 
 LONGEST_NAME = 250
-"""Characters of a name, as MLflow has them for the name of a metric."""
+"""Characters of a name; MLflow allows as many for the name of a metric."""
 LONGEST_TEXT = 5_000
-"""Characters of a fact about the host, as MLflow has them for a tag."""
+"""Characters of a fact about the host; MLflow allows as many for a tag."""
 LONGEST_SENTENCE = 2_000
 LONGEST_DETAIL = 20_000
 MOST_FIGURES = 1_000
 MOST_POINTS = 1_000_000
 MOST_LAYERS = 50_000
 MOST_FACTS = 10_000
-MOST_PHASES = 100
-MOST_DOUBTS = 100
-_OF_THE_DRIVER = ("node_id", "node_ip", "lost_before")
-"""Facts about a trial's host that are not its own to tell."""
+_FROM_THE_DRIVER = ("node_id", "node_ip", "lost_before")
+"""Facts about a trial's host that only the driver may add."""
 
-_SCHEMAS: Mapping[str, Any] = {
-    "host": Annotated[Mapping[str, Any], Also(host_problem)],
-    "layers": tuple[Layer, ...],
-    "phase": tuple[str, Seconds],
-    "pass": tuple[Pass, Measurement],
-    "metrics": Mapping[str, Figure],
-    "curves": Mapping[str, tuple[tuple[int, Figure], ...]],
-    "limits": Mapping[str, float],
-    "quality": tuple[str, ...],
-    "failed": tuple[Literal["error", "oom", "crashed"], Failure],
-    "done": Any,
+
+@dataclass(frozen=True)
+class Message:
+    """Something that a trial's process says. `kind` is its name on the wire, its fields are its content there."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        """The message with this content. Raises FormatError where the content does not fit the fields."""
+        message: Self = read(cls, content, cls.kind)
+        return message
+
+    def fitted(self) -> Self:
+        """The message with printable texts of bounded length. Raises MessageError where there is too much of it."""
+        return self
+
+
+@dataclass(frozen=True)
+class Host(Message):
+    """Facts about the machine and the process; each message replaces the one before."""
+
+    kind: ClassVar[str] = "host"
+    facts: Annotated[Mapping[str, Any], Also(host_problem)]
+
+    def fitted(self) -> Self:
+        if reserved := [key for key in _FROM_THE_DRIVER if key in self.facts]:
+            raise MessageError(f"host: expected facts that a trial may report. Received: {', '.join(reserved)}")
+        left = MOST_FACTS
+
+        def clean(value: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise MessageError(f"host: expected at most {MOST_FACTS} facts. Received: more")
+            if isinstance(value, str):
+                return _text(value, LONGEST_TEXT)
+            if isinstance(value, list):
+                return [clean(each) for each in value]
+            if isinstance(value, dict):
+                return {_name(key, "host"): clean(each) for key, each in value.items()}
+            return value
+
+        return replace(self, facts={_name(key, "host"): clean(value) for key, value in self.facts.items()})
+
+
+@dataclass(frozen=True)
+class Layers(Message):
+    """The net's layers, in order."""
+
+    kind: ClassVar[str] = "layers"
+    rows: tuple[record.Layer, ...]
+
+    def fitted(self) -> Self:
+        _expect_at_most(MOST_LAYERS, self.rows, "layers", "layers")
+        return replace(
+            self,
+            rows=tuple(
+                replace(row, name=_short_name(row.name or "-"), kind=_short_name(row.kind or "-")) for row in self.rows
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Phase(Message):
+    """How long a part of the trial outside its passes took, such as building the net."""
+
+    kind: ClassVar[str] = "phase"
+    name: str
+    seconds: Seconds
+
+    def fitted(self) -> Self:
+        return replace(self, name=_name(self.name, "phase"))
+
+
+@dataclass(frozen=True)
+class PassMeasured(Message):
+    """One of the trial's passes has been timed."""
+
+    kind: ClassVar[str] = "pass"
+    name: Pass
+    measurement: Measurement
+
+    def fitted(self) -> Self:
+        evidence = self.measurement.evidence
+        _expect_at_most(MOST_FIGURES, evidence, "pass", "pieces of evidence")
+        measurement = replace(
+            self.measurement,
+            stopped=_short_name(self.measurement.stopped or "-"),
+            evidence={_name(key, "pass"): value for key, value in evidence.items()},
+        )
+        return replace(self, measurement=measurement)
+
+
+@dataclass(frozen=True)
+class Metrics(Message):
+    """What a task found beside times, by MLflow key, e.g. `val/accuracy`. True and false become 1 and 0."""
+
+    kind: ClassVar[str] = "metrics"
+    figures: Mapping[str, Figure]
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        figures = content.get("figures") if isinstance(content, dict) else None
+        if isinstance(figures, dict):
+            numbers = {key: int(each) if isinstance(each, bool) else each for key, each in figures.items()}
+            content = {**content, "figures": numbers}
+        return super().read(content)
+
+    def fitted(self) -> Self:
+        return replace(self, figures=_named(self.figures, self.kind, "figures"))
+
+
+@dataclass(frozen=True)
+class Curves(Message):
+    """Histories of such figures as (step, value), by MLflow key; each message replaces the one before."""
+
+    kind: ClassVar[str] = "curves"
+    points: Mapping[str, tuple[tuple[int, Figure], ...]]
+
+    def fitted(self) -> Self:
+        count = sum(map(len, self.points.values()))
+        if count > MOST_POINTS:
+            raise MessageError(f"curves: expected at most {MOST_POINTS} points. Received: {count}")
+        return replace(self, points=_named(self.points, self.kind, "curves"))
+
+
+@dataclass(frozen=True)
+class Limits(Message):
+    """What a device can do at most: `peak_gflops_per_s`, `copy_gb_per_s`, `others_share`."""
+
+    kind: ClassVar[str] = "limits"
+    figures: Mapping[str, float]
+
+    def fitted(self) -> Self:
+        return replace(self, figures=_named(self.figures, self.kind, "figures"))
+
+
+@dataclass(frozen=True)
+class Failed(Message):
+    """The trial has failed, and why."""
+
+    kind: ClassVar[str] = "failed"
+    status: Literal["error", "oom", "crashed"]
+    failure: record.Failure
+
+    def fitted(self) -> Self:
+        return replace(self, failure=failure(self.failure.kind, self.failure.message, self.failure.detail))
+
+
+@dataclass(frozen=True)
+class Done(Message):
+    """The task has come to its end."""
+
+    kind: ClassVar[str] = "done"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The process of a call runs: what it says itself, before the code of the call does."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process of a call has ended: what the fork server says, last of all."""
+
+    wait_status: int
+
+
+Send = Callable[[Message], None]
+"""What a task sends its messages with."""
+_KINDS: Mapping[str, type[Message]] = {
+    each.kind: each for each in (Host, Layers, Phase, PassMeasured, Metrics, Curves, Limits, Failed, Done)
 }
-_OF_THE_SERVER: Mapping[str, Any] = {
-    "pid": Annotated[int, Within(1, 2**31)],
-    "exit": Annotated[int, Within(0, 2**16)],
-}
-"""What the process says before the trial's code runs, and the fork server after it."""
+_PID = Annotated[int, Within(1, 2**31)]
+_WAIT_STATUS = Annotated[int, Within(0, 2**16)]
 
 
-def speaker(send: Send) -> Send:
-    """`send` as a task has it: values travel as plain ones.
+def sender(send: wire.Send) -> Send:
+    """A `send` for messages, on top of the connection's own.
 
-    An unknown kind of message raises MessageError, with the nearest that there is, and so does what is not plain.
+    It raises MessageError for anything but a message, and for one with content that cannot be made plain.
     """
 
-    def say(kind: str, value: Any) -> None:
-        _expect_known(kind)
-        try:
-            content = plain(value)
-        except MessageError as error:
-            raise MessageError(f"{kind}: {error}") from error
-        send(kind, content)
+    def send_message(message: Message) -> None:
+        send(*encoded(message))
 
-    return say
+    return send_message
 
 
-def failure(kind: str, message: str, detail: str = "") -> Failure:
-    """A failure in words that are printable and not too long; of a long detail its end, which says most."""
-    return Failure(
-        kind=_name(kind, "a failure's kind", cut=True),
-        message=cut(printable(_head(message, LONGEST_SENTENCE)), LONGEST_SENTENCE),
-        detail=printable_lines(_tail(detail)),
+def encoded(message: Message) -> tuple[str, Any]:
+    """The kind and the plain content that stand for a message on the wire. Raises MessageError."""
+    if not isinstance(message, Message):
+        raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(message)}")
+    try:
+        return message.kind, plain(message)
+    except MessageError as error:
+        raise MessageError(f"{message.kind}: {error}") from error
+
+
+def received(kind: str, content: Any) -> Message | Started | Ended:
+    """The message that has this kind and content on the wire. Raises MessageError where there is none."""
+    try:
+        if kind == "pid":
+            return Started(read(_PID, content, kind))
+        if kind == "exit":
+            return Ended(read(_WAIT_STATUS, content, kind))
+        if kind in _KINDS:
+            return _KINDS[kind].read(content).fitted()
+    except FormatError as error:
+        raise MessageError(str(error)) from error
+    near = difflib.get_close_matches(kind[:100], _KINDS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(kind)}.{hint}")
+
+
+def failure(kind: str, message: str, detail: str = "") -> record.Failure:
+    """A failure whose texts are printable and not too long; a long detail keeps its end, which says most."""
+    return record.Failure(
+        kind=_short_name(kind), message=_text(message, LONGEST_SENTENCE), detail=printable_lines(_end(detail))
     )
 
 
-def cut(text: str, longest: int) -> str:
-    """The text, or as much of its beginning as fits beside how much is left out."""
+def _expect_at_most(most: int, values: Sized, kind: str, what: str) -> None:
+    if len(values) > most:
+        raise MessageError(f"{kind}: expected at most {most} {what}. Received: {len(values)}")
+
+
+def _named(values: Mapping[str, Any], kind: str, what: str) -> dict[str, Any]:
+    _expect_at_most(MOST_FIGURES, values, kind, what)
+    return {_name(key, kind): value for key, value in values.items()}
+
+
+def _name(text: str, kind: str) -> str:
+    """The name, printable. Raises MessageError where it is too long: cut, it might become another one's."""
+    name = printable(text[: 2 * LONGEST_NAME])
+    if len(text) <= LONGEST_NAME and len(name) <= LONGEST_NAME and name.strip():
+        return name
+    raise MessageError(
+        f"{kind}: expected a name of 1 to {LONGEST_NAME} characters. Received: {shown(text)} ({len(text)} characters)"
+    )
+
+
+def _short_name(text: str) -> str:
+    """The name, printable, and cut where it is too long: one that nothing is looked up by."""
+    name = printable(text[: 2 * LONGEST_NAME])
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 40]}… ({len(text)} characters)"
+
+
+def _text(text: str, longest: int) -> str:
+    """The text, printable, or its beginning; what would be cut anyway is cut first, and need not be made printable."""
+    return _cut(printable(text if len(text) <= 2 * longest else _cut(text, longest)), longest)
+
+
+def _cut(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     kept = max(0, longest - 40)
     return f"{text[:kept]}… ({len(text) - kept} characters left out)"
 
 
-class Heard:
-    """What a trial's process has said so far."""
-
-    def __init__(self, passes: tuple[Pass, ...]) -> None:
-        self.pid = 0
-        self.exit_status: int | None = None
-        self.done = False
-        self.failed: tuple[Status, Failure] | None = None
-        self.measured: dict[Pass, Measurement] = {}
-        self.phases: dict[str, float] = {}
-        self.facts: dict[str, Any] = {}
-        """Of the fields of a result: host, layers, metrics, curves, limits and quality."""
-        self._passes = passes
-
-    def take(self, kind: str, value: Any) -> None:
-        """Take note of a message. Raises MessageError where it is none that the trial may send."""
-        if kind in _OF_THE_SERVER:
-            self._take_from_server(kind, _read(_OF_THE_SERVER[kind], value, kind))
-            return
-        _expect_known(kind)
-        fitting = _FITTING[kind](_read(_SCHEMAS[kind], _numbers(value) if kind in _FIGURES else value, kind))
-        if kind == "pass":
-            name, measurement = fitting
-            if name not in self._passes:
-                words = " or ".join(self._passes) or "no pass"
-                raise MessageError(f"pass: expected {words}, as the trial asks. Received: {name!r}")
-            self.measured[name] = measurement
-        elif kind == "phase":
-            self.phases[fitting[0]] = fitting[1]
-            _expect_at_most(MOST_PHASES, self.phases, "phase", "phases")
-        elif kind == "failed":
-            self.failed = self.failed or fitting
-        elif kind == "done":
-            self.done = True
-        else:
-            self.facts[kind] = fitting
-
-    def _take_from_server(self, kind: str, value: int) -> None:
-        if kind == "exit":
-            self.exit_status = value
-        elif self.pid:
-            raise MessageError("pid: expected it once")
-        else:
-            self.pid = value
-
-
-def _expect_known(kind: Any) -> None:
-    if kind in _SCHEMAS:
-        return
-    near = difflib.get_close_matches(str(kind)[:100], _SCHEMAS, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise MessageError(f"expected a message among {', '.join(sorted(_SCHEMAS))}. Received: {shown(kind)}.{hint}")
-
-
-def _read(schema: Any, value: Any, kind: str) -> Any:
-    try:
-        return read(schema, value, kind)
-    except FormatError as error:
-        raise MessageError(str(error)) from error
-
-
-def _expect_at_most(most: int, values: Any, kind: str, what: str) -> None:
-    if len(values) > most:
-        raise MessageError(f"{kind}: expected at most {most} {what}. Received: {len(values)}")
-
-
-def _name(text: str, what: str, *, cut: bool = False) -> str:
-    """A name, printable. Too long a one is cut only where nothing is told apart by it."""
-    name = printable(text[: 2 * LONGEST_NAME])
-    if len(text) <= LONGEST_NAME and len(name) <= LONGEST_NAME and name.strip():
-        return name
-    if cut:
-        return _cut_name(name, len(text))
-    raise MessageError(
-        f"{what}: expected a name of 1 to {LONGEST_NAME} characters. Received: {shown(text)} ({len(text)} characters)"
-    )
-
-
-def _cut_name(name: str, length: int) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 40]}… ({length} characters)"
-
-
-def _head(text: str, most: int) -> str:
-    """So much of a long text that printing it costs nothing, with a sign of what is left out."""
-    return text if len(text) <= 2 * most else cut(text, most)
-
-
-def _tail(text: str) -> str:
+def _end(text: str) -> str:
     if len(text) <= LONGEST_DETAIL:
         return text
     kept = text[-(LONGEST_DETAIL - 40) :]
     return f"({len(text) - len(kept)} characters left out) …{kept}"
-
-
-def _numbers(value: Any) -> Any:
-    """Figures with 1 and 0 for true and false: a task's own yes or no is a figure, too."""
-    if isinstance(value, dict):
-        return {key: int(each) if isinstance(each, bool) else each for key, each in value.items()}
-    return value
-
-
-def _host(facts: Mapping[str, Any]) -> dict[str, Any]:
-    if taken := [key for key in _OF_THE_DRIVER if key in facts]:
-        raise MessageError(f"host: expected facts of the trial's own. Received: {', '.join(taken)}")
-    left = MOST_FACTS
-
-    def clean(value: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise MessageError(f"host: expected at most {MOST_FACTS} facts. Received: more")
-        if isinstance(value, str):
-            return cut(printable(_head(value, LONGEST_TEXT)), LONGEST_TEXT)
-        if isinstance(value, list):
-            return [clean(each) for each in value]
-        if isinstance(value, dict):
-            return {_name(key, "host"): clean(each) for key, each in value.items()}
-        return value
-
-    return {_name(key, "host"): clean(value) for key, value in facts.items()}
-
-
-def _layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    _expect_at_most(MOST_LAYERS, layers, "layers", "layers")
-    return tuple(
-        replace(layer, name=_name(layer.name or "-", "layers", cut=True), kind=_name(layer.kind or "-", "", cut=True))
-        for layer in layers
-    )
-
-
-def _measured(message: tuple[Pass, Measurement]) -> tuple[Pass, Measurement]:
-    name, measurement = message
-    _expect_at_most(MOST_FIGURES, measurement.evidence, "pass", "pieces of evidence")
-    evidence = {_name(key, "pass"): value for key, value in measurement.evidence.items()}
-    return name, replace(measurement, stopped=_name(measurement.stopped or "-", "pass", cut=True), evidence=evidence)
-
-
-def _figures(kind: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    def fit(figures: Mapping[str, Any]) -> dict[str, Any]:
-        _expect_at_most(MOST_FIGURES, figures, kind, "of them")
-        return {_name(key, kind): value for key, value in figures.items()}
-
-    return fit
-
-
-def _curves(curves: Mapping[str, tuple[tuple[int, float], ...]]) -> dict[str, Any]:
-    points = sum(map(len, curves.values()))
-    if points > MOST_POINTS:
-        raise MessageError(f"curves: expected at most {MOST_POINTS} points. Received: {points}")
-    return _figures("curves")(curves)
-
-
-def _doubts(doubts: tuple[str, ...]) -> tuple[str, ...]:
-    _expect_at_most(MOST_DOUBTS, doubts, "quality", "reasons")
-    return tuple(cut(printable(_head(doubt, LONGEST_SENTENCE)), LONGEST_SENTENCE) for doubt in doubts if doubt.strip())
-
-
-_FIGURES = ("metrics",)
-_FITTING: Mapping[str, Callable[[Any], Any]] = {
-    "host": _host,
-    "layers": _layers,
-    "phase": lambda phase: (_name(phase[0], "phase"), phase[1]),
-    "pass": _measured,
-    "metrics": _figures("metrics"),
-    "curves": _curves,
-    "limits": _figures("limits"),
-    "quality": _doubts,
-    "failed": lambda failed: (failed[0], failure(failed[1].kind, failed[1].message, failed[1].detail)),
-    "done": lambda _: None,
-}

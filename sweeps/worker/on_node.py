@@ -1,7 +1,7 @@
-"""A trial on its node: its folder, its cores, its environment, and how what it leaves gets to the driver.
+"""A trial on its node: its folder, cores and environment, and how its files get to the driver.
 
 On the driver's machine a trial writes into the sweep's folder. Elsewhere it writes below the folder of that node's fork
-server, which goes with the server whatever happens, and `log.txt` and `files/` travel with the result as a parcel.
+server, which is always removed with the server, and its log and files travel with the result as a parcel.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from sweeps.machine import node as devices
 from sweeps.machine.node import Node
 from sweeps.worker.isolate import run_trial
 from tracking.folder import trial_files
+from tracking.folder.trial_folder import FILES, LOG, TrialFolder
 from tracking.record import Pass, Result, Trial
 from tracking.text.printable import printable
 
 LARGEST_PARCEL = 2**31
-"""Bytes of a trial's files that travel; what is beyond them is lost, and the log and the result say so."""
+"""Bytes of a trial's files that travel; what exceeds them is lost, and the log and the result say so."""
 _MOST_NAMED = 5
 _LONGEST_NAME = 200
 _LARGEST_PART = 2**20
 _LONGEST_LOG = 2**24
 """Bytes of a log's end that travel."""
 _ROOM_TO_WRITE = 2**16
-"""Free bytes below which a trial that fails may have failed for want of them, when it wrote its log."""
+"""Free bytes below which a trial may have failed because it could not write its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,111 +46,105 @@ class Place:
     """Address of the fork server."""
     node: Node
     folder: Path | None
-    """The sweep's folder; None: it is on another machine."""
+    """The sweep's folder; None where it is on another machine."""
     spared: int = 0
-    """Cores that are the driver's."""
-
-
-def folder_of(trial: Trial, sweep: Path) -> Path:
-    """The trial's own folder within that of its sweep."""
-    return sweep / "trials" / trial.trial_id
+    """Cores left to the driver."""
 
 
 def run(
     trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...], gpu_ids: tuple[str, ...]
 ) -> tuple[Result, bytes]:
-    """Run these passes of the trial here; its result, and the parcel for `unpack` (empty where it wrote in place).
+    """Run these passes of the trial here and return its result and the parcel for `unpack`.
 
-    Raises DispatchError where nothing can be written.
+    The parcel is empty where the trial wrote in place. Raises DispatchError where nothing can be written.
     """
-    folder = folder_of(trial, place.folder or Path(place.server).parent)
+    folder = TrialFolder.within(place.folder or Path(place.server).parent, trial.trial_id)
     device, node = trial.device, place.node
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DispatchError(
             f"expected a folder that can be written. Received: {error.filename} ({error.strerror})"
         ) from error
-    asked = time.perf_counter()
+    start = time.perf_counter()
     with cores.claim(node.cores_for(device), alone=device.exclusive_node, spared=place.spared) as held:
-        waited_s = time.perf_counter() - asked
+        waited_s = time.perf_counter() - start
         env = devices.environment(device, gpu_ids)
-        log = folder / "log.txt"
-        result = run_trial(trial, passes, sweep_id=sweep_id, server=place.server, cores=held, env=env, log=log)
-    if not result.ok and folder.exists() and shutil.disk_usage(folder).free < _ROOM_TO_WRITE:
-        raise DispatchError(f"expected room for results. Received: {folder} (No space left on device)")
+        result = run_trial(trial, passes, sweep_id=sweep_id, server=place.server, cores=held, env=env, folder=folder)
+    if not result.ok and folder.path.exists() and shutil.disk_usage(folder.path).free < _ROOM_TO_WRITE:
+        raise DispatchError(f"expected room for results. Received: {folder.path} (No space left on device)")
     result = replace(result, phases={"cores": waited_s, **result.phases})
     if place.folder:
-        parcel, reasons = b"", _lost(trial_files.look(folder / "files")[1], "is no artifact of its result")
+        parcel, reasons = b"", _lost(trial_files.look(folder.files)[1], "is not among the artifacts")
     else:
         parcel, left = pack(folder)
         reasons = _lost(left)
     return replace(result, quality=(*result.quality, *reasons)), parcel
 
 
-def pack(folder: Path, largest: int = LARGEST_PARCEL) -> tuple[bytes, dict[str, int | str]]:
-    """What a trial has left in `folder` for others, and remove it; `checkpoints/` stays for another try.
+def pack(folder: TrialFolder, largest: int = LARGEST_PARCEL) -> tuple[bytes, dict[str, int | str]]:
+    """Move the log and files of a trial into a parcel of at most `largest` bytes of files; checkpoints stay.
 
-    Beside the parcel, each file that is not in it and is lost: its size in bytes where that does not go into the
-    parcel's `largest`, or why it was not taken.
+    Returns the parcel and, by name, each file that is lost because it is not in the parcel: its size in bytes where it
+    is too large, or the reason why it was not taken.
     """
-    files, odd = trial_files.look(folder / "files")
-    left: dict[str, int | str] = {f"files/{name}": reason for name, reason in odd.items()}
-    told = [f"files/{name} did not travel: {reason}" for name, reason in odd.items()]
+    files, odd = trial_files.look(folder.files)
+    left: dict[str, int | str] = {f"{FILES}/{name}": reason for name, reason in odd.items()}
+    remarks = [f"{FILES}/{name} did not travel: {reason}" for name, reason in odd.items()]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as parcel:
         for file in files:
             if file.size > largest:
-                name = f"files/{printable(file.name)}"
+                name = f"{FILES}/{printable(file.name)}"
                 left[name] = file.size
-                told.append(f"{name} did not travel: {file.size} bytes, {largest} were left")
+                remarks.append(f"{name} did not travel: {file.size} bytes, {largest} were left")
                 continue
             try:
                 with trial_files.open_regular(file.path) as opened:
                     content = opened.read(file.size)
             except OSError as error:
-                left[f"files/{printable(file.name)}"] = error.strerror or str(error)
+                left[f"{FILES}/{printable(file.name)}"] = error.strerror or str(error)
                 continue
             largest -= len(content)
-            _add(parcel, f"files/{file.name}", content)
-        words = "".join(f"{line}\n" for line in told)
-        _add(parcel, "log.txt", (trial_files.read_end(folder / "log.txt", _LONGEST_LOG) + words.encode()) or b"\n")
-    for path in (folder / "files", folder / "log.txt"):
+            _add(parcel, f"{FILES}/{file.name}", content)
+        text = "".join(f"{line}\n" for line in remarks)
+        _add(parcel, LOG, (trial_files.read_end(folder.log, _LONGEST_LOG) + text.encode()) or b"\n")
+    for path in (folder.files, folder.log):
         _remove(path)
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        folder.path.rmdir()
     return buffer.getvalue(), left
 
 
-def unpack(parcel: bytes, folder: Path) -> list[str]:
-    """Put what a trial has left elsewhere into its folder here; reasons to doubt that it is all there.
+def unpack(parcel: bytes, folder: TrialFolder) -> list[str]:
+    """Unpack the files of a trial into its folder here, and return reasons to doubt that they are complete.
 
     Raises DispatchError where nothing can be written.
     """
     reasons: list[str] = []
     left = LARGEST_PARCEL + 2 * _LONGEST_LOG
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=_Bounded(parcel), mode="r:") as opened:
             for count, entry in enumerate(opened):
                 left -= entry.size
                 if left < 0 or count > trial_files.MOST_FILES:
-                    raise tarfile.TarError("more than a trial may leave")
+                    raise tarfile.TarError("more than a trial may leave behind")
                 if not entry.isfile():
-                    reasons.append(f"files: {printable(entry.name)} is no file, and was left out")
+                    reasons.append(f"files: {printable(entry.name)} is not a file and was left out")
                     continue
-                opened.extract(entry, folder, filter="data")
+                opened.extract(entry, folder.path, filter="data")
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
-        reasons.append(f"files: what came of them from the node is damaged ({printable(str(error))})")
+        reasons.append(f"files: those that the node sent are damaged ({printable(str(error))})")
     except OSError as error:
         if error.errno is None:  # gzip's own
-            return [*reasons, f"files: what came of them from the node is damaged ({printable(str(error))})"]
-        raise DispatchError(f"expected room for results. Received: {folder} ({error.strerror})") from error
+            return [*reasons, f"files: those that the node sent are damaged ({printable(str(error))})"]
+        raise DispatchError(f"expected room for results. Received: {folder.path} ({error.strerror})") from error
     return reasons
 
 
 class _Bounded(gzip.GzipFile):
-    """A parcel's content: no part of it that is read at once is large, such as an entry's description."""
+    """A parcel's content, of which no large part, such as an entry's description, is ever read at once."""
 
     def __init__(self, parcel: bytes) -> None:
         super().__init__(fileobj=io.BytesIO(parcel), mode="rb")
@@ -167,7 +162,7 @@ def _add(parcel: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove whatever a trial has left of that name."""
+    """Remove whatever a trial has left under that name."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -175,7 +170,7 @@ def _remove(path: Path) -> None:
 
 
 def _lost(left: Mapping[str, int | str], consequence: str = "stayed on the node and is lost") -> list[str]:
-    """Reasons to doubt that a trial has left all that it should, the largest files first."""
+    """Return reasons to doubt that a trial's files are complete, the largest files first."""
     named = sorted(left.items(), key=lambda item: -item[1] if isinstance(item[1], int) else 0)[:_MOST_NAMED]
     reasons = [
         f"files: {name[:_LONGEST_NAME]} ({f'{why} bytes' if isinstance(why, int) else why}) {consequence}"

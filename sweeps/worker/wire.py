@@ -1,8 +1,7 @@
 """Messages out of a trial's process: plain values only, in frames of limited length.
 
-The process runs the user's code. What it sends is unpickled to plain values and records of results, and to nothing
-else, and no reader waits for the end of a message that has none. Numbers of NumPy, TensorFlow and the like become
-Python's where they are sent.
+The process runs the user's code. What it sends is unpickled to plain values and nothing else, and no reader waits for
+the end of a message that has none. Numbers of NumPy, TensorFlow and the like become Python's where they are sent.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import io
 import os
 import pickle
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from tracking.record import Failure, Layer
-from tracking.schema.measurement import Measurement
 from tracking.schema.reading import shown
 
 LONGEST = 2**25
@@ -25,23 +22,26 @@ _DEEPEST = 40
 _MOST_VALUES = 2**23
 _MOST_BITS = 2**12
 _LAST = 256
-"""Bytes at the end of everything in which the fork server's last message lies."""
+"""Bytes at the end of the stream that contain the fork server's last message."""
 _READ = 2**18
-_RECORDS = {(kind.__module__, kind.__name__): kind for kind in (Failure, Layer, Measurement)}
 _BEGINNING = bytes([0x80, pickle.DEFAULT_PROTOCOL, 0x95])
+"""How every pickle begins."""
+
+Send = Callable[[str, Any], None]
+"""Sends a message: its kind and its content."""
 
 
 class MessageError(ValueError):
-    """What a process has sent is no message, or not one that a trial may send."""
+    """A process has sent something that is not a message, or not one that it may send."""
 
 
 def too_long(length: int) -> MessageError:
-    """The error of a message of so many bytes."""
-    return MessageError(f"a message of {length} bytes, at most {LONGEST} are taken")
+    """The error for a message of `length` bytes."""
+    return MessageError(f"expected a message of at most {LONGEST} bytes. Received: {length} bytes")
 
 
 def plain_number(value: Any) -> float:
-    """A Python number of whatever is a single number. Raises MessageError."""
+    """Return a single number of any library as one of Python's. Raises MessageError."""
     if type(value) in (int, float):
         return value  # type: ignore[no-any-return]
     if isinstance(value, bool | int):
@@ -58,12 +58,12 @@ def plain_number(value: Any) -> float:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it, records as objects of their fields. Raises MessageError."""
+    """Return the value as JSON has it, with dataclasses as objects of their fields. Raises MessageError."""
     return _Plain().of(value)
 
 
 class _Plain:
-    """Makes one value plain. What refers to the same part many times is as large as it would be written out."""
+    """Makes one value plain. A part that is referred to many times counts each time, as when it is written out."""
 
     def __init__(self) -> None:
         self._left = _MOST_VALUES
@@ -101,40 +101,36 @@ class _Plain:
 
 
 def _described(value: Any) -> str:
-    """A value in an error: its type and, of an array, its shape."""
+    """The value as an error shows it: for an array, its type and shape."""
     shape = getattr(value, "shape", None)
     return shown(value) if shape is None else f"a value of type {type(value).__name__} and shape {shape}"
 
 
 def decode(content: bytes) -> tuple[str, Any]:
-    """The kind and the value of a message, records as objects of their fields. Raises MessageError."""
+    """Return the kind and the content of a message. Raises MessageError."""
     try:
         message = _Unpickler(io.BytesIO(content)).load()
         if type(message) is tuple and len(message) == 2 and type(message[0]) is str:
             return message[0], plain(message[1])
     except MessageError:
         raise
-    except Exception as error:  # what malformed bytes raise is open
-        raise MessageError(
-            f"expected a message. Received: {len(content)} bytes that are none ({error!r:.200})"
-        ) from error
-    raise MessageError("expected a message with a kind and a value")
+    except Exception as error:  # malformed bytes may raise anything
+        raise MessageError(f"expected a message. Received: {len(content)} other bytes ({error!r:.200})") from error
+    raise MessageError("expected a message with a kind and a content")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes nothing but plain values and records."""
+    """Makes nothing but plain values."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _RECORDS:
-            return _RECORDS[module, name]
         raise MessageError(f"expected plain values. Received: {shown(f'{module}.{name}')}")
 
 
 class Inbox:
     """The messages that arrive on a connection, read without ever waiting for the end of one.
 
-    After bytes that are no message nothing more is understood, but how the process ended, which the fork server says
-    last: also where the process was killed in the middle of a message of its own.
+    After bytes that are not a message, nothing more is understood but the wait status that the fork server sends last.
+    It is found even where the process was killed in the middle of a message.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -143,7 +139,7 @@ class Inbox:
         self._deaf = False
 
     def arrived(self) -> Iterator[tuple[str, Any]]:
-        """Wait for bytes, and give the messages that they complete. Raises EOFError at the end, and MessageError."""
+        """Wait for bytes and yield the messages that they complete. Raises EOFError at the end, and MessageError."""
         received = os.read(self._descriptor, _READ)
         self._buffer += received
         if not received or self._deaf:
@@ -161,7 +157,7 @@ class Inbox:
             raise
 
     def exit_status(self) -> int | None:
-        """How the process ended, if the last that has come says so."""
+        """The wait status of the process, if the last bytes to arrive report it."""
         last = bytes(self._buffer[-_LAST:])
         try:
             kind, status = decode(last[last.rindex(_BEGINNING) :])
@@ -170,7 +166,7 @@ class Inbox:
         return status if kind == "exit" and type(status) is int else None
 
     def _frame(self) -> bytes | None:
-        """Take the first message out of the buffer, as `multiprocessing.connection` frames it; None: not whole yet."""
+        """Take the first message out of the buffer, framed as by `multiprocessing.connection`; None: incomplete."""
         if len(self._buffer) < 4:
             return None
         (length,), start = struct.unpack_from("!i", self._buffer), 4

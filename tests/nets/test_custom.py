@@ -142,7 +142,7 @@ def test_nothing_of_the_standard_library_is_called_by_another_name(tmp_path: Pat
     assert from_target("mine_for_test.more.cached").output_shape == (None, 2)
 
 
-def test_keras_of_tensorflow_is_imported_when_it_is_asked_for() -> None:
+def test_keras_of_tensorflow_is_imported_on_demand() -> None:
     model = from_target("tensorflow.keras.applications.MobileNetV3Small", weights=None, input_shape=(32, 32, 3))
     assert isinstance(model, keras.Model)
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sweeps.tasks.options import TASK_CONFS
+from sweeps.tasks.pictures import data_checks
 
 CLASSES = ("bars", "disc", "ring", "stripes")
 _HUES = {"bars": (230, 60, 60), "disc": (60, 220, 80), "ring": (80, 110, 250), "stripes": (240, 220, 60)}
@@ -86,3 +87,21 @@ def size_of(path: Path) -> tuple[int, int]:
     """Width and height of a picture file."""
     with Image.open(path) as image:
         return image.size
+
+
+def data_problems(data: Path, labels: Path | None = None, *, skip: bool = False) -> tuple[str, ...]:
+    """What keeps the data from being trained on, looked at anew."""
+    data_checks.problems.cache_clear()
+    return data_checks.problems(str(data), None if labels is None else str(labels), 0.2, skip)
+
+
+def write_list(shapes: Path, *lines: str) -> Path:
+    """Write a list file beside the folders of its pictures."""
+    path = shapes / "list.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def listed(disc: str = "0", ring: str = "1") -> list[str]:
+    """The lines of a list with five pictures of each class."""
+    return [f"{kind}/{i:03}.jpg {label}" for kind, label in (("disc", disc), ("ring", ring)) for i in range(5)]

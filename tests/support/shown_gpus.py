@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from sweeps.worker.forkserver import Send
+from sweeps.worker.messages import Host, Send
 from tracking.record import Trial
 
 _LONGEST_S = 200.0
@@ -21,4 +21,4 @@ def run(trial: Trial, send: Send) -> None:
         if time.monotonic() - begin > _LONGEST_S:
             raise TimeoutError(f"expected {trial.model_args['others']} others beside this trial. Received: too few")
         time.sleep(0.01)
-    send("host", {"gpus": os.environ["CUDA_VISIBLE_DEVICES"], "begin": begin, "end": time.monotonic()})
+    send(Host({"gpus": os.environ["CUDA_VISIBLE_DEVICES"], "begin": begin, "end": time.monotonic()}))

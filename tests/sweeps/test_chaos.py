@@ -27,14 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 TARGETS = {
     "null": "ok",
-    "tests.support.models.segfaulting": "crashed",
-    "tests.support.models.growing": "oom",
-    "tests.support.models.hanging": "timeout",
-    "tests.support.models.raising": "error",
-    "tests.support.models.killing_its_worker": "crashed",
+    "tests.support.models.failing.segfaulting": "crashed",
+    "tests.support.models.failing.growing": "oom",
+    "tests.support.models.failing.hanging": "timeout",
+    "tests.support.models.failing.raising": "error",
+    "tests.support.models.failing.killing_its_worker": "crashed",
 }
 VICTIMS = ("driver", "raylet", "gcs_server", "guardian", "fork server")
-SHORT = {"null": "ok", "tests.support.models.segfaulting": "crashed", "tests.support.models.raising": "error"}
+SHORT = {
+    "null": "ok",
+    "tests.support.models.failing.segfaulting": "crashed",
+    "tests.support.models.failing.raising": "error",
+}
 OPTIONS = ("calibrate=false", "retries=50")
 GRID = [
     *("-m", "model=tiny", "batch=1,2", "order=grid", "calibrate=false", "timeout_s=20", "device.cpus=1"),

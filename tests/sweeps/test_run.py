@@ -61,7 +61,9 @@ def test_nets_that_cannot_be_built_are_told_before_anything_runs(tmp_path: Path)
 def test_a_sweep_over_ray_with_a_trial_that_fails(tmp_path: Path) -> None:
     for name in ("queue", "random", "statistics"):  # the user's, and neither Ray's nor TensorFlow's to import
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('somebody else has imported this')\n")
-    done = run(tmp_path, "-m", "model=tiny", "batch=1,2", "model._target_=null,tests.support.models.raising", *QUICK)
+    done = run(
+        tmp_path, "-m", "model=tiny", "batch=1,2", "model._target_=null,tests.support.models.failing.raising", *QUICK
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     sweep = only_sweep(tmp_path)
     lines = journal(sweep)
@@ -195,7 +197,7 @@ def interrupted(folder: Path, arguments: list[str], after: str, number: signal.S
 def test_a_terminal_that_closes_interrupts(tmp_path: Path) -> None:
     """The system sends SIGHUP, and no word can be written any more."""
     (tmp_path / "go").touch()
-    grid = ["-m", "model._target_=tests.support.models.waiting", "batch=1,2", "order=grid", *QUICK]
+    grid = ["-m", "model._target_=tests.support.models.healthy.waiting", "batch=1,2", "order=grid", *QUICK]
     command = [*COMMAND, *grid, "calibrate=false", "tracking=csv"]
     pid, terminal = pty.fork()
     if pid == 0:
@@ -232,7 +234,7 @@ def test_a_reader_that_goes_away_costs_no_result(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -> None:
-    grid = ["-m", "model._target_=tests.support.models.waiting", "batch=1,2,3", "order=grid", *QUICK]
+    grid = ["-m", "model._target_=tests.support.models.healthy.waiting", "batch=1,2,3", "order=grid", *QUICK]
     let_one_end = (tmp_path / "go").touch
     let_one_end()
     code, said = interrupted(tmp_path, [*grid, "calibrate=false", "tracking=csv"], "1/3", signal.SIGINT)
@@ -263,7 +265,7 @@ def test_an_interrupted_sweep_keeps_what_it_has_and_is_resumed(tmp_path: Path) -
 def test_failed_trials_are_run_again_on_request(tmp_path: Path) -> None:
     once = tmp_path / "once"
     inline = ["cluster=inline", "calibrate=false"]
-    target = ["model._target_=tests.support.models.failing_once", f"+model.once={once}"]
+    target = ["model._target_=tests.support.models.failing.failing_once", f"+model.once={once}"]
     grid = ["-m", "model=tiny", "batch=1,2", "order=grid", *target, *inline, *QUICK]
     own = tmp_path / "own" / "mlflow.db"
     assert run(tmp_path, *grid, f"tracking.uri=sqlite:///{own}").returncode == 1
@@ -304,7 +306,7 @@ def test_a_password_is_in_no_file_of_a_sweep_and_is_asked_for_when_it_goes_on(tm
 
 
 def test_a_sweep_stops_when_all_fail_alike(tmp_path: Path) -> None:
-    grid = ["-m", "model=tiny", "batch=1,2,3,4", "model._target_=tests.support.models.raising", "fail_fast=2"]
+    grid = ["-m", "model=tiny", "batch=1,2,3,4", "model._target_=tests.support.models.failing.raising", "fail_fast=2"]
     done = run(tmp_path, *grid, "cluster=inline", "calibrate=false", "tracking=none", *QUICK)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "fail_fast=2: the first to end failed alike, ValueError: expected a good day" in done.stderr

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.folder import files
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Result, Sweep
 
 _MOST = 100
@@ -46,7 +47,7 @@ def profiled_passes(sweep: Sweep, results: Sequence[Result], names: Mapping[str,
         for result in results
         if result.trial.profile
         for name in result.passes
-        if (operations := _operations(sweep.folder, f"trials/{result.trial_id}/files/profile/{name}/top_ops.json"))
+        if (operations := _operations(sweep.folder, str(TrialFolder.within("", result.trial_id).top_ops(name))))
     ]
     return Profile(passes[:_MOST], left_out=max(0, len(passes) - _MOST))
 

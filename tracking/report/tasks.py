@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from tracking.analysis.metrics import task_text
 from tracking.folder import files
+from tracking.folder.trial_folder import TrialFolder
 from tracking.plots.task_plots import headline, lower_is_better
 from tracking.record import Result, Sweep
 from tracking.report.trial_table import Cell, Column, Row, Table
 
 _MOST_PICTURES = 6
 _MOST_SUMMARIES = 100
-_SUMMARY = "summary.txt"
 _LONGEST_SUMMARY = 2**20
 """Bytes."""
 
@@ -98,6 +98,7 @@ def _picture(folder: str, name: str) -> Picture | None:
 
 def _summary(folder: str, trial_id: str) -> str:
     try:
-        return files.read(folder, f"trials/{trial_id}/files/{_SUMMARY}", _LONGEST_SUMMARY).decode("utf-8", "replace")
+        name = str(TrialFolder.within("", trial_id).summary)
+        return files.read(folder, name, _LONGEST_SUMMARY).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tracking.folder.journal import PLAN, RESULTS
+from tracking.folder.trial_folder import trials_folder
 from tracking.record import Sweep
 from tracking.redact import redact
 from tracking.sinks.mlflow.client import given_address
@@ -29,7 +30,6 @@ _SECRETS = (
 _SECRET_FILE = ".mlflow/credentials"
 _RAY_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _RAY_TOKEN_FILE = ".ray/auth_token"
-TRIALS = "trials"
 _HERE = ("", "sqlite", "file")
 """Schemes of addresses that lead to no server."""
 _PLAIN = re.compile(
@@ -42,7 +42,7 @@ _PLAIN = re.compile(
 def stranger(folder: Path) -> str:
     """The other owner of the folder, its plan, its journal or its trials' folder; empty: there is none."""
     trusted = {os.geteuid(), 0, Path(__file__).stat().st_uid}
-    for path in (folder, folder / PLAN, folder / RESULTS, folder / TRIALS):
+    for path in (folder, folder / PLAN, folder / RESULTS, trials_folder(folder)):
         for status in _statuses(path):
             if status.st_uid not in trusted:
                 return _user(status.st_uid)

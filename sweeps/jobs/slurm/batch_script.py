@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeps.jobs.slurm.options import Options, directives, setup_lines
+from sweeps.process.project import ROOT
 from sweeps.typed import command_line
-from sweeps.worker.forkserver import ROOT
 from tracking.folder.journal import RESULTS
 
 _START_S = 300

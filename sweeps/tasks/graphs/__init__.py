@@ -1,1 +1,1 @@
-"""What a traced net takes and computes, read from its graph."""
+"""Reads from a traced net's graph what it needs as input and what it computes."""

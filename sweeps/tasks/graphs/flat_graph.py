@@ -1,4 +1,4 @@
-"""A traced function as one graph: the functions that it calls, branches and bodies of loops put in their places."""
+"""Flattens a traced function into one graph, with called functions, branches and loop bodies inlined."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 Shape = tuple[int, ...] | None
-"""None: not known in full."""
+"""None where it is not fully known."""
 
 _BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch")}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LOOPS = ("While", "StatelessWhile")
 PARAMETER, MERGE, LOOP, LOOP_VARIABLE = "Parameter", "Branches", "Loop", "LoopVariable"
-"""Kinds of nodes that stand for a function's input, a branch's or a loop's output, and what goes round in a loop."""
+"""Kinds of nodes for a function's input, the output of branches or of a loop, and a loop's variable."""
 
 
 @dataclass(eq=False)
@@ -29,21 +29,21 @@ class Node:
     shapes: list[Shape]
     dtypes: list[tf.DType]
     operation: Any = None
-    """TensorFlow's own; None for the kinds that stand for something."""
+    """TensorFlow's own; None for the kinds above."""
     tensors: list[Any] = field(default_factory=list)
     looped: bool = False
-    """In the body of a loop: done any number of times."""
+    """It is in the body of a loop and runs any number of times."""
     optional: bool = False
-    """In a branch: done or not."""
+    """It is in a branch, which may not run."""
 
 
 Value = tuple[Node, int]
-"""A node and which of its outputs."""
+"""A node and the index of one of its outputs."""
 
 
 @dataclass
 class FlatGraph:
-    """Nodes, each after its inputs, but for what goes round in a loop of an optimised graph."""
+    """Nodes, each after its inputs, except in the circles of loops in an optimised graph."""
 
     nodes: list[Node] = field(default_factory=list)
     parameters: list[Node] = field(default_factory=list)
@@ -52,7 +52,7 @@ class FlatGraph:
 
 
 def of_function(function: Any) -> FlatGraph:
-    """A concrete function's graph as it was traced."""
+    """Return a concrete function's graph as it was traced."""
     flat = FlatGraph()
     graph = function.graph
     for tensor in graph.inputs:
@@ -63,7 +63,7 @@ def of_function(function: Any) -> FlatGraph:
 
 
 def of_definition(definition: Any) -> FlatGraph:
-    """A function's graph as TensorFlow has optimised it: inputs are `_Arg` operations, outputs `_Retval`."""
+    """Return a function's graph as TensorFlow optimised it: inputs are `_Arg` operations, outputs `_Retval`."""
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(definition, name="")
@@ -79,7 +79,7 @@ def of_definition(definition: Any) -> FlatGraph:
 
 
 def reachable(values: Sequence[Value], follow: Callable[[Node], bool] = lambda _: True) -> set[Node]:
-    """The nodes that the values are computed from; `follow` says of a node whether its inputs are looked at, too."""
+    """Return the nodes that the values are computed from; `follow` decides whether to go on to a node's inputs."""
     seen: set[Node] = set()
     waiting = [node for node, _ in values]
     while waiting:
@@ -92,7 +92,7 @@ def reachable(values: Sequence[Value], follow: Callable[[Node], bool] = lambda _
 
 
 def constant(value: Value) -> Any:
-    """The numbers of a constant as an array; None for what is not constant."""
+    """Return the numbers of a constant as an array; None for any other value."""
     node, _ = value
     while node.kind == "Identity":
         node, _ = node.inputs[0]
@@ -117,7 +117,7 @@ def _add(flat: FlatGraph, kind: str, inputs: list[Value], tensors: Sequence[Any]
 def _fill(
     flat: FlatGraph, graph: Any, inputs: Sequence[Any], given: Sequence[Value], where: _Where
 ) -> dict[Any, Value]:
-    """Add the nodes of a graph whose inputs are `given`; where each of its tensors comes from."""
+    """Add the nodes of a graph whose inputs are `given`; return the origin of each of its tensors."""
     values: dict[Any, Value] = {_key(tensor): value for tensor, value in zip(inputs, given, strict=True)}
     for operation in _sorted(graph.get_operations()):
         if all(_key(tensor) in values for tensor in operation.outputs) and operation.outputs:
@@ -129,7 +129,7 @@ def _fill(
 
 
 def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], where: _Where) -> list[Value]:
-    """Add an operation, or what it calls; where its outputs come from."""
+    """Add an operation, or the functions that it calls; return the origins of its outputs."""
     if operation.type in _CALLS:
         return _called(flat, graph, operation.get_attr("f").name, sources, where)
     if operation.type in _BRANCHES or operation.type == "Case":
@@ -145,13 +145,13 @@ def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], wh
             merged.append((node, 0))
         return merged
     if operation.type in _LOOPS:
-        round_about = []
+        variables = []
         for tensor, source in zip(operation.inputs, sources, strict=True):
             node = _add(flat, LOOP_VARIABLE, [source, *sources], [tensor])
-            round_about.append((node, 0))
+            variables.append((node, 0))
         inside = _Where(looped=True, optional=where.optional)
-        condition = _called(flat, graph, operation.get_attr("cond").name, round_about, inside)
-        body = _called(flat, graph, operation.get_attr("body").name, round_about, inside)
+        condition = _called(flat, graph, operation.get_attr("cond").name, variables, inside)
+        body = _called(flat, graph, operation.get_attr("body").name, variables, inside)
         ends_of = []
         for start, end, tensor in zip(sources, body, operation.outputs, strict=True):
             ends_of.append((_add(flat, LOOP, [start, end, *condition], [tensor]), 0))
@@ -162,11 +162,11 @@ def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], wh
 
 
 def _called(flat: FlatGraph, graph: Any, name: str, sources: list[Value], where: _Where) -> list[Value]:
-    """Add the nodes of a function of the graph's library; where its outputs come from."""
+    """Add the nodes of a function in the graph's library; return the origins of its outputs."""
     function = graph._get_function(name)
     if isinstance(graph, FuncGraph):
         body = function.graph
-    else:  # a graph that was read has functions without shapes
+    else:  # an imported graph has functions without shapes
         shapes = [node.tensors[place].shape for node, place in sources]
         with graph.as_default():
             body = function_def_to_graph(function.cached_definition, input_shapes=shapes)
@@ -175,14 +175,14 @@ def _called(flat: FlatGraph, graph: Any, name: str, sources: list[Value], where:
 
 
 def _sorted(operations: Sequence[Any]) -> list[Any]:
-    """Each operation after those that its inputs come from; those in a circle at the end."""
+    """Sort operations after those of their inputs; those in a circle come last."""
     missing = {each.name: len({tensor.op.name for tensor in each.inputs}) for each in operations}
     users: dict[str, list[Any]] = {}
     for each in operations:
         for name in {tensor.op.name for tensor in each.inputs}:
             users.setdefault(name, []).append(each)
     ready = [each for each in operations if not missing[each.name]]
-    for each in ready:  # which grows meanwhile
+    for each in ready:  # the list grows meanwhile
         for user in users.get(each.name, ()):
             missing[user.name] -= 1
             if not missing[user.name]:

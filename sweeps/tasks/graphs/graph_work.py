@@ -1,10 +1,10 @@
-"""What a compiled function really computes, told from its graph: its products, and whether it needs its input at all.
+"""Finds what a compiled function really computes from its graph: its products, and whether it needs its input.
 
-What was asked for is in the layer table. The graph says what is left of it: an output that nobody uses is pruned, equal
-parts are computed once, constants are folded. Looked at is what runs: the graph that TensorFlow has optimised for the
-first call, where it shows one; for XLA, the traced graph without what XLA leaves out for certain, and without products
-that are not in its own program, where that can be read; without a compiler, from what the result needs to
-every operation there is.
+The layer table has what the net says; the graph shows what is left of it: unused outputs are pruned, equal parts are
+computed once, constants are folded. The graph in question is the one that runs. For TensorFlow, it is the one that was
+optimised for the first call, where available; for XLA, the traced graph less whatever XLA certainly leaves out, and
+less products that are not in its own program, where that can be read; without a compiler, the range is from what the
+result needs to every operation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _VALUES_UNUSED = {
     *("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike", "BroadcastGradientArgs"),
     *("TensorListReserve", "EmptyTensorList"),
 }
-"""Operations whose outputs depend on the shape of their inputs, not on the numbers in them."""
+"""Operations whose outputs depend on the shape of their inputs, not on their numbers."""
 _LOWERED = {"Switch", "Merge", "Enter", "Exit", "NextIteration"}
-"""What branches and loops have become in an optimised graph, where one cannot tell what is in which."""
+"""What branches and loops become in an optimised graph, which no longer shows what is in which."""
 _OPAQUE = ("CudnnRNN", "XlaCustomCall", "XlaLaunch", "TRTEngineOp", "PyFunc", "EagerPyFunc", "Cholesky", "Svd", "Qr")
 _TRANSFORMS = ("FFT", "RFFT", "IFFT", "IRFFT")
 """Operations that compute more than this module can count."""
@@ -33,15 +33,15 @@ _TRANSFORMS = ("FFT", "RFFT", "IFFT", "IRFFT")
 
 @dataclass(frozen=True)
 class GraphWork:
-    """Operations that are products of two tensors, in one call."""
+    """Operations in products of two tensors, per call."""
 
     least: int
     most: int | None
-    """With every branch taken; None: a loop, or something that cannot be looked into, may do any number more."""
+    """With every branch taken; None where a loop or something opaque may do any number more."""
     needs_input: bool
     """Whether any output depends on the numbers that are fed."""
     hidden: tuple[str, ...] = ()
-    """Kinds of operations of which the graph does not say how much they compute; products in a loop as `While`."""
+    """Kinds of operations whose amount of work the graph does not show; products in a loop count as `While`."""
 
 
 def look(
@@ -51,9 +51,9 @@ def look(
     compiler: Compile,
     program: Program | None = None,
 ) -> GraphWork:
-    """The work of a function whose first `fed` parameters are its input.
+    """Return the work of a function whose first `fed` parameters are its input.
 
-    `program`: what XLA has made of it; None where that was not looked at.
+    `program` is XLA's program of it, where that was read.
     """
     shown = None if optimised is None or any(node.kind in _LOWERED for node in optimised.nodes) else optimised
     needs_input = all(_needs_input(each, fed) for each in (traced, shown or traced))
@@ -63,9 +63,9 @@ def look(
         named, _ = _sum(node for node in nodes if _size(node) and program.has(node.operation.name))
         there = max(named, program.products)
         least, most = min(least, there), None if most is None else min(most, there)
-    if shown is not None and most is None:  # what another compiler has made of a part has no shapes
+    if shown is not None and most is None:  # parts made by another compiler have no shapes
         least, most = _sum(_kept(traced, merged=False))
-    if compiler == "eager":  # which also computes gradients that nobody asks for
+    if compiler == "eager":  # it also computes unused gradients
         _, most = _sum(traced.nodes)
     return GraphWork(least, most, needs_input, tuple(sorted(set(_hidden(traced)))))
 
@@ -79,7 +79,7 @@ def _hidden(flat: FlatGraph) -> Iterator[str]:
 
 
 def _sum(nodes: Iterable[Node]) -> tuple[int, int | None]:
-    """`least` and `most` of these nodes."""
+    """Return `least` and `most` of these nodes."""
     least, most = 0, 0
     known = True
     for node in nodes:
@@ -96,7 +96,7 @@ def _needs_input(flat: FlatGraph, fed: int) -> bool:
 
 
 def _kept(flat: FlatGraph, merged: bool) -> Iterator[Node]:
-    """What outputs and changes of variables are computed from; `merged`: equal operations once, constant ones never."""
+    """Yield the nodes behind outputs and changes of variables; `merged` skips equal and constant operations."""
     changes = [(node, 0) for node in flat.nodes if node.operation is not None and not node.operation.outputs]
     used = reachable([*flat.outputs, *changes])
     if not merged:
@@ -119,7 +119,7 @@ def _kept(flat: FlatGraph, merged: bool) -> Iterator[Node]:
 
 
 def _pure(node: Node) -> bool:
-    """Whether the node gives the same for the same inputs; a variable does within one step, before it is changed."""
+    """Whether equal inputs give equal outputs; a variable does so within one step, before it is changed."""
     if node.kind in (PARAMETER, MERGE, LOOP, LOOP_VARIABLE):
         return False
     return node.kind == "ReadVariableOp" or not node.operation.op_def.is_stateful
@@ -131,7 +131,7 @@ def _attributes(node: Node) -> bytes:
 
 
 def _size(node: Node) -> int | None:
-    """Operations of a node that is a product, 0 of others; None where shapes are not known."""
+    """Return the operations of a node that is a product, 0 for others; None where shapes are unknown."""
     kind = node.kind.removeprefix("_").removeprefix("Fused")
     if kind.startswith(_OPAQUE):
         return None
@@ -144,7 +144,7 @@ def _size(node: Node) -> int | None:
 
 
 class _UnknownShapeError(Exception):
-    """A shape that only a run would tell."""
+    """A shape that is only known at run time."""
 
 
 def _known(shape: Shape) -> tuple[int, ...]:
@@ -163,7 +163,7 @@ def _convolution(node: Node) -> int:
 
 
 def _by_input(node: Node) -> int:
-    """The gradient by the image, which is a transposed convolution: sizes, kernel, gradient of the output."""
+    """Count the gradient by the image, a transposed convolution of sizes, kernel and the output's gradient."""
     return 2 * math.prod(_input(node, 1)[:-1]) * math.prod(_input(node, 2))
 
 
@@ -184,7 +184,7 @@ def _depthwise_by_kernel(node: Node) -> int:
 
 
 def _product(node: Node) -> int:
-    """A matrix product, or a batch of them; either factor may be given transposed."""
+    """Count a matrix product, or a batch of them; either factor may be transposed."""
     transposed = any(_flag(node, name) for name in ("transpose_a", "adj_x"))
     return 2 * _input(node, 0)[-2 if transposed else -1] * math.prod(_known(node.shapes[0]))
 

@@ -1,12 +1,12 @@
-"""What a net is fed, made from what it says that it takes and from what its graph does with it.
+"""Makes a net's fixed batch, from the inputs that it declares and from how its graph uses them.
 
 - Floats: normal(0, 0.1) by the trial's seed.
 - Truth values: half of them true.
-- Whole numbers that are looked up (an embedding, a gather, a one-hot, a vocabulary): uniform over the range that every
-  lookup they feed allows; from 1 where 0 stands for padding. So are floats that the net turns into indices.
-- Whole numbers of 8 bits that are not looked up, as an image's: uniform over all that the type holds.
-- Other whole numbers: what `inputs.NAME.low` and `inputs.NAME.high` say. Without, they are refused: a wrong guess would
-  time something else.
+- Whole numbers that are looked up (an embedding, a gather, a one-hot, a vocabulary): uniform over the range that all
+  their lookups allow; from 1 where 0 stands for padding. The same holds for floats that the net turns into indices.
+- Whole numbers of 8 bits that are not looked up, as in an image: uniform over the range of the type.
+- Other whole numbers: as `inputs.NAME.low` and `inputs.NAME.high` say. Without these, they are refused: a wrong guess
+  would time something else.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from sweeps.tasks.graphs.lookups import Usage, usages
 from tracking.record import Trial
 
 ONLY = "input"
-"""What the one input of a net may be called in the config, beside its own name."""
+"""A net's only input may be called this in the config, besides its own name."""
 
 
 class InputError(ValueError):
-    """An input that cannot be made, or that the net would not allow."""
+    """An input that cannot be made, or that the net does not allow."""
 
 
 @dataclass(frozen=True)
 class Fed:
-    """One fixed batch in the net's structure, and what is in it."""
+    """One fixed batch in the net's structure, with facts about it."""
 
     tensors: Any
     facts: Mapping[str, Mapping[str, Any]]
-    """By input: dtype, shape, lowest and highest value; of whole numbers and truth values, how many are distinct."""
+    """By input: dtype, shape, lowest and highest value; for whole numbers and truth values, how many are distinct."""
 
 
 def feed(trial: Trial, trace: Trace) -> Fed:
-    """The batch of a trial, for the net that was traced. Raises InputError with what to set.
+    """Make the batch of a trial for the traced net. Raises InputError, which says what to set.
 
-    A batch for several GPUs is in the machine's memory: on one of them it would be there beside that GPU's part.
+    A batch for several GPUs is in the machine's memory: on one GPU it would take room beside that GPU's part.
     """
     inputs: list[Input] = keras.tree.flatten(trace.inputs)
     known = _usages(trace)
     settings = _settings(trial.inputs, inputs)
-    told = signature.tells_types(trace.model)
+    is_typed = signature.tells_types(trace.model)
     made, facts = [], {}
     with tf.device("CPU:0") if trial.device.gpus > 1 else contextlib.nullcontext():
         for place, (each, usage) in enumerate(zip(inputs, known, strict=True)):
-            if not told and usage.high is not None:
-                each = replace(each, dtype="int32")  # a subclassed model does not say
+            if not is_typed and usage.high is not None:
+                each = replace(each, dtype="int32")  # a subclassed model does not state it
             shape = (trial.batch, *each.shape)
             moved = trial.layout == "channels_first" and len(each.shape) > 1
             made_shape = (shape[0], *shape[2:], shape[1]) if moved else shape
@@ -72,7 +72,7 @@ def feed(trial: Trial, trace: Trace) -> Fed:
 
 
 def expect_allowed(fed: Fed, trace: Trace) -> None:
-    """Raise InputError where another trace of the net, as that in training mode, has a lookup without such numbers."""
+    """Raise InputError where another trace of the net, as in training mode, has a lookup with fewer rows."""
     for each, usage in zip(keras.tree.flatten(trace.inputs), _usages(trace), strict=True):
         highest = fed.facts[each.name].get("highest")
         if usage.high is not None and highest is not None and highest >= usage.high:
@@ -83,9 +83,9 @@ def expect_allowed(fed: Fed, trace: Trace) -> None:
 
 
 def expect_legal(trial: Trial, fed: Fed, trace: Trace) -> None:
-    """Raise InputError where a lookup that the net calculates its index for has no such row.
+    """Raise InputError where a lookup with a calculated index lacks the row.
 
-    The graph does not tell, so the net is run once on the processor, whose kernels refuse what XLA and GPUs replace.
+    The graph does not show it, so the net is run once on the CPU, whose kernels refuse what XLA and GPUs replace.
     """
     if not trial.inputs or not any(usage.arithmetic for usage in _usages(trace)):
         return
@@ -104,22 +104,22 @@ def _usages(trace: Trace) -> list[Usage]:
 
 
 def _settings(given: Mapping[str, Any], inputs: Sequence[Input]) -> dict[str, Mapping[str, int]]:
-    """What the trial says of each input, by its name. Raises InputError for a name that no input has."""
+    """Return the trial's settings by input. Raises InputError for a name that no input has."""
     names = [each.name for each in inputs]
-    found = {}
+    settings = {}
     for name, setting in given.items():
-        own = names[0] if name == ONLY and len(names) == 1 else name
-        if own not in names:
+        actual = names[0] if name == ONLY and len(names) == 1 else name
+        if actual not in names:
             raise InputError(
                 f"inputs.{name}: the net has no input {name!r}.{did_you_mean(name, names)} Its inputs: "
                 f"{', '.join(names)}"
             )
-        found[own] = setting
-    return found
+        settings[actual] = setting
+    return settings
 
 
 def _whole(each: Input, usage: Usage) -> bool:
-    """Whether the numbers are whole: by type, or because they become indices."""
+    """Whether the numbers are whole, by type or because they become indices."""
     return tf.as_dtype(each.dtype).is_integer or usage.high is not None
 
 
@@ -127,51 +127,51 @@ def _values(
     each: Input, usage: Usage, setting: Mapping[str, int] | None, shape: tuple[int, ...], seed: int
 ) -> tf.Tensor:
     dtype = tf.as_dtype(each.dtype)
-    words = f"{each.name}, {each.dtype} {list(shape)}"
+    described = f"{each.name}, {each.dtype} {list(shape)}"
     if setting is not None and not _whole(each, usage):
-        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {words}")
+        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {described}")
     if usage.keys is not None and setting is None:
         drawn = np.random.default_rng(seed).integers(0, len(usage.keys), shape)
         return tf.cast(usage.keys[drawn], dtype) if dtype != tf.string else tf.constant(usage.keys[drawn])
     if _whole(each, usage):
-        low, high = _range(each, usage, setting, words)
+        low, high = _range(each, usage, setting, described)
         return tf.cast(tf.constant(np.random.default_rng(seed).integers(low, high, shape)), dtype)
     if dtype.is_floating:
         return keras.random.normal(shape, stddev=0.1, dtype=each.dtype, seed=seed)
     if dtype == tf.bool:
         size = int(np.prod(shape))
         return tf.constant((np.random.default_rng(seed).permutation(size) % 2 == 0).reshape(shape))
-    raise InputError(f"expected inputs of floats, whole numbers or truth values. Received: {words}")
+    raise InputError(f"expected inputs of floats, whole numbers or truth values. Received: {described}")
 
 
-def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, words: str) -> tuple[int, int]:
-    """The lowest number that is fed, and one more than the highest. Raises InputError where it is not known."""
+def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, described: str) -> tuple[int, int]:
+    """Return the lowest number to feed, and one more than the highest. Raises InputError where they are unknown."""
     dtype = tf.as_dtype(each.dtype)
     low, high = usage.low, usage.high
     if high is not None and low >= high:
         low = 0
     if usage.narrow:
         raise InputError(
-            f"expected an input that can tell {high} numbers apart. Received: {words}, which goes through "
+            f"expected an input with room for {high} distinct numbers. Received: {described}, which goes through "
             f"{usage.narrow} before it is looked up; give the keras.Input dtype='int32'"
         )
     key = f"+inputs.{each.name}.high=N"
     if usage.arithmetic and (setting is None or "high" not in setting):
         raise InputError(
-            f"the range of {words} is not known: the net calculates with it before it looks it up. "
+            f"the range of {described} is not known: the net calculates with it before it looks it up. "
             f"Set {key}; whole numbers below N are fed"
         )
     if setting is None and high is None:
         if dtype.size > 1:
             raise InputError(
-                f"the range of {words} is not known: the net does not look it up. Set {key}; whole numbers below N "
+                f"the range of {described} is not known: the net does not look it up. Set {key}; whole numbers below N "
                 "are fed"
             )
         return int(dtype.min), int(dtype.max) + 1
     setting = setting or {}
     wanted_low, wanted_high = setting.get("low", low), setting.get("high", high)
     if wanted_high is None:
-        raise InputError(f"the range of {words} is not known. Set {key}, too; whole numbers below N are fed")
+        raise InputError(f"the range of {described} is not known. Set {key}, too; whole numbers below N are fed")
     if wanted_low >= wanted_high:
         raise InputError(f"inputs.{each.name}: expected low < high. Received: low={wanted_low} high={wanted_high}")
     if high is not None and not (wanted_low >= 0 and wanted_high <= high):

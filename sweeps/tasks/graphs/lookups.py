@@ -1,4 +1,4 @@
-"""What a traced net uses each of its inputs for: which whole numbers the lookups that it feeds allow."""
+"""Finds how a traced net uses each of its inputs: which whole numbers its lookups allow."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SAME_VALUES = {
     *("Minimum", "Maximum", "ClipByValue", "Unpack", "Pad", "PadV2", "MirrorPad", "TensorListFromTensor"),
     *("TensorListGetItem", "TensorListStack", "Bitcast", "CheckNumerics", LOOP_VARIABLE),
 }
-"""Operations whose output holds the numbers of their first input."""
+"""Operations whose output contains the numbers of their first input."""
 _JOINING = {"ConcatV2": -1, "Pack": None, "Split": None, "SplitV": None, "Merge": None}
-"""Operations whose output holds the numbers of all their inputs, up to this one."""
+"""Operations whose output contains the numbers of all their inputs, up to this one."""
 _FRESH = {
     *("ArgMax", "ArgMin", "TopK", "TopKV2", "Where", "Range", "Unique", "UniqueV2", "LowerBound", "UpperBound"),
     *("SearchSorted", "Bucketize", "StringToHashBucketFast", "StringToHashBucketStrong", "LookupTableFindV2", "Shape"),
     *("ShapeN", "Size", "Rank", "Multinomial", "RandomUniformInt", "StatelessRandomUniformInt", "FloorMod", "OneHot"),
     *("ZerosLike", "OnesLike", "Const", "DenseBincount", "StatelessRandomUniformIntV2"),
 }
-"""Operations whose whole numbers are no longer those that went in."""
+"""Operations whose whole numbers are not those of their inputs."""
 _EXACT = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24}
-"""Up to where a type of floats has every whole number."""
+"""Up to this number, a type of floats has every whole number."""
 
 
 @dataclass(frozen=True)
@@ -36,39 +36,39 @@ class Usage:
     """What a net does with the numbers of one input."""
 
     low: int = 0
-    """1 where 0 is told apart from the others, as padding is."""
+    """1 where 0 is treated differently from the others, like padding."""
     high: int | None = None
-    """One more than the largest number that every lookup it feeds allows; None: it feeds none."""
+    """One more than the largest number that all its lookups allow; None where it feeds none."""
     keys: Any = None
-    """The keys of the vocabulary in which it is looked up, if it is."""
+    """The keys of the vocabulary in which it is looked up, if any."""
     arithmetic: bool = False
-    """It also goes into a lookup as part of a calculation, so that its range cannot be told."""
+    """It also goes into a lookup through a calculation, so that its range is unknown."""
     narrow: str | None = None
-    """The type of floats without room for these numbers through which it goes."""
+    """A type of floats on the way that is too narrow for these numbers."""
 
 
 def usages(flat: FlatGraph, function: Any, count: int) -> list[Usage]:
-    """What is done with each of the first `count` parameters of a concrete function."""
-    found = {node: Usage() for node in flat.parameters[:count]}
+    """Return the usage of each of the first `count` parameters of a concrete function."""
+    by_parameter = {node: Usage() for node in flat.parameters[:count]}
     for node in flat.nodes:
         for indices, size in _lookups(node):
             for parameter, exact, room in _origins(indices):
-                if parameter in found:
-                    found[parameter] = _narrowed(found[parameter], size, exact, room)
+                if parameter in by_parameter:
+                    by_parameter[parameter] = _narrowed(by_parameter[parameter], size, exact, room)
         if node.kind == "LookupTableFindV2":
             for parameter, exact, _ in _origins(node.inputs[1]):
-                if parameter in found and exact:
+                if parameter in by_parameter and exact:
                     keys = _keys(flat, function, node, count)
-                    found[parameter] = replace(found[parameter], keys=keys)
+                    by_parameter[parameter] = replace(by_parameter[parameter], keys=keys)
         if node.kind in ("Equal", "NotEqual") and _is_zero(node.inputs[1]):
             for parameter, exact, _ in _origins(node.inputs[0]):
-                if parameter in found and exact:
-                    found[parameter] = replace(found[parameter], low=1)
-    return list(found.values())
+                if parameter in by_parameter and exact:
+                    by_parameter[parameter] = replace(by_parameter[parameter], low=1)
+    return list(by_parameter.values())
 
 
 def _narrowed(usage: Usage, size: int | None, exact: bool, room: tf.DType | None) -> Usage:
-    """The usage together with one more lookup of this size."""
+    """Return the usage combined with one more lookup of this size."""
     if not exact or size is None:
         return replace(usage, arithmetic=True)
     high = size if usage.high is None else min(usage.high, size)
@@ -77,7 +77,7 @@ def _narrowed(usage: Usage, size: int | None, exact: bool, room: tf.DType | None
 
 
 def _lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
-    """The indices that an operation looks up, and how many there are to choose from; None: not known."""
+    """Yield the indices that an operation looks up, and the number of rows; None where it is unknown."""
     kind, inputs = node.kind, node.inputs
     if kind == "GatherV2":
         axis = constant(inputs[2])
@@ -108,7 +108,7 @@ def _lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
 
 
 def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
-    """The parameters that whole numbers come from, whether unchanged, and the narrowest floats on the way."""
+    """Yield the parameters behind whole numbers, whether they are unchanged, and the narrowest floats on the way."""
     waiting: list[tuple[Value, bool, tf.DType | None]] = [(value, True, None)]
     seen = set()
     while waiting:
@@ -139,7 +139,7 @@ def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
 
 
 def _is_negative(value: Value) -> bool:
-    """Whether it says `x < 0`: negative indices count from the end, and none are fed."""
+    """Whether it is `x < 0`: negative indices count from the end, and none are fed."""
     node, _ = value
     return node.kind == "Less" and _is_zero(node.inputs[1])
 
@@ -155,7 +155,7 @@ def _shape(value: Value) -> tuple[int, ...] | None:
 
 
 def _table(value: Value) -> tuple[int, ...] | None:
-    """The shape of a variable."""
+    """Return the shape of a variable; None where it is not fully known."""
     node, place = value
     while node.kind in ("Identity", LOOP_VARIABLE):
         node, place = node.inputs[0]
@@ -167,7 +167,7 @@ def _table(value: Value) -> tuple[int, ...] | None:
 
 
 def _keys(flat: FlatGraph, function: Any, node: Node, count: int) -> Any:
-    """The keys of the table, as an array."""
+    """Return the keys of the table as an array."""
     table = flat.parameters.index(node.inputs[0][0]) - count
     handle = function.captured_inputs[table]
     types = {"Tkeys": node.operation.get_attr("Tin"), "Tvalues": node.operation.get_attr("Tout")}

@@ -1,6 +1,6 @@
-"""What XLA has made of a step for a processor, told from the text of its program.
+"""Reads XLA's program of a step for a CPU.
 
-XLA leaves out more than a graph shows: a slice of a concatenation drops whatever the slice does not need.
+XLA leaves out more than a graph shows: for a slice of a concatenation, everything that the slice does not need.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _KERNEL = re.compile(r"dim_labels=\w+_(\w+)->")
 
 @dataclass(frozen=True)
 class Program:
-    """What shows in the text that a product of the graph is still there."""
+    """The evidence in the text that a product of the graph is still there."""
 
     names: frozenset[str]
-    """TensorFlow's operations that instructions come from. One that XLA has rewritten may have lost its name."""
+    """Names of the TensorFlow operations behind instructions; one that XLA has rewritten may lack its name."""
     products: int
-    """Operations of matrix products and convolutions. Those of a gradient may be more than the graph's."""
+    """Operations in matrix products and convolutions; a gradient may have more than in the graph."""
 
     def has(self, name: str) -> bool:
-        """Whether any instruction comes from the operation; the name of what calls its function is put before it."""
+        """Whether any instruction comes from the operation, whose name may have its callers' as a prefix."""
         return name in self.names or any(each.endswith(f"/{name}") for each in self.names)
 
 
 def read(text: str) -> Program:
-    """The program of a text of instructions, as `experimental_get_compiler_ir` gives it."""
+    """Parse a program as `experimental_get_compiler_ir` returns it."""
     instructions: list[tuple[str, str, str, str, str]] = _INSTRUCTION.findall(text)
     shapes = {name: _sizes(dims) for name, dims, _, _, _ in instructions}
     products = sum(_products(kind, _sizes(dims), given, rest, shapes) for _, dims, kind, given, rest in instructions)
@@ -39,7 +39,7 @@ def read(text: str) -> Program:
 
 
 def _products(kind: str, output: Shape, given: str, rest: str, shapes: dict[str, Shape]) -> int:
-    """Operations of an instruction that is a product, 0 of others."""
+    """Return the operations of an instruction that is a product, 0 for others."""
     operands = [shapes.get(each.split("%")[-1].strip(), ()) for each in given.split(", ")]
     if kind == "dot" and (axes := _CONTRACTING.search(rest)):
         summed = [operands[0][axis] for axis in _sizes(axes[1]) if axis < len(operands[0])]

@@ -1,5 +1,5 @@
-"""What turns picture files into what a net is given, and a saved net into predictions.
+"""Turns picture files into a net's input, and a saved net into predictions.
 
-A copy of this package travels inside every logged model, so it needs the standard library, NumPy, Pillow, pandas and
-TensorFlow, and nothing of ours.
+A copy of this package is part of every logged model, so it only needs the standard library, NumPy, Pillow, pandas and
+TensorFlow, and no other package of this project.
 """

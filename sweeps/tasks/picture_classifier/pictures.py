@@ -1,7 +1,7 @@
-"""Picture files to arrays, whatever their format and colours, as RGB of one size.
+"""Reads picture files of any format and colours into RGB arrays of one size.
 
-Pillow decodes them, in training, classification and the logged model alike: TensorFlow's own decoder scales
-differently, and a net should be given the same pixels everywhere.
+Pillow decodes them in training, classification and the logged model alike: TensorFlow's own decoder scales differently,
+and a net should get the same pixels everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMATS = {
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "AVIF": (".avif", ".avifs"),
 }
-"""What is read, by Pillow's names."""
+"""The formats that are read, by Pillow's names."""
 _OTHER_SUFFIXES = (
     *(
         ".heic",
@@ -50,19 +50,19 @@ _OTHER_SUFFIXES = (
     *(".pef", ".srw", ".dcm", ".dicom", ".fits", ".fit", ".nii"),
 )
 SUFFIXES = (*(suffix for suffixes in FORMATS.values() for suffix in suffixes), *_OTHER_SUFFIXES)
-"""Names of pictures: those that are read, and those that are not, which are to be told of and not passed over."""
+"""Suffixes of pictures: those that are read, and others, which are reported and not passed over."""
 _READ = "JPEG, PNG, BMP, WebP, GIF, TIFF, PPM, JPEG 2000 or AVIF"
 MOST_PIXELS = 89_478_485
-"""A small file can hold a picture that fills the memory; this is where Pillow begins to warn: 256 MB as RGB."""
+"""A small file can contain a picture that fills the memory. Pillow warns from this size on: 256 MB as RGB."""
 Fit = Literal["stretch", "crop"]
 
 
 class PictureError(ValueError):
-    """A picture that cannot be read, in a sentence."""
+    """A picture cannot be read; the text is a sentence."""
 
 
 def check(source: str | Path) -> str | None:
-    """What is wrong with a picture file as far as its first bytes tell; None: nothing."""
+    """Return what is wrong with a picture file, as far as its first bytes show; None where they are fine."""
     try:
         _open(source).close()
     except PictureError as error:
@@ -73,17 +73,17 @@ def check(source: str | Path) -> str | None:
 def read(
     source: str | Path | bytes, size: tuple[int, int], fit: Fit = "stretch"
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The picture as RGB bytes `[height, width, 3]` of `size` (height, width). Raises PictureError.
+    """Return the picture as RGB bytes `[height, width, 3]` of `size` (height, width). Raises PictureError.
 
-    `stretch` scales both sides, as seed 003 does; `crop` keeps the proportions and cuts the longer side off evenly.
-    Grey becomes RGB, CMYK is converted, transparency is laid over white, and the orientation that a camera noted is
-    applied. Of an animation the first frame counts.
+    `stretch` scales both sides independently; `crop` keeps the proportions and crops the longer side evenly. Grey
+    becomes RGB, CMYK is converted, transparency is laid over white, and the camera's orientation is applied. An
+    animation gives its first frame.
     """
     height, width = size
     with _open(source) as image:
         try:
-            # Decoding a photograph at a fraction of its size takes a fraction of the time; twice the size that is
-            # needed leaves the result as it would be.
+            # Decoding a photograph at a fraction of its size takes a fraction of the time; at twice the target size
+            # the result is the same.
             image.draft(None, (2 * width, 2 * height))
             picture = _rgb(ImageOps.exif_transpose(_eight_bits(image, source)))
         except PictureError:
@@ -98,17 +98,17 @@ def read(
 
 
 def middle(images: Any, size: tuple[int, int], margin: int) -> Any:
-    """The middles `[..., *size, 3]` of pictures, arrays or tensors, that were read at `margin` pixels a side more."""
+    """Return the middles `[..., *size, 3]` of pictures, arrays or tensors, that are `margin` pixels larger per side."""
     edge = margin // 2
     return images[..., edge : edge + size[0], edge : edge + size[1], :]
 
 
 def _open(source: str | Path | bytes) -> Image.Image:
-    """The picture, nothing but its header read."""
+    """Open the picture, reading only its header."""
     file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            # A pipe would wait for somebody to write, a device may never end.
+            # Opening a pipe would wait for a writer, and a device may never end.
             raise PictureError(f"{_name(source)} cannot be read: not a file")
         image = Image.open(file, formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -129,11 +129,11 @@ def _open(source: str | Path | bytes) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, source: str | Path | bytes) -> Image.Image:
-    """The picture with 8 bits a channel, which Pillow would make by cutting off the upper or the lower ones."""
+    """Return the picture with 8 bits per channel, for which Pillow would cut off the upper or the lower ones."""
     if image.mode.startswith("I") or image.mode == "F":
-        made = depth.grey(image)
+        converted = depth.grey(image)
     elif depth.has_deep_colours(image, source):
-        made = depth.read_deep_colours(source)
+        converted = depth.read_deep_colours(source)
     else:
         if depth.is_too_dark(image):
             raise PictureError(
@@ -141,9 +141,9 @@ def _eight_bits(image: Image.Image, source: str | Path | bytes) -> Image.Image:
                 "which 4 bits would be left; save it as PNG, or in 8 bits"
             )
         return image
-    # The camera's orientation is in it; a transparent colour would be one of 16 bits.
-    made.info |= {key: value for key, value in image.info.items() if key != "transparency"}
-    return made
+    # This keeps the camera's orientation, but not a transparent colour, which would be one of 16 bits.
+    converted.info |= {key: value for key, value in image.info.items() if key != "transparency"}
+    return converted
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pictures that are in a data set more than once: training and validation must not share one, nor two classes."""
+"""Finds pictures that occur more than once in a data set: neither the two parts nor two classes may share one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _END = 2**14
-"""Bytes at a file's beginning and end that tell most pictures of one size apart."""
+"""Bytes at both ends of a file, which distinguish most pictures of one size."""
 
 
 def pairs(files: Sequence[tuple[str, Path]]) -> list[str]:
-    """A clause for each file, given as how to call it and its path, that is another one's or has the same content."""
+    """Return a clause for each file, given by display name and path, that repeats another file or its content."""
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         stats = dict(zip((path for _, path in files), pool.map(os.stat, (path for _, path in files)), strict=True))
         inodes = {path: (stat.st_dev, stat.st_ino) for path, stat in stats.items()}
@@ -36,19 +36,19 @@ def pairs(files: Sequence[tuple[str, Path]]) -> list[str]:
 
 
 def lookalikes(training: Mapping[Path, bytes], held_out: Mapping[Path, bytes]) -> str | None:
-    """A sentence where pictures to validate with are, once decoded, the same as some to train on; both by digest."""
+    """Return a warning where pictures to validate with look like some to train on, by the digests of decoded ones."""
     known = {digest: path for path, digest in training.items()}
     alike = [(path, known[digest]) for path, digest in held_out.items() if digest in known]
     if not alike:
         return None
     return (
-        f"warning: {len(alike)} of {len(held_out)} pictures to validate with are at the net's size the same as one to "
+        f"warning: {len(alike)} of {len(held_out)} pictures to validate with look the same at the net's size as one to "
         f"train on, e.g. {alike[0][0]} and {alike[0][1]}: the validation accuracy is too good"
     )
 
 
 def contradictions(looks: Mapping[Path, bytes], labels: Mapping[Path, int]) -> str | None:
-    """A sentence where pictures of different classes are, once decoded, the same; by digest."""
+    """Return a warning where pictures of different classes look the same, by the digests of decoded ones."""
     first: dict[bytes, Path] = {}
     for path, digest in looks.items():
         first.setdefault(digest, path)
@@ -56,15 +56,15 @@ def contradictions(looks: Mapping[Path, bytes], labels: Mapping[Path, int]) -> s
     if not unlike:
         return None
     return (
-        f"warning: {len(unlike)} of {len(looks)} pictures are at the net's size the same as one of another class, e.g. "
-        f"{unlike[0][1]} and {unlike[0][0]}"
+        f"warning: {len(unlike)} of {len(looks)} pictures look the same at the net's size as one of another class, "
+        f"e.g. {unlike[0][1]} and {unlike[0][0]}"
     )
 
 
 def _grouped(
     groups: Sequence[Sequence[tuple[str, Path]]], keys: Callable[[list[Path]], Iterable[Hashable]]
 ) -> list[list[tuple[str, Path]]]:
-    """Each group parted by a key of its members; parts of one member are dropped."""
+    """Split each group by a key of its members; drop parts with one member."""
     members = [(place, *file) for place, group in enumerate(groups) for file in group]
     parted: defaultdict[Hashable, list[tuple[str, Path]]] = defaultdict(list)
     for (place, name, path), key in zip(members, keys([path for _, _, path in members]), strict=True):

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is in them, and whether a folder is parted into `train/` and `val/`."""
+"""Folders of pictures: the files in them, and whether a folder is split into `train/` and `val/`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ROLES = {
     for word in words
 }
 _FILLERS = {"set", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "photos", "folder"}
-"""Words beside those that say nothing of what is in a folder."""
+"""Words beside those that say nothing about a folder's content."""
 
 
 class LayoutError(ValueError):
-    """Folders of which it cannot be told what they are, in a clause: what was expected and received."""
+    """Folders whose meaning is unclear; the text is a clause with what was expected and received."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Files:
     """The files below a folder, hidden ones left out, in alphabetical order."""
 
     pictures: list[Path] = field(default_factory=list)
-    """Those whose names say that they are pictures, whether such are read or not."""
+    """Files with the suffix of a picture, readable or not."""
     others: list[Path] = field(default_factory=list)
 
 
 def below(folder: Path) -> Files:
-    """Every file below the folder; hidden folders are not looked into, links are followed.
+    """Return every file below the folder; hidden folders are left out, links are followed.
 
-    Raises LayoutError for a folder that cannot be looked into: its pictures would be missing without a word.
+    Raises LayoutError for a folder that cannot be read, as its pictures would be missing unnoticed.
     """
     files = Files()
     for place, names in walk(folder):
@@ -50,21 +50,21 @@ def below(folder: Path) -> Files:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folder and those below it that are not hidden, each once however many links lead there, and their files.
+    """Yield the folder and those below it, with their files: no hidden ones, and each once despite links.
 
-    Raises LayoutError for a folder that cannot be looked into.
+    Raises LayoutError for a folder that cannot be read.
     """
 
     def refuse(error: OSError) -> NoReturn:
         raise LayoutError(
-            f"expected folders that can be looked into. Received: {error.filename} ({error.strerror})"
+            f"expected folders that can be read. Received: {error.filename} ({error.strerror})"
         ) from error
 
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = Path(place).stat()
         if (status.st_dev, status.st_ino) in seen:
-            folders.clear()  # a link to a folder around it leads round for ever
+            folders.clear()  # a link to a folder above would lead in circles
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -72,7 +72,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def directly_in(folder: Path) -> Files:
-    """The files in the folder itself."""
+    """Return the files in the folder itself."""
     files = Files()
     _sort_into(files, sorted(path for path in folder.iterdir() if paths.is_file(path)))
     return files
@@ -111,7 +111,7 @@ def parts(folder: Path) -> Parts | None:
     if not training or not (validation or test):
         if names and len(names) == len(training) + len(validation) + len(test):
             raise LayoutError(
-                f"expected a folder a class, or train and val with the same classes in each. Received: only "
+                f"expected one folder per class, or train and val with the same classes in each. Received: only "
                 f"{', '.join(names)}; for its classes say task.data={folder / names[0]}"
             )
         _expect_no_parts_within(folder, names)
@@ -123,24 +123,24 @@ def parts(folder: Path) -> Parts | None:
             f"expected one folder to train on and one to validate with, and no class beside them. Received: "
             f"{', '.join(names)}"
         )
-    found = Parts(training[0], chosen[0], test if validation else ())
-    classes = {part: set(subfolders(folder / part)) for part in (found.training, found.validation)}
+    chosen_parts = Parts(training[0], chosen[0], test if validation else ())
+    classes = {part: set(subfolders(folder / part)) for part in (chosen_parts.training, chosen_parts.validation)}
     here, there = classes.values()
     differences = [f"no folder in {part}" for part, inside in classes.items() if not inside] or [
         f"{', '.join(sorted(inside - other))} only in {part}"
-        for part, inside, other in ((found.training, here, there), (found.validation, there, here))
+        for part, inside, other in ((chosen_parts.training, here, there), (chosen_parts.validation, there, here))
         if inside - other
     ]
     if differences:
         raise LayoutError(
-            f"expected the same class folders in {found.training} and {found.validation}. "
+            f"expected the same class folders in {chosen_parts.training} and {chosen_parts.validation}. "
             f"Received: {'; '.join(differences)}"
         )
-    return found
+    return chosen_parts
 
 
 def _roles(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names that say `training`, `validation` or `test`, by which; none where their other words differ.
+    """Group the names by `training`, `validation` or `test`; group none where their other words differ.
 
     So `train` and `test_tube` are two classes.
     """
@@ -156,7 +156,7 @@ def _roles(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
-    """Raises LayoutError where a class is parted itself: its pictures would be mixed and parted anew."""
+    """Raise LayoutError where a class is itself split: its pictures would be mixed and split again."""
     for name in classes:
         by_role = _roles(subfolders(folder / name))
         if by_role["training"] and (by_role["validation"] or by_role["test"]):
@@ -167,7 +167,7 @@ def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
             )
 
 
-def _sort_into(files: Files, found: Iterable[Path]) -> None:
-    for path in found:
+def _sort_into(files: Files, paths_below: Iterable[Path]) -> None:
+    for path in paths_below:
         if not path.name.startswith("."):
             (files.pictures if path.name.lower().endswith(pictures.SUFFIXES) else files.others).append(path)

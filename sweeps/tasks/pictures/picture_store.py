@@ -1,4 +1,4 @@
-"""Decoded pictures by number: RGB bytes in memory, or in a file that takes none of the process's memory."""
+"""Stores decoded pictures by number: RGB bytes in memory, or in a file outside the process's memory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Store(Protocol):
     """Pictures of one shape; numbers count from 0."""
 
     def put(self, numbers: np.ndarray[Any, Any], images: np.ndarray[Any, Any]) -> None:
-        """Keep pictures `[n, height, width, 3]` under their numbers `[n]`."""
+        """Store pictures `[n, height, width, 3]` under their numbers `[n]`."""
 
     def get(self, number: int) -> np.ndarray[Any, Any]:
-        """A copy of a picture that was put."""
+        """Return a copy of a stored picture."""
 
     def close(self) -> None:
-        """Let go of what is held; nothing can be put or got any more."""
+        """Release memory and file; no picture can be stored or read afterwards."""
 
 
 def create(cache: Path | bool, count: int, shape: Shape) -> Store | None:
-    """Room for `count` pictures in memory (True) or in the file `cache`, which is replaced; False: none.
+    """Create room for `count` pictures in memory (True) or in the file `cache`, which is replaced; None for False.
 
     Raises OSError where the disk has no room for all of them.
     """
@@ -45,20 +45,20 @@ class _InMemory:
         self._images[numbers] = images
 
     def get(self, number: int) -> np.ndarray[Any, Any]:
-        return self._images[number].copy()  # TensorFlow may take over what it is given
+        return self._images[number].copy()  # TensorFlow may take over the array
 
     def close(self) -> None:
         del self._images
 
 
 class _OnDisk:
-    """Read and written by calls and not through a mapping, whose pages would count as the process's memory."""
+    """Uses reads and writes instead of a mapping, whose pages would count as the process's memory."""
 
     def __init__(self, path: Path, count: int, shape: Shape) -> None:
         self._shape, self._bytes = shape, prod(shape)
         self._file = path.open("w+b")
         try:
-            # A disk that is too small is told of now, and not when half of the pictures are decoded.
+            # A disk that is too small fails now, and not when half of the pictures are decoded.
             os.posix_fallocate(self._file.fileno(), 0, max(1, count * self._bytes))
         except OSError as error:
             self.close()

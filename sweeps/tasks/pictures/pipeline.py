@@ -1,7 +1,7 @@
-"""Pictures to batches through tf.data: decoded in parallel, kept, shuffled, augmented, prefetched.
+"""Turns pictures into batches through tf.data: decoded in parallel, cached, shuffled, augmented, prefetched.
 
-An epoch's order and its flips and crops depend on nothing but the seed and the epoch's number, so that a trial that is
-resumed in its middle sees what it would have seen.
+An epoch's order, flips and crops depend only on the seed and the epoch's number, so that a resumed trial sees what it
+would have seen without the interruption.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sweeps.tasks.pictures import picture_store
 from sweeps.tasks.pictures.dataset import Example
 
 _PREFETCH = 2
-"""Batches made ahead."""
+"""Batches prepared in advance."""
 
 
 class Pipeline:
@@ -39,7 +39,7 @@ class Pipeline:
         flip: bool = False,
         cache: Path | bool = False,
     ) -> None:
-        """`margin`: pixels a side that are decoded beyond `size` and cut off; `cache`: in memory, in a file, or not."""
+        """`margin`: extra pixels per side that are decoded and cropped; `cache`: True for memory, or a file."""
         self._examples, self._size, self._fit = examples, size, fit
         self.batch, self._parallel, self._seed = batch, parallel, seed
         self._margin, self._flip = margin, flip
@@ -49,7 +49,7 @@ class Pipeline:
         self._usable = np.ones(len(examples), dtype=bool)
         self._filled = False
         self.unreadable: dict[int, str] = {}
-        """Why examples are left out, by place; known after `fill`."""
+        """Why examples are left out, by index; known after `fill`."""
         self.looks: dict[Path, bytes] = {}
         """A digest of each decoded picture; known after `fill`."""
 
@@ -58,7 +58,7 @@ class Pipeline:
 
     @property
     def examples(self) -> list[Example]:
-        """Those that can be read, in the order of `in_order`."""
+        """The readable examples, in the order of `in_order`."""
         return [example for example, usable in zip(self._examples, self._usable, strict=True) if usable]
 
     @property
@@ -67,7 +67,7 @@ class Pipeline:
         return {self._examples[place].path: reason for place, reason in self.unreadable.items()}
 
     def fill(self) -> float:
-        """Decode every picture once and keep it if there is a cache; leave out what is unreadable. -> seconds.
+        """Decode every picture once, cache it if there is a cache, and leave unreadable ones out; return the seconds.
 
         Raises OSError where the disk has no room for the cache.
         """
@@ -87,25 +87,25 @@ class Pipeline:
         return time.perf_counter() - start
 
     def epoch(self, number: int) -> Any:
-        """The batches of an epoch in its own order, augmented."""
+        """Return the batches of an epoch in its own order, augmented."""
         seed = _seed(self._seed, number)
-        # Numbers are shuffled and not pictures, all of which would be in the memory then.
+        # This shuffles numbers and not pictures, which would then all be in memory.
         numbers = self._usable_numbers().shuffle(len(self._examples), seed, reshuffle_each_iteration=False)
         labels = tf.constant([example.label for example in self._examples], tf.int32)
 
         def augmented(number: Any, image: Any) -> tuple[Any, Any]:
-            own = tf.stack([tf.constant(seed, tf.int64), number])
+            picture_seed = tf.stack([tf.constant(seed, tf.int64), number])
             if self._margin:
-                image = tf.image.stateless_random_crop(image, (*self._size, 3), own)
+                image = tf.image.stateless_random_crop(image, (*self._size, 3), picture_seed)
             if self._flip:
-                image = tf.image.stateless_random_flip_left_right(image, own)
+                image = tf.image.stateless_random_flip_left_right(image, picture_seed)
             return image, labels[number]
 
         mapped = self._pictures(numbers).map(augmented, num_parallel_calls=self._parallel, deterministic=True)
         return mapped.batch(self.batch).prefetch(_PREFETCH)
 
     def in_order(self) -> Any:
-        """The batches in the order of the examples, their middles."""
+        """Return the batches of central crops in the order of the examples."""
         labels = tf.constant([example.label for example in self._examples], tf.int32)
 
         def middle(number: Any, image: Any) -> tuple[Any, Any]:
@@ -114,12 +114,12 @@ class Pipeline:
         return self._pictures(self._usable_numbers()).map(middle).batch(self.batch).prefetch(_PREFETCH)
 
     def close(self) -> None:
-        """Let go of the cache; no batch can be had of it any more."""
+        """Release the cache; no batch can be read afterwards."""
         if self._store is not None:
             self._store.close()
 
     def _pictures(self, numbers: Any) -> Any:
-        """(number, image) of each number, from the cache if it is filled."""
+        """Return (number, image) for each number, from the cache if it is filled."""
         get = self._decode if self._store is None else self._store.get
 
         def picture(number: Any) -> tuple[Any, Any]:
@@ -129,7 +129,7 @@ class Pipeline:
         return numbers.map(picture, num_parallel_calls=self._parallel, deterministic=True)
 
     def _decode(self, number: np.int64) -> np.ndarray[Any, Any]:
-        """A picture from its file; while the pipeline is filled, an unreadable one is black and noted."""
+        """Return a picture from its file; during `fill`, an unreadable one is noted and black."""
         path = self._examples[int(number)].path
         try:
             return pictures.read(path, self._decoded_size, self._fit)
@@ -145,5 +145,5 @@ class Pipeline:
 
 
 def _seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch, unlike those of other epochs and seeds."""
+    """Return a seed for one epoch, different from those of other epochs and seeds."""
     return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:4]) >> 1

@@ -1,4 +1,4 @@
-"""Lists and names of classes as text files: their lines, and a line's two fields."""
+"""Reads text files with lists of pictures or names of classes: their lines, and a line's two fields."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OTHERS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-"""The longer marks first, as one begins with another."""
+"""Longer marks come first, as one is the start of another."""
 
 
 def lines(path: str | Path, most_mb: int) -> list[str]:
-    """The lines of a file in UTF-8, with or without a byte order mark, whatever ends them; blanks around them cut off.
+    """Return the stripped lines of a file in UTF-8, with or without a byte order mark and with any line ends.
 
-    Raises OSError, and UnicodeError, whose text says what the file is instead, e.g. one of more than `most_mb`.
+    Raises OSError, and UnicodeError, whose text says what the file is instead, e.g. larger than `most_mb`.
     """
     if (received := paths.not_readable(path)) is not None:
         raise UnicodeError(received)
@@ -33,7 +33,7 @@ def lines(path: str | Path, most_mb: int) -> list[str]:
         if data.startswith(mark):
             raise UnicodeError(f"{name}; save it as UTF-8")
     if b"\0" in data:
-        raise UnicodeError("zero bytes, as UTF-16 or a file that is no text has them; save it as UTF-8")
+        raise UnicodeError("zero bytes, as UTF-16 or a file that is not text has them; save it as UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -43,9 +43,9 @@ def lines(path: str | Path, most_mb: int) -> list[str]:
 
 
 def path_and_label(line: str, is_path: Callable[[str], bool]) -> tuple[str, str]:
-    """The fields of a line `path label`, between which is a tab, a blank or a comma; an empty path where there is none.
+    """Split a line `path label` at a tab, a blank or a comma; the path is empty where there is none.
 
-    Paths may have blanks and commas in them: the first of these separators before which there is a path counts.
+    Paths may contain blanks and commas: the first separator, in this order, with an existing path before it counts.
     """
     pairs = []
     for pattern in (r"(.*)\t(.*)", r"(.*\S)\s+(\S+)", r"(.*),(.*)"):

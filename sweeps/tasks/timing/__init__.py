@@ -1,1 +1,1 @@
-"""A timed step and the evidence about it."""
+"""Times a step and gathers evidence about it."""

@@ -1,6 +1,6 @@
-"""What the kernel says of the timed steps: who else had the trial's cores, what was swapped, how fast they ran.
+"""Evidence about the timed steps from the kernel: who else used the trial's cores, what was swapped, how fast they ran.
 
-And what NVIDIA's library says of the trial's GPUs, if it has any (`sweeps/machine/nvml.py`).
+For a trial with GPUs, NVIDIA's library adds its own (`sweeps/machine/nvml.py`).
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from sweeps.machine.core_time import FINE_BLUR_S, TICKS_BLUR_S, Ticks
 from sweeps.machine.nvml import Card, CardWatch
 
 _SETTLE_S = 2e-4
-"""Seconds in which TensorFlow's threads, which look for work for a moment after a step, fall asleep."""
+"""Seconds after which TensorFlow's threads, which spin for a moment after a step, are asleep."""
 _LEAST_SHARE = 0.1
-"""A look of which ticks may miss this share is too short for them."""
+"""A span of which ticks may miss this share is too short for them."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The counters at one moment. Seconds of cores are by their number."""
+    """The counters at one moment; seconds of cores are keyed by the core's number."""
 
     clock_s: float
     own_s: float
     """Processor time of this process."""
     fine_s: Mapping[int, float]
-    """Busy seconds to the nanosecond; empty where the kernel does not count so."""
+    """Busy seconds to the nanosecond; empty where the kernel does not count them."""
     ticks: Mapping[int, Ticks]
     swapped_pages: int
     major_faults: int
     mhz: float
-    """Mean frequency of the trial's cores; 0 where the machine does not tell."""
+    """Mean frequency of the trial's cores; 0 where the machine does not report it."""
     overheated: int | None
-    """How often the trial's cores were slowed down for their temperature; None where the machine does not tell."""
+    """How often the trial's cores were slowed down because of heat; None where the machine does not report it."""
     quota: Throttling
     """What the quota of the process's control group has cost so far."""
     others_running: int
-    """Tasks of others that were on a core, or waiting for one, at that moment."""
+    """Other tasks that were on a core, or waiting for one, at that moment."""
 
 
 class Watch:
-    """Reads the counters at `start` and gives the differences at `stop`; in between, only `between_steps` looks."""
+    """Reads the counters at `start` and returns the differences at `stop`; `between_steps` reads in between."""
 
     def __init__(self, cards: Sequence[Card] = ()) -> None:
         self._gpus = CardWatch(cards)
@@ -56,17 +56,17 @@ class Watch:
         self._before = self._read()
 
     def between_steps(self) -> None:
-        """Look at the GPUs again, at most once a second. Call it when no step is running."""
+        """Sample the GPUs, at most once a second. Call it when no step is running."""
         self._gpus.between_steps()
 
     def stop(self) -> dict[str, float]:
-        """Shares of the cores' time over the watched seconds, and counts.
+        """Return shares of the cores' time over the watched seconds, and counts.
 
         `others_share`: the share of the trial's cores that other processes and interrupts had; `others_cores`: how many
         cores of the whole machine others kept busy on average; `blind_share`: the share of the trial's cores that
-        others may have had without the counters showing it, which grows as the look becomes shorter; `steal_share`:
+        others may have used without the counters showing it, which grows as the span becomes shorter; `steal_share`:
         what the hypervisor gave to another machine; `wall_s`; `swapped_pages`, `major_faults`; `mhz_before` and
-        `mhz_after`, `throttles`, where the machine tells; `quota_stops` of `quota_periods`, if any, in which the
+        `mhz_after`, `throttles`, where the machine reports them; `quota_stops` of `quota_periods`, if any, in which the
         kernel stopped the process because its control group had used up its quota.
         """
         before, after = self._before, self._read()
@@ -76,7 +76,7 @@ class Watch:
         steal_s = sum(after.ticks[core].steal_s - before.ticks[core].steal_s for core in self._cores & machine)
         others_cores = _others_s(before, after, machine) / wall_s
         if wall_s * _LEAST_SHARE < TICKS_BLUR_S:
-            # So short a look may end before the nanosecond counters hear of a task that runs without a break.
+            # So short a span may end before the nanosecond counters notice a task that runs without a break.
             others_cores = max(others_cores, min(before.others_running, after.others_running))
         evidence: dict[str, float] = {
             "others_share": _others_s(before, after, self._cores) / core_s,
@@ -118,7 +118,7 @@ class Watch:
 
 
 def _others_s(before: _Reading, after: _Reading, cores: Collection[int]) -> float:
-    """Seconds of these cores that were not this process's: what either kind of counter is sure of, the larger."""
+    """Return the seconds of these cores that others certainly used, by whichever counter shows more."""
     own_s = after.own_s - before.own_s
     by_ticks = sum(after.ticks[core].busy_s - before.ticks[core].busy_s for core in cores if core in before.ticks)
     sure_s = [0.0, by_ticks - own_s - TICKS_BLUR_S * len(cores)]

@@ -1,4 +1,4 @@
-"""A trial's GPUs as TensorFlow has them: seen, with enough memory free, and limited as asked."""
+"""Prepares a trial's GPUs in TensorFlow: all visible, with enough free memory, and limited as the device says."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ DRIVER = "libcuda.so.1"
 MANAGEMENT = "libnvidia-ml.so.1"
 """Another part of the driver, without which TensorFlow 2.21 sees no GPU."""
 NCCL = "libnccl.so.2"
-"""What several GPUs sum gradients with."""
+"""The library with which several GPUs sum gradients."""
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "12": (
         *("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11"),
         *("libcusolver.so.11", "libcusparse.so.12", "libcudnn.so.9", NCCL),
     )
 }
-"""What TensorFlow opens at run time, besides the driver, by the CUDA version it was built for."""
+"""The libraries that TensorFlow opens at run time besides the driver, by the CUDA version it was built for."""
 _BRINGS = "pip install 'tensorflow[and-cuda]' brings them."
 _LEAST_FREE_MB = 1024
-"""What CUDA, cuDNN and cuBLAS take before the first tensor, and a little more."""
+"""A little more than CUDA, cuDNN and cuBLAS take before the first tensor."""
 
 
 class GpuError(RuntimeError):
-    """The trial's GPUs are not there for it."""
+    """The trial's GPUs are missing or in use."""
 
 
 def prepare(device: Device) -> None:
-    """Make TensorFlow use the GPUs that the trial was given, within their limits.
+    """Make TensorFlow use the trial's GPUs, within their limits. Call it before TensorFlow touches a device.
 
-    Must run before TensorFlow touches a device. Raises GpuError where it does not see as many, and says which library
-    it missed, or where another process has taken their memory.
+    Raises GpuError where TensorFlow sees fewer, with the library that it misses, or where another process uses their
+    memory.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) < device.gpus:
@@ -53,7 +53,7 @@ def prepare(device: Device) -> None:
 
 
 def limit(gpus: Sequence[Any], memory_mb: int | None) -> None:
-    """Let TensorFlow's memory on each GPU grow as needed, or end at `memory_mb` (units of 2**20 bytes)."""
+    """Let TensorFlow's memory on each GPU grow as needed, or limit it to `memory_mb` (units of 2**20 bytes)."""
     for gpu in gpus:
         if memory_mb is None:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -63,7 +63,7 @@ def limit(gpus: Sequence[Any], memory_mb: int | None) -> None:
 
 
 def why_none() -> str:
-    """Why this TensorFlow sees no GPU, as far as can be told: its build, the driver, or a library that is not there."""
+    """Return why this TensorFlow sees no GPU, if that shows: its build, the driver, or a missing library."""
     build = tf.sysconfig.get_build_info()
     if not build.get("is_cuda_build"):
         return "This TensorFlow was built without CUDA."
@@ -81,7 +81,7 @@ def why_none() -> str:
 
 
 def _opens(name: str) -> bool:
-    """Whether the library can be opened, from the system's places or from NVIDIA's packages, where TensorFlow looks."""
+    """Whether the library can be opened where TensorFlow looks: in the system's folders or NVIDIA's packages."""
     packaged = [path for folder in site.getsitepackages() for path in Path(folder).glob(f"nvidia/*/lib/{name}")]
     for candidate in (name, *map(str, packaged)):
         try:
@@ -93,12 +93,12 @@ def _opens(name: str) -> bool:
 
 
 def expect_free(device: Device) -> None:
-    """Raise GpuError where one of the cards has less memory free than the trial may take, or than CUDA itself does."""
+    """Raise GpuError where a card has less free memory than the trial may use, or than CUDA itself takes."""
     needed = device.gpu_memory_mb or _LEAST_FREE_MB
     for card in visible_cards():
         free = card.free_mb()
         if free is not None and free < needed:
             name = card.facts().get("name", "the GPU")
             raise GpuError(
-                f"expected {needed} MB free on {name}. Received: {free:.0f} MB; other processes have the rest"
+                f"expected {needed} MB free on {name}. Received: {free:.0f} MB; other processes use the rest"
             )

@@ -1,4 +1,4 @@
-"""Whether what a trial asked for is what TensorFlow does, told from TensorFlow's own graph and settings."""
+"""Checks, by TensorFlow's own graph and settings, that TensorFlow does what the trial says."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DTYPES: dict[Precision, str] = {
 DATA_FORMATS: dict[Layout, str] = {"channels_last": "NHWC", "channels_first": "NCHW"}
 _CONVOLUTIONS = {"Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"}
 _HEAVY = _CONVOLUTIONS | {"DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "Einsum"}
-"""The operations that a precision is about: nearly all of a net's arithmetic."""
+"""The operations that a precision concerns: nearly all of a net's arithmetic."""
 
 _AMPERE = (8, 0)
 """The first compute capability that has TF32."""
 
 
 class NotInForceError(RuntimeError):
-    """TensorFlow does something else than the trial asked for."""
+    """TensorFlow does something other than the trial says."""
 
 
 def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
-    """Facts about precision, compiler, threads, layout and devices as they are, after the step's first call.
+    """Return facts about precision, compiler, threads, layout and devices, after the step's first call.
 
-    Raises NotInForceError where one is not as asked.
+    Raises NotInForceError where one of them is not what the trial says.
     """
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     if trial.device.threads not in (None, threads):
@@ -57,7 +57,7 @@ def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
 
 
 def _tf32() -> bool:
-    """Whether products are made in TF32: asked for, not forbidden to CUDA's libraries, on GPUs that all have it."""
+    """Whether products use TF32: it is enabled, CUDA's libraries may use it, and all GPUs have it."""
     if not tf.config.experimental.tensor_float_32_execution_enabled() or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False
     capabilities = [
@@ -68,7 +68,7 @@ def _tf32() -> bool:
 
 
 def _eager(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
-    """There is no graph to look at: what the layers say of themselves."""
+    """Check the layers' own settings, as there is no graph."""
     if step.compiled:
         raise NotInForceError("expected compile=eager. Received: a compiled function")
     dtypes = Counter(layer.compute_dtype for layer in model._flatten_layers(recursive=True) if layer.weights)
@@ -83,13 +83,13 @@ def _compiled(trial: Trial, function: Any) -> dict[str, Any]:
     library = {called.signature.name: called for called in definition.library.function}
     nodes = [*definition.node, *(node for called in library.values() for node in called.node_def)]
     heavy = [node for node in nodes if node.op in _HEAVY]
-    found: dict[str, Any] = {}
-    if trial.device.gpus > 1:  # each replica's part is compiled by itself
+    facts: dict[str, Any] = {}
+    if trial.device.gpus > 1:  # each replica's part is compiled separately
         calls = [library[node.attr["f"].func.name] for node in definition.node if node.attr["f"].func.name in library]
         xla = any(called.attr["_XlaMustCompile"].b for called in calls)
         work = [node for node in definition.node if node.op in _HEAVY or node.attr["f"].func.name]
         places = {_short(node.device) for node in work if node.device}
-        found["devices"] = sorted(places)
+        facts["devices"] = sorted(places)
         if len(places) < trial.device.gpus:
             raise NotInForceError(f"expected work on {trial.device.gpus} GPUs. Received: {', '.join(sorted(places))}")
     else:
@@ -101,14 +101,14 @@ def _compiled(trial: Trial, function: Any) -> dict[str, Any]:
     formats = Counter(node.attr["data_format"].s.decode() for node in nodes if node.op in _CONVOLUTIONS)
     wanted = DATA_FORMATS[trial.layout]
     _expect_most(formats, wanted, f"expected layout={trial.layout}, convolutions of {wanted}")
-    return found | {"dtypes": dict(dtypes), "data_formats": dict(formats)}
+    return facts | {"dtypes": dict(dtypes), "data_formats": dict(formats)}
 
 
-def _expect_most(found: Counter[str], wanted: str, words: str) -> None:
-    """That the most frequent one is the wanted one, if there is any."""
-    if found and found.most_common(1)[0][0] != wanted:
-        counts = ", ".join(f"{count} in {name}" for name, count in found.most_common())
-        raise NotInForceError(f"{words}. Received: {counts}")
+def _expect_most(counted: Counter[str], wanted: str, expected: str) -> None:
+    """Raise NotInForceError unless the most frequent one is the wanted one, or there is none."""
+    if counted and counted.most_common(1)[0][0] != wanted:
+        counts = ", ".join(f"{count} in {name}" for name, count in counted.most_common())
+        raise NotInForceError(f"{expected}. Received: {counts}")
 
 
 def _short(device: str) -> str:

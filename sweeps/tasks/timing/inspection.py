@@ -1,6 +1,6 @@
-"""A look at a step's first call, off the clock: what it computed, and whether that was all and were numbers.
+"""Inspects a step's first call, off the clock: whether it computed everything, and finite numbers.
 
-What is wrong beyond doubt is an exception, before anything is timed. What only makes a figure doubtful is evidence.
+A certain fault is an exception, before anything is timed. One that only makes a figure doubtful becomes evidence.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sweeps.tasks.timing.steps import Step
 from tracking.record import Compile
 
 _MORE = 1.05
-"""Products in the graph over those of the layer table above which the table does not count everything."""
+"""Where the graph has this many times the products of the layer table, the table does not count everything."""
 _RECURRENT = ("While", "CudnnRNN")
-"""What recurrent layers become, whose operations the layer table knows."""
+"""What recurrent layers become in a graph; the layer table counts their operations."""
 _HEALTH = 2
-"""DebugNumericSummaryV2's mode that only says whether any number is infinite or none."""
+"""The mode of DebugNumericSummaryV2 that only says whether any number is infinite or NaN."""
 
 
 class NothingComputedError(RuntimeError):
@@ -31,24 +31,24 @@ class NothingComputedError(RuntimeError):
 
 
 class Inspection:
-    """Of one pass: `start` before its first call, `look` after it. Then the attributes say what was seen."""
+    """Inspects one pass: call `start` before its first call and `look` after it, then read the attributes."""
 
     def __init__(self, step: Step, compiler: Compile, work: Work) -> None:
         self._step, self._compiler, self._work = step, compiler, work
         self.flops: int | None = work.flops
-        """Operations of the step; None where the layer table does not count all of them."""
+        """Floating-point operations of the step; None where the layer table does not count all of them."""
         self.evidence: dict[str, float] = {}
-        """`nonfinite_outputs`: how many of the step's results hold a number that is not finite; `work_share`: what is
-        computed of the products in the layer table."""
+        """`nonfinite_outputs`: how many of the step's results contain nan or infinity; `work_share`: the share
+        of the layer table's products that is computed."""
         self.facts: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Have TensorFlow keep the graph that it optimises for the first call."""
+        """Make TensorFlow keep the graph that it optimises for the first call."""
         if self._compiler == "graph":
             context.context().enable_graph_collection()
 
     def look(self, output: Any) -> None:
-        """Look at the first call's result and at its graph. Raises NothingComputedError."""
+        """Inspect the first call's result and its graph. Raises NothingComputedError."""
         optimised = self._optimised()
         self.evidence["nonfinite_outputs"] = float(sum(not _finite(tensor) for tensor in _tensors(output)))
         try:
@@ -56,8 +56,8 @@ class Inspection:
         except Exception as error:
             if self._step.compiled:
                 raise
-            # What runs without a compiler may do what no graph can.
-            self.facts["computed"] = f"not looked at: {type(error).__name__} when traced"
+            # A step that runs without a compiler may do things that no graph can.
+            self.facts["computed"] = f"not inspected: {type(error).__name__} when traced"
         else:
             flat = flat_graph.of_function(traced)
             program = self._xla_program(output)
@@ -73,7 +73,7 @@ class Inspection:
             print("FLOPs", self.facts["flops"], flush=True)
 
     def _optimised(self) -> flat_graph.FlatGraph | None:
-        """The graph that TensorFlow has made of the traced one, where there is one that can be read."""
+        """Return the graph that TensorFlow has optimised, where there is one that can be read."""
         if self._compiler != "graph":
             return None
         graphs = context.context().export_run_metadata().function_graphs
@@ -87,9 +87,9 @@ class Inspection:
             return None
 
     def _xla_program(self, output: Any) -> Program | None:
-        """What XLA has made of the step; None for another compiler, or where it does not tell.
+        """Return XLA's program of the step; None for another compiler, or where it cannot be read.
 
-        For GPUs it does not: products are calls of libraries there, and one may stand for several.
+        On GPUs it says nothing: products are calls of libraries there, and one call may stand for several.
         """
         if self._compiler != "xla" or not all("device:CPU" in tensor.device for tensor in _tensors(output)):
             return None
@@ -99,37 +99,39 @@ class Inspection:
             print(f"XLA's program cannot be read: {error}", flush=True)
             return None
 
-    def _judge(self, seen: GraphWork) -> None:
+    def _judge(self, computed: GraphWork) -> None:
         counted = self._work.products
-        self.facts["products"] = seen.least if seen.least == seen.most else {"least": seen.least, "most": seen.most}
-        if not seen.needs_input:
+        self.facts["products"] = (
+            computed.least if computed.least == computed.most else {"least": computed.least, "most": computed.most}
+        )
+        if not computed.needs_input:
             raise NothingComputedError(
                 "expected a step that computes something of its input. Received: a graph whose every output is the "
                 "same whatever is fed"
             )
-        hidden = [kind for kind in seen.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
-        # Without a compiler, gradients that nobody asks for are computed too: more than the work, not more work.
-        more = seen.least if self._compiler == "eager" else seen.most or seen.least
+        hidden = [kind for kind in computed.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
+        # Without a compiler, unused gradients are computed too: more operations, but not more work.
+        more = computed.least if self._compiler == "eager" else computed.most or computed.least
         if more > _MORE * counted:
-            upto = "up to " * (more > seen.least)
+            upto = "up to " * (more > computed.least)
             self.facts["flops"] = (
                 f"not counted: the graph multiplies {upto}{more / 1e9:.3g} GFLOP, the layer table {counted / 1e9:.3g}"
             )
         elif hidden:
             self.facts["flops"] = f"not counted: the graph does not say what is in {', '.join(hidden)}"
-        elif counted and seen.most is not None and (seen.least == seen.most or seen.most < counted):
-            self.evidence["work_share"] = seen.most / counted
+        elif counted and computed.most is not None and (computed.least == computed.most or computed.most < counted):
+            self.evidence["work_share"] = computed.most / counted
 
 
 def _tensors(output: Any) -> list[tf.Tensor]:
-    """The tensors of a step's result, those of each replica and of sparse gradients included."""
+    """Return the tensors of a step's result, including those of each replica and of sparse gradients."""
     flat = keras.tree.flatten(tf.nest.flatten(output, expand_composites=True))
     return [tensor for tensor in flat if tensor.dtype.is_floating and tensor.shape.num_elements()]
 
 
 def _finite(tensor: tf.Tensor) -> bool:
     with tf.device(tensor.device):
-        if tensor.dtype == tf.bfloat16:  # for which not every device has the operation
+        if tensor.dtype == tf.bfloat16:  # not every device has the operation for it
             tensor = tf.cast(tensor, tf.float32)
         summary = tf.raw_ops.DebugNumericSummaryV2(
             input=tensor, tensor_debug_mode=_HEALTH, tensor_id=0, output_dtype=tf.float32

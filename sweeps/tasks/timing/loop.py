@@ -1,7 +1,8 @@
 """The timed loop: warm-up, steps and the rule that ends them.
 
-No TensorFlow here: the step, the device's synchronisation and the clock are arguments. Around the timed steps the
-garbage collector is off, and nothing is tracked, sent or copied; `progress` is called between steps, off the clock.
+This module does not know TensorFlow: the step, the device's synchronisation and the clock are arguments. During the
+timed steps the garbage collector is off, and nothing is tracked, sent or copied; `progress` is called between steps,
+off the clock.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tracking.record import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
 _LONGER = 1.5
-"""How many times as many steps are looked at after a look that gave reasons to doubt them."""
+"""After a look that gave reasons to doubt the steps, the next look comes at this many times as many."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def measure(
 ) -> Timed:
     """Time `step` by `protocol`. `before_steps` is called between the warm-up and the first timed step.
 
-    `first`, if given, is called for the first time instead of `step`, and does what it does; `after_first` gets what it
-    returns, off the clock.
-    A step ends when `sync` returns, so an asynchronous device has done its work; its output is freed off the clock.
+    `first`, if given, replaces the first call of `step` and must do the same; `after_first` gets its result, off the
+    clock. A step ends when `sync` returns, when an asynchronous device has done its work; its output is freed off the
+    clock.
     """
 
     def timed(call: Callable[[], Any] = step, look: Callable[[Any], None] | None = None) -> float:
@@ -114,13 +115,13 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
         count = len(samples)
         low, high = median_interval_sorted(ordered)
         widths.append((high - low) / 2 / ordered[count // 2])
-        # What disturbs so short a look, nobody would see; and fewer steps have no such interval.
+        # A disturbance of so short a span would go unnoticed, and fewer steps have no such interval.
         if count >= max(look_at, FEWEST_STEPS) and spent >= shortest:
             known = widths[-1] <= protocol.target
             if known or (spent >= protocol.max_seconds / 10 and noise_stopped_shrinking(widths)):
                 if not any(step_reasons(samples)):
                     return samples, "target" if known else "noise"
-                # A trend, or a wave, of a moment looks like one of the net's own: more steps tell.
+                # A passing trend or wave looks like the net's own: more steps tell them apart.
                 look_at = math.ceil(_LONGER * count)
         if count >= protocol.min_steps and spent >= protocol.max_seconds:
             return samples, "max_seconds"

@@ -1,8 +1,8 @@
-"""What one step of a pass spends its time on: TensorFlow's profiler around one more step, after all timing.
+"""Profiles one more step of each pass with TensorFlow's profiler, after all timing.
 
-Each pass leaves in the trial's `files/profile/<pass>/` the profiler's own record `plugins/profile/.../*.xplane.pb`,
-which TensorBoard opens; `trace.json.gz`, the same in the Trace Event Format, which Perfetto and chrome://tracing open;
-and `top_ops.json`, an MLflow table of the operations that took longest.
+Each pass leaves three things in the trial's `files/profile/<pass>/`: the profiler's own record
+`plugins/profile/.../*.xplane.pb`, which TensorBoard opens; `trace.json.gz`, the same in the Trace Event Format, which
+Perfetto and chrome://tracing open; and `top_ops.json`, an MLflow table of the operations that took longest.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from sweeps.worker import trial_folder
+from sweeps.worker import this_trial
 from tracking.record import Pass
 
 TOP = 30
-"""Rows of the table; what is left is one row, `everything else`."""
+"""Rows of the table; the rest is one row, `everything else`."""
 _NOISE = "ThreadpoolListener::"
 _EAGER = "EagerLocalExecute: "
 _END = "end: "
@@ -36,25 +36,25 @@ class Op(NamedTuple):
     name: str
     calls: int
     total_ms: float
-    """Without what ran nested within it; operations on different threads may have run at once."""
+    """Without the operations nested within it; those on different threads may have run at the same time."""
     share: float
-    """Of the time of all operations."""
+    """Share of the time of all operations."""
 
 
 def record(steps: Mapping[Pass, Callable[[], Any]]) -> None:
-    """Run one step of each pass under the profiler and write what it saw into the trial's files.
+    """Run one step of each pass under the profiler and write its findings into the trial's files.
 
-    A step must have run before, so that nothing is traced or compiled. What goes wrong here is told in the trial's log:
-    no measurement is lost for want of a profile.
+    Each step must have run before, so that nothing is traced or compiled. Failures are printed to the trial's log and
+    cost no measurement.
     """
     for name, step in steps.items():
         try:
-            _record(step, trial_folder.files() / "profile" / name)
+            _record(step, this_trial.folder().profile(name), this_trial.folder().top_ops(name))
         except Exception:
             print(f"no profile of {name}:", traceback.format_exc(), flush=True)
 
 
-def _record(step: Callable[[], Any], folder: Path) -> None:
+def _record(step: Callable[[], Any], folder: Path, table_file: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # an earlier try's
     folder.mkdir(parents=True)
     tf.test.experimental.sync_devices()
@@ -65,11 +65,11 @@ def _record(step: Callable[[], Any], folder: Path) -> None:
     (folder / "trace.json.gz").write_bytes(gzip.compress(json.dumps(chrome_trace(space)).encode(), mtime=0))
     rows = [[op.name, op.calls, round(op.total_ms, 4), round(op.share, 4)] for op in top_ops(space)]
     table = {"columns": ["op", "calls", "total ms", "share"], "data": rows}
-    (folder / "top_ops.json").write_text(json.dumps(table), encoding="utf-8")
+    table_file.write_text(json.dumps(table), encoding="utf-8")
 
 
 def read(path: Path) -> Any:
-    """The profiler's own record, an XSpace message."""
+    """Read the profiler's own record, an XSpace message."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
@@ -78,7 +78,7 @@ def read(path: Path) -> Any:
 
 
 def chrome_trace(space: Any) -> dict[str, Any]:
-    """The record in the Trace Event Format: a process a plane, a thread a line; microseconds from the first on."""
+    """Return the record in the Trace Event Format, in microseconds: a process per plane, a thread per line."""
     start = min((line.timestamp_ns for plane in space.planes for line in plane.lines), default=0)
     events: list[dict[str, Any]] = []
     for number, plane in enumerate(space.planes, 1):
@@ -96,16 +96,16 @@ def chrome_trace(space: Any) -> dict[str, Any]:
 
 
 def top_ops(space: Any) -> list[Op]:
-    """The operations of the step by the time they took, longest first: the GPU's where it has any, else the CPU's."""
+    """Return the operations of the step, longest first: the GPU's where there are any, else the CPU's."""
     used = [plane for plane in space.planes if any(line.events for line in plane.lines)]
-    found: dict[str, list[float]] = defaultdict(list)
+    times_ms: dict[str, list[float]] = defaultdict(list)
     for plane in [plane for plane in used if plane.name.startswith("/device:")] or used:
         ends = _ends(plane)
         for line in plane.lines:
             for name, own_ms in _own_times(plane, line, ends):
-                found[name].append(own_ms)
-    total = sum(map(sum, found.values()))
-    ops = [Op(name, len(each), sum(each), sum(each) / total if total else 0.0) for name, each in found.items()]
+                times_ms[name].append(own_ms)
+    total = sum(map(sum, times_ms.values()))
+    ops = [Op(name, len(each), sum(each), sum(each) / total if total else 0.0) for name, each in times_ms.items()]
     ops.sort(key=lambda op: -op.total_ms)
     rest = ops[TOP:]
     if rest:
@@ -115,9 +115,9 @@ def top_ops(space: Any) -> list[Op]:
 
 
 def _own_times(plane: Any, line: Any, ends: Mapping[int, int]) -> Iterator[tuple[str, float]]:
-    """Each operation on a thread and its milliseconds, less those of the operations that ran within it.
+    """Yield each operation on a thread and its milliseconds, less those of the operations nested within it.
 
-    XLA starts some operations of the CPU and goes on: those last until what `ends` says.
+    On the CPU, XLA starts some operations asynchronously: those last until the time in `ends`.
     """
     around: list[tuple[int, int]] = []  # the end of each operation that is still running, and its place among the names
     names: list[str] = []
@@ -136,11 +136,11 @@ def _own_times(plane: Any, line: Any, ends: Mapping[int, int]) -> Iterator[tuple
         around.append((end, len(names)))
         names.append(name)
         own_ps.append(end - begin)
-    yield from ((name, max(0, own) / 1e9) for name, own in zip(names, own_ps, strict=True))
+    yield from ((name, max(0, time_ps) / 1e9) for name, time_ps in zip(names, own_ps, strict=True))
 
 
 def _ends(plane: Any) -> dict[int, int]:
-    """When the operations ended that XLA marks the end of, picoseconds, by the number that ties the two events."""
+    """Return when asynchronous operations of XLA ended, in picoseconds, by the number that ties the two events."""
     return {
         _stats(plane, event).get("_c", -1): line.timestamp_ns * 1000 + event.offset_ps
         for line in plane.lines
@@ -150,11 +150,10 @@ def _ends(plane: Any) -> dict[int, int]:
 
 
 def _op(plane: Any, event: Any) -> str | None:
-    """The kind of operation that an event is; None: it is something else, such as the runtime's own housekeeping.
+    """Return the kind of operation of an event; None for anything else, such as the runtime's housekeeping.
 
-    XLA's operations carry `hlo_op` and differ in a number at the end; those of a graph are called `<name>:<kind>`, as
-    is what a GPU's kernel belongs to; without a graph, each is an event of the runtime. The mark in front of what
-    oneDNN computes is left out.
+    XLA's operations carry `hlo_op` and end in a number; those of a graph, and the ones that GPU kernels belong to, are
+    called `<name>:<kind>`; without a graph, each is an event of the runtime. oneDNN's prefix is left out.
     """
     metadata = plane.event_metadata[event.metadata_id]
     stats = _stats(plane, event)
@@ -171,7 +170,7 @@ def _op(plane: Any, event: Any) -> str | None:
 
 
 def _stats(plane: Any, event: Any) -> dict[str, Any]:
-    """What an event carries besides its time; a reference is to a string that is kept once."""
+    """Return what an event carries besides its time; a reference leads to a string that is stored once."""
     stats = {}
     for stat in event.stats:
         kind = stat.WhichOneof("value")

@@ -1,1 +1,1 @@
-"""Batches to a trained classifier."""
+"""Trains a classifier on batches of pictures."""

@@ -1,4 +1,4 @@
-"""A net as a classifier of pictures: RGB bytes in, made into the input that it expects, its outputs and their loss."""
+"""Makes a net a classifier of pictures: from RGB bytes to the input that it expects, its outputs and their loss."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sweeps.tasks.training.net_input import BYTES, Scaling, late_scaling, own_sc
 from tracking.record import Trial
 
 Form = tuple[str, tuple[float, float, float], float | tuple[float, float, float]]
-"""Order of channels, mean and scale, both by channel or the latter for all."""
+"""Order of channels, mean per channel, and scale, per channel or one for all."""
 BVLC: Form = ("bgr", (104.0, 117.0, 124.0), 1.0)
-"""What Caffe's reference models were trained on: blue first, the mean of ImageNet subtracted, 0 to 255."""
+"""The input of Caffe's reference models: blue first, less the mean of ImageNet, 0 to 255."""
 CENTRED: Form = ("rgb", (127.5, 127.5, 127.5), 1 / 127.5)
 """From -1 to 1."""
 _CAFFE: Form = ("bgr", (103.939, 116.779, 123.68), 1.0)
@@ -32,20 +32,20 @@ _PUBLISHED: Mapping[str, Form] = {
     "ConvNeXt": _IMAGENET,
     "EfficientNetV2B": _IMAGENET,
 }
-"""What keras.applications' own weights expect, by the beginning of the model's name; all others: from -1 to 1."""
+"""The input that keras.applications' weights expect, by the start of the model's name; all others: from -1 to 1."""
 AUXILIARY_WEIGHT = 0.4
 """Share of an auxiliary head's loss (Inception V3 in TF-Slim)."""
 _LUMINANCE = {"rgb": (0.299, 0.587, 0.114), "bgr": (0.114, 0.587, 0.299)}
-"""What a net of one channel is given of three, as Pillow makes grey of colours."""
+"""Weights of the three channels in the grey of a net with one channel, as in Pillow."""
 
 
 class NotAClassifierError(ValueError):
-    """A net whose input is no picture or whose output is no row of classes."""
+    """A net whose input is not a picture, or whose output is not a row of classes."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a net is given of a picture's bytes: `(channels - mean) * scale`."""
+    """How a net's input is computed from a picture's bytes: `(channels - mean) * scale`."""
 
     channels: str
     mean: tuple[float, float, float]
@@ -53,7 +53,7 @@ class Normalisation:
     scale: float | tuple[float, float, float]
 
     def __call__(self, images: Any) -> Any:
-        """What the net is given of RGB pictures `[batch, height, width, 3]`, as float32."""
+        """Return the net's input for RGB pictures `[batch, height, width, 3]`, as float32."""
         x = tf.cast(images, tf.float32)
         if self.channels == "bgr":
             x = tf.reverse(x, axis=[-1])
@@ -68,15 +68,15 @@ class Normalisation:
         return f"{self.channels}, (value - [{mean}]) * {f'[{scale}]' if len(scales) > 1 else scale}"
 
 
-def normalisation(trial: Trial, own: Scaling | None = None) -> Normalisation:
-    """As the trial's task says.
+def normalisation(trial: Trial, scaling: Scaling | None = None) -> Normalisation:
+    """Return the normalisation that the trial's task sets.
 
-    What it leaves open is as the net's `own` scaling expects it, if it has one; otherwise as the weights do, and from
-    -1 to 1 where nothing is known of them.
+    Whatever it leaves open follows the net's own `scaling`, if it has one, else the weights; where nothing is known
+    about these, values are from -1 to 1.
     """
     channels, mean, scale = _of_weights(trial)
-    if own is not None and own.expects is not None:
-        mean, scale = (0.0, 0.0, 0.0), own.expects[1] / 255
+    if scaling is not None and scaling.expects is not None:
+        mean, scale = (0.0, 0.0, 0.0), scaling.expects[1] / 255
     args = trial.task_args
     return Normalisation(
         channels=args["channels"] or channels,
@@ -86,7 +86,7 @@ def normalisation(trial: Trial, own: Scaling | None = None) -> Normalisation:
 
 
 def _of_weights(trial: Trial) -> Form:
-    """Channels, mean and scale for BVLC's `.npy`, and for the files that keras.applications publishes."""
+    """Return channels, mean and scale for BVLC's `.npy` and for keras.applications' published files."""
     weights = trial.weights or ""
     if weights.endswith(".npy"):
         return BVLC
@@ -98,7 +98,7 @@ def _of_weights(trial: Trial) -> Form:
 
 
 def with_classes(trial: Trial, count: int) -> Trial:
-    """The trial with a net of so many classes, if the net takes their number and was not given another."""
+    """Return the trial with `count` classes, if its net takes their number and none is set."""
     if trial.model_args.get("num_classes") is not None:
         return trial
     if trial.target is not None and not custom.takes(trial.target, "num_classes"):
@@ -107,16 +107,16 @@ def with_classes(trial: Trial, count: int) -> Trial:
 
 
 def of_trial(net: keras.Model, trial: Trial) -> Classifier:
-    """The trial's net, with its weights, as a classifier; what it is given and gives is printed and in `remarks`."""
-    own = own_scaling(net)
-    model = Classifier(net, normalisation(trial, own), own)
+    """Return the trial's net, with its weights, as a classifier; its input and output are printed, as in `remarks`."""
+    scaling = own_scaling(net)
+    model = Classifier(net, normalisation(trial, scaling), scaling)
     for line in model.remarks():
         print(line)
     return model
 
 
 def _is_scaled_twice(form: Normalisation, span: float) -> bool:
-    """Whether a net that scales values from 0 to `span` itself is given others."""
+    """Whether a net that itself scales values from 0 to `span` gets others."""
     scale = form.scale[1] if isinstance(form.scale, tuple) else form.scale
     given, middle = 255 * scale, (127.5 - form.mean[1]) * scale
     return not 0.5 <= given / span <= 2 or abs(middle - span / 2) > 0.3 * span
@@ -125,14 +125,14 @@ def _is_scaled_twice(form: Normalisation, span: float) -> bool:
 class Classifier(keras.Model):
     """A net behind its normalisation: `[batch, height, width, 3]` RGB bytes -> its outputs `[batch, classes]`.
 
-    The outputs are logits or probabilities, as `outputs` says. In training the net may give auxiliary ones too, whose
-    loss counts `AUXILIARY_WEIGHT`.
+    The outputs are logits or probabilities, as `outputs_are` says. In training the net may also have auxiliary outputs,
+    whose loss is weighted by `AUXILIARY_WEIGHT`.
     """
 
-    def __init__(self, net: keras.Model, form: Normalisation, own: Scaling | None = None) -> None:
-        """`net` has its weights already, as it is run to see what its outputs are; `own`: its scaling of its input."""
+    def __init__(self, net: keras.Model, form: Normalisation, scaling: Scaling | None = None) -> None:
+        """`net` must have its weights, as it is run to see what its outputs are; `scaling` is its own."""
         super().__init__(name=net.name)
-        self.net, self.form, self.own = net, form, own
+        self.net, self.form, self.scaling = net, form, scaling
         self.size, self.classes = shape_of(net)
         self.grey = layers.input_shape(net)[2] == 1
         self.built = True
@@ -140,28 +140,33 @@ class Classifier(keras.Model):
         self.answers_are = net_output.kinds(self, (*self.size, 3), training=False)[0]
 
     def facts(self) -> dict[str, dict[str, str]]:
-        """What the net is given and what it gives, for the record."""
-        own = {} if self.own is None or self.own.expects is None else {"scaled_by_the_net": str(self.own)}
+        """Return facts about the net's input and output, for the record."""
+        scaled = (
+            {} if self.scaling is None or self.scaling.expects is None else {"scaled_by_the_net": str(self.scaling)}
+        )
         outputs = {"in_training": ", ".join(self.outputs_are), "in_inference": self.answers_are}
-        return {"input": {"normalisation": str(self.form)} | own, "output": outputs}
+        return {"input": {"normalisation": str(self.form)} | scaled, "output": outputs}
 
     def remarks(self) -> list[str]:
-        """What the net is given and what it gives, a line each, with a warning where pictures are scaled twice."""
+        """Return lines about the net's input and output, with a warning where pictures are scaled twice."""
         lines = [f"input: {self.form}"]
-        if self.own is not None and self.own.expects is not None:
-            span = self.own.expects[1]
-            does = "expects" if self.own.is_none else "itself scales"
-            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.own})"
+        if self.scaling is not None and self.scaling.expects is not None:
+            span = self.scaling.expects[1]
+            does = "expects" if self.scaling.is_none else "itself scales"
+            lines[0] += f"; the net {does} values from 0 to {span:g} ({self.scaling})"
             if _is_scaled_twice(self.form, span):
                 twice = "twice, by task.mean and task.scale and by the net itself"
+                how = "although the net expects others" if self.scaling.is_none else twice
                 lines.append(
-                    f"warning: pictures are scaled {'although the net expects others' if self.own.is_none else twice}; "
+                    f"warning: pictures are scaled {how}; "
                     f"leave task.mean and task.scale out for values from 0 to {span:g}"
                 )
-        elif self.own is not None and not self.own.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]:
+        elif (
+            self.scaling is not None and not self.scaling.is_linear and (self.form.mean, self.form.scale) == CENTRED[1:]
+        ):
             lines.append(
-                f"warning: the net's own preprocessing before {self.own.layer} is no scaling, so that nothing tells "
-                "which values it is made for; set task.mean and task.scale"
+                f"warning: the net's own preprocessing before {self.scaling.layer} is not a scaling, so that "
+                "the values it expects are unknown; set task.mean and task.scale"
             )
         elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
             lines.append(
@@ -177,11 +182,11 @@ class Classifier(keras.Model):
         return self.net(x, training=training)
 
     def probabilities(self, images: Any) -> Any:
-        """`[batch, classes]` in float32, in inference mode."""
+        """Return probabilities `[batch, classes]` in float32, in inference mode."""
         return net_output.probabilities(net_output.in_order(self(images, training=False))[0], self.answers_are)
 
     def cross_entropy(self) -> keras.losses.Loss:
-        """The loss of the first output in training, against the numbers of the true classes."""
+        """Return the loss of the first output in training, given the numbers of the true classes."""
         return net_output.loss(self.outputs_are[0])
 
     def compute_loss(  # `compile` takes one loss, for training and validation alike
@@ -192,7 +197,7 @@ class Classifier(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Cross-entropy, and the net's own regularisation."""
+        """Return cross-entropy plus the net's own regularisation."""
         outputs = net_output.in_order(y_pred)
         kinds = self.outputs_are if training else (self.answers_are,)
         loss = net_output.loss(kinds[0])(y, outputs[0], sample_weight)
@@ -205,7 +210,7 @@ class Classifier(keras.Model):
 
 
 def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
-    """Height and width of the net's pictures, and its number of classes. Raises NotAClassifierError."""
+    """Return height and width of the net's pictures, and its number of classes. Raises NotAClassifierError."""
     try:
         shape = layers.input_shape(net)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Epochs of training and validation, their history, and the checkpoint from which a killed trial goes on."""
+"""Trains and validates epoch by epoch, and keeps a checkpoint from which a killed trial continues."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _CURVES = {
 
 
 class DivergedError(ArithmeticError):
-    """A loss that is no number any more."""
+    """The loss has become infinite or NaN."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to."""
+    """The results of one epoch."""
 
     number: int
     """From 1."""
@@ -47,14 +47,14 @@ class Epoch:
     val_accuracy: float
     learning_rate: float
     images_per_s: float
-    """Training pictures over the wall time of their steps, input included. Like the two below without the steps that
-    compiled the net, the first of each batch size in a process, unless there was no other."""
+    """Training pictures per second of their steps, including input. Like the two below, it leaves out the steps that
+    compiled the net, the first of each batch size in a process, unless there were no others."""
     waited_s: float
-    """Time that the net waited for pictures."""
+    """Seconds for which the net waited for pictures."""
     stepped_s: float
-    """Time in the net."""
+    """Seconds in the net."""
     warm: bool = True
-    """Whether there was another: whether those times are of steps that compiled nothing."""
+    """Whether there were others, so that these times contain no compilation."""
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -64,7 +64,7 @@ class Epoch:
 
 @dataclass
 class State:
-    """Where training stands: all that a checkpoint holds beside variables."""
+    """The progress of training: everything in a checkpoint besides variables."""
 
     data: str
     history: list[Epoch] = field(default_factory=list)
@@ -75,14 +75,14 @@ class State:
         return max(self.history, key=lambda epoch: epoch.rank)
 
     def curves(self) -> dict[str, tuple[tuple[int, float], ...]]:
-        """Histories by MLflow key, step = epoch."""
+        """Return the histories by MLflow key; the step is the epoch."""
         return {
             key: tuple((epoch.number, getattr(epoch, name)) for epoch in self.history) for key, name in _CURVES.items()
         }
 
 
 def learning_rate(args: Mapping[str, Any], epoch: int) -> float:
-    """The learning rate of an epoch (from 1), by `task.schedule`."""
+    """Return the learning rate of an epoch (from 1), by `task.schedule`."""
     base: float = args["learning_rate"]
     if args["schedule"] == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / args["epochs"]))
@@ -92,7 +92,7 @@ def learning_rate(args: Mapping[str, Any], epoch: int) -> float:
 
 
 def optimizer(args: Mapping[str, Any]) -> keras.optimizers.Optimizer:
-    """As `task.optimizer` and its companions say."""
+    """Return the optimizer that `task.optimizer` and related keys describe."""
     common = {"learning_rate": args["learning_rate"], "weight_decay": args["weight_decay"] or None}
     kind = args["optimizer"]
     if kind == "sgd":
@@ -105,7 +105,7 @@ def optimizer(args: Mapping[str, Any]) -> keras.optimizers.Optimizer:
 class Checkpoint:
     """A folder with the state after the last whole epoch and the variables of the best one.
 
-    Variables that cannot have changed, those of layers that are not trained, are not in it.
+    The variables of layers that are not trained, which cannot change, are left out.
     """
 
     def __init__(self, folder: Path, model: Classifier) -> None:
@@ -116,12 +116,12 @@ class Checkpoint:
         self._variables = [v for v in [*model.variables, *model.optimizer.variables] if id(v) not in frozen]
 
     def save(self, state: State) -> None:
-        """Keep the state and, where the last epoch is the best, its variables as the best ones."""
+        """Save the state and, where the last epoch is the best, its variables as the best ones."""
         if state.best is state.history[-1]:
             self._write(_best(state))
         name = f"epoch-{len(state.history)}.npz"
         self._write(name)
-        # The state names the file it belongs to; replacing it is what makes the epoch done.
+        # The state names its file of variables; replacing it completes the epoch.
         content = {"data": state.data, "variables": name, "history": [asdict(epoch) for epoch in state.history]}
         partial = self._folder / "state.json.part"
         partial.write_text(json.dumps(content), encoding="utf-8")
@@ -131,13 +131,13 @@ class Checkpoint:
                 old.unlink()
 
     def restore(self, data: str) -> State:
-        """The state that was saved, its variables assigned; a new one where there is none for this data."""
+        """Return the saved state and assign its variables; return a new state where there is none for this data."""
         try:
             content = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
         except OSError:
             return State(data)
         if content["data"] != data:
-            print("the pictures are not those of the checkpoint: training begins anew")
+            print("the pictures differ from those of the checkpoint: training starts again")
             return State(data)
         self._read(content["variables"])
         return State(data, [Epoch(**row) for row in content["history"]])
@@ -161,7 +161,7 @@ class Checkpoint:
 
 
 def _best(state: State) -> str:
-    """Its epoch's own file: a process that is killed before the state is replaced leaves the former best one alone."""
+    """Name the best epoch's file, one per epoch: a process killed before replacing the state spares the former one."""
     return f"best-{state.best.number}.npz"
 
 
@@ -172,9 +172,9 @@ def train(
     args: Mapping[str, Any],
     checkpoint: Checkpoint,
     state: State,
-    told: Callable[[State], None],
+    report: Callable[[State], None],
 ) -> None:
-    """Train to the last epoch, from wherever `state` stands, and take it there; `told` hears of each epoch.
+    """Train from where `state` stands to the last epoch, updating it; call `report` after each epoch.
 
     Raises DivergedError.
     """
@@ -182,18 +182,18 @@ def train(
     while len(state.history) < args["epochs"] and not _patience_over(state, args["patience"]):
         number = len(state.history) + 1
         rate = learning_rate(args, number)
-        # A scaled optimizer, for float16, hands this on.
+        # The loss-scaling optimizer for float16 passes this on.
         model.optimizer.learning_rate = rate
         figures, pace = _epoch(model, training, number, rate, seen)
-        tested = evaluate(model, validation)
-        if not math.isfinite(tested["loss"]):
-            raise DivergedError(f"the validation loss became {tested['loss']} after epoch {number}, {_at(rate)}")
+        validated = evaluate(model, validation)
+        if not math.isfinite(validated["loss"]):
+            raise DivergedError(f"the validation loss became {validated['loss']} after epoch {number}, {_at(rate)}")
         epoch = Epoch(
             number=number,
             train_loss=figures["loss"],
             train_accuracy=figures["accuracy"],
-            val_loss=tested["loss"],
-            val_accuracy=tested["accuracy"],
+            val_loss=validated["loss"],
+            val_accuracy=validated["accuracy"],
             learning_rate=rate,
             images_per_s=pace.spent.images_per_s,
             waited_s=pace.spent.waited_s,
@@ -206,11 +206,11 @@ def train(
             f"epoch {number}/{args['epochs']}, train loss {epoch.train_loss:.4f} accuracy {epoch.train_accuracy:.3f}, "
             f"val loss {epoch.val_loss:.4f} accuracy {epoch.val_accuracy:.3f}, {epoch.images_per_s:.4g} images/s"
         )
-        told(state)
+        report(state)
 
 
 def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:
-    """Loss and accuracy over all of the pipeline's pictures, in inference mode."""
+    """Return loss and accuracy over all of the pipeline's pictures, in inference mode."""
     mean = _Mean()
     for images, labels in pipeline.in_order():
         model.reset_metrics()
@@ -221,9 +221,9 @@ def evaluate(model: Classifier, pipeline: Pipeline) -> dict[str, float]:
 def _epoch(
     model: Classifier, training: Pipeline, number: int, rate: float, seen: set[int]
 ) -> tuple[dict[str, float], Pace]:
-    """The mean figures of an epoch, and how fast it went; `seen` are the batch sizes of earlier steps."""
+    """Train one epoch; return its mean figures and its pace. `seen` are the batch sizes of earlier steps."""
     mean, pace = _Mean(), Pace(seen)
-    said = time.perf_counter()
+    logged_at = time.perf_counter()
     steps = math.ceil(len(training) / training.batch)
     loss = math.nan
     for step, (images, labels, seconds) in enumerate(_timed(training.epoch(number)), start=1):
@@ -237,14 +237,14 @@ def _epoch(
             known = "" if math.isnan(before) else f"; a step before it was {before:.4g}"
             raise DivergedError(f"the training loss became {loss} in epoch {number}, step {step}, {_at(rate)}{known}")
         mean.add(figures, len(labels))
-        if end - said > _LOG_EVERY_S:
-            said = end
+        if end - logged_at > _LOG_EVERY_S:
+            logged_at = end
             _log(f"epoch {number}, step {step}/{steps}, loss {loss:.4f}")
     return mean.figures(), pace
 
 
 class _Mean:
-    """The mean of figures over batches, each counted by its pictures."""
+    """The mean of figures over batches, weighted by their numbers of pictures."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
@@ -260,7 +260,7 @@ class _Mean:
 
 
 def _timed(batches: Any) -> Iterator[tuple[Any, Any, float]]:
-    """Each batch, and the seconds that it was waited for."""
+    """Yield each batch and the seconds spent waiting for it."""
     start = time.perf_counter()
     for images, labels in batches:
         yield images, labels, time.perf_counter() - start
@@ -275,5 +275,5 @@ def _at(rate: float) -> str:
     return f"at learning rate {rate:g}"
 
 
-def _log(words: str) -> None:
-    print(f"{datetime.now()}: {words}", flush=True)  # noqa: DTZ005
+def _log(text: str) -> None:
+    print(f"{datetime.now()}: {text}", flush=True)  # noqa: DTZ005

@@ -1,6 +1,6 @@
-"""A trained net as an MLflow model: a folder that `mlflow.pyfunc.load_model` loads and `mlflow models serve` serves.
+"""Writes a trained net as an MLflow model, for `mlflow.pyfunc.load_model` and `mlflow models serve`.
 
-The one module of this package that imports mlflow: to write files, not to talk to a tracking server.
+This is the only module of the package that imports mlflow, to write files and not to talk to a tracking server.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "tensorflow")
 def save(model: Classifier, classes: Sequence[str], fit: pictures.Fit, margin: int, folder: Path) -> None:
     """Write the model to `folder`, which must not exist: bytes of picture files in, labels and probabilities out.
 
-    `margin`: pixels a side that pictures are read beyond the net's size and that are cut off, as validation did.
+    `margin` is by how many pixels per side pictures are read larger than the net's size, and cropped, as in validation.
     """
     client.preload()
     import mlflow.pyfunc

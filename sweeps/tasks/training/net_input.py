@@ -1,7 +1,7 @@
-"""How a net scales its input before its first trained layer, found by giving it pictures of one grey each.
+"""Finds how a net scales its input before its first trained layer, by giving it pictures of one grey each.
 
-What is looked at is the values that arrive and not the names of layers, so that `Rescaling`, `Normalization`, a
-`Lambda`, plain operations and subclassed nets are all seen alike.
+It looks at the values that arrive there and not at the names of layers, so that it treats `Rescaling`, `Normalization`,
+a `Lambda`, plain operations and subclassed nets alike.
 """
 
 from __future__ import annotations
@@ -18,46 +18,44 @@ import numpy as np
 from nets.counting import layers
 
 Range = tuple[float, float]
-"""Lowest and highest value of what a net expects."""
+"""The lowest and highest value that a net expects."""
 BYTES: Range = (0.0, 255.0)
 UNIT: Range = (0.0, 1.0)
 _CENTRED: Range = (-1.0, 1.0)
 
 _PROBES = (0.0, 1.0, 100.0, 255.0)
 _LINEAR = 0.01
-"""How far from a straight line the values may lie, as a share of their span."""
-
-
+"""How far from a straight line the values may be, as a share of their span."""
 _ASIDE = 4
-"""How much it counts that a range is aside, by its width, compared with the logarithm of that."""
+"""Weight of a range's distance from 0, relative to its width, against the logarithm of the width."""
 _OF_BYTES = 0.02
-"""Below this a factor is made for 0 to 255: 1/255, 1/127.5, 1/58."""
+"""A factor below this is meant for 0 to 255: 1/255, 1/127.5, 1/58."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What arrives at the first trained layer: `factor * value + offset`, of the middle channel."""
+    """The values that arrive at the first trained layer: `factor * value + offset`, in the middle channel."""
 
     factor: float
     offset: float
     layer: str
     """Name of that layer."""
     is_linear: bool = True
-    """Whether the values that arrive are on a straight line; otherwise it cannot be told what the net expects."""
+    """Whether these values are on a straight line; otherwise it is unknown what the net expects."""
     stated: Range | None = None
-    """The range that a layer for training alone, such as `RandomBrightness`, is told to keep values in."""
+    """The range in which a training-only layer such as `RandomBrightness` is set to keep values."""
 
     @property
     def is_none(self) -> bool:
-        """Whether the net hands its input on as it is."""
+        """Whether the net passes its input on unchanged."""
         return abs(self.factor - 1) < _LINEAR and abs(self.offset) < _LINEAR
 
     @property
     def expects(self) -> Range | None:
         """The range that the scaling brings nearest to -1 to 1, by width and place; None where that is -1 to 1 itself.
 
-        1/255 and `value - 117` are made for 0 to 255, `2 * value - 1` and `value - 0.5` for 0 to 1; a net without a
-        scaling is given values from -1 to 1, or those that it states.
+        1/255 and `value - 117` are meant for 0 to 255, `2 * value - 1` and `value - 0.5` for 0 to 1. A net without a
+        scaling gets values from -1 to 1, or those that it states.
         """
         if not self.is_linear:
             return None
@@ -67,7 +65,7 @@ class Scaling:
         def distance(expected: Range) -> float:
             low, high = sorted(self.factor * value + self.offset for value in expected)
             width = high - low
-            aside = min(abs(low + high) / 2, abs(low))  # what begins at 0 is as good as what is around it
+            aside = min(abs(low + high) / 2, abs(low))  # a range from 0 is as good as one around 0
             return abs(math.log(width / 2)) + _ASIDE * aside / width
 
         nearest = min((_CENTRED, BYTES, UNIT), key=distance)
@@ -81,9 +79,9 @@ class Scaling:
 
 
 def own_scaling(net: keras.Model) -> Scaling | None:
-    """The net's own scaling of pictures `[height, width, channels]`, in inference mode.
+    """Return the net's own scaling of pictures `[height, width, channels]`, in inference mode.
 
-    None where the first trained layer's input does not depend on how bright a picture of one grey is, since each
+    None where the first trained layer's input does not depend on the brightness of a uniform picture, as when each
     picture is standardised by its own mean, and where the net has no trained layer or takes no pictures.
     """
     try:
@@ -103,25 +101,25 @@ def own_scaling(net: keras.Model) -> Scaling | None:
         return None
     values = values.reshape(len(_PROBES), -1)
     slopes = (values[-1] - values[0]) / (_PROBES[-1] - _PROBES[0])
-    seen = np.isfinite(slopes) & (slopes != 0)  # not the zeros that a picture is padded with
+    seen = np.isfinite(slopes) & (slopes != 0)  # leaves out the zeros of padding
     if not seen.any():
         return None
     line = values[0] + np.outer(_PROBES, slopes)
     linear = bool((np.abs(values - line)[:, seen] <= _LINEAR * 255 * np.abs(slopes[seen])).all())
-    # One whole element, as factor and offset belong together: channels may have a mean each.
+    # Factor and offset come from one element, as each channel may have its own mean.
     middle = np.flatnonzero(seen)[np.argsort(-values[0][seen] / slopes[seen], kind="stable")[seen.sum() // 2]]
     return Scaling(float(slopes[middle]), float(values[0][middle]), name, linear, _stated_range(net))
 
 
 def late_scaling(net: keras.Model) -> str | None:
-    """The name of a `Rescaling` that is made for 0 to 255, wherever in the net it is; None: there is none."""
+    """Return the name of a `Rescaling` anywhere in the net that is meant for 0 to 255; None where there is none."""
     parts = net._flatten_layers(include_self=False)
     rescaling = (part for part in parts if isinstance(part, keras.layers.Rescaling))
     return next((part.name for part in rescaling if 0 < np.max(np.abs(part.scale)) < _OF_BYTES), None)
 
 
 def _stated_range(net: keras.Model) -> Range | None:
-    """What the first layer that is told the range of its input is told."""
+    """Return the `value_range` of the first layer that has one."""
     for layer in net._flatten_layers(include_self=False):
         if stated := getattr(layer, "value_range", None):
             return float(stated[0]), float(stated[1])
@@ -130,7 +128,7 @@ def _stated_range(net: keras.Model) -> Range | None:
 
 @contextmanager
 def _first_input(net: keras.Model) -> Iterator[list[tuple[str, Any]]]:
-    """Within the context, the name of each trained layer that is called, and its first argument."""
+    """Record, within the context, the first trained layer that is called: its name and its first argument."""
     received: list[tuple[str, Any]] = []
 
     def recording(layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,5 +150,5 @@ def _first_input(net: keras.Model) -> Iterator[list[tuple[str, Any]]]:
 
 
 def _is_trained(layer: Any) -> bool:
-    """Whether it has weights to be trained, frozen or not: `Normalization` has weights, but none of those."""
+    """Whether it has trainable weights, frozen or not; the weights of `Normalization` are not trainable."""
     return bool(layer._trainable_variables) and not isinstance(layer, keras.Model)

@@ -1,4 +1,4 @@
-"""Whether a net gives logits or probabilities, found by looking at what it computes, and the loss that suits them."""
+"""Finds, from what a net computes, whether it gives logits or probabilities, and which loss suits them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Output = Literal["logits", "probabilities", "independent"]
 """`probabilities` add up to 1 (softmax); `independent` ones are each between 0 and 1 (sigmoid)."""
 
 IN_WORDS: dict[Output, str] = {
-    "logits": "logits, which a softmax makes probabilities",
-    "probabilities": "probabilities, which are taken as they are",
-    "independent": "a probability for each class by itself (sigmoid), which is taken as it is",
+    "logits": "logits, which a softmax turns into probabilities",
+    "probabilities": "probabilities, used as they are",
+    "independent": "a separate probability for each class (sigmoid), used as it is",
 }
 _BY_OPERATION: dict[str, Output] = {
     "Softmax": "probabilities",
@@ -24,38 +24,37 @@ _BY_OPERATION: dict[str, Output] = {
     "MatMul": "logits",
     "BiasAdd": "logits",
 }
-"""By TensorFlow's type of the last operation; the values of a sigmoid could be logits, too."""
+"""By TensorFlow's type of the last operation, as the values of a sigmoid could be logits, too."""
 _PICTURES = 8
 _EXTREME = np.float32(1e4)
-"""What pictures are multiplied by to see whether outputs are bounded."""
+"""Factor on pictures to see whether outputs are bounded."""
 _HANDED_ON = ("Identity", "Cast", "Reshape", "Squeeze", "StopGradient", "PreventGradient", "CheckNumerics")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def in_order(outputs: Any) -> list[Any]:
-    """A net's outputs, the main one first: one tensor, several, or a mapping in the order in which it was written."""
+    """Return a net's outputs, one or several, the main one first; those of a mapping in its own order."""
     return list(outputs.values()) if isinstance(outputs, Mapping) else keras.tree.flatten(outputs)
 
 
 def kinds(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> tuple[Output, ...]:
-    """What each output of a net on byte pictures `[height, width, channels]` is, in training or in inference mode.
+    """Return the kind of each output of a net on byte pictures `[height, width, channels]`, in one of its modes.
 
-    The operation that makes it tells most. Where that is another, the net is run: outputs that are nowhere below 0 and
-    add up to 1 are probabilities, however they were made; those that stay between 0 and 1 whatever the input are each
-    the probability of a class.
+    The operation that makes an output usually decides. Where it does not, the net is run: outputs that are nowhere
+    negative and add up to 1 are probabilities; those that stay between 0 and 1 for any input are independent ones.
     """
     operations = _last_operations(net, shape, training=training)
     known = [_BY_OPERATION.get(operation) for operation in operations]
     if None not in known:
         return tuple(kind for kind in known if kind is not None)
     images = np.random.default_rng(0).integers(0, 256, (_PICTURES, *shape), np.uint8)
-    with keras.StatelessScope():  # nothing is learned from these pictures, be it a moving average
+    with keras.StatelessScope():  # these pictures change nothing, not even a moving average
         values, extremes = (in_order(net(x, training=training)) for x in (images, images * _EXTREME))
     return tuple(kind or _by_values(*rows) for *rows, kind in zip(values, extremes, known, strict=True))
 
 
-class OneVersusRest(keras.losses.Loss):  # its name is a scope in the graph, and may not begin with an underscore
-    """Binary cross-entropy of every class's own probability `[batch, classes]` against labels `[batch]`."""
+class OneVersusRest(keras.losses.Loss):  # its name becomes a scope in the graph, which may not start with an underscore
+    """Binary cross-entropy of independent probabilities `[batch, classes]`, given labels `[batch]`."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         labels = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
@@ -63,14 +62,14 @@ class OneVersusRest(keras.losses.Loss):  # its name is a scope in the graph, and
 
 
 def loss(kind: Output) -> keras.losses.Loss:
-    """The cross-entropy that an output of this kind is trained with, given the numbers of the true classes."""
+    """Return the cross-entropy for an output of this kind, given the numbers of the true classes."""
     if kind == "independent":
         return OneVersusRest()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=kind == "logits")
 
 
 def probabilities(output: Any, kind: Output) -> Any:
-    """`[batch, classes]` in float32."""
+    """Return probabilities `[batch, classes]` in float32."""
     output = tf.cast(output, tf.float32)
     return tf.nn.softmax(output) if kind == "logits" else output
 
@@ -84,13 +83,13 @@ def _by_values(value: Any, extreme: Any) -> Output:
     if (np.abs(rows.sum(axis=-1) - 1) < tolerance).all():
         return "probabilities"
     bounded = far.min() >= -tolerance and far.max() <= 1 + tolerance
-    # Not the constants that a net gives whose last units are off.
+    # A net whose last units are dead gives constants.
     responds = rows.max() > tolerance and np.ptp([rows, far]) > 0
     return "independent" if bounded and responds else "logits"
 
 
 def _last_operations(net: Callable[..., Any], shape: tuple[int, int, int], *, training: bool) -> list[str]:
-    """TensorFlow's type of the operation that makes each output, whatever layers it is within."""
+    """Return TensorFlow's type of the operation that makes each output, however deeply nested its layer is."""
     function = tf.function(lambda images: in_order(net(images, training=training)), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec((None, *shape), tf.uint8)).graph
     return [_maker(tensor) for tensor in graph.outputs]

@@ -1,4 +1,4 @@
-"""How fast a net goes: pictures and seconds of its steps, without those that traced and compiled it."""
+"""A net's speed: pictures and seconds of its steps, without those that traced and compiled it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Spent:
-    """Pictures, and the seconds that went by until they were there and while the net had them."""
+    """Pictures, and the seconds spent waiting for them and in the net."""
 
     images: int = 0
     waited_s: float = 0.0
@@ -22,7 +22,7 @@ class Pace:
     """Sums over steps. The first step of each batch size, which compiles the net, counts only if there is no other."""
 
     def __init__(self, seen: set[int]) -> None:
-        """`seen`: the batch sizes that the net was given before in this process; those of the steps are added."""
+        """`seen` holds the batch sizes of the net's earlier steps in this process; new ones are added."""
         self._seen, self._first, self._later = seen, Spent(), Spent()
 
     def add(self, images: int, waited_s: float, stepped_s: float) -> None:
@@ -34,7 +34,7 @@ class Pace:
 
     @property
     def warm(self) -> bool:
-        """Whether some step compiled nothing."""
+        """Whether any step compiled nothing."""
         return self._later.images > 0
 
     @property

@@ -1,4 +1,4 @@
-"""How many of each class's pictures were recognised: an accuracy over all is blind to small classes."""
+"""The recall of each class: an overall accuracy is blind to small classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class ByClass:
-    """What was predicted of the pictures of each class."""
+    """The predictions for the pictures of each class."""
 
     classes: Sequence[str]
     matrix: np.ndarray[Any, Any]
@@ -21,23 +21,23 @@ class ByClass:
 
     @property
     def recalls(self) -> np.ndarray[Any, Any]:
-        """Share of each class's pictures that was recognised `[classes]`; of a class without pictures it is NaN."""
+        """Share of each class's pictures that was recognised `[classes]`; NaN for a class without pictures."""
         with np.errstate(invalid="ignore"):
             recalls: np.ndarray[Any, Any] = self.matrix.diagonal() / self.matrix.sum(axis=1)
         return recalls
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean of the recalls: every class counts alike, however many pictures it has."""
+        """The mean of the recalls: every class counts the same, however many pictures it has."""
         return float(np.nanmean(self.recalls))
 
     def rows(self) -> list[tuple[str, int, int, float]]:
-        """Name, pictures, how many of them are recognised, and recall of each class."""
+        """Return name, pictures, recognised pictures and recall of each class."""
         right, counts = self.matrix.diagonal().tolist(), self.matrix.sum(axis=1).tolist()
         return list(zip(self.classes, counts, right, self.recalls.round(6).tolist(), strict=True))
 
     def remarks(self) -> list[str]:
-        """A warning with the classes of which no picture was recognised."""
+        """Return a warning that names the classes of which no picture was recognised."""
         missed = [f"{name} (0 of {count})" for name, count, right, _ in self.rows() if count and not right]
         if not missed:
             return []
@@ -46,7 +46,7 @@ class ByClass:
 
 
 def by_class(labels: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: Sequence[str]) -> ByClass:
-    """Counted from the numbers of the true and of the predicted classes `[n]`."""
+    """Count from the numbers of the true and the predicted classes `[n]`."""
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(matrix, (labels, predicted), 1)
     return ByClass(classes, matrix)

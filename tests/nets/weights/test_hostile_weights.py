@@ -210,8 +210,8 @@ def test_hdf5_that_reads_other_files(model: keras.Model, tmp_path: Path, legacy:
     fills: dict[str, Callable[[h5py.Group], Any]] = {
         "link to something else": lambda group: group.__setitem__("kernel", h5py.ExternalLink(str(other), "kernel")),
         "a link to something": lambda group: group.__setitem__("kernel", h5py.SoftLink("/nowhere")),
-        "lies in another file": lambda group: virtual(group, other),
-        "one that lies in": lambda group: group.create_dataset(
+        "is in another file": lambda group: virtual(group, other),
+        "one that is in": lambda group: group.create_dataset(
             "kernel", tiny_kernel(), "f4", external=[(str(raw), 0, 4000)]
         ),
     }

@@ -126,7 +126,7 @@ def test_trials_go_on_when_ray_is_lost(
 def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_ends_the_sweep(
     server: Callable[[], str], tmp_path: Path
 ) -> None:
-    killers = [replace(TRIAL, target="tests.support.models.killing_ray", repeat=index) for index in range(3)]
+    killers = [replace(TRIAL, target="tests.support.models.failing.killing_ray", repeat=index) for index in range(3)]
     results: list[Result] = []
     with ray_on_this_machine(NODE) as ray:
         fleet = LocalFleet(ray, NODE, server)

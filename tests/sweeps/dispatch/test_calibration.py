@@ -91,7 +91,7 @@ def test_work_that_was_not_done_is_caught(context: loop.Context) -> None:
 
     What one core can do is given here, well above any there is: thirteen billion operations a step are 13 ms at least.
     """
-    target = "tests.support.models.mostly_pruned"
+    target = "tests.support.models.odd_graphs.mostly_pruned"
     pruned = replace(TINY, model="pruned", target=target, batch=64, passes=("forward",), device=Device(cpus=1))
     (found,) = loop.inline([pruned], replace(context, calibration=None))
     assert found.status == "ok", found.error

@@ -67,7 +67,7 @@ def test_trials_of_one_core_run_side_by_side_on_cores_of_their_own(context: loop
     # Neither builds its net before the other is there.
     place = {"folder": str(tmp_path), "count": 2}
     one_core = trials(
-        2, device=Device(cpus=1), target="tests.support.models.meeting", model_args=place, timeout_s=200.0
+        2, device=Device(cpus=1), target="tests.support.models.healthy.meeting", model_args=place, timeout_s=200.0
     )
     results = list(loop.on_ray(one_core, context))
     assert [r.error for r in results] == [None, None]
@@ -88,7 +88,9 @@ def test_the_driver_leaves_the_cores_of_running_trials_alone(context: loop.Conte
         pytest.skip("needs two cores")
     quick = replace(TINY, device=Device(cpus=1))
     end = tmp_path / "end"
-    slow = replace(quick, target="tests.support.models.waiting_for", model_args={"path": str(end)}, timeout_s=200.0)
+    slow = replace(
+        quick, target="tests.support.models.healthy.waiting_for", model_args={"path": str(end)}, timeout_s=200.0
+    )
     allowed = []
     for _ in loop.on_ray([quick, slow], context):
         allowed.append(sorted(os.sched_getaffinity(0)))
@@ -101,7 +103,9 @@ def test_a_trial_whose_worker_dies_is_tried_again_and_then_recorded(context: loo
     handed_out: list[Trial] = []
     watched = replace(context, started=handed_out.append)
     with _killed_workers("ray::tiny"):
-        (result,) = loop.on_ray([replace(TINY, target="tests.support.models.hanging", timeout_s=250.0)], watched)
+        (result,) = loop.on_ray(
+            [replace(TINY, target="tests.support.models.failing.hanging", timeout_s=250.0)], watched
+        )
     assert result.status == "crashed"
     assert result.error is not None
     assert "the worker died (tries: 2)" in result.error.message
@@ -111,7 +115,7 @@ def test_a_trial_whose_worker_dies_is_tried_again_and_then_recorded(context: loo
 
 def test_a_killed_fork_server_is_replaced_and_its_trials_are_tried_again(context: loop.Context, tmp_path: Path) -> None:
     retried: list[Result] = []
-    fatal = replace(TINY, target="tests.support.models.killing_its_server", timeout_s=250.0)
+    fatal = replace(TINY, target="tests.support.models.failing.killing_its_server", timeout_s=250.0)
     once = replace(fatal, model_args={"once": str(tmp_path / "once")})
     with LastingServer() as server:
         first = server.address()
@@ -145,7 +149,7 @@ def test_what_need_not_be_run_is_recorded_with_its_reason(context: loop.Context,
     ceiling = Ceiling()
     handed_out: list[int] = []
     watched = replace(context, started=lambda trial: handed_out.append(trial.batch), limit=ceiling.limit)
-    greedy = [replace(TINY, batch=batch, target="tests.support.models.greedy") for batch in (4, 2, 8, 16)]
+    greedy = [replace(TINY, batch=batch, target="tests.support.models.failing.greedy") for batch in (4, 2, 8, 16)]
     results = []
     for result in run([*greedy, TINY], watched):
         ceiling.note(result)
@@ -178,7 +182,7 @@ def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: loop.Co
 def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: loop.Context) -> None:
     import ray
 
-    hanging = replace(TINY, model="unwanted", target="tests.support.models.hanging", device=Device(cpus=1))
+    hanging = replace(TINY, model="unwanted", target="tests.support.models.failing.hanging", device=Device(cpus=1))
     both = [*trials(1, device=Device(cpus=1)), hanging] if NODE.cpus > 1 else trials(1)
     for _ in range(3):  # the hanging one has started by then, or is on its way
         results = loop.on_ray(both, context)

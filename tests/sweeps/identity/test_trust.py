@@ -46,8 +46,8 @@ def test_a_strangers_plan_runs_only_where_this_user_says_so(tmp_path: Path) -> N
     folder = tmp_path / "multirun" / "sweep"
     (trial,) = plan_of(folder, ["strangers.net"])
     (tmp_path / "strangers.py").write_text(
-        "import pathlib, tests.support.models\n"
-        "def net(**_):\n    pathlib.Path('ran').touch()\n    return tests.support.models.small()\n"
+        "import pathlib, tests.support.models.healthy\n"
+        "def net(**_):\n    pathlib.Path('ran').touch()\n    return tests.support.models.healthy.small()\n"
     )
     (folder / "trials" / trial.trial_id).mkdir(parents=True)
     give_away(folder)

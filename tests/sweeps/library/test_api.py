@@ -96,7 +96,11 @@ def test_results_are_records_and_a_table(
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with caplog.at_level(logging.WARNING, "sweeps"):
         done = sweep(
-            "model=tiny", {"model._target_": [None, "tests.support.models.raising"]}, batch=1, progress=True, **CHEAP
+            "model=tiny",
+            {"model._target_": [None, "tests.support.models.failing.raising"]},
+            batch=1,
+            progress=True,
+            **CHEAP,
         )
     assert "1/2  tiny b=1  ok" in (printed := capsys.readouterr().out)
     assert done.text == printed

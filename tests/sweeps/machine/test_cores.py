@@ -141,7 +141,7 @@ def test_this_machine_says_something() -> None:
     assert set(cores.available()) <= set(cores.topology().numa) or not cores.topology().numa
 
 
-def test_a_claim_alone_keeps_all_cores_from_others_and_gives_what_was_asked_for(tmp_path: Path) -> None:
+def test_an_exclusive_claim_keeps_all_cores_from_others(tmp_path: Path) -> None:
     with cores.claim(1, alone=True) as held:
         assert len(held) == 1
         assert all(cores._try_lock(lock) is None for lock in tmp_path.glob("sweeps-*/cores/[0-9]*"))

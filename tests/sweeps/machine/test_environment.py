@@ -47,7 +47,7 @@ def test_what_changes_a_figure_is_recorded_and_no_secret() -> None:
         ("missing.txt", True, None),
     ],
 )
-def test_tensorflow_may_be_told_to_use_xla_on_its_own(
+def test_tensorflow_may_be_set_to_use_xla_on_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, gpu: bool, flag: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -42,7 +42,7 @@ def test_free_memory_is_what_the_container_leaves() -> None:
 
 
 @pytest.mark.parametrize(("visible", "names"), [("0", [CARD]), ("0,1", [CARD, CARD]), ("", [])])
-def test_gpus_are_told_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
+def test_gpus_are_reported_with_driver_and_cuda(tmp_path: Path, visible: str, names: list[str]) -> None:
     env = fake_nvml.environment(tmp_path, fake_nvml.QUIET) | {"CUDA_VISIBLE_DEVICES": visible}
     code = "import json; from sweeps.machine import host; print(json.dumps(host.gpu_facts()))"
     command = [sys.executable, "-c", code]

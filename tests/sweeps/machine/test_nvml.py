@@ -83,7 +83,7 @@ def test_a_card_says_what_it_is(tmp_path: Path) -> None:
         (None, ["GPU-fake-0", "GPU-fake-1"]),
     ],
 )
-def test_only_the_cards_that_were_given_are_asked(tmp_path: Path, visible: str | None, uuids: list[str]) -> None:
+def test_only_the_visible_cards_are_queried(tmp_path: Path, visible: str | None, uuids: list[str]) -> None:
     facts, _, evidence = watched(tmp_path, QUIET, QUIET, visible=visible)
     assert [card["uuid"] for card in facts] == uuids
     assert bool(evidence) == bool(uuids)
@@ -119,7 +119,7 @@ def test_quiet_cards_are_good(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_troubles_a_card_is_told(tmp_path: Path, change: dict[str, int], words: str) -> None:
+def test_what_troubles_a_card_is_reported(tmp_path: Path, change: dict[str, int], words: str) -> None:
     _, _, evidence = watched(tmp_path, QUIET, QUIET | change, QUIET | change)
     assert doubts(evidence) == (words,)
 
@@ -179,7 +179,7 @@ print("\\n" + json.dumps([measured.evidence, measured.peak_device_mb]))
 """
 
 
-def test_a_timed_pass_has_what_its_card_told(tmp_path: Path) -> None:
+def test_a_timed_pass_has_what_its_card_reported(tmp_path: Path) -> None:
     env = fake_nvml.environment(tmp_path, QUIET) | {"CUDA_VISIBLE_DEVICES": "0"}
     done = subprocess.run([sys.executable, "-c", TIMED], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     evidence, peak_device_mb = json.loads(done.stdout.splitlines()[-1])

@@ -15,7 +15,9 @@ from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.plan import preflight
 from sweeps.plan.preflight import Preflight, key, memory_of
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
+from sweeps.worker.wire import Send
 from tracking.record import Device, Trial
 
 VGG = Trial(model="vgg16", batch=4)
@@ -86,7 +88,7 @@ def test_a_net_is_looked_at_once_and_a_callable_of_the_users_own_never(looked: P
     def no_server() -> str:
         raise AssertionError("nothing to ask")
 
-    more = [VGG, replace(VGG, batch=512), Trial(model="mine", target="tests.support.models.raising", batch=1)]
+    more = [VGG, replace(VGG, batch=512), Trial(model="mine", target="tests.support.models.failing.raising", batch=1)]
     assert looked.problems(more, no_server, flops=True) == []
     assert looked.memory_mb(more[2]) is None
 

@@ -18,7 +18,7 @@ def diagnosis(*overrides: str) -> list[str]:
 
 def test_a_good_command_line_has_no_diagnosis() -> None:
     assert diagnosis("model=vgg16,tiny", "batch=1,2", "device.threads=1") == []
-    assert diagnosis("model._target_=tests.support.models.small", "+model.width=6", "batch=2") == []
+    assert diagnosis("model._target_=tests.support.models.healthy.small", "+model.width=6", "batch=2") == []
     assert diagnosis("model=keras", "model.name=MobileNetV2", "+model.alpha=0.5", "batch=2") == []
 
 
@@ -65,7 +65,7 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=i", "cluster.claim=c"]
         (["device.resources={disk: 1}"], "no key 'disk'. Write +device.resources={disk: 1} to add it."),
         ([*KUBERNETES, "cluster.node_selector.gpu=a"], "no key 'gpu'. Write +cluster.node_selector.gpu=a to add it."),
         (
-            ["model._target_=tests.support.models.small", "model.width=6"],
+            ["model._target_=tests.support.models.healthy.small", "model.width=6"],
             "Did you mean weights? Write +model.width=6 to add it.",
         ),
     ],

@@ -91,10 +91,10 @@ def test_a_keras_model_is_called_by_its_name() -> None:
 
 
 def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it() -> None:
-    made = trial("model._target_=tests.support.models.small", "+model.width=6")
-    assert (made.model, made.target, made.model_args) == ("small", "tests.support.models.small", {"width": 6})
-    assert trial("model._target_=tests.support.models.small", "model.name=mine").model == "mine"
-    target = "model._target_=tests.support.models.classes"
+    made = trial("model._target_=tests.support.models.healthy.small", "+model.width=6")
+    assert (made.model, made.target, made.model_args) == ("small", "tests.support.models.healthy.small", {"width": 6})
+    assert trial("model._target_=tests.support.models.healthy.small", "model.name=mine").model == "mine"
+    target = "model._target_=tests.support.models.healthy.classes"
     for model, classes in (("tiny", "10"), ("vgg16", "1000"), ("alexnet_conv", "7")):
         made = trial(f"model={model}", target, f"++model.num_classes={classes}", "seed=${model.num_classes}")
         assert (made.model_args, made.seed) == ({"num_classes": int(classes)}, int(classes))

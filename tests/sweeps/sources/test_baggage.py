@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import UsageError
+from sweeps.process.project import ROOT
 from sweeps.sources import baggage
-from sweeps.worker.forkserver import ROOT
 
 
 def make(folder: Path, *names: str) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
 from sweeps.worker.isolate import run_trial
+from sweeps.worker.wire import Send
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Result, Trial
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,14 +23,14 @@ TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Class
 
 def run(trial: Trial, server: str, folder: Path) -> Result:
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    result = run_trial(trial, sweep_id="s", server=server, cores=(), env=cpu, log=folder / "log.txt")
+    result = run_trial(trial, sweep_id="s", server=server, cores=(), env=cpu, folder=TrialFolder(folder))
     assert result.error is None
     return result
 
 
 @pytest.mark.parametrize("compiler", ["graph", "xla"])
 def test_the_first_call_is_taken_apart(server: str, tmp_path: Path, compiler: str) -> None:
-    slow = replace(TINY, target="tests.support.models.slow_to_trace", model_args={"seconds": 0.5})
+    slow = replace(TINY, target="tests.support.models.healthy.slow_to_trace", model_args={"seconds": 0.5})
     result = run(replace(slow, compile=compiler), server, tmp_path)  # type: ignore[arg-type]
     measured = result.passes["forward_backward"]
     trace_s, compile_s = measured.evidence["trace_s"], measured.evidence["compile_s"]
@@ -41,12 +44,12 @@ def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path
 
 
 @pytest.mark.parametrize(("asked", "told"), [("0", "off"), ("1", "on")])
-def test_whether_tensorflow_uses_onednn_is_told(tmp_path: Path, asked: str, told: str) -> None:
+def test_whether_tensorflow_uses_onednn_is_reported(tmp_path: Path, asked: str, told: str) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("TensorFlow has oneDNN's choice on x86 only")
     code = (
-        "from sweeps.tasks import benchmark; from tracking.record import Trial; "
-        "print(benchmark.device_facts(Trial(model='tiny', batch=1))['onednn'])"
+        "from sweeps.tasks import setup; from tracking.record import Trial; "
+        "print(setup.device_facts(Trial(model='tiny', batch=1))['onednn'])"
     )
     env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": asked, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -56,11 +59,12 @@ def test_whether_tensorflow_uses_onednn_is_told(tmp_path: Path, asked: str, told
 
 
 def batch(trial: Trial, send: Send) -> None:
-    from sweeps.tasks import benchmark
+    from sweeps.tasks import setup
+    from tests.support.batches import fed
 
-    benchmark.configure(trial)
-    model = benchmark.build(trial)
-    send("batch", benchmark.fixed_batch(trial, model).numpy())
+    setup.configure(trial)
+    model = setup.build(trial)
+    send("batch", fed(trial, model).numpy())
     send("weights", model.get_weights())
 
 

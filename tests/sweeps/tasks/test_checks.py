@@ -11,7 +11,7 @@ from sweeps.plan import checks as plan_checks
 from sweeps.request import objective, schema
 from sweeps.request.diagnosis import diagnose
 from sweeps.tasks import METRICS
-from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures import data_checks
 from tests.support.picture_data import make_shapes, task_args
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -21,7 +21,7 @@ NODE = Node(cpus=2)
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
     schema.register()
-    dataset.problems.cache_clear()
+    data_checks.problems.cache_clear()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 
@@ -36,7 +36,7 @@ def problems(*overrides: str) -> list[str]:
     return [*found, *plan_checks.problems([trial], [NODE])]
 
 
-def test_tasks_are_asked_as_the_interface_says(shapes: Path) -> None:
+def test_tasks_take_the_keys_that_the_interface_documents(shapes: Path) -> None:
     trial, found = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
     assert found == []
     assert trial.task_args == task_args("finetune", data=str(shapes))
@@ -60,7 +60,7 @@ def test_a_protocol_is_no_part_of_a_task_that_times_nothing(shapes: Path) -> Non
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["task=finetune"], "task.data: expected a folder with a folder a class, or a list file."),
+        (["task=finetune"], "task.data: expected a folder with one folder per class, or a list file."),
         (["task=classify"], "task.images=None: expected a file, a folder, a pattern"),
         (["task=finetune", "task.data=nowhere"], "task.data=nowhere: expected a folder or a list file."),
         (["task=classify", "task.images=no*.jpg"], "task.images=no*.jpg: expected a file, a folder or a pattern"),
@@ -85,7 +85,7 @@ def test_bad_requests(shapes: Path, tmp_path: Path, overrides: list[str], words:
     assert any(words in sentence for sentence in problems(*given)), problems(*given)
 
 
-def test_a_command_line_is_told_what_is_wrong_and_nothing_else(shapes: Path) -> None:
+def test_a_command_line_gets_all_problems_and_nothing_else(shapes: Path) -> None:
     given = ["task=finetune", f"task.data={shapes}", "model=alexnet,vgg16", "task.learning_rate=0.1,fast"]
     assert diagnose([*given], CONF, [NODE]) == ["task.learning_rate=fast: expected a number. Received: 'fast'."]
     given = ["task=finetune", f"task.data={shapes}", "model=alexnet", "task.optimizer=sdg", "task.epoch=3"]

@@ -15,6 +15,7 @@ from sweeps.machine.cores import available
 from sweeps.worker.isolate import run_trial
 from tests.nets.test_numbers import numpy_alexnet
 from tests.support.picture_data import make_shapes, picture, save_bvlc, size_of, task_args
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Result, Trial
 
 ALEXNET = Trial(model="alexnet", batch=2, passes=(), task="classify")
@@ -24,7 +25,7 @@ def run(folder: Path, server: str, base: Trial, **args: Any) -> Result:
     folder.mkdir(exist_ok=True)
     trial = replace(base, task_args=task_args("classify", **args))
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=folder / "log.txt")
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, folder=TrialFolder(folder))
 
 
 def predictions(folder: Path) -> list[dict[str, str]]:
@@ -106,7 +107,7 @@ def test_the_rate_is_that_of_readable_pictures_without_the_step_that_traced(serv
     for i in (2, 3):
         (tmp_path / f"{i}.jpg").write_bytes(b"no picture")
     slow = replace(
-        TINY, model="slow_to_trace", target="tests.support.models.slow_to_trace", model_args={"seconds": 1.5}
+        TINY, model="slow_to_trace", target="tests.support.models.healthy.slow_to_trace", model_args={"seconds": 1.5}
     )
     result = run(tmp_path / "trial", server, slow, images=str(tmp_path / "*.jpg"))
     assert result.ok, result.error
@@ -124,7 +125,7 @@ def test_no_picture_that_can_be_read(server: str, tmp_path: Path) -> None:
 def test_labels_that_do_not_number_the_classes_of_a_net_of_ones_own(server: str, tmp_path: Path) -> None:
     picture("disc", 0).save(tmp_path / "a.jpg")
     (tmp_path / "labels.txt").write_text("a\nb\n")
-    own = Trial(model="small", target="tests.support.models.small", batch=2, passes=(), task="classify")
+    own = Trial(model="small", target="tests.support.models.healthy.small", batch=2, passes=(), task="classify")
     images, labels = str(tmp_path / "a.jpg"), str(tmp_path / "labels.txt")
     result = run(tmp_path / "trial", server, own, images=images, labels=labels)
     assert result.error is not None

@@ -31,6 +31,7 @@ from sweeps.tasks.training.epochs import Epoch, State
 from sweeps.worker.isolate import run_trial
 from tests.support import logged_model
 from tests.support.picture_data import CLASSES, make_shapes, picture, size_of, task_args
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Result, Trial
 
 TINY = Trial(model="tiny", model_args={"image_size": 32}, batch=16, passes=(), task="finetune")
@@ -41,7 +42,7 @@ def run(folder: Path, server: str, data: Path, base: Trial = TINY, **args: Any) 
     folder.mkdir(exist_ok=True)
     trial = replace(base, task_args=task_args("finetune", data=str(data), **args))
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=folder / "log.txt")
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, folder=TrialFolder(folder))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_a_killed_trial_goes_on_where_it_was(
     args = {"epochs": 12, "learning_rate": 0.03, "optimizer": "adam", "schedule": "cosine", "save_model": False}
     folder = tmp_path / "trial"
     fatal = {"once": str(tmp_path / "once"), "step": 3 * 8 + 5, "num_classes": 4}  # an epoch has 8 steps
-    base = replace(TINY, target="tests.support.models.killed_in_training", model_args=TINY.model_args | fatal)
+    base = replace(TINY, target="tests.support.models.failing.killed_in_training", model_args=TINY.model_args | fatal)
     killed = run(folder, server, shapes, base, **args)
     assert (killed.status, killed.error and killed.error.kind) == ("crashed", "SIGKILL")
     assert len(killed.curves["val/loss"]) == 3
@@ -213,7 +214,7 @@ def test_what_only_the_net_can_tell(
 
 
 def test_a_net_without_a_trainable_weight_is_refused(server: str, shapes: Path, tmp_path: Path) -> None:
-    frozen = replace(TINY, model="frozen", target="tests.support.models.frozen", model_args={})
+    frozen = replace(TINY, model="frozen", target="tests.support.models.healthy.frozen", model_args={})
     result = run(tmp_path / "trial", server, shapes, frozen, **QUICK)
     assert result.error is not None
     assert "to train. Received: 2 weights, none of them trainable" in result.error.message

@@ -114,7 +114,7 @@ def test_nets_are_compared_on_the_same_pictures(tmp_path: Path) -> None:
         "-m",
         "task=classify",
         "model=tiny",
-        "model._target_=null,tests.support.models.small",
+        "model._target_=null,tests.support.models.healthy.small",
         "task.images='*.png'",
     )
     assert done.returncode == 0, done.stdout + done.stderr

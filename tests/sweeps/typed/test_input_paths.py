@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from sweeps.command import CONF
 from sweeps.identity import origin
 from sweeps.request import schema
-from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures import image_paths
 from sweeps.typed import input_paths
 from tests.sweeps.test_run import journal, only_sweep, run
 from tracking.record import Sweep, Trial
@@ -54,7 +54,7 @@ def test_paths_are_those_of_the_folder_and_the_id_is_that_of_what_was_typed(
     )
     images = classify.task_args["images"]
     assert images[1:] == [f"{folder}/one.jpg", "/there/*.jpg"]
-    assert dataset.matching(images[0]) == [folder / "one.jpg"]
+    assert image_paths.matching(images[0]) == [folder / "one.jpg"]
     assert classify.task_args["labels"] == f"{tmp_path}/words.txt"
     finetune = read("task=finetune", "task.data=../photos", "model.weights=w.npy")
     assert (finetune.task_args["data"], finetune.weights) == (f"{folder}/../photos", f"{folder}/w.npy")

@@ -29,7 +29,7 @@ def test_a_trial_that_says_and_leaves_what_it_may_not(tmp_path: Path) -> None:
         tmp_path,
         "-m",
         *TRIALS,
-        "model._target_=null,tests.support.models.half_a_pair,tests.support.models.unknown_kind",
+        "model._target_=null,tests.support.models.failing.half_a_pair,tests.support.models.unruly.unknown_kind",
         *QUICK,
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -49,13 +49,13 @@ def test_what_a_trial_leaves_that_is_no_file_is_no_artifact(tmp_path: Path) -> N
         tmp_path,
         "-m",
         *TRIALS,
-        "model._target_=null,tests.support.models.leaving_links,tests.support.models.long_metric",
+        "model._target_=null,tests.support.models.unruly.leaving_links,tests.support.models.unruly.long_metric",
         *QUICK,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     found = statuses(tmp_path)
     assert (found["tiny"][0], found["leaving_links"][0], found["long_metric"][0]) == ("ok", "ok", "error")
-    assert "a message of 60000" in found["long_metric"][1]
+    assert "Received: 60000" in found["long_metric"][1]
     (odd,) = (line for line in journal(only_sweep(tmp_path)) if line["trial"]["model"] == "leaving_links")
     assert any("files: secret (a link out of the folder)" in reason for reason in odd["quality"])
     kept = [path.name for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]

@@ -20,16 +20,18 @@ from typing import Any
 import psutil
 import pytest
 
-from sweeps.worker import descendants, forkserver
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker import descendants, forkserver, messages
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
 from sweeps.worker.limits import resident_mb
+from sweeps.worker.wire import Send
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 SERVER = """
 import socket, sys
 from sweeps.worker import forking
-import tests.sweeps.test_forking
+import tests.sweeps.worker.test_forking
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
@@ -261,7 +263,7 @@ def test_only_the_calls_own_process_speaks(bare: Bare, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing folder", "folder", "link", "fifo"])
-def test_a_log_that_cannot_be_written_is_told(bare: Bare, tmp_path: Path, kind: str) -> None:
+def test_a_log_that_cannot_be_written_is_reported(bare: Bare, tmp_path: Path, kind: str) -> None:
     log = tmp_path / "log"
     if kind == "folder":
         log.mkdir()
@@ -271,9 +273,10 @@ def test_a_log_that_cannot_be_written_is_told(bare: Bare, tmp_path: Path, kind: 
         os.mkfifo(log)
     else:
         log = tmp_path / "nowhere" / "log"
-    status, failure = bare.run(nothing, log=str(log))["failed"]
-    assert (status, failure.kind) == ("crashed", "NotStarted")
-    assert str(log) in failure.message
+    failed = messages.received("failed", bare.run(nothing, log=str(log))["failed"])
+    assert isinstance(failed, messages.Failed)
+    assert (failed.status, failed.failure.kind) == ("crashed", "NotStarted")
+    assert str(log) in failed.failure.message
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -283,7 +286,7 @@ def test_a_call_that_cannot_be_read_is_that_calls_failure(bare: Bare) -> None:
         with connect(bare.address) as connection:
             connection.send_bytes(message)
             said = dict(until_end(connection))
-        assert said["failed"][1].kind == "NotStarted"
+        assert said["failed"]["failure"]["kind"] == "NotStarted"
         assert said["exit"] != 0
     assert bare.run(nothing)["exit"] == 0
 
@@ -317,9 +320,9 @@ def test_a_fork_that_is_refused_is_that_calls_failure(monkeypatch: pytest.Monkey
         Path(folder).chmod(0o711)
         refusing = Bare(Path(folder))
         for _ in range(2):
-            status, failure = refusing.run(nothing)["failed"]
-            assert status == "crashed"
-            assert "Resource temporarily unavailable" in failure.message
+            failed = refusing.run(nothing)["failed"]
+            assert failed["status"] == "crashed"
+            assert "Resource temporarily unavailable" in failed["failure"]["message"]
         refusing.end()
 
 

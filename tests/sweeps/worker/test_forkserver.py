@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from sweeps.errors import DispatchError
-from sweeps.worker.forkserver import Call, ForkServer, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import ForkServer, connect
+from sweeps.worker.wire import Send
 
 
 def answer(argument: Any, send: Send) -> None:

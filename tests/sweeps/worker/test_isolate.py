@@ -20,6 +20,7 @@ import pytest
 from sweeps.machine.cores import available
 from sweeps.worker import isolate, limits
 from sweeps.worker.isolate import run_trial
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Device, Result, Trial
 
 TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
@@ -27,11 +28,11 @@ TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))
 
 def run(trial: Trial, server: str, tmp_path: Path) -> Result:
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=tmp_path / "log.txt")
+    return run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, folder=TrialFolder(tmp_path))
 
 
 def failing(name: str) -> Trial:
-    return replace(TINY, model=name, target=f"tests.support.models.{name}")
+    return replace(TINY, model=name, target=f"tests.support.models.failing.{name}")
 
 
 def process_model(name: str, **arguments: object) -> Trial:
@@ -111,7 +112,7 @@ def test_a_process_may_die_of_a_signal_without_a_name(server: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("code", "number", "words"), [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("text", 1, ": text")])
-def test_an_exit_is_told_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
+def test_an_exit_is_reported_with_its_code(server: str, tmp_path: Path, code: object, number: int, words: str) -> None:
     result = run(process_model("leaving", code=code), server, tmp_path)
     assert result.status == "crashed"
     assert result.error is not None
@@ -198,7 +199,7 @@ def test_a_trial_that_stops_itself_ends_at_its_time_limit(server: str, tmp_path:
 
 
 @pytest.mark.parametrize(("text", "times"), [("x", 2**25), ("x\n", 2**24), ("\0\x1b[31m", 2**20)])
-def test_only_the_end_of_a_log_is_read_and_told(server: str, tmp_path: Path, text: str, times: int) -> None:
+def test_only_the_end_of_a_log_is_read_and_reported(server: str, tmp_path: Path, text: str, times: int) -> None:
     result = run(process_model("writing", text=text, times=times), server, tmp_path)
     assert (tmp_path / "log.txt").stat().st_size > 2**22
     assert result.error is not None
@@ -279,6 +280,10 @@ def test_compilers_and_precisions_run(server: str, tmp_path: Path, compiler: str
 
 
 def test_a_callable_of_the_users_own_is_built(server: str, tmp_path: Path) -> None:
-    result = run(replace(failing("small"), model_args={"width": 6}), server, tmp_path)
+    result = run(
+        replace(TINY, model="small", target="tests.support.models.healthy.small", model_args={"width": 6}),
+        server,
+        tmp_path,
+    )
     assert result.status == "ok", result.error
     assert result.layers[-1].output_shape == (2, 6)

@@ -15,6 +15,7 @@ from sweeps.machine import cores
 from sweeps.machine.node import Node
 from sweeps.worker import on_node
 from tracking.analysis.doubts import judged
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Device, Trial
 
 TINY = Trial(
@@ -23,7 +24,7 @@ TINY = Trial(
 
 
 def test_what_a_trial_leaves_on_another_machine_comes_with_its_result(server: str, tmp_path: Path) -> None:
-    away = Path(server).parent / "trials" / TINY.trial_id
+    away = TrialFolder.within(Path(server).parent, TINY.trial_id).path
     (away / "checkpoints").mkdir(parents=True)
     (away / "files" / "deep").mkdir(parents=True)
     (away / "files" / "deep" / "note.txt").write_text("hello")
@@ -35,8 +36,9 @@ def test_what_a_trial_leaves_on_another_machine_comes_with_its_result(server: st
     lost = "files: files/deep/large.bin (2147483649 bytes) stayed on the node and is lost"
     assert result.quality == (lost,)
     assert lost in judged(result).quality
-    here = on_node.folder_of(TINY, tmp_path)
-    on_node.unpack(parcel, here)
+    own = TrialFolder.within(tmp_path, TINY.trial_id)
+    on_node.unpack(parcel, own)
+    here = own.path
     assert (here / "files" / "deep" / "note.txt").read_text() == "hello"
     assert "Forward across 2 steps" in (here / "log.txt").read_text()
     assert sorted(path.name for path in here.iterdir()) == ["files", "log.txt"]
@@ -51,18 +53,18 @@ def test_on_the_drivers_machine_a_trial_writes_in_place(server: str, tmp_path: P
     assert result.ok, result.error
     assert parcel == b""
     assert len(result.host["cores"]) == 1
-    assert (on_node.folder_of(result.trial, tmp_path) / "log.txt").stat().st_size > 0
+    assert TrialFolder.within(tmp_path, result.trial_id).log.stat().st_size > 0
 
 
-def test_files_too_large_to_travel_are_told_in_the_log(tmp_path: Path) -> None:
+def test_files_too_large_to_travel_are_reported_in_the_log(tmp_path: Path) -> None:
     away, here = tmp_path / "away", tmp_path / "here"
     (away / "files").mkdir(parents=True)
     (away / "files" / "a.bin").write_bytes(bytes(60))
     (away / "files" / "b.bin").write_bytes(bytes(60))
     (away / "log.txt").write_text("words\n")
-    parcel, left = on_node.pack(away, largest=100)
+    parcel, left = on_node.pack(TrialFolder(away), largest=100)
     assert left == {"files/b.bin": 60}
-    on_node.unpack(parcel, here)
+    on_node.unpack(parcel, TrialFolder(here))
     assert [path.name for path in (here / "files").iterdir()] == ["a.bin"]
     assert (here / "log.txt").read_text() == "words\nfiles/b.bin did not travel: 60 bytes, 40 were left\n"
     assert not away.exists()
@@ -76,16 +78,16 @@ def test_of_many_lost_files_the_largest_are_named() -> None:
 
 
 def test_a_trial_that_left_nothing_still_has_a_log(tmp_path: Path) -> None:
-    parcel, left = on_node.pack(tmp_path / "none")
+    parcel, left = on_node.pack(TrialFolder(tmp_path / "none"))
     assert left == {}
-    on_node.unpack(parcel, tmp_path / "here")
+    on_node.unpack(parcel, TrialFolder(tmp_path / "here"))
     assert (tmp_path / "here" / "log.txt").read_text() == "\n"
 
 
 def test_a_folder_that_cannot_be_written_ends_the_dispatch(tmp_path: Path) -> None:
     (tmp_path / "trials").touch()
     with pytest.raises(DispatchError, match="expected room for results"):
-        on_node.unpack(on_node.pack(tmp_path / "none")[0], tmp_path / "trials" / "x")
+        on_node.unpack(on_node.pack(TrialFolder(tmp_path / "none"))[0], TrialFolder.within(tmp_path, "x"))
 
 
 def odd_files(folder: Path) -> Path:
@@ -108,12 +110,12 @@ def odd_files(folder: Path) -> Path:
 
 
 def test_what_is_no_file_of_the_trial_does_not_travel(tmp_path: Path) -> None:
-    parcel, left = on_node.pack(odd_files(tmp_path / "away"))
+    parcel, left = on_node.pack(TrialFolder(odd_files(tmp_path / "away")))
     assert sorted(left) == [f"files/{name}" for name in ("above", "etc", "fifo", "loop", "nothing", "secret")]
     assert left["files/secret"] == "a link out of the folder"
     assert left["files/fifo"] == "a pipe, no file"
     assert not (tmp_path / "away").exists()
-    assert on_node.unpack(parcel, tmp_path / "here") == []
+    assert on_node.unpack(parcel, TrialFolder(tmp_path / "here")) == []
     files = tmp_path / "here" / "files"
     assert {path.name for path in files.rglob("*") if path.is_file()} == {
         "good.txt", "hard.txt", "within", "\udcff\n.txt"
@@ -134,9 +136,9 @@ def test_files_that_are_no_folder(tmp_path: Path, what: str) -> None:
     else:
         os.mkfifo(folder / "files")
     (folder / "log.txt").symlink_to("/etc/passwd")
-    parcel, left = on_node.pack(folder)
+    parcel, left = on_node.pack(TrialFolder(folder))
     assert list(left) == ["files/files"]
-    on_node.unpack(parcel, tmp_path / "here")
+    on_node.unpack(parcel, TrialFolder(tmp_path / "here"))
     assert "root:" not in (tmp_path / "here" / "log.txt").read_text()
     assert not folder.exists()
     assert Path("/etc/passwd").exists()
@@ -167,20 +169,20 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("parcel", "words"),
     [
-        (b"no parcel", "is damaged"),
-        (b"", "is damaged"),
-        (parcel_of(tarfile.TarInfo("log.txt"), content=random.Random(0).randbytes(9999))[:5000], "is damaged"),
-        (gzip.compress(b"no archive" * 1000), "is damaged"),
-        (bomb(), "is damaged"),
-        (parcel_of(tarfile.TarInfo("../escaped")), "is damaged"),
-        (parcel_of(link("files/secret", "/etc/passwd")), "is no file, and was left out"),
-        (parcel_of(link("files/hard", "/etc/passwd", tarfile.LNKTYPE)), "is no file, and was left out"),
-        (parcel_of(link("files/fifo", "", tarfile.FIFOTYPE)), "is no file, and was left out"),
+        (b"no parcel", "are damaged"),
+        (b"", "are damaged"),
+        (parcel_of(tarfile.TarInfo("log.txt"), content=random.Random(0).randbytes(9999))[:5000], "are damaged"),
+        (gzip.compress(b"no archive" * 1000), "are damaged"),
+        (bomb(), "are damaged"),
+        (parcel_of(tarfile.TarInfo("../escaped")), "are damaged"),
+        (parcel_of(link("files/secret", "/etc/passwd")), "is not a file and was left out"),
+        (parcel_of(link("files/hard", "/etc/passwd", tarfile.LNKTYPE)), "is not a file and was left out"),
+        (parcel_of(link("files/fifo", "", tarfile.FIFOTYPE)), "is not a file and was left out"),
     ],
     ids=["bytes", "empty", "cut off", "no archive", "bomb", "escaping", "link", "hard link", "fifo"],
 )
 def test_a_parcel_that_is_damaged_is_a_doubt(tmp_path: Path, parcel: bytes, words: str) -> None:
-    (reason,) = on_node.unpack(parcel, tmp_path / "here")
+    (reason,) = on_node.unpack(parcel, TrialFolder(tmp_path / "here"))
     assert reason.startswith("files: ")
     assert words in reason
     assert [path.name for path in tmp_path.iterdir()] == ["here"]

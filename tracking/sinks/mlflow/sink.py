@@ -18,6 +18,7 @@ from typing import Any
 
 from tracking.analysis.table import csv_text, table
 from tracking.folder import trial_files
+from tracking.folder.trial_folder import LOG, TrialFolder
 from tracking.names import sweep_name, trial_names
 from tracking.record import Result, Sweep
 from tracking.sink import Sink, SinkError
@@ -200,12 +201,13 @@ class MlflowSink(Sink):
             staged = Path(scratch)
             if result.layers:
                 (staged / "layers.json").write_text(content.layer_table(result))
-            _stage(Path(sweep.folder, "trials", result.trial_id, "log.txt"), staged / "log.txt")
+            own_folder = TrialFolder.within(sweep.folder, result.trial_id)
+            _stage(own_folder.log, staged / LOG)
             self._draw(result, staged / "plots")
             for file in sorted(path for path in staged.rglob("*") if path.is_file()):
                 folder = file.parent.relative_to(staged)
                 self._experiment.client.log_artifact(run_id, str(file), None if folder == Path() else str(folder))
-            for own in trial_files.look(Path(sweep.folder, "trials", result.trial_id, "files"))[0]:
+            for own in trial_files.look(own_folder.files)[0]:
                 if own.name != printable(own.name):
                     continue  # no server takes such a name
                 path, folder = own.path, Path(own.name).parent

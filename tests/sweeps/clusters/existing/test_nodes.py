@@ -29,7 +29,7 @@ NETS = """
 import os, pathlib, time
 import psutil
 import nets
-from sweeps.worker import trial_folder
+from sweeps.worker import this_trial
 
 MARKS = pathlib.Path(os.environ["MARKS"])
 
@@ -41,7 +41,7 @@ def wait_for(name):
 def late():
     # waits for the late machine to have a trial
     (address,) = [a.address for a in psutil.net_if_addrs()["eth0"] if a.address.count(".") == 3]
-    (trial_folder.files() / "note.txt").write_text(address)
+    (this_trial.files() / "note.txt").write_text(address)
     print("built on", address)
     (MARKS / f"on-{address}").touch()
     return wait_for("on-" + os.environ["LATE"])

@@ -45,7 +45,7 @@ def test_whole_numbers_are_drawn_over_the_range_that_their_lookups_allow(tmp_pat
         "vocabulary": (7, 700),
     }
     kinds = ",".join([*known, "offset", "counts"])
-    target = "model._target_=tests.support.models.tokens"
+    target = "model._target_=tests.support.models.odd_graphs.tokens"
     found, logs = sweep(tmp_path, target, f"+model.kind={kinds}", "batch=8", "passes=[forward]", code=1)
     for kind, (low, high) in known.items():
         fed = found[kind]["host"]["in_force"]["inputs"]["tokens"]
@@ -67,7 +67,7 @@ def test_whole_numbers_are_drawn_over_the_range_that_their_lookups_allow(tmp_pat
 
 
 def test_a_range_is_set_by_the_inputs_name_and_never_wider_than_the_lookup(tmp_path: Path) -> None:
-    target = ["model._target_=tests.support.models.tokens", "passes=[forward]", "batch=8"]
+    target = ["model._target_=tests.support.models.odd_graphs.tokens", "passes=[forward]", "batch=8"]
     found, logs = sweep(
         tmp_path,
         *target,
@@ -103,7 +103,7 @@ def test_a_range_is_set_by_the_inputs_name_and_never_wider_than_the_lookup(tmp_p
 def test_a_bad_range_is_refused_before_anything_runs(
     tmp_path: Path, arguments: list[str], sentences: list[str]
 ) -> None:
-    done = run(tmp_path, "model._target_=tests.support.models.tokens", *QUICK, *arguments)
+    done = run(tmp_path, "model._target_=tests.support.models.odd_graphs.tokens", *QUICK, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     for sentence in sentences:
         assert sentence in done.stderr.replace("\n", " ")
@@ -113,7 +113,7 @@ def test_a_pass_that_differentiates_or_computes_nothing_is_an_error(tmp_path: Pa
     kinds = "frozen,no_gradient,some_gradient,zeros,twice,log,raw,sliced,loop,fourier"
     found, logs = sweep(
         tmp_path,
-        "model._target_=tests.support.models.broken",
+        "model._target_=tests.support.models.odd_graphs.broken",
         f"+model.kind={kinds}",
         "batch=2",
         "compile=graph,xla",
@@ -159,7 +159,7 @@ def test_a_pass_that_differentiates_or_computes_nothing_is_an_error(tmp_path: Pa
 
 
 def test_a_subclassed_model_is_built_and_listed_once(tmp_path: Path) -> None:
-    target = "model._target_=tests.support.models.subclassed"
+    target = "model._target_=tests.support.models.odd_graphs.subclassed"
     sweep(tmp_path, target, "+model.build=true,false", "batch=2", "compile=graph,eager", code=1)
     lines = journal(only_sweep(tmp_path))
     for line in lines:

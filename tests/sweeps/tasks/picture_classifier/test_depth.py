@@ -75,7 +75,7 @@ def test_a_portable_graymap_says_what_is_white() -> None:
     assert read(dark, (8, 8))[0, 0].tolist() == [32, 32, 32]
 
 
-def test_what_cannot_be_told_is_refused() -> None:
+def test_values_of_unclear_meaning_are_refused() -> None:
     with pytest.raises(PictureError, match="not finite"):
         read(saved(np.full((8, 8), np.nan, np.float32), "TIFF"), (8, 8))
     for values in ((RAMP - 0.5).astype(np.float32), (RAMP * 100 - 50).astype(np.int32)):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sweeps.plan import checks as plan_checks
 from sweeps.tasks import checks
 from sweeps.tasks.picture_classifier import pictures
-from sweeps.tasks.pictures import dataset
+from sweeps.tasks.pictures import data_checks, dataset, image_paths
 from sweeps.tasks.pictures.dataset import DataError
 from tests.support.picture_data import make_shapes, picture, task_args
 from tracking.record import Device, Trial
@@ -39,8 +39,8 @@ def own_shapes(tmp_path: Path) -> Path:
 
 
 def problems(data: object, labels: object = None, *, skip: bool = False) -> tuple[str, ...]:
-    dataset.problems.cache_clear()
-    return dataset.problems(str(data), None if labels is None else str(labels), 0.3, skip)
+    data_checks.problems.cache_clear()
+    return data_checks.problems(str(data), None if labels is None else str(labels), 0.3, skip)
 
 
 def odd_places(folder: Path) -> dict[str, str]:
@@ -79,11 +79,11 @@ def test_every_key_that_takes_a_path_says_what_is_there(tmp_path: Path, own_shap
         assert sentence.startswith(f"task.data={path}: expected a folder or a list file.")
         assert words in sentence
         with pytest.raises(DataError) as raised:
-            dataset.matching(path)
+            image_paths.matching(path)
         assert "expected a file, a folder or a pattern that matches files" in str(raised.value)
 
 
-def test_pictures_that_are_none_are_told_and_can_be_skipped(own_shapes: Path) -> None:
+def test_files_that_are_not_pictures_are_reported_and_can_be_skipped(own_shapes: Path) -> None:
     disc = own_shapes / "disc"
     os.mkfifo(disc / "pipe.jpg")
     (disc / "zero.png").symlink_to("/dev/zero")
@@ -104,7 +104,7 @@ def test_pictures_that_are_none_are_told_and_can_be_skipped(own_shapes: Path) ->
         pictures.read(disc / "line\nfeed\x1b[31m.jpg", (8, 8))
     (disc / "000.jpg").rename(disc / os.fsdecode(b"\xfc.jpg"))
     assert problems(own_shapes, skip=True) == ()
-    assert len(dataset.matching(str(disc))) == 10
+    assert len(image_paths.matching(str(disc))) == 10
 
 
 def test_links_that_lead_round_are_followed_once(own_shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,13 +121,13 @@ def test_links_that_lead_round_are_followed_once(own_shapes: Path, monkeypatch: 
     (own_shapes / "elsewhere").unlink()
     assert problems(own_shapes) == ()
     pattern = f"{own_shapes}/**/*.jpg"
-    assert len(dataset.matching(pattern)) == 6
-    assert len(dataset.matching(f"{own_shapes}/**")) == 6
-    assert dataset.matching(f"{own_shapes}/**/ring/**/00[01].jpg") == [
+    assert len(image_paths.matching(pattern)) == 6
+    assert len(image_paths.matching(f"{own_shapes}/**")) == 6
+    assert image_paths.matching(f"{own_shapes}/**/ring/**/00[01].jpg") == [
         own_shapes / "ring" / f"00{i}.jpg" for i in (0, 1)
     ]
     monkeypatch.chdir(own_shapes)
-    assert dataset.matching("**/001.jpg") == [Path("disc/001.jpg"), Path("ring/001.jpg")]
+    assert image_paths.matching("**/001.jpg") == [Path("disc/001.jpg"), Path("ring/001.jpg")]
 
 
 def write_list(folder: Path, *lines: str) -> Path:
@@ -155,7 +155,7 @@ def test_labels_of_every_kind(own_shapes: Path, label: str, words: str) -> None:
     lines = [f"{kind}/00{i}.jpg\t{number}" for kind, number in (("disc", "0"), ("ring", "1")) for i in range(2)]
     found = problems(write_list(own_shapes, *lines, f"disc/002.jpg\t{label}"))
     if words in ("", "2 classes"):  # a name beside numbers: all are names, and this one has too few pictures
-        assert all("expected at least 2 pictures a class" in sentence for sentence in found)
+        assert all("expected at least 2 pictures per class" in sentence for sentence in found)
         assert bool(found) == bool(words)
     else:
         assert words in " ".join(found)
@@ -230,7 +230,7 @@ def test_what_this_user_may_not_read(open_folder: Path) -> None:
         (picture_,) = problems(shapes)
     finally:
         os.seteuid(0)
-    assert f"expected folders that can be looked into. Received: {shapes}/disc/secret (Permission denied)." in inside[0]
+    assert f"expected folders that can be read. Received: {shapes}/disc/secret (Permission denied)." in inside[0]
     assert "Received: a file that this user may not read." in labels[0]
     assert f"Received: {closed} (Permission denied)." in folder[0]
     assert "a path that cannot be followed (Permission denied)" in within[0]

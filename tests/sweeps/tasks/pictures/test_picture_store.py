@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweeps.process.project import ROOT
 from sweeps.tasks.pictures import picture_store
-from sweeps.worker.forkserver import ROOT
 from tests.support.picture_data import picture
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine.cores import claim
+from sweeps.process.project import ROOT
 from sweeps.tasks.timing.evidence import Watch
-from sweeps.worker.forkserver import ROOT
 from sweeps.worker.isolate import run_trial
 from tracking.analysis.doubts import judged, verdict
 from tracking.folder.journal import Journal
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Device, Result, Trial
 
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
@@ -124,19 +125,19 @@ def test_an_own_core_is_ones_own(core: int) -> None:
     assert_clean_when_idle(core, others)
 
 
-def contention(server: str, core: int, log: Path) -> list[str]:
+def contention(server: str, core: int, folder: Path) -> list[str]:
     """The doubts about a trial on that core that are about its neighbours there."""
     trial = Trial(model="tiny", batch=64, passes=("forward",), device=Device(cpus=1))
     long = replace(trial, protocol=Classic(burn_in=50, steps=6000))
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    result = judged(run_trial(long, sweep_id="s", server=server, cores=(core,), env=cpu, log=log))
+    result = judged(run_trial(long, sweep_id="s", server=server, cores=(core,), env=cpu, folder=TrialFolder(folder)))
     assert result.ok, result.error
     return [doubt for doubt in result.quality if doubt.startswith("contention: others had")]
 
 
 def test_a_trial_beside_a_busy_loop_is_doubted(server: str, core: int, busy_loop: None, tmp_path: Path) -> None:  # noqa: ARG001
-    assert contention(server, core, tmp_path / "log.txt")
+    assert contention(server, core, tmp_path)
 
 
 def test_a_trial_alone_on_its_core_is_not(server: str, core: int, tmp_path: Path) -> None:
-    assert_clean_when_idle(core, lambda: contention(server, core, tmp_path / "log.txt"))
+    assert_clean_when_idle(core, lambda: contention(server, core, tmp_path))

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sweeps.tasks.timing import gpus
 from sweeps.worker.isolate import run_trial
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Device, Trial
 
 GPU = Device(name="gpu", kind="gpu", cpus=1, gpus=1)
@@ -22,7 +23,7 @@ GPU = Device(name="gpu", kind="gpu", cpus=1, gpus=1)
 def test_a_trial_without_its_gpu_says_what_is_missing(server: str, tmp_path: Path) -> None:
     env = {"CUDA_VISIBLE_DEVICES": "0"}
     trial = Trial(model="tiny", batch=1, device=GPU)
-    result = run_trial(trial, sweep_id="s", server=server, cores=(0,), env=env, log=tmp_path / "log.txt")
+    result = run_trial(trial, sweep_id="s", server=server, cores=(0,), env=env, folder=TrialFolder(tmp_path))
     assert result.status == "error"
     assert result.error is not None
     assert result.error.message == (
@@ -103,7 +104,7 @@ def test_a_library_is_found_among_nvidias_packages(tmp_path: Path, monkeypatch: 
     assert not gpus._opens("libdamaged.so.1")
 
 
-def test_memory_grows_or_ends_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_grows_or_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow takes no such limit for a processor, so that its own functions are stood in for."""
     grow = create_autospec(tf.config.experimental.set_memory_growth)
     end = create_autospec(tf.config.set_logical_device_configuration)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
+from sweeps.worker.wire import Send
 from tracking.record import Device, Trial
 
 TINY = Trial(model="tiny", batch=1)
@@ -16,14 +18,16 @@ TINY = Trial(model="tiny", batch=1)
 
 def probe(argument: tuple[Trial, Trial], send: Send) -> None:
     """Set a process up for one trial and check it against another."""
-    from sweeps.tasks import benchmark
+    from sweeps.tasks import setup
     from sweeps.tasks.timing import in_force
+    from sweeps.tasks.timing.steps import step_function
+    from tests.support.batches import fed
 
     real, claimed = argument
-    benchmark.configure(real)
-    model = benchmark.build(real)
-    images = benchmark.fixed_batch(real, model)
-    step = benchmark.step_function("forward_backward", model, images, real.compile)
+    setup.configure(real)
+    model = setup.build(real)
+    images = fed(real, model)
+    step = step_function("forward_backward", model, images, real.compile)
     step()
     try:
         send("facts", in_force.check(claimed, step, model))
@@ -44,7 +48,7 @@ def outcome(server: str, real: Trial, claimed: Trial) -> dict[str, Any]:
 
 @pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) -> None:
+def test_what_is_in_force_is_reported(server: str, compiler: str, precision: str) -> None:
     trial = replace(TINY, compile=compiler, precision=precision, device=Device(threads=1))  # type: ignore[arg-type]
     facts = outcome(server, trial, trial)["facts"]
     assert facts["threads"] == 1
@@ -53,7 +57,7 @@ def test_what_is_in_force_is_told(server: str, compiler: str, precision: str) ->
 
 
 @pytest.mark.parametrize("compiler", ["graph", "xla", "eager"])
-def test_the_layout_is_told(server: str, compiler: str) -> None:
+def test_the_layout_is_reported(server: str, compiler: str) -> None:
     trial = replace(TINY, compile=compiler, layout="channels_first")  # type: ignore[arg-type]
     facts = outcome(server, trial, trial)["facts"]
     assert facts["layout"] == "channels_first"

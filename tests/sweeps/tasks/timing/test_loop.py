@@ -176,7 +176,7 @@ def test_the_collector_is_back_after_a_failure() -> None:
     assert gc.isenabled()
 
 
-def test_progress_is_told_between_steps() -> None:
+def test_progress_is_reported_between_steps() -> None:
     told: list[tuple[int, float]] = []
     machine = Machine(iter([1.0, 2.0, 3.0]))
     measure(

@@ -13,6 +13,7 @@ import pytest
 from sweeps.machine.cores import available
 from sweeps.tasks.timing import profiling
 from sweeps.worker.isolate import run_trial
+from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Classic, Compile, Trial
 
 TRIAL = Trial(model="alexnet_conv", batch=1, protocol=Classic(burn_in=0, steps=2), profile=True)
@@ -20,12 +21,12 @@ TRIAL = Trial(model="alexnet_conv", batch=1, protocol=Classic(burn_in=0, steps=2
 
 def profile(trial: Trial, server: str, folder: Path) -> Path:
     cpu = {"CUDA_VISIBLE_DEVICES": "-1"}
-    log = folder / "log.txt"
-    result = run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, log=log)
+    own = TrialFolder(folder)
+    result = run_trial(trial, sweep_id="s", server=server, cores=available(), env=cpu, folder=own)
     assert result.ok, result.error
     assert [len(measured.step_s) for measured in result.passes.values()] == [2, 2], "the profiled step is not timed"
-    assert "no profile" not in log.read_text()
-    return folder / "files" / "profile"
+    assert "no profile" not in own.log.read_text()
+    return own.files / "profile"
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_trace_and_top_operations(compiler: Compile, forward: str, both: str, se
         assert [op.name for op in profiling.top_ops(profiling.read(record))] == [row[0] for row in table["data"]]
 
 
-def test_without_being_asked_nothing_is_profiled(server: str, tmp_path: Path) -> None:
+def test_nothing_is_profiled_unless_the_trial_says_so(server: str, tmp_path: Path) -> None:
     trial = replace(TRIAL, model="tiny", profile=False)
-    run_trial(trial, sweep_id="s", server=server, cores=available(), env={}, log=tmp_path / "log.txt")
+    run_trial(trial, sweep_id="s", server=server, cores=available(), env={}, folder=TrialFolder(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
 
 
@@ -71,7 +72,7 @@ def test_a_profile_that_fails_costs_no_measurement(server: str, tmp_path: Path) 
         server=server,
         cores=available(),
         env={"CUDA_VISIBLE_DEVICES": "-1"},
-        log=tmp_path / "log.txt",
+        folder=TrialFolder(tmp_path),
     )
     assert result.ok
     assert len(result.passes) == 2

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.worker.forkserver import Call, Send, connect
+from sweeps.worker.child import Call
+from sweeps.worker.forkserver import connect
+from sweeps.worker.wire import Send
 from tracking.record import Device, Trial
 
 DEEP = Trial(model="alexnet_conv", batch=8, model_args={"image_size": 67, "lrn": True})
@@ -21,22 +23,24 @@ def probe(trial: Trial, send: Send) -> None:
     """Both passes on two logical devices and on one, from the same weights and the same batch."""
     import tensorflow as tf
 
-    from sweeps.tasks import benchmark
+    from sweeps.tasks import setup
     from sweeps.tasks.timing import in_force, replicas
+    from sweeps.tasks.timing.steps import step_function
+    from tests.support.batches import fed
 
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-    benchmark.configure(replace(trial, device=Device(cpus=2)))
+    setup.configure(replace(trial, device=Device(cpus=2)))
     mirrored = replicas.strategy(["CPU:0", "CPU:1"])
     with mirrored.scope():
-        model = benchmark.build(trial)
-    single = benchmark.build(trial)
-    images = benchmark.fixed_batch(trial, model)
+        model = setup.build(trial)
+    single = setup.build(trial)
+    images = fed(trial, model)
     for name in trial.passes:
-        step = benchmark.step_function(name, model, images, trial.compile, mirrored)
+        step = step_function(name, model, images, trial.compile, mirrored)
         outputs = tf.nest.flatten(step())
         parts = [[part.numpy() for part in mirrored.experimental_local_results(output)] for output in outputs]
-        expected = tf.nest.flatten(benchmark.step_function(name, single, images, trial.compile)())
+        expected = tf.nest.flatten(step_function(name, single, images, trial.compile)())
         send(name, (parts, [tensor.numpy() for tensor in expected]))
         if trial.device.gpus > 1:
             send(f"{name} in force", in_force.check(trial, step, model))
@@ -78,14 +82,14 @@ def nothing(trial: Trial, send: Send) -> None:
     from sweeps.tasks.timing import replicas
     from sweeps.tasks.timing.inspection import Inspection
     from sweeps.tasks.timing.steps import step_function
-    from tests.support import models
+    from tests.support.models.odd_graphs import broken
 
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
     mirrored = replicas.strategy(["CPU:0", "CPU:1"])
     for kind, name in (("frozen", "forward_backward"), ("zeros", "forward")):
         with mirrored.scope():
-            model = models.broken(kind)
+            model = broken(kind)
         traced = layers.trace(model, trial.batch)
         batch = inputs.feed(trial, traced).tensors
         for compiler in ("graph", "xla", "eager"):
@@ -108,15 +112,16 @@ def where(trial: Trial, send: Send) -> None:
     """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
     import tensorflow as tf
 
-    from sweeps.tasks import benchmark
+    from sweeps.tasks import setup
+    from tests.support.batches import fed
 
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-    model = benchmark.build(trial)
+    model = setup.build(trial)
     with tf.device("CPU:1"):
         for gpus in (1, 2):
             alike = replace(trial, device=replace(PAIR, gpus=gpus))
-            send(str(gpus), benchmark.fixed_batch(alike, model).device.rpartition("device:")[2])
+            send(str(gpus), fed(alike, model).device.rpartition("device:")[2])
 
 
 def test_the_whole_batch_of_several_gpus_is_on_none_of_them(server: str) -> None:

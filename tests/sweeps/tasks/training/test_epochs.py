@@ -16,7 +16,7 @@ from sweeps.tasks.pictures.pipeline import Pipeline
 from sweeps.tasks.training import epochs
 from sweeps.tasks.training.classifier import Classifier, Normalisation, NotAClassifierError, normalisation, shape_of
 from sweeps.tasks.training.epochs import Checkpoint, DivergedError, Epoch, State
-from tests.support.models import small
+from tests.support.models.healthy import small
 from tests.support.picture_data import make_shapes
 from tracking.record import Trial
 
@@ -197,7 +197,7 @@ def test_a_resumed_training_ends_like_an_undisturbed_one(examples: Any, tmp_path
 def test_a_checkpoint_of_other_data_is_not_used(examples: Any, tmp_path: Path, capsys: Any) -> None:
     trained(examples, tmp_path / "a", ARGS | {"epochs": 1})
     assert Checkpoint(tmp_path / "a", model()).restore("other data").history == []
-    assert "training begins anew" in capsys.readouterr().out
+    assert "training starts again" in capsys.readouterr().out
 
 
 def test_layers_that_are_not_trained_are_not_in_the_checkpoint(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_early_stopping_and_the_best_epoch() -> None:
     assert not epochs._patience_over(State("d", history[:4]), None)
 
 
-def test_divergence_is_told_with_its_place(examples: Any, tmp_path: Path) -> None:
+def test_divergence_is_reported_with_its_place(examples: Any, tmp_path: Path) -> None:
     args = ARGS | {"optimizer": "sgd", "learning_rate": 1e25}
     with pytest.raises(DivergedError, match=r"loss became (nan|inf) in epoch 1, step \d, at learning rate 1e\+25"):
         trained(examples, tmp_path / "a", args)

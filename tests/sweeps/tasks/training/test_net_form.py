@@ -16,7 +16,7 @@ import nets
 from sweeps.tasks.training import classifier, net_output
 from sweeps.tasks.training.classifier import Classifier, Normalisation, NotAClassifierError, normalisation
 from sweeps.tasks.training.net_input import BYTES, UNIT, own_scaling
-from tests.support.models import small
+from tests.support.models.healthy import small
 from tests.support.picture_data import task_args
 from tracking.record import Trial
 
@@ -329,7 +329,7 @@ def test_one_sigmoid_for_two_classes_is_refused() -> None:
 
 
 def test_a_callable_gets_the_number_of_classes_if_it_takes_it() -> None:
-    own = replace(TRIAL, target="tests.support.models.classes")
+    own = replace(TRIAL, target="tests.support.models.healthy.classes")
     assert classifier.with_classes(own, 7).model_args == {"num_classes": 7}
     given = replace(own, model_args={"num_classes": 3})
     assert classifier.with_classes(given, 7) == given

@@ -16,7 +16,7 @@ from PIL import Image
 from sweeps.tasks.picture_classifier import pictures
 from tests.nets.weights.test_loading import KERAS_SAVES
 from tests.support import logged_model
-from tests.support.models import scaled_softmax
+from tests.support.models.healthy import scaled_softmax
 from tests.support.picture_data import picture
 from tests.sweeps.test_run import journal, only_sweep, run
 
@@ -46,7 +46,7 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
     (tmp_path / "photos" / "Train" / "disc" / "notes.txt").touch()
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfstripes\r\ndisc\r\n")
     done = run(
-        tmp_path, "task=finetune", "model._target_=tests.support.models.scaled_softmax", "task.data=photos",
+        tmp_path, "task=finetune", "model._target_=tests.support.models.healthy.scaled_softmax", "task.data=photos",
         "task.labels=labels.txt", "task.epochs=12", "task.optimizer=adam", "batch=8", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,14 +62,14 @@ def test_a_net_that_scales_its_input_and_ends_in_a_softmax(tmp_path: Path) -> No
     }
     for words in (
         "41 pictures to train on, 12 to validate with",
-        "warning: 1 of 12 pictures to validate with are at the net's size the same as one to train on, e.g. "
+        "warning: 1 of 12 pictures to validate with look the same at the net's size as one to train on, e.g. "
         f"{tmp_path}/photos/val/disc/20.tif and {tmp_path}/photos/Train/disc/another.ppm",
         f"{tmp_path}/photos/Train is trained on and {tmp_path}/photos/val validated with; "
         "task.validation and the seed choose nothing.",
         f"left out: {tmp_path}/photos/test.",
-        f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/Train/disc/notes.txt.",
+        f"left out: 1 .txt that are not pictures, e.g. {tmp_path}/photos/Train/disc/notes.txt.",
         "the net itself scales values from 0 to 255",
-        "output: probabilities, which are taken as they are",
+        "output: probabilities, used as they are",
     ):
         assert words in done.stdout, words
 
@@ -95,7 +95,7 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
             picture("disc" if kind == "common" else "ring", i).save(tmp_path / "photos" / kind / f"{i}.png")
     picture("disc", 5).save(tmp_path / "photos" / "rare" / "again.bmp")
     done = run(
-        tmp_path, "task=finetune", "model._target_=tests.support.models.first_class_only", "task.data=photos",
+        tmp_path, "task=finetune", "model._target_=tests.support.models.healthy.first_class_only", "task.data=photos",
         "task.validation=0.25", "task.epochs=1", "task.learning_rate=1e-9", "task.save_model=false", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -105,8 +105,8 @@ def test_a_class_that_is_never_recognised(tmp_path: Path) -> None:
     assert "val/accuracy 88.9%   val/balanced_accuracy 50.0%" in done.stdout
     assert "validation accuracy 88.9%, balanced accuracy 50.0%" in done.stdout
     assert "warning: never recognised: rare (0 of 1)" in done.stdout
-    again = f"same as one of another class, e.g. {tmp_path}/photos/common/5.png and {tmp_path}/photos/rare/again.bmp"
-    assert f"warning: 1 of 36 pictures are at the net's size the {again}" in done.stdout
+    again = f"one of another class, e.g. {tmp_path}/photos/common/5.png and {tmp_path}/photos/rare/again.bmp"
+    assert f"warning: 1 of 36 pictures look the same at the net's size as {again}" in done.stdout
     sweep = only_sweep(tmp_path)
     table = (sweep / "trials" / line["trial_id"] / "files" / "classes.csv").read_text()
     assert table == "class,pictures,right,recall\ncommon,8,8,1.0\nrare,1,0,0.0\n"
@@ -144,7 +144,7 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
     (tmp_path / "photos" / "notes.txt").touch()
     (tmp_path / "photos" / "c.heic").touch()
     done = run(
-        tmp_path, "task=classify", "model._target_=tests.support.models.scaled_softmax", "task.images=photos",
+        tmp_path, "task=classify", "model._target_=tests.support.models.healthy.scaled_softmax", "task.images=photos",
         "task.top=3", "model.weights=net_weights_tf_dim_ordering_tf_kernels.h5", "task.labels=labels.txt", *COMMON,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -156,6 +156,6 @@ def test_predictions_of_a_net_with_old_weights_and_labels(tmp_path: Path) -> Non
         shares = {row[3]: row[4] for row in table["data"] if row[0].endswith(name)}
         expected = probabilities(kernel, bias, tmp_path / "photos" / name)
         assert [shares[label] for label in ("one", "two", "three")] == pytest.approx(expected, abs=1e-5)
-    assert "output: probabilities, which are taken as they are" in done.stdout
-    assert f"left out: 1 .txt that are no pictures, e.g. {tmp_path}/photos/notes.txt" in done.stdout
+    assert "output: probabilities, used as they are" in done.stdout
+    assert f"left out: 1 .txt that are not pictures, e.g. {tmp_path}/photos/notes.txt" in done.stdout
     assert f"left out: {tmp_path}/photos/c.heic cannot be read: not JPEG, PNG, " in done.stdout
