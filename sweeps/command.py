@@ -63,7 +63,7 @@ def _run(arguments: Arguments) -> None:
     """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does with `sys.argv`."""
     hydra.version.setbase("1.3")
     parser = get_args_parser()
-    parsed = parser.parse_args(_as_composed(arguments.words))
+    parsed = parser.parse_args(_as_composed(arguments).words)
     if parsed.experimental_rerun is not None:
         raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
     try:
@@ -79,9 +79,9 @@ def _run(arguments: Arguments) -> None:
             raise passing.__cause__ from None
 
 
-def _as_composed(words: Sequence[str]) -> list[str]:
-    """The words as Hydra gets them: with the cluster of a plan that is resumed, where only options of it are given."""
-    return remembered.with_cluster(words, lambda: resume.find(text_of("resume", words), Path.cwd())[0])
+def _as_composed(arguments: Arguments) -> Arguments:
+    """The arguments as Hydra gets them: with a resumed plan's cluster, where only options of it are given."""
+    return remembered.with_cluster(arguments, lambda: resume.find(text_of("resume", arguments), Path.cwd())[0])
 
 
 def main(server: LastingServer, arguments: Arguments) -> int:
@@ -103,7 +103,7 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
     interrupts = Interrupts()
     interrupts.install()
     running = session.Session(terminal, interrupts, server, arguments)
-    for_hydra = replace(arguments, words=tuple(typed_text.as_typed(arguments.words)))
+    for_hydra = typed_text.as_typed(arguments)
     try:
         with temporary.scratch(), terminal.telling("tracking"), running:
             _run(for_hydra)
@@ -126,7 +126,7 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
 
 
 def _overrides(arguments: Arguments) -> list[str]:
-    return replace(arguments, words=tuple(_as_composed(arguments.words))).overrides
+    return [override.word for override in _as_composed(arguments).overrides]
 
 
 def _refused(running: session.Session, problems: Sequence[str]) -> Outcome:

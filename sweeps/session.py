@@ -129,7 +129,7 @@ class Session:
         first = next(configs)
         if first.resume is not None:
             several = next(configs, None) is not None
-            if found := resume.problems(first.resume, self._arguments.words, several=several):
+            if found := resume.problems(first.resume, self._arguments, several=several):
                 raise UsageError(found)
         if first.resume is not None and not batch.shares_files(first.cluster.name):
             if found := schema.read(first)[1]:
@@ -224,7 +224,7 @@ class Session:
     def _resumed(self, cfg: DictConfig) -> _Asked:
         """What `resume=` asks for: of a sweep that is there, the trials that are still to be run."""
         planned, folder = resume.find(cfg.resume, Path.cwd())
-        words = self._arguments.words
+        words = self._arguments
         sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), cfg, words), planned)
         place = remembered.place(sweep, cfg, words)
         cfg = remembered.going_on(cfg, sweep, place, words)
@@ -261,7 +261,7 @@ class Session:
         place: remembered.Place | None,
     ) -> list[str]:
         """Why a plan is not taken at its word; of one that is, say what it runs and where it sends."""
-        uri = resume.planned_address(sweep, tracking, self._arguments.words)
+        uri = resume.planned_address(sweep, tracking, self._arguments)
         doubts = [] if cfg.trust else resume.doubts(sweep, folder, uri, trials, place)
         if doubts and not trust.agreed("; ".join(doubts)):
             expected = f"resume={cfg.resume}: expected a sweep of this user's own, or trust=true"
@@ -288,7 +288,7 @@ class Session:
             raise UsageError(found)
         order = None if first.order is None else first.order.name
         trials = ordered(unique(itertools.chain.from_iterable(points)), order, first.seed)
-        kept = remembered.facts(first, self._arguments.words)
+        kept = remembered.facts(first, self._arguments)
         known = submitted.here(home)
         sweep = resume.new_sweep(
             trials,
@@ -320,8 +320,8 @@ class Session:
                 self._handed = batch.Handed(0 if all(result.ok for result in known.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        options, words = OmegaConf.to_object(cfg.cluster), self._arguments.words
-        self._handed = batch.hand_over(options, values, words, sweep, self.terminal)
+        options = OmegaConf.to_object(cfg.cluster)
+        self._handed = batch.hand_over(options, values, self._arguments, sweep, self.terminal)
         if sweep is not None and self._handed.job is not None and batch.shares_files(cfg.cluster.name):
             remembered.keep(sweep)
 

@@ -21,6 +21,7 @@ from sweeps.machine import host
 from sweeps.sources import provenance
 from sweeps.tasks import TASKS
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tracking.folder import folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Sweep, Trial
@@ -118,11 +119,11 @@ def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
 
 
-def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
+def planned_address(plan: Sweep, tracking: Settings, arguments: Arguments) -> str | None:
     """MLflow's address where it is the plan that names it, and neither these arguments nor anything else does."""
     uri: str | None = tracking.get("mlflow", {}).get("uri")
     kept = plan.facts.get("tracking")
-    if {"tracking", "tracking.uri"} & command_line.keys(arguments) or not isinstance(kept, Mapping):
+    if arguments.keys & {"tracking", "tracking.uri"} or not isinstance(kept, Mapping):
         return None
     return uri if uri == kept.get("mlflow", {}).get("uri") else None
 
@@ -180,9 +181,9 @@ def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
     return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
 
 
-def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]:
+def problems(name: str, arguments: Arguments, *, several: bool) -> list[str]:
     """What a command that resumes the sweep `name` says in vain; `several`: it asks for a grid."""
-    planned = command_line.in_plan(arguments)
+    planned = command_line.fixed_by_plan(arguments)
     if not planned and not several:
         return []
     received = ", ".join(planned) if planned else "a grid"
@@ -192,9 +193,9 @@ def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]
     ]
 
 
-def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Sweep:
+def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Sweep:
     """The sweep with its trials' time limit as these arguments give it, if they do: it is no part of what they are."""
-    if "timeout_s" not in command_line.keys(arguments):
+    if "timeout_s" not in arguments.keys:
         return sweep
     return replace(sweep, trials=tuple(replace(trial, timeout_s=cfg.timeout_s) for trial in sweep.trials))
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ from sweeps.jobs.slurm import options as slurm
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tracking.folder import files
 from tracking.folder.journal import DRIVER_LOCK, PLAN, RESULTS, Journal, JournalError
 from tracking.record import Device, Sweep
@@ -111,24 +112,24 @@ def node(options: Any) -> Node:
 
 
 def hand_over(
-    options: Any, values: Mapping[str, Any], arguments: Sequence[str], sweep: Sweep | None, terminal: Terminal
+    options: Any, values: Mapping[str, Any], arguments: Arguments, sweep: Sweep | None, terminal: Terminal
 ) -> Handed:
     """Submit the sweep as a batch job; with `dry_run`, only show the job. Without a sweep, one there is resumed.
 
-    `values` is the composed config and `arguments` are the words of the command that it came from.
+    `values` is the composed config and `arguments` are those of the command that it came from.
     Raises UsageError, SweepError.
     """
     if options.name == "slurm":
         assert sweep is not None
         return _slurm(options, values, sweep, terminal)
     uri = values["tracking"]["uri"]
-    given = command_line.given(arguments)
+    given = command_line.for_job(arguments)
     texts = {"resume": values["resume"] or "", **{argument.partition("=")[0]: argument for argument in given}}
-    if found := [*_unwritable(texts), *elsewhere.option_problems(arguments, options.name)]:
+    if found := [*_unwritable(texts), *elsewhere.option_problems(arguments.words, options.name)]:
         raise UsageError(found)
     resumed = None if values["resume"] is None else _NAMED.sub(r"sweep-\1", values["resume"])
     name = _another_name(resumed or "") if sweep is None else submitted.job_name(sweep.sweep_id)
-    chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
+    chosen = arguments.keys & {"tracking", "tracking.uri"}
     request = command_line.Request(
         name=name,
         arguments=given,

@@ -127,14 +127,14 @@ def sweep(
     Raises UsageError with all `problems` where nothing could run, StoppedError by `fail_fast`, and DispatchError where
     the machinery fails. A trial that fails is no exception: see `SweepResult.ok`.
     """
-    words = list(overrides.words(arguments, cast("Mapping[str, Value]", keys)))
-    if folder is not None:
-        if "resume" in command_line.keys(words):
-            raise UsageError(["folder: expected none with resume, which has the sweep's own."])
-        words.append(f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}")
-    elif not {_FOLDER, "resume"} & command_line.keys(words):
-        words.append(f"{_FOLDER}={_NEW_FOLDER}")
+    words = overrides.words(arguments, cast("Mapping[str, Value]", keys))
     typed = Arguments(program=_program(), words=("-m", *words))
+    if folder is not None:
+        if "resume" in typed.keys:
+            raise UsageError(["folder: expected none with resume, which has the sweep's own."])
+        typed = typed.with_words([*typed.words, f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}"])
+    elif not typed.keys & {_FOLDER, "resume"}:
+        typed = typed.with_words([*typed.words, f"{_FOLDER}={_NEW_FOLDER}"])
     texts: list[str] = []
 
     def written(text: str) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.request.schema import NOT_ARGUMENTS
-from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments, key_of
 
 ComposeError = (HydraException, OmegaConfBaseException)
 """What Hydra raises for overrides that it cannot compose."""
@@ -25,7 +25,7 @@ def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
 
     The callable gets what other overrides say, whatever arguments our nets have.
     """
-    keys = command_line.keys(overrides)
+    keys = {key_of(override) for override in overrides}
     if "model._target_" not in keys or config.model["_target_"] is None:
         return
     given = {key.split(".")[1] for key in keys if key.startswith("model.")}
@@ -34,9 +34,9 @@ def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
             del config.model[name]
 
 
-def text_of(key: str, words: Sequence[str]) -> str:
-    """What these words of a command set the key to; empty where that is no text, or nothing."""
-    word = next((word for word in reversed(words) if command_line.keys([word]) == {key}), f"{key}=null")
+def text_of(key: str, arguments: Arguments) -> str:
+    """Return the text that a command sets the key to; empty without one, and where Hydra cannot read it."""
+    word = arguments.last(key) or f"{key}=null"
     try:
         value = OmegaConf.create({key: OverridesParser.create().parse_override(word).value()})[key]
     except ComposeError:

@@ -22,6 +22,7 @@ from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from sweeps.jobs import batch
 from sweeps.request.schema import DeviceConf
+from sweeps.typed.arguments import Arguments
 from sweeps.typed.command_line import text
 
 _LISTS, _MAPPINGS = (list[str], list[Any]), (dict[str, str],)
@@ -29,9 +30,9 @@ _ITEM = re.compile(r"""(?:\{[^{}]*\}|'[^']*'|"[^"]*"|[^,{}'"])+""")
 """What stands between the commas of a list."""
 
 
-def as_typed(arguments: Sequence[str]) -> list[str]:
-    """These arguments with the texts that they hold in quotes, where Hydra would read them as anything else."""
-    return [_as_typed(argument) for argument in arguments]
+def as_typed(arguments: Arguments) -> Arguments:
+    """Return the arguments with their texts in quotes where Hydra would read them as anything else."""
+    return arguments.with_words(map(_as_typed, arguments.words))
 
 
 def _as_typed(argument: str) -> str:

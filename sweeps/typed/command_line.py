@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.typed.arguments import Arguments, key_of
 from tracking.redact import redact
 from tracking.text import commands
 
@@ -32,7 +33,7 @@ class Request:
     name: str
     """The job's; of a new sweep, also its folder's."""
     arguments: Sequence[str]
-    """This command's, as `given` leaves them."""
+    """This command's, as `for_job` returns them."""
     resume: str | None = None
     """The folder, or its name, of a sweep that is on the cluster already."""
     uri: str | None = None
@@ -49,26 +50,19 @@ class Request:
         return [] if self.keeps_uri else [f"tracking.uri={text(self.uri or database)}"]
 
 
-def keys(arguments: Sequence[str]) -> set[str]:
-    """What these arguments set: `tracking.uri` of `+tracking.uri=...`, `tracking` of `tracking=csv`."""
-    return {re.split("[=@]", argument.lstrip("+~"))[0] for argument in arguments}
+def for_job(arguments: Arguments) -> list[str]:
+    """Return the words that a job on a cluster of its own takes over unchanged."""
+    return [word for word in arguments.words if not _REPLACED.match(word)]
 
 
-def given(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments a job takes over as it is."""
-    return [argument for argument in arguments if not _REPLACED.match(argument)]
+def resuming(words: Sequence[str]) -> list[str]:
+    """Return those of a job's words that count when the job resumes its own sweep."""
+    return [word for word in words if key_of(word).partition(".")[0] in (*_PER_COMMAND, "timeout_s")]
 
 
-def resuming(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments a job takes over that resumes the sweep they belong to."""
-    taken = (*_PER_COMMAND, "timeout_s")
-    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in taken]
-
-
-def in_plan(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments sets what a resumed sweep's plan holds already."""
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    return [argument for argument in overrides if re.split(r"[./=@]", argument.lstrip("+~"))[0] not in _RESUMES]
+def fixed_by_plan(arguments: Arguments) -> list[str]:
+    """Return the words that set what the plan of a resumed sweep has already settled."""
+    return [word for word, key in arguments.overrides if re.split("[./]", key)[0] not in _RESUMES]
 
 
 def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:

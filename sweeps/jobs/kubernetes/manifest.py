@@ -18,7 +18,8 @@ import yaml
 from sweeps.errors import UsageError
 from sweeps.jobs.kubernetes import values
 from sweeps.machine.host import version_of
-from sweeps.typed.command_line import Request, keys, resuming, text
+from sweeps.typed.arguments import key_of
+from sweeps.typed.command_line import Request, resuming, text
 
 COMMAND = "kubectl"
 _RESULTS = "/results"
@@ -189,7 +190,7 @@ def _script(options: Options, name: str, folder: str, arguments: Sequence[str], 
     stored, ended = shlex.quote(_stored(options, folder)), shlex.quote(f"{folder}/.{name}.ended")
     folder = shlex.quote(folder)
     taken = resuming(arguments)
-    once = [argument for argument in taken if keys([argument]) != {"rerun"}]
+    once = [argument for argument in taken if key_of(argument) != "rerun"]
     lines = ["cd /sweeps || exit 1"]
     if options.store is not None:
         copy = "python -m sweeps.jobs.store"

@@ -20,6 +20,7 @@ from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
 from sweeps.request import schema
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tests.sweeps.test_run import QUICK, ROOT, journal, only_sweep, run
 from tests.tracking.sinks.test_trust import give_away, only_root
@@ -38,6 +39,10 @@ def site(tmp_path: Path) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\ncp "$2" {tmp_path}/submitted 2> /dev/null || cat > {tmp_path}/submitted\necho 17\n')
     program.chmod(0o755)
     return {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def typed(*words: str) -> Arguments:
+    return Arguments(program="sweeps/run.py", words=words)
 
 
 def plan_of(folder: Path, kept: dict[str, Any]) -> list[Trial]:
@@ -160,23 +165,25 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
         r"cluster.venv='a\\\${oc.env:HOME}'",
         "cluster.nodes=1",
     ]
-    known = remembered.facts(composed(*words), words)
+    known = remembered.facts(composed(*words), typed(*words))
     assert known["cluster_options"] == {"partition": "night", "venv": r"a\${oc.env:HOME}", "nodes": 1}
     sweep = make_sweep([make_result()], tmp_path, facts=known)
     cfg = composed()
-    place = remembered.place(sweep, cfg, [])
-    mine = remembered.going_on(cfg, sweep, place, [])
+    place = remembered.place(sweep, cfg, typed())
+    mine = remembered.going_on(cfg, sweep, place, typed())
     assert OmegaConf.to_container(mine.cluster, resolve=True)["venv"] == r"a\${oc.env:HOME}"  # type: ignore[index]
-    assert remembered.facts(mine, [], place) == known
+    assert remembered.facts(mine, typed(), place) == known
     words = ["cluster=slurm", "cluster.setup=['export API_TOKEN=hush']"]
-    known = remembered.facts(composed(*words), words)
+    known = remembered.facts(composed(*words), typed(*words))
     assert "hush" not in str(known)
     sweep = replace(sweep, facts=known)
     with pytest.raises(UsageError, match=r"cluster\.setup: expected it with its secret, which the plan does not keep"):
-        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, []), [])
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())
     words = ["cluster.setup=[]"]
     cfg = composed("cluster=slurm", *words)
-    assert remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, words), words).cluster.setup == []
+    assert (
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed(*words)), typed(*words)).cluster.setup == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_a_plan_that_remembers_nonsense_is_refused_in_a_sentence(
 ) -> None:
     sweep, cfg = make_sweep([make_result()], tmp_path, facts=kept), composed()
     with pytest.raises(UsageError, match=sentence):
-        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, []), [])
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "it's", '"$HOME"', "(1),b", "a`id`", "${x}", "a\\", "{k: v}"])
