@@ -105,7 +105,7 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
     running = session.Session(terminal, interrupts, server, arguments)
     for_hydra = typed_text.as_typed(arguments)
     try:
-        with temporary.scratch(), terminal.telling("tracking"), running:
+        with temporary.scratch(), terminal.warnings_of("tracking"), running:
             _run(for_hydra)
     except UsageError as error:
         return _refused(running, error.problems)

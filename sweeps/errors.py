@@ -8,10 +8,8 @@ SweepError
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-
-from nets.errors import did_you_mean
 
 
 class SweepError(Exception):
@@ -35,9 +33,3 @@ class DispatchError(SweepError):
 
 class StoppedError(SweepError):
     """Every trial fails alike, and the request says to stop then."""
-
-
-def nearest(name: str, valid: Collection[str]) -> str:
-    """A clause that names the closest valid names, or all of them where there are few; empty where there are none."""
-    listed = f" Valid: {', '.join(sorted(valid))}." if 0 < len(valid) <= 12 else ""
-    return did_you_mean(name, valid) or listed

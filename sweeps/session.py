@@ -395,10 +395,10 @@ class Session:
             fleet=self._fleet or self._local,
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
-            started=self.terminal.started,
-            withdrawn=self.terminal.withdrawn,
-            held_up=self.terminal.held_up,
-            retrying=self.terminal.retrying,
+            started=self.terminal.progress.started,
+            withdrawn=self.terminal.progress.withdrawn,
+            held_up=self.terminal.progress.held_up,
+            retrying=self.terminal.progress.retrying,
             warn=self.terminal.warn,
         )
         run = loop.inline if cfg.cluster.name == "inline" else loop.on_ray
@@ -408,14 +408,14 @@ class Session:
         for known in recorder.results.values():
             self._hosts.judge(known)
         context = replace(shared, limit=ceiling.limit) if cfg.oom_ceiling else shared
-        with self.terminal.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
+        with self.terminal.progress.running(trials, context.log), contextlib.closing(run(trials, context)) as results:
             for result in results:
                 judged = self._hosts.judge(self._calibration.judge(result))
                 with self._interrupts.held():
                     recorder.record(judged)
-                self.terminal.finished(judged)
+                self.terminal.progress.finished(judged)
                 recorder.send()
-                self.terminal.waiting(recorder.outbox.pending())
+                self.terminal.progress.waiting(recorder.outbox.pending())
                 ceiling.note(judged)
                 if reason := self._fail_fast.note(judged):
                     raise StoppedError(reason)

@@ -46,6 +46,7 @@ from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
 from sweeps.request import schema
 from sweeps.request.compose import Composer
+from sweeps.screen.progress import Progress
 from sweeps.screen.terminal import Terminal
 from sweeps.session import Session
 from sweeps.typed.arguments import Arguments
@@ -57,6 +58,7 @@ from tracking.report import html_page
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.outbox import Outbox
+from tracking.text.screen import Screen
 
 DEVICES = (Device(cpus=1), Device(cpus=2), Device(cpus=4), Device(cpus=8))
 WINDOW = 1000
@@ -105,11 +107,11 @@ def compose_s(count: int = 300) -> float:
         return each(lambda: schema.read(composer.compose(["model=tiny", f"batch={next(batches)}"])), count)
 
 
-class Timed(Terminal):
+class Timed(Progress):
     """Notes when trials start and when their results have been written."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(Screen(highlight=False), terminal.say, terminal.warn)
         self.started_at: list[float] = []
         self.finished_at: list[tuple[float, int]] = []
 
@@ -183,7 +185,8 @@ def driver_s(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Drive
     outbox = Outbox([CsvSink()])
     recorder = Recorder(sweep, outbox)
     outbox.open(sweep)
-    terminal = Timed()
+    terminal = Terminal()
+    terminal.progress = timed = Timed(terminal)
     terminal.plan(sweep, in_order, offers)
     checked = time.perf_counter()
     cfg = OmegaConf.create(
@@ -198,15 +201,15 @@ def driver_s(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Drive
     with fleet.inbox.installed():
         session._dispatch(in_order, cfg, offers, recorder)
     recorder.journal.close()
-    ends = terminal.finished_at
+    ends = timed.finished_at
     filled = next(index for index, (_, starts) in enumerate(ends) if starts > index + 1)
     replaced = [index for index, (_, starts) in enumerate(ends) if starts < len(unique)]
     window = min(WINDOW, len(replaced) // 3)
     first, last = filled, replaced[-1] - window
     return Driver(
         checked - began,
-        terminal.started_at[0] - began,
-        (ends[-1][0] - terminal.started_at[0]) / len(ends),
+        timed.started_at[0] - began,
+        (ends[-1][0] - timed.started_at[0]) / len(ends),
         (ends[first + window][0] - ends[first][0]) / window,
         (ends[last + window][0] - ends[last][0]) / window,
     )

@@ -18,11 +18,12 @@ from hydra.types import RunMode
 from omegaconf import AnyNode, DictConfig, OmegaConf
 
 from nets.errors import did_you_mean
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import UsageError
 from sweeps.machine.node import Node
 from sweeps.plan import checks
 from sweeps.request import schema
 from sweeps.request.compose import ComposeError, Composer, leave_to_ours
+from sweeps.wording import nearest
 
 _REQUIRED = ("task.images", "task.data", "model.name", "model._target_")
 """Keys without which others of their group make no sense: they are given along with each."""

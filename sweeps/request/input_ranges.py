@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.errors import nearest
+from sweeps.wording import nearest
 
 KEYS = ("low", "high")
 _EXAMPLE = "+inputs.NAME.high=30000"

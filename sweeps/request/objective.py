@@ -6,8 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import UsageError
 from sweeps.tasks import METRICS
+from sweeps.wording import nearest
 from tracking.record import PASSES, Measurement, Result
 
 _OF_A_RESULT = {"memory/peak_rss_mb": "peak_rss_mb", "memory/peak_device_mb": "peak_device_mb"}

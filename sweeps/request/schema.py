@@ -18,13 +18,13 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import nets
 from nets import custom
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import UsageError
 from sweeps.jobs import batch, elsewhere
 from sweeps.request import input_ranges, objective
 from sweeps.tasks import TASKS, checks
 from sweeps.tasks.options import TASK_CONFS
 from sweeps.typed import input_paths
-from sweeps.wording import above, at_least
+from sweeps.wording import above, at_least, at_most, nearest
 from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
 
 # OmegaConf knows enumerations, not Literal types.
@@ -224,9 +224,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
     found: list[str] = []
     model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
     found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
-    for key, largest in _LARGEST.items():
-        if values[key] > largest:
-            found.append(f"{key}={values[key]}: expected at most {largest}. Received: {values[key]}.")
+    found += at_most("", values, _LARGEST)
     found += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     found += at_least("device.", device, least)
