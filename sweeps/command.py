@@ -19,7 +19,7 @@ from sweeps.identity import remembered, resume
 from sweeps.outcome import Outcome
 from sweeps.process import temporary
 from sweeps.process.interrupts import EXIT_CODE, Interrupts
-from sweeps.request import schema, typed_text
+from sweeps.request import options, typed_text
 from sweeps.request.compose import ComposeError, leave_to_ours, text_of
 from sweeps.request.diagnosis import diagnose
 from sweeps.screen.terminal import Terminal
@@ -97,7 +97,7 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
 
     This process is the sweep's: its signals are taken, and Hydra and Ray change its environment.
     """
-    schema.register()
+    options.register()
     # Hydra ends the process on an error unless it is told to let it through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupts = Interrupts()

@@ -47,7 +47,7 @@ LARGEST_FOLDER, LONGEST_FILE = 12, 350
         ("import sweeps.plan.order, sweeps.plan.checks, sweeps.plan.stopping, sweeps.dispatch.loop", ()),
         ("import sweeps.tasks, sweeps.tasks.checks, sweeps.tasks.pictures.dataset", ()),
         ("from sweeps import sweep, read, UsageError", ()),
-        ("import sweeps.request.schema", ("hydra",)),
+        ("import sweeps.request.schema, sweeps.request.options", ("hydra",)),
     ],
 )
 def test_a_light_import_stays_light(statement: str, allowed: tuple[str, ...]) -> None:

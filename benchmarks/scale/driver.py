@@ -44,7 +44,7 @@ from sweeps.plan.order import ordered, unique
 from sweeps.plan.preflight import Preflight
 from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
-from sweeps.request import schema
+from sweeps.request import options, schema
 from sweeps.request.compose import Composer
 from sweeps.screen.progress import Progress
 from sweeps.screen.terminal import Terminal
@@ -97,7 +97,7 @@ def each(what: Callable[[], object], count: int) -> float:
 
 def compose_s(count: int = 300) -> float:
     GlobalHydra.instance().clear()
-    schema.register()
+    options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["model=tiny"], run_mode=RunMode.MULTIRUN)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.errors import UsageError
-from sweeps.request import schema
+from sweeps.request.options import CLUSTERS, Config
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments, key_of
 from tracking.folder.journal import Journal, JournalError
@@ -63,8 +63,8 @@ def facts(cfg: DictConfig, arguments: Arguments, place: Place | None = None) -> 
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     options = dict(values["cluster"])
     name = options.pop("name")
-    defaults, remembered = asdict(schema.CLUSTERS[name]()), place.options if place else {}
-    settings, usual = {key: values[key] for key in command_line.KEPT}, asdict(schema.Config())
+    defaults, remembered = asdict(CLUSTERS[name]()), place.options if place else {}
+    settings, usual = {key: values[key] for key in command_line.KEPT}, asdict(Config())
     return {
         "cluster": name,
         "cluster_options": {
@@ -88,9 +88,9 @@ def place(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Place | None:
     name, kept = sweep.facts.get("cluster"), sweep.facts.get("cluster_options")
     if kept is None or ("cluster" in arguments.keys and cfg.cluster.name != name):
         return None
-    if not isinstance(name, str) or name not in schema.CLUSTERS or not isinstance(kept, Mapping):
-        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(schema.CLUSTERS)}")
-    valid = asdict(schema.CLUSTERS[name]()).keys() - {"name"}
+    if not isinstance(name, str) or name not in CLUSTERS or not isinstance(kept, Mapping):
+        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(CLUSTERS)}")
+    valid = asdict(CLUSTERS[name]()).keys() - {"name"}
     if unknown := [str(key) for key in kept if key not in valid]:
         raise _unreadable(sweep, f"cluster.{unknown[0]}", f"one of {', '.join(sorted(valid))} for cluster={name}")
     return Place(name, _left(kept, arguments, "cluster."))
@@ -109,7 +109,7 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
         _take(resumed, _left(known, arguments, ""), "", sweep)
     if place is not None:
         if resumed.cluster.name != place.name:
-            resumed.cluster = OmegaConf.structured(schema.CLUSTERS[place.name])
+            resumed.cluster = OmegaConf.structured(CLUSTERS[place.name])
         _take(resumed.cluster, place.options, "cluster.", sweep)
         if redacted := [key for key, value in place.options.items() if MARK in str(value)]:
             raise UsageError(
@@ -159,7 +159,7 @@ def with_cluster(arguments: Arguments, find: Callable[[], Sweep]) -> Arguments:
         facts = find().facts
     except UsageError:  # raised again later, with everything else that is wrong
         return arguments
-    if facts.get("cluster_options") is None or facts.get("cluster") not in schema.CLUSTERS:
+    if facts.get("cluster_options") is None or facts.get("cluster") not in CLUSTERS:
         return arguments
     at = next(index for index, word in enumerate(words) if key_of(word) == "resume")
     return arguments.with_words([*words[:at], f"cluster={facts['cluster']}", *words[at:]])

@@ -21,7 +21,7 @@ from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, Over
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from sweeps.jobs import batch
-from sweeps.request.schema import DeviceConf
+from sweeps.request.options import DeviceConf
 from sweeps.typed.arguments import Arguments
 from sweeps.typed.command_line import text
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
@@ -152,7 +152,7 @@ def test_a_token_goes_to_no_cluster_that_only_a_copied_plan_names(
 
 
 def composed(*overrides: str) -> DictConfig:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", list(overrides))
 

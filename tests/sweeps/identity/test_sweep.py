@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from sweeps.errors import UsageError
 from sweeps.identity.sweep import FindNodes, Request, new, resumed, without_result
 from sweeps.machine.node import Node
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
@@ -29,7 +29,7 @@ NODE = Node(cpus=2)
 def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 

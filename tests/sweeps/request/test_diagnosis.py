@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine.node import Node
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.request.diagnosis import diagnose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def diagnosis(*overrides: str) -> list[str]:
-    schema.register()
+    options.register()
     return diagnose(overrides, CONF, [Node(cpus=2)])
 
 

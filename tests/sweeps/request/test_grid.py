@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweeps.request import grid, schema
+from sweeps.request import grid, options
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeps.errors import UsageError
-from sweeps.request import schema
+from sweeps.request import options, schema
 from sweeps.request.compose import leave_to_ours
 from tracking.record import Adaptive, Classic, Device, Trial
 
@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments, key_of
 
@@ -35,7 +35,7 @@ def test_a_resumed_sweep_takes_only_what_is_not_in_its_plan() -> None:
 
 
 def composed(*overrides: str) -> dict[str, object]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", list(overrides))
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[return-value]
