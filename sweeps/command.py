@@ -20,7 +20,7 @@ from sweeps.outcome import Outcome
 from sweeps.process import temporary
 from sweeps.process.interrupts import EXIT_CODE, Interrupts
 from sweeps.request import options, typed_text
-from sweeps.request.compose import ComposeError, leave_to_ours, text_of
+from sweeps.request.compose import ComposeError, drop_defaults_of_nets, text_of
 from sweeps.request.diagnosis import diagnose
 from sweeps.screen.terminal import Terminal
 from sweeps.typed.arguments import Arguments
@@ -40,7 +40,7 @@ def command(cfg: DictConfig) -> None:
     os.chdir(own.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
     if own.output_subdir is not None:
         _without_secrets(Path(own.runtime.output_dir, own.output_subdir))
-    leave_to_ours(cfg, own.overrides.task)
+    drop_defaults_of_nets(cfg, own.overrides.task)
     try:
         session.current().run([cfg], folder=own.runtime.output_dir)
     except Exception as error:

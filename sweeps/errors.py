@@ -1,4 +1,4 @@
-"""What can be wrong, as exceptions.
+"""The exceptions that this package raises.
 
 SweepError
 ├── UsageError       the request is wrong; nothing ran (exit code 2)
@@ -16,11 +16,11 @@ class SweepError(Exception):
     """Base of every error that this package raises on purpose."""
 
     folder: Path | None = None
-    """Of an error that `sweep` raises: the sweep's folder with what was measured before, for `sweeps.read`."""
+    """The folder of the sweep that `sweep` was running, with what it had measured, for `sweeps.read`."""
 
 
 class UsageError(SweepError):
-    """The request cannot be carried out. Holds every problem found, one sentence each, without repeats."""
+    """The request cannot be carried out. `problems` has every reason once, as sentences."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -32,4 +32,4 @@ class DispatchError(SweepError):
 
 
 class StoppedError(SweepError):
-    """Every trial fails alike, and the request says to stop then."""
+    """Every trial failed alike, and the request says to stop then."""

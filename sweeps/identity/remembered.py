@@ -1,6 +1,6 @@
-"""What a plan remembers of its sweep's command besides the trials: where it ran, how, and where results went.
+"""What a plan remembers of its sweep's command besides the trials: where and how it ran, and where results went.
 
-`resume=` alone goes on in the same way. What its own command says wins, key by key, and is remembered in turn.
+`resume=` alone goes on in the same way. Keys that its own command sets take precedence, and are remembered in turn.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from tracking.sinks.mlflow import moved
 from tracking.sinks.mlflow.client import given_address
 
 _FACTS = ("cluster", "cluster_options", "settings")
-"""Where a plan keeps what `facts` gives."""
+"""The plan's facts that `facts` returns."""
 _HERE = ("local", "inline")
-"""Clusters that are this machine."""
+"""Clusters that are this machine alone."""
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 class Place(NamedTuple):
-    """Where a plan says that its sweep goes on."""
+    """The cluster on which a plan has its sweep go on."""
 
     name: str
-    """The cluster's, as `cluster=` has it."""
+    """As `cluster=` takes it."""
     options: Mapping[str, Any]
-    """Those that the resuming command leaves to the plan."""
+    """The cluster's options that the resuming command does not set itself, by name."""
 
     @property
     def elsewhere(self) -> list[str]:
-        """The arguments that would say the same; none for this machine, where nothing of it matters to anybody."""
+        """The arguments that choose the same cluster and options; none where it is this machine."""
         if self.name in _HERE:
             return []
         options = [f"cluster.{key}={command_line.text(value)}" for key, value in self.options.items()]
@@ -51,7 +51,7 @@ class Place(NamedTuple):
 
     @property
     def address(self) -> str | None:
-        """The Ray cluster that it names, if it does."""
+        """The address of the Ray cluster, if the plan has one."""
         return self.options.get("address") if self.name == "ray" else None
 
 
@@ -83,7 +83,7 @@ def facts(cfg: DictConfig, arguments: Arguments, place: Place | None = None) -> 
 def place(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Place | None:
     """Return where the sweep's plan has it go on; None: the plan does not say, or this command says otherwise.
 
-    Raises UsageError for what no plan of ours holds.
+    Raises UsageError for a cluster or options that do not exist.
     """
     name, kept = sweep.facts.get("cluster"), sweep.facts.get("cluster_options")
     if kept is None or ("cluster" in arguments.keys and cfg.cluster.name != name):
@@ -105,8 +105,8 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
     composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
     _take(resumed.tracking, tracking(sweep, composed, arguments), "tracking.", sweep)
     if isinstance(settings := sweep.facts.get("settings"), Mapping):
-        known = {key: value for key, value in settings.items() if key in command_line.KEPT}
-        _take(resumed, _left(known, arguments, ""), "", sweep)
+        planned = {key: value for key, value in settings.items() if key in command_line.KEPT}
+        _take(resumed, _left(planned, arguments, ""), "", sweep)
     if place is not None:
         if resumed.cluster.name != place.name:
             resumed.cluster = OmegaConf.structured(CLUSTERS[place.name])
@@ -121,14 +121,14 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
 
 
 def in_job(sweep: Sweep) -> bool:
-    """Whether this process is a batch job's, whose command says where it found itself and not where to go on."""
+    """Return whether this process is the sweep's batch job, whose command only describes where it happens to run."""
     return os.environ.get(command_line.IN_JOB) == sweep.sweep_id
 
 
 def keep(sweep: Sweep) -> None:
-    """Have the plan remember what this submission was asked for; a job of the sweep may have changed other things.
+    """Write what this submission chose into the plan on disk; the rest of that may be newer, from a job of the sweep.
 
-    Where such a job runs now, it holds the plan, which stays as it is.
+    A job that runs now holds the lock on the plan, which then stays as it is.
     """
     with contextlib.suppress(JournalError), Journal(sweep.folder) as journal:
         plan = journal.read_plan()
@@ -138,7 +138,7 @@ def keep(sweep: Sweep) -> None:
 
 
 def remedy(place: Place | None, problems: Sequence[str], name: str) -> list[str]:
-    """What to do where a sweep cannot go on where its plan says, as one more sentence."""
+    """Return what to do when a sweep has these problems on the cluster of its plan, as one more sentence."""
     if not problems or place is None or place.name in _HERE:
         return []
     return [
@@ -181,10 +181,10 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Arguments) ->
     kept = _left({key: planned[key] for key in planned.keys() & composed.keys()}, arguments, "tracking.")
     chosen = {**composed, **kept}
     if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
-        if not (known := given_address()):
-            where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
-            raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
-        chosen["uri"] = known
+        if not (complete := given_address()):
+            expected = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
+            raise UsageError([f"tracking.uri: {expected}. Received: neither; the plan keeps {uri}."])
+        chosen["uri"] = complete
     elif "mlflow" in chosen["sinks"] and "uri" in kept and (problem := moved.lost(chosen["uri"])):
         raise UsageError([f"{problem}; name one with tracking.uri=sqlite:////PATH/mlflow.db"])
     return chosen
@@ -204,7 +204,7 @@ def _take(into: DictConfig, values: Mapping[str, Any], prefix: str, sweep: Sweep
 
 
 def _literal(value: Any) -> Any:
-    """A value in which OmegaConf finds nothing to replace: it was replaced when the plan was made."""
+    """Return a value with its `${` escaped: interpolations were resolved when the plan was made."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda match: f"{match[1] * 2}\\${{", value)
     return _within(value, _literal)
@@ -221,5 +221,5 @@ def _within(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _unreadable(sweep: Sweep, received: str, expected: str) -> UsageError:
-    words = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
-    return UsageError([f"{words}. cluster=local chooses anew."])
+    problem = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
+    return UsageError([f"{problem}. cluster=local chooses anew."])

@@ -1,4 +1,4 @@
-"""The number that an optimising sweeper is told of a point: one figure of its results, named as in MLflow."""
+"""The objective of an optimising sweeper: the figure of a point's results that it works with, named as in MLflow."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _FIGURES = tuple(Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopp
 
 
 def names(passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
-    """What an objective can be called for trials of this task and, where it times them, of these passes."""
+    """Return the names that an objective can have for trials of this task and, if it times passes, of these passes."""
     if task in METRICS:
         return list(METRICS[task])
     return [f"{name}/{figure}" for name in passes for figure in _FIGURES] + list(_OF_A_RESULT)
 
 
 def problems(objective: str | None, passes: Sequence[str] = PASSES, task: str = "benchmark") -> list[str]:
-    """Why trials of this task and these passes cannot have this objective, in words; nothing if they can."""
+    """Return why trials of this task and these passes cannot have this objective, as a sentence; empty if they can."""
     if objective is None or objective in names(passes, task):
         return []
     if task not in METRICS and objective in names():
-        wanted = objective.partition("/")[0]
-        return [f"objective={objective}: expected {wanted} among passes. Received: passes=[{','.join(passes)}]."]
-    close = nearest(objective, names(passes, task)) or f" Valid: {', '.join(names(passes, task))}."
-    return [f"objective={objective}: expected the name of a figure.{close}"]
+        missing = objective.partition("/")[0]
+        return [f"objective={objective}: expected {missing} among passes. Received: passes=[{','.join(passes)}]."]
+    hint = nearest(objective, names(passes, task)) or f" Valid: {', '.join(names(passes, task))}."
+    return [f"objective={objective}: expected the name of a figure.{hint}"]
 
 
 def value(results: Sequence[Result], objective: str) -> float:
-    """The mean of the figure over a point's repeats; NaN when any of them failed or has no such figure.
+    """Return the mean of the figure over a point's repeats; NaN if any of them failed or has no such figure.
 
-    A mean over the repeats that happened to live would praise a point that mostly dies. Raises UsageError for an
+    A mean over the repeats that happened to survive would favour a point that mostly fails. Raises UsageError for an
     objective that no result has.
     """
     if all(problems(objective, task=task) for task in ("benchmark", *METRICS)):
@@ -55,6 +55,6 @@ def _figure(result: Result, objective: str) -> float:
         figure = getattr(result, _OF_A_RESULT[objective])
     else:
         name, _, key = objective.partition("/")
-        found = {str(pass_name): measurement for pass_name, measurement in result.passes.items()}
-        figure = found[name].figures(result.trial.batch)[key] if name in found else None
+        measured = {str(pass_name): measurement for pass_name, measurement in result.passes.items()}
+        figure = measured[name].figures(result.trial.batch)[key] if name in measured else None
     return math.nan if figure is None else figure

@@ -23,19 +23,20 @@ from sweeps.wording import above, at_least, at_most, nearest
 from tracking.record import PASSES, PROTOCOLS, Adaptive, Device, Trial
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
-"""What TensorFlow's shapes, and NumPy's random numbers, take."""
+"""The largest values that TensorFlow's shapes and NumPy's random numbers take."""
 _CHOSEN = ("protocol", "task", "cluster")
-"""Groups whose members have keys of their own, and are known by their names."""
+"""Groups whose choices have different keys, each choice known by its `name`."""
 NOT_ARGUMENTS = ("name", "_target_", "weights")
+"""Keys of `model` that are no arguments of the net."""
 
 
 def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
-    """The trial that a config asks for, `repeat` 0, and what is wrong with it, a sentence each.
+    """Return the trial that a config asks for, with `repeat` 0, and every problem of the config as a sentence.
 
-    Raises UsageError where keys were removed or added without which, or with which, it is no config of ours.
+    Raises UsageError where keys are missing that every config has, or where there are others.
     """
-    if found := _misshapen(cfg):
-        raise UsageError(found)
+    if problems := _misshapen(cfg):
+        raise UsageError(problems)
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
     trial = _trial(values)
     if batch.shares_files(values["cluster"]["name"]):
@@ -44,23 +45,23 @@ def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
 
 
 def _misshapen(cfg: DictConfig) -> list[str]:
-    """Keys that `~KEY` has removed, and those that `+KEY=VALUE` has added to a group that takes no others."""
+    """Return a sentence for each key that `~KEY` has removed, and each that `+KEY=VALUE` has added in vain."""
     groups = {str(key): node for key, node in cfg.items()}
-    found = [f"{key}: expected a value. Received: none." for key in _names(Config) if key not in groups]
+    problems = [f"{key}: expected a value. Received: none." for key in _names(Config) if key not in groups]
     for group, node in groups.items():
         kind: Any = OmegaConf.get_type(node)
         closed = is_dataclass(kind)
         wanted = _names(kind) if closed else NOT_ARGUMENTS if group == "model" else ()
         keys = [str(key) for key in node] if wanted else []
-        found += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
+        problems += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
         if closed:
             added = [key for key in keys if key not in wanted]
-            found += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
+            problems += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
         if group in _CHOSEN and closed and (name := node.get("name")) not in (None, kind.name):
-            found.append(
+            problems.append(
                 f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; {group}={name} chooses."
             )
-    return found
+    return problems
 
 
 @cache
@@ -87,48 +88,50 @@ def _trial(values: dict[str, Any]) -> Trial:
 
 
 def _problems(values: dict[str, Any]) -> list[str]:
-    """What no type can hold: ranges, and names that only code knows."""
-    found: list[str] = []
+    """Return what no type can check: ranges, combinations, and names that only code knows."""
+    problems: list[str] = []
     model, device, protocol, cluster = values["model"], values["device"], values["protocol"], values["cluster"]
-    found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
-    found += at_most("", values, _LARGEST)
-    found += above("", values, {"timeout_s": 0})
+    problems += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
+    problems += at_most("", values, _LARGEST)
+    problems += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
-    found += at_least("device.", device, least)
-    found += of_cluster(cluster)
+    problems += at_least("device.", device, least)
+    problems += of_cluster(cluster)
     if values["rerun"] is not None and values["resume"] is None:
-        found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
+        problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if values["trust"] and values["resume"] is None:
-        found.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
+        problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
-        found += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
+        problems += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
     else:
         least = {"min_steps": 1, "max_steps": protocol["min_steps"], "max_warmup_seconds": 0}
-        found += at_least("protocol.", protocol, least)
-        found += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
+        problems += at_least("protocol.", protocol, least)
+        problems += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
-        found.append(f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}.")
+        problems.append(
+            f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}."
+        )
     if device["kind"] == "cpu" and values["precision"] == "tf32":
-        found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
+        problems.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
     task = values["task"]["name"]
-    found += _impossible(values, task)
+    problems += _impossible(values, task)
     if task not in TASKS:
-        found.append(f"task={task}: expected one of {', '.join(TASKS)}.")
-    found += checks.arguments(task, values["task"])
-    found += objective.problems(values["objective"], values["passes"], task)
-    found += input_ranges.problems(values["inputs"], task, model)
-    found += batch.problems(values)
+        problems.append(f"task={task}: expected one of {', '.join(TASKS)}.")
+    problems += checks.arguments(task, values["task"])
+    problems += objective.problems(values["objective"], values["passes"], task)
+    problems += input_ranges.problems(values["inputs"], task, model)
+    problems += batch.problems(values)
     if model["_target_"] is None:
-        found += nets.check(model["name"], _arguments(model))
+        problems += nets.check(model["name"], _arguments(model))
     else:
         here = batch.shares_files(cluster["name"])
         check = custom.check if here else partial(elsewhere.target_problems, cluster=cluster["name"])
-        found += check(model["_target_"], _arguments(model))
-    return found
+        problems += check(model["_target_"], _arguments(model))
+    return problems
 
 
 def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
-    """What is wrong with the values of a cluster that is not a batch job, a sentence each."""
+    """Return every problem with the values of a cluster that is no batch job, as sentences."""
     if cluster["name"] == "local":
         return at_least("cluster.", cluster, {"cpus": 1, "gpus": 0})
     if cluster["name"] == "ray":
@@ -141,42 +144,42 @@ def of_cluster(cluster: Mapping[str, Any] | DictConfig) -> list[str]:
 
 
 def _impossible(values: dict[str, Any], task: str) -> list[str]:
-    """Combinations that TensorFlow, or the task, does not have."""
-    device, found = values["device"], []
+    """Return combinations that TensorFlow or the task does not support, as sentences."""
+    device, problems = values["device"], []
     if values["profile"] and task != "benchmark":
-        found.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
+        problems.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
     if values["layout"] == "channels_first":
         if task != "benchmark":
-            found.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
+            problems.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
         if device["kind"] == "cpu" and values["precision"] == "float16" and values["compile"] != "xla":
-            words = "expected compile=xla for float16 convolutions channels first on the CPU"
-            found.append(f"layout=channels_first: {words}. Received: compile={values['compile']}.")
+            expected = "compile=xla for float16 convolutions with channels first on the CPU"
+            problems.append(f"layout=channels_first: expected {expected}. Received: compile={values['compile']}.")
     if device["kind"] == "cpu":
-        found += [
+        problems += [
             f"device.{key}={device[key]}: expected device.kind=gpu with it. Received: device.kind=cpu."
             for key in ("gpus", "gpu_memory_mb")
             if device[key]
         ]
     elif (gpus := device["gpus"]) > 1:
         if task != "benchmark":
-            found.append(f"device.gpus={gpus}: expected task=benchmark with several GPUs. Received: task={task}.")
+            problems.append(f"device.gpus={gpus}: expected task=benchmark with several GPUs. Received: task={task}.")
         if values["compile"] == "eager":
-            found.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
+            problems.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
         if values["batch"] % gpus:
-            words = f"expected a batch, which is that of all GPUs together, in {gpus} equal parts"
-            found.append(f"device.gpus={gpus}: {words}. Received: batch={values['batch']}.")
-    return found
+            expected = f"a batch size, which is that of all GPUs together, that divides by {gpus}"
+            problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
+    return problems
 
 
 def _label(model: dict[str, Any]) -> str:
-    """What the trial's model is called: its name; a callable of the user's own by its own, unless it was given one."""
+    """Return the name of the trial's model; a callable of the user's goes by its own unless it was given one."""
     name, target = model["name"], model["_target_"]
     return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
 
 
 def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:
-    """What the net is built with."""
-    given = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
+    """Return the arguments that the net is built with."""
+    arguments = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
     if task == "finetune" and model["_target_"] is None:
-        given.pop("num_classes", None)  # the data says how many
-    return given
+        arguments.pop("num_classes", None)  # the data says how many
+    return arguments

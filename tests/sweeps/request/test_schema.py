@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from sweeps.errors import UsageError
 from sweeps.request import options, schema
-from sweeps.request.compose import leave_to_ours
+from sweeps.request.compose import drop_defaults_of_nets
 from tracking.record import Adaptive, Classic, Device, Trial
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -24,7 +24,7 @@ def hydra() -> Iterator[None]:
 
 def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
     config = compose("config", list(overrides))
-    leave_to_ours(config, overrides)
+    drop_defaults_of_nets(config, overrides)
     return schema.read(config)
 
 
