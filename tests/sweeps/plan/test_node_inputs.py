@@ -84,7 +84,7 @@ def test_all_nodes_are_in_one_sentence() -> None:
     lacks = "There is no module 'my'"
     assert node_inputs.problems({"a": Found(imports={"my.net": lacks}), "b": Found(imports={"my.net": lacks})}) == [
         f"model._target_=my.net: expected a callable that can be imported on a, b. Received: {lacks}; modules in the "
-        "folder that the sweep is started in travel, others have to be installed on the nodes."
+        "folder where the sweep is started travel, others have to be installed on the nodes."
     ]
 
 

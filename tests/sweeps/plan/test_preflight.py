@@ -129,7 +129,7 @@ def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:
         lost.start()
         found = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
         lost.join()
-    assert found == ["the nets could not be looked at: the process that builds them has died"]
+    assert found == ["the nets could not be checked: the process that builds them has died"]
 
 
 def _aborting(asked: object, send: Send) -> None:
@@ -145,7 +145,5 @@ def test_what_the_building_process_died_of_is_told(server: str, monkeypatch: pyt
 
     monkeypatch.setattr(preflight, "Call", call)
     (sentence,) = Preflight().problems([VGG], lambda: server)
-    told = (
-        "the nets could not be looked at: the process that builds them has died of SIGABRT\nthe library has something"
-    )
+    told = "the nets could not be checked: the process that builds them has died of SIGABRT\nthe library has something"
     assert sentence.startswith(told)
