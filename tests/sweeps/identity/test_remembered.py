@@ -1,4 +1,4 @@
-"""What `resume=` remembers of the command that began a sweep, and what of it is not taken on trust."""
+"""What a plan remembers of the command that began its sweep, and what of that needs trust."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_sweep_goes_on_where_and_how_it_was_begun(tmp_path: Path, site: dict[s
     done = run(tmp_path, *pasted(printed)[2:], "cluster.time=5:00:00", **site)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Goes on  with cluster=slurm cluster." in done.stdout
-    for _ in range(2):  # what was said last is remembered, too
+    for _ in range(2):  # the last options are remembered as well
         script = (sweep / "job.sh").read_text()
         for line in ("--partition=main", "--nodes=2", "--time=5:00:00", 'echo "it (is)" $HOME'):
             assert line in script
@@ -107,7 +107,7 @@ def test_another_cluster_chooses_anew_and_an_older_plan_says_nothing(tmp_path: P
     assert (done.returncode, "#SBATCH" in done.stdout) == (0, False), done.stdout + done.stderr
 
 
-def test_a_cluster_that_is_gone_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_cluster_that_is_gone_is_reported_with_what_to_do(tmp_path: Path) -> None:
     kept = {"cluster": "ray", "cluster_options": {"address": "127.0.0.1:1"}}
     plan_of(tmp_path / "sweep", kept)
     done = run(tmp_path, "resume=sweep", "tracking=none")
@@ -196,9 +196,7 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
         ({"settings": {"retries": "many"}}, "Received: retries=many"),
     ],
 )
-def test_a_plan_that_remembers_nonsense_is_refused_in_a_sentence(
-    tmp_path: Path, kept: dict[str, Any], sentence: str
-) -> None:
+def test_a_plan_that_remembers_nonsense_is_refused(tmp_path: Path, kept: dict[str, Any], sentence: str) -> None:
     sweep, cfg = make_sweep([make_result()], tmp_path, facts=kept), composed()
     with pytest.raises(UsageError, match=sentence):
         remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())

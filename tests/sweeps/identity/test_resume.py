@@ -93,7 +93,7 @@ def test_a_sweep_goes_on_with_its_own_tracking(
     assert remembered.tracking(sweep, COMPOSED, typed(*arguments)) == wanted
 
 
-def test_an_address_without_its_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_its_password_has_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"tracking": {"mlflow": {"uri": "http://***@a", "experiment": "mine"}}}
     sweep = make_sweep([make_result()], facts=facts)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -64,7 +64,7 @@ def test_a_strangers_plan_runs_only_where_this_user_says_so(tmp_path: Path) -> N
         assert "belongs to the user nobody, and its plan says what runs with this user's rights: strangers.net" in (
             done.stderr
         )
-        assert "fail_fast=0" in done.stderr  # all that is wrong is told at once
+        assert "fail_fast=0" in done.stderr  # every problem is reported together
     assert sorted(folder.rglob("*")) == before
     assert not list(tmp_path.rglob("ran"))
     done = run(tmp_path, "resume=latest", "trust=true", *INLINE)

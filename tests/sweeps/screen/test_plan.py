@@ -21,12 +21,12 @@ def test_a_plan_of_many_batches_names_a_few(tmp_path: Path, capsys: pytest.Captu
 
 def test_the_plan_says_what_where_and_whereto(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().plan(recorder.sweep, recorder.sweep.trials[2:], [Node(cpus=2, gpus=1)])
-    told = capsys.readouterr().out
-    assert "3 planned, 1 to run" in told
-    assert "vgg16" in told
-    assert "1, 2, 4" in told
-    assert "(2 cores, 1 GPU)" in told
-    assert recorder.sweep.folder in told.replace("\n", "")
+    printed = capsys.readouterr().out
+    assert "3 planned, 1 to run" in printed
+    assert "vgg16" in printed
+    assert "1, 2, 4" in printed
+    assert "(2 cores, 1 GPU)" in printed
+    assert recorder.sweep.folder in printed.replace("\n", "")
 
 
 def test_a_forecast_has_a_row_for_each_trial_and_the_time_of_all(

@@ -51,13 +51,13 @@ def test_what_a_trial_leaves_as_its_summary_holds_nobody_up(
     terminal = Terminal()
     with terminal.progress.running(recorder.sweep.trials, lambda _: tmp_path / "log.txt"):
         terminal.progress.finished(recorder.results[recorder.sweep.trials[0].trial_id])
-    told = capsys.readouterr().out
-    assert len(told) < 2**16
-    assert "\x1b" not in told
-    assert "root:" not in told
+    printed = capsys.readouterr().out
+    assert len(printed) < 2**16
+    assert "\x1b" not in printed
+    assert "root:" not in printed
 
 
-def test_a_slow_sink_is_told_once_and_again_when_it_is_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slow_sink_is_reported_once_and_again_when_it_is_back(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.progress.waiting([])
     for count in (1, 2, 3):

@@ -47,8 +47,8 @@ def test_an_output_that_has_gone_ends_nothing(
         for _ in range(2):
             terminal.say("a word")
         print("of a library's", file=out, flush=True)
-    told = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
-    assert capsys.readouterr().err == told
+    printed = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
+    assert capsys.readouterr().err == printed
 
 
 def test_a_reader_of_text_that_has_gone_has_interrupted(
@@ -65,13 +65,13 @@ def test_a_reader_of_text_that_has_gone_has_interrupted(
 
 def test_the_end_names_what_is_missing_and_how_to_go_on(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().end(recorder)
-    told = capsys.readouterr().out
-    assert "vgg16 b=1" in told
-    assert "1 of 3 trials have no result" in told
-    assert f"resume={recorder.sweep.folder}" in told
+    printed = capsys.readouterr().out
+    assert "vgg16 b=1" in printed
+    assert "1 of 3 trials have no result" in printed
+    assert f"resume={recorder.sweep.folder}" in printed
 
 
-def test_what_the_sinks_say_is_told_while_the_sweep_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_sinks_say_is_reported_while_the_sweep_runs(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("tracking.sinks.outbox")
     with Terminal().warnings_of("tracking"):
         log.warning("MLflow is away")
@@ -128,8 +128,8 @@ def test_no_text_moves_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixtur
     for say in (terminal.say, terminal.warn, lambda text: terminal.problems([text])):
         say(evil)
     terminal.end(kept)
-    told = capsys.readouterr()
-    assert "\\x1b]0;title" in told.out
-    assert "[red]" in told.out
-    for text in (told.out, told.err):
+    printed = capsys.readouterr()
+    assert "\\x1b]0;title" in printed.out
+    assert "[red]" in printed.out
+    for text in (printed.out, printed.err):
         assert not {"\x1b", "\x07", "\r", "\u202e"} & set(text)
