@@ -1,4 +1,4 @@
-"""Hydra's side of a sweep: a launcher that hands the whole grid to the session, and a sweeper that composes it once."""
+"""Hydra's side of a sweep: a launcher that passes the grid to the session, and a sweeper that composes it once."""
 
 # No `from __future__ import annotations` here: Hydra executes plugins before they are in sys.modules, where dataclasses
 # would look annotations up.
@@ -43,10 +43,9 @@ class GridSweeper(BasicSweeper):
 
 
 class TrialLauncher(Launcher):
-    """Composes each point of the grid and gives them all to the current session.
+    """Composes each point of the grid and runs them all in the current session.
 
-    A job's return value is its results, one a repeat, or the figure of them that `objective` names; without such a
-    figure the job has failed.
+    A job returns its results, one per repeat, or the figure that `objective` names; a job without that has failed.
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
@@ -56,8 +55,8 @@ class TrialLauncher(Launcher):
         self._objective: str | None = config.objective
         sweeper = str(config.hydra.sweeper.get("_target_"))
         if self._objective is None and not sweeper.endswith(("GridSweeper", "BasicSweeper")):
-            words = "expected the figure that this sweeper optimises, e.g. forward/images_per_s"
-            raise UsageError([f"objective: {words}. Received: none, with {sweeper.rpartition('.')[2]}."])
+            expected = "expected the figure that this sweeper optimises, e.g. forward/images_per_s"
+            raise UsageError([f"objective: {expected}. Received: none, with {sweeper.rpartition('.')[2]}."])
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         # Hydra's own sweeper writes the whole config there, with the password that an address may hold.
@@ -69,9 +68,9 @@ class TrialLauncher(Launcher):
             done = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
             done.return_value = result if self._objective is None else objective.value(result, self._objective)
             if self._objective is not None and math.isnan(done.return_value):
-                # What a sweeper makes of a job that failed is its own affair: no figure would be true of it.
-                words = f"{' '.join(overrides)}: no {self._objective} to optimise"
-                words += "; hydra.sweeper.max_failure_rate=1 would let the sweep go on"
-                done.status, done.return_value = JobStatus.FAILED, DispatchError(words)
+                # Any figure would be wrong; what to do about a failed job is for the sweeper to decide.
+                cause = f"{' '.join(overrides)}: no {self._objective} to optimise"
+                cause += "; hydra.sweeper.max_failure_rate=1 would let the sweep go on"
+                done.status, done.return_value = JobStatus.FAILED, DispatchError(cause)
             returns.append(done)
         return returns

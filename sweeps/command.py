@@ -20,8 +20,8 @@ from sweeps.outcome import Outcome
 from sweeps.process import temporary
 from sweeps.process.interrupts import EXIT_CODE, Interrupts
 from sweeps.process.project import ROOT
-from sweeps.request import schema, typed_text
-from sweeps.request.compose import ComposeError, leave_to_ours, text_of
+from sweeps.request import options, typed_text
+from sweeps.request.compose import ComposeError, drop_defaults_of_nets, text_of
 from sweeps.request.diagnosis import diagnose
 from sweeps.screen.terminal import Terminal
 from sweeps.typed.arguments import Arguments
@@ -41,7 +41,7 @@ def command(cfg: DictConfig) -> None:
     os.chdir(own.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
     if own.output_subdir is not None:
         _without_secrets(Path(own.runtime.output_dir, own.output_subdir))
-    leave_to_ours(cfg, own.overrides.task)
+    drop_defaults_of_nets(cfg, own.overrides.task)
     try:
         session.current().run([cfg], folder=own.runtime.output_dir)
     except Exception as error:
@@ -64,7 +64,7 @@ def _run(arguments: Arguments) -> None:
     """Have Hydra read the arguments and call `command` or the launcher, as `hydra.main` does with `sys.argv`."""
     hydra.version.setbase("1.3")
     parser = get_args_parser()
-    parsed = parser.parse_args(_as_composed(arguments.words))
+    parsed = parser.parse_args(_as_composed(arguments).words)
     if parsed.experimental_rerun is not None:
         raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
     try:
@@ -80,9 +80,9 @@ def _run(arguments: Arguments) -> None:
             raise passing.__cause__ from None
 
 
-def _as_composed(words: Sequence[str]) -> list[str]:
-    """The words as Hydra gets them: with the cluster of a plan that is resumed, where only options of it are given."""
-    return remembered.with_cluster(words, lambda: resume.find(text_of("resume", words), Path.cwd())[0])
+def _as_composed(arguments: Arguments) -> Arguments:
+    """The arguments as Hydra gets them: with a resumed plan's cluster, where only options of it are given."""
+    return remembered.with_cluster(arguments, lambda: resume.find(text_of("resume", arguments), Path.cwd())[0])
 
 
 def main(server: LastingServer, arguments: Arguments) -> int:
@@ -98,15 +98,15 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
 
     This process is the sweep's: its signals are taken, and Hydra and Ray change its environment.
     """
-    schema.register()
+    options.register()
     # Hydra ends the process on an error unless it is told to let it through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupts = Interrupts()
     interrupts.install()
     running = session.Session(terminal, interrupts, server, arguments)
-    for_hydra = replace(arguments, words=tuple(typed_text.as_typed(arguments.words)))
+    for_hydra = typed_text.as_typed(arguments)
     try:
-        with temporary.scratch(), terminal.telling("tracking"), running:
+        with temporary.scratch(), terminal.warnings_of("tracking"), running:
             _run(for_hydra)
     except UsageError as error:
         return _refused(running, error.problems)
@@ -127,7 +127,7 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
 
 
 def _overrides(arguments: Arguments) -> list[str]:
-    return replace(arguments, words=tuple(_as_composed(arguments.words))).overrides
+    return [override.word for override in _as_composed(arguments).overrides]
 
 
 def _refused(running: session.Session, problems: Sequence[str]) -> Outcome:

@@ -1,4 +1,4 @@
-"""What can be wrong, as exceptions.
+"""The exceptions that this package raises.
 
 SweepError
 ├── UsageError       the request is wrong; nothing ran (exit code 2)
@@ -8,21 +8,19 @@ SweepError
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-
-from nets.errors import did_you_mean
 
 
 class SweepError(Exception):
     """Base of every error that this package raises on purpose."""
 
     folder: Path | None = None
-    """Of an error that `sweep` raises: the sweep's folder with what was measured before, for `sweeps.read`."""
+    """The folder of the sweep that `sweep` was running, with what it had measured, for `sweeps.read`."""
 
 
 class UsageError(SweepError):
-    """The request cannot be carried out. Holds every problem found, one sentence each, without repeats."""
+    """The request cannot be carried out. `problems` has every reason once, as sentences."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -34,10 +32,4 @@ class DispatchError(SweepError):
 
 
 class StoppedError(SweepError):
-    """Every trial fails alike, and the request says to stop then."""
-
-
-def nearest(name: str, valid: Collection[str]) -> str:
-    """A clause that names the closest valid names, or all of them where there are few; empty where there are none."""
-    listed = f" Valid: {', '.join(sorted(valid))}." if 0 < len(valid) <= 12 else ""
-    return did_you_mean(name, valid) or listed
+    """Every trial failed alike, and the request says to stop then."""

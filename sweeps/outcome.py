@@ -1,4 +1,4 @@
-"""What a command has come to: the sweep that ran or was handed over, or why there is none."""
+"""The outcome of a command: the sweep that ran or was submitted, or why there is none."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Plain values, which go from one process to another as JSON."""
+    """Plain values, which travel between processes as JSON."""
 
     exit_code: int
     error: str = ""
-    """Name of the exception's class; empty: none."""
+    """Name of the class of the exception that ended the command; empty: none did."""
     problems: Sequence[str] = field(default_factory=list)
-    """What the exception says, one sentence each."""
+    """The exception's message, one sentence per problem."""
     sweep_id: str | None = None
     folder: str | None = None
     """The sweep's folder on this machine."""

@@ -1,4 +1,4 @@
-"""Keeps what a sweep finds: the journal first, then the sinks, and at the end its plots, tables and report."""
+"""Keeps a sweep's results: in the journal first, then in the sinks, and at the end in plots, tables and a report."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tracking.record import Result, Sweep, Trial
 from tracking.sinks.outbox import Outbox
 
 _FLUSH_S = 2.0
-"""Longest time between two trials that a slow sink may take of the sweep, seconds."""
+"""Longest time that slow sinks may hold the sweep up between two trials, seconds."""
 
 
 class Recorder:
-    """The results of one sweep by trial id, on disk before anybody else hears of them."""
+    """The results of one sweep by trial id, each on disk before it goes anywhere else."""
 
     def __init__(self, sweep: Sweep, outbox: Outbox) -> None:
-        """Take the sweep's folder. Raises UsageError when another process is writing there, or another sweep is."""
+        """Lock the sweep's folder. Raises UsageError if another process is writing there, or it holds another sweep."""
         self.sweep = sweep
         self.journal = Journal(sweep.folder)
         try:
@@ -37,31 +37,31 @@ class Recorder:
         self.outbox = outbox
 
     def _taken(self) -> bool:
-        """Whether another sweep has come into the folder since it was last looked at."""
+        """Return whether another sweep has been written to the folder since it was checked."""
         try:
             return self.journal.read_plan().sweep_id != self.sweep.sweep_id
         except JournalError:
             return any(os.path.lexists(self.journal.folder / name) for name in (PLAN, RESULTS))
 
     def extend(self, trials: Sequence[Trial]) -> None:
-        """Add those of these trials that an optimising sweeper has thought of since."""
+        """Add the trials that are not in the plan yet, as an optimising sweeper proposes them."""
         planned = {trial.trial_id for trial in self.sweep.trials}
         if added := [trial for trial in trials if trial.trial_id not in planned]:
             self.sweep = replace(self.sweep, trials=(*self.sweep.trials, *added))
             self.journal.write_plan(self.sweep)
 
     def record(self, result: Result) -> None:
-        """Journal the result, and hold it for the sinks. Raises JournalError: without a journal a sweep ends."""
+        """Append the result to the journal and queue it for the sinks. Raises JournalError, which ends the sweep."""
         self.journal.append(result)
         self.results[result.trial_id] = result
         self.outbox.write(result)
 
     def send(self) -> None:
-        """Offer the sinks what they do not have yet."""
+        """Send the sinks the results that they do not have yet."""
         self.outbox.flush(_FLUSH_S)
 
     def finish(self, warn: Callable[[str], None], *, draw: bool = True) -> None:
-        """Draw, report and close the sinks. What fails here is a warning: the journal has everything."""
+        """Draw the plots, write the report and close the sinks. Failures are warnings: the journal has everything."""
         results = [self.results[t.trial_id] for t in self.sweep.trials if t.trial_id in self.results]
         if draw:
             self._draw(results, warn)

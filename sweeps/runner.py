@@ -46,7 +46,7 @@ class Runner:
         `server` returns the address of this machine's fork server. Raises StoppedError by `fail_fast`, JournalError
         when results can no longer be kept, DispatchError when the site is lost.
         """
-        terminal = self._terminal
+        progress = self._terminal.progress
         self._fail_fast = self._fail_fast or FailFast(cfg.fail_fast)
         still_to_run = {trial.trial_id for trial in trials}
         earlier = [result for trial_id, result in recorder.results.items() if trial_id not in still_to_run]
@@ -60,22 +60,22 @@ class Runner:
             node=node,
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
-            started=terminal.started,
-            withdrawn=terminal.withdrawn,
-            held_up=terminal.held_up,
-            retrying=terminal.retrying,
-            warn=terminal.warn,
+            started=progress.started,
+            withdrawn=progress.withdrawn,
+            held_up=progress.held_up,
+            retrying=progress.retrying,
+            warn=self._terminal.warn,
         )
         if ceiling is not None:
             context = replace(context, limit=ceiling.limit)
-        with terminal.running(trials, context.log), contextlib.closing(site.run(trials, context)) as results:
+        with progress.running(trials, context.log), contextlib.closing(site.run(trials, context)) as results:
             for result in results:
                 judged = self._hosts.judge(self._calibration.judge(result))
                 with self._interrupts.held():
                     recorder.record(judged)
-                terminal.finished(judged)
+                progress.finished(judged)
                 recorder.send()
-                terminal.waiting(recorder.outbox.pending())
+                progress.waiting(recorder.outbox.pending())
                 if ceiling is not None:
                     ceiling.note(judged)
                 if reason := self._fail_fast.note(judged):

@@ -201,7 +201,7 @@ class Session:
     def _resume_problems(self, first: DictConfig, others: Iterator[DictConfig]) -> list[str]:
         """Return what makes no sense beside `resume=`; of a sweep that is on a cluster, all else that is wrong too."""
         several = next(others, None) is not None
-        problems = resume.problems(first.resume, self._arguments.words, several=several)
+        problems = resume.problems(first.resume, self._arguments, several=several)
         return problems or ([] if kinds.of_config(first).shares_files else schema.read(first)[1])
 
     def _request(self, first: DictConfig, others: Iterator[DictConfig], home: Path) -> Request:
@@ -269,7 +269,7 @@ class Session:
                 self._handed = Handed(0 if all(result.ok for result in results.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        order = Order(values, self._arguments.words, sweep)
+        order = Order(values, self._arguments, sweep)
         self._handed = hand_over(cluster, order, left, self._ahead, self.terminal)
         if sweep is not None and self._handed.job is not None and cluster.shares_files:
             remembered.keep(sweep)

@@ -43,21 +43,23 @@ from sweeps.plan.preflight import Preflight
 from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
 from sweeps.runner import Runner
+from sweeps.screen.progress import Progress
 from sweeps.screen.terminal import Terminal
 from sweeps.worker.on_node import Place
 from tracking.record import Result, Trial
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.outbox import Outbox
+from tracking.text.screen import Screen
 
 WINDOW = 1000
 """How many results the first and the last rates are averaged over."""
 
 
-class Timed(Terminal):
-    """A terminal that records when trials start and when their results have been written."""
+class Timed(Progress):
+    """Progress that records when trials start and when their results have been written."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(Screen(highlight=False), terminal.say, terminal.warn)
         self.started_at: list[float] = []
         self.finished_at: list[tuple[float, int]] = []
 
@@ -141,7 +143,8 @@ def measure(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Driver
     outbox = Outbox([CsvSink()])
     recorder = Recorder(sweep, outbox)
     outbox.open(sweep)
-    terminal = Timed()
+    terminal = Terminal()
+    terminal.progress = timed = Timed(terminal)
     terminal.plan(sweep, in_order, offers)
     checked = time.perf_counter()
     cfg = OmegaConf.create({"calibrate": True, "retries": 1, "oom_ceiling": True, "fail_fast": None})
@@ -151,15 +154,15 @@ def measure(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Driver
     with fleet.inbox.installed():
         runner.run(in_order, cfg, recorder, site=SharedSite(fleet), node=offers[0], server=lambda: "")
     recorder.journal.close()
-    ends = terminal.finished_at
+    ends = timed.finished_at
     filled = next(index for index, (_, starts) in enumerate(ends) if starts > index + 1)
     replaced = [index for index, (_, starts) in enumerate(ends) if starts < len(in_order)]
     window = min(WINDOW, len(replaced) // 3)
     first, last = filled, replaced[-1] - window
     return Driver(
         checked - began,
-        terminal.started_at[0] - began,
-        (ends[-1][0] - terminal.started_at[0]) / len(ends),
+        timed.started_at[0] - began,
+        (ends[-1][0] - timed.started_at[0]) / len(ends),
         (ends[first + window][0] - ends[first][0]) / window,
         (ends[last + window][0] - ends[last][0]) / window,
     )

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--hydra", type=int, default=100, help="points for Hydra, whose time per point is constant")
     options = parser.parse_args()
-    schema.register()
+    options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", [], RunMode.MULTIRUN)

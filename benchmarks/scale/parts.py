@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from benchmarks.scale.samples import result_of, sweep_of, trials_of
 from sweeps.dispatch.task_inbox import Inbox
 from sweeps.process.project import ROOT
-from sweeps.request import schema
+from sweeps.request import options, schema
 from sweeps.request.compose import Composer
 from tracking.plots import sweep_plots
 from tracking.record import Result
@@ -30,7 +30,7 @@ WRITES = 200
 def compose_s(count: int = 300) -> float:
     """Return the seconds that composing and reading one point takes."""
     GlobalHydra.instance().clear()
-    schema.register()
+    options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["model=tiny"], run_mode=RunMode.MULTIRUN)

@@ -7,6 +7,7 @@ from sweeps.dispatch.placing import Placing
 from sweeps.dispatch.task_gate import Placements
 from sweeps.dispatch.task_outcome import Job
 from sweeps.dispatch.waiting import Turn, Waiting
+from sweeps.wording import counted, listed
 
 _MOST_NAMED = 3
 
@@ -56,7 +57,6 @@ def held_up(waiting: Waiting, placing: Placing, placements: Placements) -> str:
     count = len(waiting) + len(jobs)
     trials = [turn.trial for turn in turns] + [job.trial for job in jobs]
     labels = ", ".join(dict.fromkeys(trial.device.label for trial in trials))
-    what = f"{count} trial{'s' * (count != 1)} ({labels}) wait{'s' * (count == 1)}"
-    nodes = f"{len(names)} node{'s' * (len(names) != 1)}: {', '.join(names[:_MOST_NAMED])}"
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{what}: other jobs of the cluster hold {nodes}{more}"
+    what = f"{counted(count, 'trial')} ({labels}) wait{'s' * (count == 1)}"
+    nodes = f"{counted(len(names), 'node')}: {listed(names, _MOST_NAMED)}"
+    return f"{what}: other jobs of the cluster hold {nodes}"

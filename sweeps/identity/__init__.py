@@ -1,1 +1,1 @@
-"""Which sweep a command means: a new one, or an earlier one that is resumed as it was begun."""
+"""The sweep that a command is about: a new one, or an earlier one that goes on as it was begun."""

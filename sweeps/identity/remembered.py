@@ -1,6 +1,6 @@
-"""What a plan remembers of its sweep's command besides the trials: where it ran, how, and where results went.
+"""What a plan remembers of its sweep's command besides the trials: where and how it ran, and where results went.
 
-`resume=` alone goes on in the same way. What its own command says wins, key by key, and is remembered in turn.
+`resume=` alone goes on in the same way. Keys that its own command sets take precedence, and are remembered in turn.
 """
 
 from __future__ import annotations
@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeps.clusters import kinds
+from sweeps.clusters.kinds import KINDS
 from sweeps.errors import UsageError
-from sweeps.request import schema
+from sweeps.request.options import Config
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments, key_of
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Sweep
 from tracking.redact import MARK, is_redacted, redact
@@ -27,101 +28,106 @@ from tracking.sinks.mlflow import moved
 from tracking.sinks.mlflow.client import given_address
 
 _FACTS = ("cluster", "cluster_options", "settings")
-"""Where a plan keeps what `facts` gives."""
+"""The plan's facts that `facts` returns."""
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 class Place(NamedTuple):
-    """Where a plan says that its sweep goes on."""
+    """The cluster on which a plan has its sweep go on."""
 
     name: str
-    """The cluster's, as `cluster=` has it."""
+    """As `cluster=` takes it."""
     options: Mapping[str, Any]
-    """Those that the resuming command leaves to the plan."""
+    """The cluster's options that the resuming command does not set itself, by name."""
 
     @property
     def elsewhere(self) -> list[str]:
-        """The arguments that would say the same; none for this machine, where nothing of it matters to anybody."""
-        if kinds.KINDS[self.name].is_here:
+        """The arguments that choose the same cluster and options; none where it is this machine."""
+        if KINDS[self.name].is_here:
             return []
         options = [f"cluster.{key}={command_line.text(value)}" for key, value in self.options.items()]
         return [f"cluster={self.name}", *options]
 
     @property
     def address(self) -> str | None:
-        """The Ray cluster that it names, if it does."""
-        return self.options.get(kinds.KINDS[self.name].connects_to or "")
+        """The address of the Ray cluster, if the plan has one."""
+        return self.options.get(KINDS[self.name].connects_to or "")
 
 
-def facts(cfg: DictConfig, arguments: Sequence[str], place: Place | None = None) -> dict[str, Any]:
-    """What a plan is to remember of this config, of which `place` is what an earlier plan had said.
+def facts(cfg: DictConfig, arguments: Arguments, place: Place | None = None) -> dict[str, Any]:
+    """Return what a plan remembers of this config; `place` is where an earlier plan of the sweep had it go on.
 
     Only what somebody has chosen: the rest stays open. Secrets are taken out.
     """
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     options = dict(values["cluster"])
     name = options.pop("name")
-    given = command_line.keys(arguments) | {f"cluster.{key}" for key in (place.options if place else ())}
-    settings = {key: values[key] for key in command_line.KEPT}
+    defaults, remembered = asdict(KINDS[name]()), place.options if place else {}
+    settings, usual = {key: values[key] for key in command_line.KEPT}, asdict(Config())
     return {
         "cluster": name,
-        "cluster_options": _chosen("cluster.", options, asdict(kinds.KINDS[name]()), given),
-        "settings": _chosen("", settings, asdict(schema.Config()), given),
+        "cluster_options": {
+            key: _without_secrets(value)
+            for key, value in options.items()
+            if value != defaults[key] or key in remembered or arguments.sets(f"cluster.{key}")
+        },
+        "settings": {
+            key: _without_secrets(value)
+            for key, value in settings.items()
+            if value != usual[key] or arguments.sets(key)
+        },
     }
 
 
-def place(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Place | None:
-    """Where the sweep's plan has it go on; None: the plan does not say, or this command says otherwise.
+def place(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Place | None:
+    """Return where the sweep's plan has it go on; None: the plan does not say, or this command says otherwise.
 
-    Raises UsageError for what no plan of ours holds.
+    Raises UsageError for a cluster or options that do not exist.
     """
     name, kept = sweep.facts.get("cluster"), sweep.facts.get("cluster_options")
-    given = command_line.keys(arguments)
-    if kept is None or ("cluster" in given and cfg.cluster.name != name):
+    if kept is None or ("cluster" in arguments.keys and cfg.cluster.name != name):
         return None
-    if not isinstance(name, str) or name not in kinds.KINDS or not isinstance(kept, Mapping):
-        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(kinds.KINDS)}")
-    valid = asdict(kinds.KINDS[name]()).keys() - {"name"}
+    if not isinstance(name, str) or name not in KINDS or not isinstance(kept, Mapping):
+        raise _unreadable(sweep, f"cluster={name}", f"one of {', '.join(KINDS)}")
+    valid = asdict(KINDS[name]()).keys() - {"name"}
     if unknown := [str(key) for key in kept if key not in valid]:
         raise _unreadable(sweep, f"cluster.{unknown[0]}", f"one of {', '.join(sorted(valid))} for cluster={name}")
-    return Place(name, _left(kept, given, "cluster."))
+    return Place(name, _left(kept, arguments, "cluster."))
 
 
-def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Sequence[str]) -> DictConfig:
-    """The config of a command that resumes this sweep, with what its plan remembers where these arguments are silent.
+def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Arguments) -> DictConfig:
+    """Return the config of a command that resumes this sweep: what the arguments leave open is as its plan remembers.
 
-    Raises UsageError for what cannot be taken from there, as a password.
+    Raises UsageError for what a plan does not keep, such as a password, and for what is no value of its key.
     """
-    mine = cfg.copy()
+    resumed = cfg.copy()
     composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
-    lost: list[str] = []
-    _take(mine.tracking, tracking(sweep, composed, arguments), "tracking.", sweep)
+    _take(resumed.tracking, tracking(sweep, composed, arguments), "tracking.", sweep)
     if isinstance(settings := sweep.facts.get("settings"), Mapping):
-        known = {key: value for key, value in settings.items() if key in command_line.KEPT}
-        _take(mine, _left(known, command_line.keys(arguments), ""), "", sweep)
+        planned = {key: value for key, value in settings.items() if key in command_line.KEPT}
+        _take(resumed, _left(planned, arguments, ""), "", sweep)
     if place is not None:
-        if mine.cluster.name != place.name:
-            mine.cluster = OmegaConf.structured(kinds.KINDS[place.name])
-        lost += [key for key, value in place.options.items() if MARK in str(value)]
-        _take(mine.cluster, place.options, "cluster.", sweep)
-    if lost:
-        raise UsageError(
-            f"cluster.{key}: expected it with its secret, which the plan does not keep. Received: nothing. "
-            "cluster=local goes on without it."
-            for key in lost
-        )
-    return mine
+        if resumed.cluster.name != place.name:
+            resumed.cluster = OmegaConf.structured(KINDS[place.name])
+        _take(resumed.cluster, place.options, "cluster.", sweep)
+        if redacted := [key for key, value in place.options.items() if MARK in str(value)]:
+            raise UsageError(
+                f"cluster.{key}: expected it with its secret, which the plan does not keep. Received: nothing. "
+                "cluster=local goes on without it."
+                for key in redacted
+            )
+    return resumed
 
 
 def in_job(sweep: Sweep) -> bool:
-    """Whether this process is a batch job's, whose command says where it found itself and not where to go on."""
+    """Return whether this process is the sweep's batch job, whose command only describes where it happens to run."""
     return os.environ.get(command_line.IN_JOB) == sweep.sweep_id
 
 
 def keep(sweep: Sweep) -> None:
-    """Have the plan remember what this submission was asked for; a job of the sweep may have changed other things.
+    """Write what this submission chose into the plan on disk; the rest of that may be newer, from a job of the sweep.
 
-    Where such a job runs now, it holds the plan, which stays as it is.
+    A job that runs now holds the lock on the plan, which then stays as it is.
     """
     with contextlib.suppress(JournalError), Journal(sweep.folder) as journal:
         plan = journal.read_plan()
@@ -131,8 +137,8 @@ def keep(sweep: Sweep) -> None:
 
 
 def remedy(place: Place | None, problems: Sequence[str], name: str) -> list[str]:
-    """What to do where a sweep cannot go on where its plan says, as one more sentence."""
-    if not problems or place is None or kinds.KINDS[place.name].is_here:
+    """Return what to do when a sweep has these problems on the cluster of its plan, as one more sentence."""
+    if not problems or place is None or KINDS[place.name].is_here:
         return []
     return [
         f"resume={name}: its plan goes on with {' '.join(place.elsewhere)}. cluster.KEY=VALUE changes that, "
@@ -140,66 +146,52 @@ def remedy(place: Place | None, problems: Sequence[str], name: str) -> list[str]
     ]
 
 
-def with_cluster(words: Sequence[str], find: Callable[[], Sweep]) -> list[str]:
-    """The words of a command with the cluster that the resumed plan remembers, so that `cluster.KEY=` has a meaning.
+def with_cluster(arguments: Arguments, find: Callable[[], Sweep]) -> Arguments:
+    """Return the arguments with the cluster that the resumed plan remembers, so that `cluster.KEY=` has a meaning.
 
-    As they are where they choose a cluster, or set nothing of it.
+    They stay as they are where they choose a cluster, or set none of its keys. `find` returns the plan.
     """
-    given = command_line.keys(words)
-    if "resume" not in given or "cluster" in given or not any(key.startswith("cluster.") for key in given):
-        return list(words)
+    keys, words = arguments.keys, arguments.words
+    if "resume" not in keys or "cluster" in keys or not any(key.startswith("cluster.") for key in keys):
+        return arguments
     try:
         facts = find().facts
-    except UsageError:  # raised again, with all else that is wrong
-        return list(words)
-    if facts.get("cluster_options") is None or facts.get("cluster") not in kinds.KINDS:
-        return list(words)
-    at = next(index for index, word in enumerate(words) if "resume" in command_line.keys([word]))
-    return [*words[:at], f"cluster={facts['cluster']}", *words[at:]]
+    except UsageError:  # raised again later, with everything else that is wrong
+        return arguments
+    if facts.get("cluster_options") is None or facts.get("cluster") not in KINDS:
+        return arguments
+    at = next(index for index, word in enumerate(words) if key_of(word) == "resume")
+    return arguments.with_words([*words[:at], f"cluster={facts['cluster']}", *words[at:]])
 
 
-def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """The `tracking` configuration with which a sweep goes on: its own but for what these arguments say of it.
+def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]:
+    """Return the `tracking` config with which a sweep goes on: that of its plan, but for what these arguments set.
 
-    Where its plan does not keep the address's password, MLFLOW_TRACKING_URI is taken. Raises UsageError without that.
+    The address comes from MLFLOW_TRACKING_URI where the plan keeps it without its password. Raises UsageError where
+    that variable is not set, where the database is gone, and where the plan names unknown sinks.
     """
-    given = command_line.keys(arguments)
-    if sweep.facts.get("tracking") is None or "tracking" in given:
+    if sweep.facts.get("tracking") is None or "tracking" in arguments.keys:
         return dict(composed)
     try:
         stored = registry.stored(sweep.facts)
     except registry.SettingsError as error:
         raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another one chooses anew."]) from error
-    own = {"sinks": list(stored), **stored.get("mlflow", {})}
-    kept = _left({key: own[key] for key in own.keys() & composed.keys()}, given, "tracking.")
+    planned = {"sinks": list(stored), **stored.get("mlflow", {})}
+    kept = _left({key: planned[key] for key in planned.keys() & composed.keys()}, arguments, "tracking.")
     chosen = {**composed, **kept}
     if "mlflow" in chosen["sinks"] and is_redacted(uri := chosen["uri"]):
-        if not (known := given_address()):
-            where = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
-            raise UsageError([f"tracking.uri: {where}. Received: neither; the plan keeps {uri}."])
-        chosen["uri"] = known
+        if not (complete := given_address()):
+            expected = "expected the sweep's address with its password, here or in MLFLOW_TRACKING_URI"
+            raise UsageError([f"tracking.uri: {expected}. Received: neither; the plan keeps {uri}."])
+        chosen["uri"] = complete
     elif "mlflow" in chosen["sinks"] and "uri" in kept and (problem := moved.lost(chosen["uri"])):
         raise UsageError([f"{problem}; name one with tracking.uri=sqlite:////PATH/mlflow.db"])
     return chosen
 
 
-def _chosen(
-    prefix: str, values: Mapping[str, Any], defaults: Mapping[str, Any], given: Collection[str]
-) -> dict[str, Any]:
-    return {
-        key: _without_secrets(value)
-        for key, value in values.items()
-        if value != defaults[key] or _is_given(prefix + key, given)
-    }
-
-
-def _left(kept: Mapping[str, Any], given: Collection[str], prefix: str) -> dict[str, Any]:
-    """What of these remembered values the given keys leave to them."""
-    return {key: value for key, value in kept.items() if not _is_given(f"{prefix}{key}", given)}
-
-
-def _is_given(key: str, given: Collection[str]) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for name in given)
+def _left(kept: Mapping[str, Any], arguments: Arguments, prefix: str) -> dict[str, Any]:
+    """Return those of these remembered values that the arguments do not set; `prefix` leads to their keys."""
+    return {key: value for key, value in kept.items() if not arguments.sets(f"{prefix}{key}")}
 
 
 def _take(into: DictConfig, values: Mapping[str, Any], prefix: str, sweep: Sweep) -> None:
@@ -211,7 +203,7 @@ def _take(into: DictConfig, values: Mapping[str, Any], prefix: str, sweep: Sweep
 
 
 def _literal(value: Any) -> Any:
-    """A value in which OmegaConf finds nothing to replace: it was replaced when the plan was made."""
+    """Return a value with its `${` escaped: interpolations were resolved when the plan was made."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda match: f"{match[1] * 2}\\${{", value)
     return _within(value, _literal)
@@ -228,5 +220,5 @@ def _within(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _unreadable(sweep: Sweep, received: str, expected: str) -> UsageError:
-    words = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
-    return UsageError([f"{words}. cluster=local chooses anew."])
+    problem = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
+    return UsageError([f"{problem}. cluster=local chooses anew."])

@@ -1,4 +1,4 @@
-"""A sweep's identity: made for a new one, found again for one that was interrupted."""
+"""A sweep's plan: made for a new one, found and checked for one that is resumed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sweeps.machine import host
 from sweeps.sources import provenance
 from sweeps.tasks import TASKS
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tracking.folder import folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.folder.trial_folder import TrialFolder, trials_folder
@@ -43,10 +44,10 @@ def new_sweep(
     objective: str | None = None,
     sweep_id: str | None = None,
 ) -> Sweep:
-    """A sweep of these trials that `command` begins now.
+    """Return a sweep of these trials that `command` begins now.
 
-    `remembered` is what the plan keeps of the command (`remembered.facts`), `objective` the figure by which trials are
-    chosen among, `sweep_id` the id that it was submitted with.
+    `remembered` is what the plan keeps of the command (`remembered.facts`), `objective` the figure by which a sweeper
+    chooses among trials, `sweep_id` the id that the sweep was submitted with.
     """
     now = time.time()
     stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")  # noqa: DTZ006 - the user's own clock
@@ -72,9 +73,9 @@ def new_sweep(
 
 
 def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
-    """The plan that `resume=` names (a folder, a sweep id, or `latest` under `cwd`) and its folder. Raises UsageError.
+    """Return the plan that `resume=` names (a folder, a sweep id, or `latest` under `cwd`), and its folder.
 
-    The plan is as it was written; the folder may have been moved since.
+    The plan is as it was written; the folder may have been moved since. Raises UsageError if there is none.
     """
     try:
         folder = folders.find(name, cwd).absolute()
@@ -86,19 +87,19 @@ def find(name: str, cwd: Path) -> tuple[Sweep, Path]:
 def doubts(
     plan: Sweep, folder: Path, uri: str | None, trials: Iterable[Trial], place: Place | None = None
 ) -> list[str]:
-    """Why this user should be asked before these trials of the plan in this folder run, and send results to `uri`.
+    """Return why the user should confirm that these trials of the plan in this folder run and send results to `uri`.
 
-    `place` is where the plan has them run.
+    `place` is where the plan has them run. Empty: there is no reason.
     """
     reasons = []
     if doubt := _of_modules(plan, folder, trials):
         reasons.append(doubt)
     if owner := trust.stranger(folder):
-        whereto = f"; results go to {trust.shown(uri)}" if uri else ""
+        results = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
         where = f"; with {redact(' '.join(place.elsewhere))}" if place and place.elsewhere else ""
         reasons.append(
-            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{where}{whereto}"
+            f"{folder} belongs to {owner}, and its plan says what runs with this user's rights: {runs}{where}{results}"
         )
     else:
         address = place.address if place else None
@@ -108,7 +109,7 @@ def doubts(
 
 
 def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
-    """What speaks against importing from the folder that the plan was started in; empty: nothing does."""
+    """Return why modules from the folder that the plan was started in are not to be trusted; empty: no reason."""
     started_in = origin.folder(origin.follow(replace(plan, folder=str(folder), trials=()), plan))
     if started_in == Path.cwd() or not any(trial.target for trial in trials):
         return ""
@@ -119,17 +120,17 @@ def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
 
 
-def planned_address(plan: Sweep, tracking: Settings, arguments: Sequence[str]) -> str | None:
-    """MLflow's address where it is the plan that names it, and neither these arguments nor anything else does."""
+def planned_address(plan: Sweep, tracking: Settings, arguments: Arguments) -> str | None:
+    """Return MLflow's address if only the plan names it, and neither the arguments nor anything else does."""
     uri: str | None = tracking.get("mlflow", {}).get("uri")
     kept = plan.facts.get("tracking")
-    if {"tracking", "tracking.uri"} & command_line.keys(arguments) or not isinstance(kept, Mapping):
+    if arguments.keys & {"tracking", "tracking.uri"} or not isinstance(kept, Mapping):
         return None
     return uri if uri == kept.get("mlflow", {}).get("uri") else None
 
 
 def foreign_parts(trials: Iterable[Trial]) -> list[str]:
-    """What the trials run and read beyond this project's own nets and tasks' settings."""
+    """Return what the trials run and read besides this project's own nets and tasks."""
     parts: dict[str, None] = {}
     for trial in trials:
         if trial.target is not None:
@@ -145,45 +146,48 @@ def foreign_parts(trials: Iterable[Trial]) -> list[str]:
 
 
 def unknown_parts(trials: Iterable[Trial], started_in: Path | None = None) -> list[str]:
-    """What of these trials, whose sweep was started in that folder, a new sweep would not take either, as problems."""
+    """Return tasks and callables of a plan that a new sweep would refuse as well; modules are in `started_in`."""
     refusals: dict[str, None] = {}
     for trial in trials:
         if trial.task not in TASKS:
             refusals[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
         if trial.target is not None:
-            wrong = custom.check(trial.target, trial.model_args, started_in)
-            refusals |= dict.fromkeys(f"{sentence}{_looked_for(sentence, started_in)}" for sentence in wrong)
+            problems = custom.check(trial.target, trial.model_args, started_in)
+            refusals |= dict.fromkeys(f"{problem}{_looked_for(problem, started_in)}" for problem in problems)
     return list(refusals)
 
 
-def _looked_for(sentence: str, started_in: Path | None) -> str:
-    if not sentence.startswith("There is no module"):
+def _looked_for(problem: str, started_in: Path | None) -> str:
+    if not problem.startswith("There is no module"):
         return ""
     return f" Looked for in {started_in or Path.cwd()}, where the sweep was started, and among installed packages."
 
 
 def _links(folder: Path, trials: Iterable[Trial]) -> list[Path]:
-    """The links in the folder that these trials would write through."""
+    """Return symbolic links in the folder through which these trials would write."""
     folders = (TrialFolder.within(folder, trial.trial_id) for trial in trials)
     places = [trials_folder(folder), *(place for own in folders for place in own.places())]
     return [place for place in places if place.is_symlink()][:_MOST_LINKS]
 
 
 def changed_code(sweep: Sweep) -> tuple[Sweep, str]:
-    """The sweep with a note of how the code has changed since it was begun, and this change; empty: it has not.
+    """Return the sweep with a note of how the code has changed since it was begun, and that change, empty if none.
 
-    Results of both stand in one table then, and the plan's commit is that of the first ones.
+    Results from before and after are in one table, and the plan's commit is that of the first ones.
     """
     change = differences(sweep.facts, provenance.facts(origin.folder(sweep), Path(sweep.folder)))
-    known = changes(sweep.facts)
-    if not change or change in known:
+    earlier = changes(sweep.facts)
+    if not change or change in earlier:
         return sweep, change
-    return replace(sweep, facts={**sweep.facts, "git_resumed": [*known, change]}), change
+    return replace(sweep, facts={**sweep.facts, "git_resumed": [*earlier, change]}), change
 
 
-def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]:
-    """What a command that resumes the sweep `name` says in vain; `several`: it asks for a grid."""
-    planned = command_line.in_plan(arguments)
+def problems(name: str, arguments: Arguments, *, several: bool) -> list[str]:
+    """Return the sentence for a command that resumes the sweep `name` and also sets what its plan has settled.
+
+    `several`: the command is a grid.
+    """
+    planned = command_line.fixed_by_plan(arguments)
     if not planned and not several:
         return []
     received = ", ".join(planned) if planned else "a grid"
@@ -193,15 +197,15 @@ def problems(name: str, arguments: Sequence[str], *, several: bool) -> list[str]
     ]
 
 
-def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Sequence[str]) -> Sweep:
-    """The sweep with its trials' time limit as these arguments give it, if they do: it is no part of what they are."""
-    if "timeout_s" not in command_line.keys(arguments):
+def with_limit(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Sweep:
+    """Return the sweep with the time limit that the arguments set, if they do: it is no part of a trial's id."""
+    if "timeout_s" not in arguments.keys:
         return sweep
     return replace(sweep, trials=tuple(replace(trial, timeout_s=cfg.timeout_s) for trial in sweep.trials))
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of date and time that Hydra makes for every command, where nothing of ours has come into it."""
+    """Remove the folder of date and time that Hydra makes for every command, if nothing was written into it."""
     with contextlib.suppress(OSError):
         for empty in (folder, *folder.parents):
             if empty == Path.cwd() or not empty.is_relative_to(Path.cwd()):

@@ -70,7 +70,7 @@ def new(
     sweep = resume.new_sweep(
         trials,
         home,
-        remembered.facts(first, arguments.words),
+        remembered.facts(first, arguments),
         tracking,
         command=job.command if job else arguments.command,
         objective=first.objective,
@@ -95,17 +95,16 @@ def resumed(
     sweep, where its plan is not trusted, and where the trials cannot run.
     """
     planned, folder = resume.find(config.resume, Path.cwd())
-    words = arguments.words
-    sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), config, words), planned)
-    place = remembered.place(sweep, config, words)
-    config = remembered.going_on(config, sweep, place, words)
+    sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), config, arguments), planned)
+    place = remembered.place(sweep, config, arguments)
+    config = remembered.going_on(config, sweep, place, arguments)
     tracking = tracking_settings(config)
     results = {result.trial_id: result for result in Journal(sweep.folder).read()}
     trials = without_result(sweep.trials, results, rerun=config.rerun is not None)
     problems = schema.read(config)[1]
     of_cluster = [problem for problem in problems if problem.startswith("cluster")]
     problems += remembered.remedy(place, of_cluster, config.resume)
-    address = resume.planned_address(planned, tracking, words)
+    address = resume.planned_address(planned, tracking, arguments)
     problems += _distrust(config, planned, folder, address, trials, place)
     if problems:
         raise UsageError(problems)  # before anything else of the plan is used
@@ -122,7 +121,7 @@ def resumed(
     sweep, change = resume.changed_code(sweep)
     if change and trials:
         warn(f"the code has changed since the sweep was begun, and so may its figures: {change}")
-    facts = {} if remembered.in_job(sweep) else remembered.facts(config, words, place)
+    facts = {} if remembered.in_job(sweep) else remembered.facts(config, arguments, place)
     sweep = replace(sweep, facts={**sweep.facts, **facts, "tracking": registry.storable(tracking)})
     return Request(config, [list(sweep.trials)], trials, sweep, nodes, tracking)
 

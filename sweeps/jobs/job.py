@@ -21,6 +21,7 @@ from sweeps.errors import UsageError
 from sweeps.jobs import elsewhere, submitted
 from sweeps.machine.node import Node
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tracking.record import Device, Sweep, Trial
 from tracking.redact import redact
 from tracking.sinks.mlflow.client import DEFAULT_URI
@@ -53,8 +54,7 @@ class Order(NamedTuple):
 
     values: Mapping[str, Any]
     """The composed config."""
-    arguments: Sequence[str]
-    """The words that were typed."""
+    arguments: Arguments
     sweep: Sweep | None
     """None: a sweep that is on the cluster already is resumed."""
 
@@ -154,12 +154,12 @@ class RemoteJob(BatchJob):
     def job(self, order: Order) -> Job:
         values, arguments, sweep = order
         uri = values["tracking"]["uri"]
-        passed_on = command_line.given(arguments)
+        passed_on = command_line.for_job(arguments)
         texts = {"resume": values["resume"] or "", **{word.partition("=")[0]: word for word in passed_on}}
-        if problems := [*unprintable(texts), *elsewhere.option_problems(arguments, self.name)]:
+        if problems := [*unprintable(texts), *elsewhere.option_problems(arguments.words, self.name)]:
             raise UsageError(problems)
         resumed = None if values["resume"] is None else _SWEEP_ID.sub(r"sweep-\1", values["resume"])
-        chosen = {"tracking", "tracking.uri"} & command_line.keys(arguments)
+        chosen = arguments.keys & {"tracking", "tracking.uri"}
         request = command_line.Request(
             name=_another_name(resumed or "") if sweep is None else submitted.job_name(sweep.sweep_id),
             arguments=passed_on,

@@ -1,4 +1,4 @@
-"""Sweeps from Python: `sweep` runs one, `read` reads one that has run or still runs, and both give a `SweepResult`."""
+"""Sweeps from Python: `sweep` runs one, `read` reads one that has run or still runs; both return a `SweepResult`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 log = logging.getLogger("sweeps")
 _FOLDER = "hydra.sweep.dir"
 _NEW_FOLDER = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S-%f}"
-"""Not Hydra's own, which two sweeps that begin in the same second would share."""
+"""Instead of Hydra's own, which two sweeps that begin in the same second would share."""
 
 T = TypeVar("T")
 Grid: TypeAlias = T | list[T]
-"""One value, or a list of those that the sweep has."""
+"""One value, or a list of values to sweep over."""
 Group: TypeAlias = Grid[str] | Mapping[str, Value]
-"""A choice, choices, or values by key."""
+"""A choice, several choices, or values by key."""
 
 
 class Keys(TypedDict, total=False):
@@ -71,20 +71,20 @@ class Keys(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """A sweep and what it has found so far."""
+    """A sweep and its results so far."""
 
     sweep_id: str | None
-    """None: nothing was planned here, as where a sweep is resumed that only the cluster knows."""
+    """None: nothing was planned here, as when a sweep is resumed that only the cluster knows."""
     folder: Path | None
     """The sweep's folder on this machine; None: it has none, as after `dry_run`, or it is made on the cluster."""
     trials: tuple[Trial, ...] = field(repr=False)
-    """What is planned, in order."""
+    """The planned trials, in order."""
     results: tuple[Result, ...] = field(repr=False)
-    """What has become of the trials so far, in the plan's order."""
+    """The results so far, in the plan's order."""
     exit_code: int
-    """The command line's: 0 every trial is ok, or the job was submitted; 1 some trial is not, or has no result yet."""
+    """As the command line's: 0 every trial is ok, or the job was submitted; 1 some trial is not ok or has no result."""
     job: str | None = None
-    """The id or name of the batch job that the sweep was handed to."""
+    """The id or name of the batch job that runs the sweep."""
     text: str = field(default="", repr=False)
     """What the command line prints: the table, with `dry_run` the plan or the batch job."""
 
@@ -99,7 +99,7 @@ class SweepResult:
         return self.finished and all(result.ok for result in self.results)
 
     def frame(self) -> pandas.DataFrame:
-        """A row for each trial and pass, with the columns of `results.csv`: seconds in `*_s`, MiB in `*_mb`."""
+        """Return a row per trial and pass, with the columns of `results.csv`: seconds in `*_s`, MiB in `*_mb`."""
         from tracking.analysis.frame import frame
 
         return frame(self.results, self.trials)
@@ -111,12 +111,12 @@ def sweep(
     progress: bool = False,
     **keys: Unpack[Keys],
 ) -> SweepResult:
-    """Run a sweep, wait for its end and return what it has found.
+    """Run a sweep, wait for its end and return its results.
 
     The sweep is given as on the command line, `sweep("model=vgg16", "batch=1,2")`, by its keys,
     `sweep(model="vgg16", batch=[1, 2])`, or by a mapping with dotted ones, `sweep({"protocol.steps": 10})`. Of keys and
     mappings, a list is a grid, a tuple is one value with several parts, and text is taken as it is, commas included.
-    `folder` takes the results (a new one in `multirun/` without it). With `progress`, what the command line prints is
+    The results go to `folder`, by default a new one in `multirun/`. With `progress`, what the command line prints is
     printed as it comes. Warnings go to the logger `sweeps`.
 
     The sweep runs in a process of its own, with this one's current folder and environment, so this function can be
@@ -127,14 +127,14 @@ def sweep(
     Raises UsageError with all `problems` where nothing could run, StoppedError by `fail_fast`, and DispatchError where
     the machinery fails. A trial that fails is no exception: see `SweepResult.ok`.
     """
-    words = list(overrides.words(arguments, cast("Mapping[str, Value]", keys)))
-    if folder is not None:
-        if "resume" in command_line.keys(words):
-            raise UsageError(["folder: expected none with resume, which has the sweep's own."])
-        words.append(f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}")
-    elif not {_FOLDER, "resume"} & command_line.keys(words):
-        words.append(f"{_FOLDER}={_NEW_FOLDER}")
+    words = overrides.words(arguments, cast("Mapping[str, Value]", keys))
     typed = Arguments(program=_program(), words=("-m", *words))
+    if folder is not None:
+        if "resume" in typed.keys:
+            raise UsageError(["folder: expected none with resume, which has the sweep's own."])
+        typed = typed.with_words([*typed.words, f"{_FOLDER}={command_line.text(str(Path(folder).absolute()))}"])
+    elif not typed.keys & {_FOLDER, "resume"}:
+        typed = typed.with_words([*typed.words, f"{_FOLDER}={_NEW_FOLDER}"])
     texts: list[str] = []
 
     def written(text: str) -> None:
@@ -149,9 +149,9 @@ def sweep(
 
 
 def read(name: str | os.PathLike[str] = folders.LATEST) -> SweepResult:
-    """Return what a sweep has found so far: of a folder, a sweep's id, or `latest` below the current folder.
+    """Return a sweep's results so far, by its folder, its id, or `latest` for the newest below the current folder.
 
-    Raises UsageError where there is none.
+    Raises UsageError if there is no such sweep.
     """
     try:
         return _in_folder(folders.find(os.fspath(name), Path.cwd()).absolute(), None)
@@ -177,7 +177,7 @@ def _result(outcome: Outcome, text: str) -> SweepResult:
 
 
 def _in_folder(folder: Path, outcome: Outcome | None, text: str = "") -> SweepResult:
-    """What lies in this folder. Raises JournalError."""
+    """Return the sweep in this folder. Raises JournalError."""
     journal = Journal(folder)
     plan = moved.follow(journal.read_plan(), folder)
     known = {result.trial_id: result for result in journal.read()}
@@ -209,16 +209,16 @@ def _error(outcome: Outcome) -> SweepError:
 
 
 def _program() -> str:
-    """The script whose command line does the same, as it is called from the current folder."""
+    """Return the script whose command line does the same, as it is called from the current folder."""
     script = ROOT / "sweeps" / "run.py"
     return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def _print(text: str) -> None:
-    """Print what the sweep says, as far as this process's output takes it."""
+    """Print the sweep's output, as far as this process's own output can take it."""
     try:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        pass  # closed, or none: no reason to end a sweep
+        pass  # an output that is closed or missing is no reason to end a sweep

@@ -1,4 +1,4 @@
-"""The caller's side of `sweeps.library.driver`: its process is started, listened to and interrupted here."""
+"""The caller's side of `sweeps.library.driver`: starts its process, listens to it and interrupts it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from sweeps.typed.arguments import Arguments
 
 _DRIVER = Path(__file__).resolve().parent / "driver.py"
 _LAST_WORDS = 2000
+"""Bytes of a dead process's standard error that the exception shows."""
 _CHUNK = 2**16
 
 
 def run(arguments: Arguments, *, written: Callable[[str], None], warned: Callable[[str], None]) -> Outcome:
-    """Have a process of its own run the sweep of these arguments, and return what it has come to.
+    """Run the sweep of these arguments in a process of its own, and return its outcome.
 
     `written` gets what the command line would print, and `warned` each warning. Whatever exception ends the wait
     (KeyboardInterrupt, a timeout of the caller's) interrupts the sweep, which ends in order before it is raised; a
@@ -38,11 +39,11 @@ def run(arguments: Arguments, *, written: Callable[[str], None], warned: Callabl
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is the caller's, who passes it on
+                start_new_session=True,  # Ctrl-C reaches the caller, who passes it on
             )
         with process:
             try:
-                with contextlib.suppress(ConnectionError):  # one that has died is not heard below
+                with contextlib.suppress(ConnectionError):  # a process that has died is noticed below
                     ours.sendall(json.dumps([arguments.program, arguments.words]).encode() + b"\n")
                 return _listen(ours, process, errors, written, warned)
             except BaseException:
@@ -71,7 +72,7 @@ def _listen(
     errors.seek(0)
     words = errors.read()[-_LAST_WORDS:].decode(errors="replace").strip()
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    error = DispatchError(f"the process that ran the sweep {how}: {words or 'it has left no word'}")
+    error = DispatchError(f"the process that ran the sweep {how}: {words or 'it printed nothing'}")
     error.folder = folder
     raise error
 
@@ -83,11 +84,11 @@ def _messages(connection: socket.socket) -> Iterator[tuple[str, Any]]:
 
 
 def _interrupt(connection: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    """End the sweep in order; at once where the wait for it is interrupted again."""
+    """Let the sweep end in order; at once if the wait for that is interrupted again."""
     process.send_signal(signal.SIGTERM)
     try:
         with contextlib.suppress(ConnectionError):
-            while connection.recv(_CHUNK):  # whoever is not listened to cannot go on
+            while connection.recv(_CHUNK):  # a full socket would block the process
                 pass
         process.wait()
     except BaseException:

@@ -1,8 +1,8 @@
 """The process in which `sweeps.sweep` has its sweep run: what the command line does, reported over a socket.
 
-A process of its own leaves the caller's signals, environment, imports, Hydra and Ray alone, and takes nothing of them.
-Messages are JSON, one a line. The first is the caller's, with the arguments; a socket that closes says that the caller
-has gone.
+A process of its own neither changes the caller's signals, environment, imports, Hydra and Ray, nor suffers from them.
+Messages are JSON, one per line. The first is the caller's, with the arguments; when the socket closes, the caller has
+gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sweeps.typed.arguments import Arguments
 
 
 class Caller:
-    """The other end of the socket: who has called `sweep` and waits."""
+    """The other end of the socket: the process that called `sweep` and waits."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
@@ -38,16 +38,16 @@ class Caller:
         self._lock = threading.Lock()
 
     def arguments(self) -> Arguments:
-        """What the caller asks for."""
+        """Return the caller's arguments, its first message."""
         program, words = json.loads(self._lines.readline())
         return Arguments(program=program, words=tuple(words))
 
     def watch(self) -> None:
-        """End this process in order when the caller has gone."""
+        """Terminate this process in order when the caller has gone."""
         threading.Thread(target=self._interrupt_at_the_end, daemon=True).start()
 
     def send(self, kind: str, content: Any) -> None:
-        """Send a message; nobody need be there to hear it."""
+        """Send a message; a caller that has gone is no error."""
         message = json.dumps([kind, content]).encode() + b"\n"
         try:
             with self._lock:
@@ -61,7 +61,7 @@ class Caller:
 
 
 class Output(io.TextIOBase):
-    """A standard output whose text the caller gets."""
+    """A standard output whose text is sent to the caller."""
 
     encoding = "utf-8"
 
@@ -77,10 +77,9 @@ class Output(io.TextIOBase):
 
 
 def main(descriptor: int) -> None:
-    """Run the sweep that the caller on this socket asks for, and send it all that the command line would print."""
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM]
-    )  # a thread of the caller's may block them
+    """Run the sweep that the caller on this socket requests, and send it all that the command line would print."""
+    # The caller's thread may have blocked them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     caller = Caller(descriptor)
     arguments = caller.arguments()
     caller.watch()

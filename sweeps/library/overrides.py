@@ -1,6 +1,6 @@
-"""From Python's values to the words of a command line: `{"batch": [1, 2]}` to `batch=1,2`.
+"""Writes Python's values as the words of a command line: `{"batch": [1, 2]}` as `batch=1,2`.
 
-A list is a grid, a tuple is one value that has several parts, and a mapping goes a level down. Where a key holds a list
+A list is a grid, a tuple is one value with several parts, and a mapping goes a level down. Where a key holds a list
 anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `protocol`, `task` and `cluster`,
 `name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
 """
@@ -24,14 +24,14 @@ Value: TypeAlias = "Scalar | Sequence[Value] | Mapping[str, Value]"
 
 _KEY = re.compile(r"[+~]{0,2}[^\s=,+~-][^\s=,]*")
 _OPEN = ("model.", "inputs.", "device.resources.", "device.node_labels.")
-"""What holds keys of the user's own choice."""
+"""Prefixes of keys that users may add."""
 _CHOSEN = ("protocol.name", "task.name", "cluster.name")
 
 
 def words(overrides: Sequence[str | Sequence[str] | Mapping[str, Value]], keys: Mapping[str, Value]) -> tuple[str, ...]:
-    """These overrides and keys as arguments of the command line.
+    """Return these overrides and keys as words of the command line.
 
-    Text is an override as it is typed there. Raises UsageError with everything that cannot be one.
+    Text is an override as it is typed there. Raises UsageError with everything that cannot be written as one.
     """
     typed: list[str] = []
     problems: list[str] = []
@@ -55,7 +55,7 @@ def _elements(override: object) -> Sequence[object]:
 
 
 def _settings(prefix: str, values: Mapping[str, Value], problems: list[str]) -> Iterator[str]:
-    """Each value of the mapping as KEY=VALUE; what cannot be one is added to the problems."""
+    """Yield each value of the mapping as KEY=VALUE; add what cannot be one to `problems`."""
     for name, value in values.items():
         if not isinstance(name, str) or not _KEY.fullmatch(name):
             problems.append(f"expected the name of a key. {_got(name)}")
@@ -76,7 +76,7 @@ def _settings(prefix: str, values: Mapping[str, Value], problems: list[str]) -> 
 
 
 def _choices(key: str, value: object) -> str:
-    """The value, or the values of a grid with commas between them."""
+    """Return the value, or the values of a grid with commas between them. Raises _NoValueError."""
     if not isinstance(value, list):
         return _text(value)
     if key in _list_keys() and not any(isinstance(element, list | tuple) for element in value):
@@ -87,11 +87,11 @@ def _choices(key: str, value: object) -> str:
 
 
 class _NoValueError(Exception):
-    """A value that cannot be written as one of the command line's: what was expected, and what was received."""
+    """A value that cannot be written on the command line; the message says what was expected and what was received."""
 
 
 def _text(value: object) -> str:
-    """One value as Hydra reads it, with the type that it has here."""
+    """Return one value as Hydra reads it, so that it keeps its type. Raises _NoValueError."""
     value = _plain(value)
     if value is None:
         return "null"
@@ -108,7 +108,7 @@ def _text(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """The value with paths as text, ranges as lists, and NumPy's and pandas' own types as Python's."""
+    """Return the value with paths as text, ranges as lists, and types of NumPy and pandas as Python's."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, range):
@@ -120,16 +120,16 @@ def _plain(value: object) -> object:
 
 @cache
 def _list_keys() -> frozenset[str]:
-    """Keys whose values are lists."""
+    """Return the keys whose values are lists."""
     groups = {"cluster": BATCH_KINDS.values(), "task": TASK_CONFS.values()}
-    # Slurm's take a text, too, which no type of OmegaConf's says.
+    # Slurm's also take a plain text, which no type of OmegaConf's can express.
     several = {"cluster.setup", "cluster.sbatch"}
     return _of_type("list[", groups) | several | {"passes", "tracking.sinks", "task.images"}
 
 
 @cache
 def _open_groups() -> tuple[str, ...]:
-    """What begins the names of keys that the config need not hold already."""
+    """Return the prefixes of keys that the config need not have already."""
     groups = {"cluster": BATCH_KINDS.values()}
     return (*_OPEN, "cluster.sbatch.", *(f"{key}." for key in _of_type("dict[", groups)))
 

@@ -1,4 +1,4 @@
-"""A terminal with a program at its other end."""
+"""A terminal whose other end is a program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracking.redact import redact
 
 
 class Relay(Terminal):
-    """Prints to standard output; `send` gets each warning, and the folder of a sweep that begins."""
+    """Prints to standard output; passes `send` each warning, and the folder of a sweep that begins."""
 
     def __init__(self, send: Callable[[str, str], None]) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sweeps.wording import counted
 from tracking.record import Device
 
 
@@ -50,10 +51,10 @@ class Node:
     @property
     def kind(self) -> str:
         """What it offers, in words, equal for nodes that take the same trials."""
-        gpus = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" + (f" ({self.accelerator})" if self.accelerator else "")
+        gpus = counted(self.gpus, "GPU") + (f" ({self.accelerator})" if self.accelerator else "")
         offers = ", ".join(
             [
-                f"{self.cpus} core{'s' * (self.cpus != 1)}",
+                counted(self.cpus, "core"),
                 *([gpus] if self.gpus else []),
                 *(f"{name}={amount:g}" for name, amount in sorted(self.resources.items())),
                 *(f"{name}={value}" for name, value in sorted(self.labels.items())),
@@ -82,10 +83,8 @@ class Node:
                 asks = f"device.cpus={device.cpus} asks for {device.cpus} cores"
                 lacking.append(f"{asks} and {self.name} has {self.cpus}{quota}")
         if device.gpus > self.gpus:
-            has = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "none"
-            lacking.append(
-                f"device={device.name} asks for {device.gpus} GPU{'s' * (device.gpus != 1)} and {self.name} has {has}"
-            )
+            has = counted(self.gpus, "GPU") if self.gpus else "none"
+            lacking.append(f"device={device.name} asks for {counted(device.gpus, 'GPU')} and {self.name} has {has}")
         if device.accelerator not in (None, self.accelerator):
             has = self.accelerator or "none that Ray knows"
             lacking.append(f"device.accelerator={device.accelerator} and {self.name} has {has}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sweeps.machine.host import version_of
+from sweeps.wording import listed
 
 Versions = Mapping[str, str | None]
 _MUST_AGREE = ("tensorflow", "keras", "ray")
 """Packages whose version changes what is measured, or how processes communicate."""
 _MAY_DIFFER = ("numpy",)
+_MOST_NAMED = 3
 
 
 def here() -> dict[str, str | None]:
@@ -29,7 +31,7 @@ def compare(driver: Versions, nodes: Mapping[str, Versions]) -> tuple[list[str],
     errors: list[str] = []
     warnings: list[str] = []
     for (package, version), names in mismatches.items():
-        where = _listed(names)
+        where = listed(names, _MOST_NAMED)
         has = f"{where} has none" if version is None else f"{where} has {version}"
         sentence = f"{package}: the driver has {driver[package] or 'none'} and {has}"
         is_error = package in _MUST_AGREE or (package == "python" and _minor(version) != _minor(driver[package]))
@@ -39,8 +41,3 @@ def compare(driver: Versions, nodes: Mapping[str, Versions]) -> tuple[list[str],
 
 def _minor(version: str | None) -> list[str]:
     return (version or "").split(".")[:2]
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

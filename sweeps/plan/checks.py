@@ -1,4 +1,4 @@
-"""What stands in the way of a plan: devices that no node has, files that cannot be read, a folder that is taken."""
+"""Obstacles to a plan: devices that no node has, files that cannot be read, a results folder that is in use."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ _PROBE = ".writable"
 
 
 def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = True, grows: bool = False) -> list[str]:
-    """What stands in the way of running the trials on these nodes, in words.
+    """Return what prevents the trials from running on these nodes, as sentences without repeats.
 
-    `files`: they read files from here. `grows`: nodes may come that have what these lack.
+    `files`: the trials read this machine's files. `grows`: nodes that have what these lack may still join.
     """
-    found: list[str] = []
+    refusals: list[str] = []
     kinds = NodeKinds(nodes)
     for trial in trials:
         if not grows and not kinds.fitting(trial.device):
-            found += kinds.lacking(trial.device)
+            refusals += kinds.lacking(trial.device)
         if not files:
             continue
         if trial.weights is not None and (received := paths.not_readable(trial.weights)) is not None:
             shown = paths.shortened(trial.weights, 500)
-            found.append(input_paths.as_typed(trial, f"model.weights={shown}: expected a file. Received: {received}."))
-        found += checks.files(trial)
-    return list(dict.fromkeys(found))
+            refusals.append(
+                input_paths.as_typed(trial, f"model.weights={shown}: expected a file. Received: {received}.")
+            )
+        refusals += checks.files(trial)
+    return list(dict.fromkeys(refusals))
 
 
 def unwritable(folder: Path) -> list[str]:
-    """Why results cannot be written into `folder`; nothing if they can. Creates the folder."""
+    """Create the folder if needed, and return why results cannot be written there; empty if they can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder_files.write(folder, _PROBE, b"")
@@ -50,12 +52,12 @@ def unwritable(folder: Path) -> list[str]:
 
 
 def used(folder: Path) -> list[str]:
-    """Why a new sweep cannot be kept in `folder`: it would take what is there for its own."""
+    """Return why a new sweep cannot use the folder: it would take the results there for its own. Empty if it can."""
     return [taken(folder)] if any(os.path.lexists(folder / name) for name in (PLAN, RESULTS)) else []
 
 
 def taken(folder: str | Path) -> str:
-    """The sentence for a folder that holds another sweep."""
+    """Return the sentence for a folder that holds another sweep."""
     go_on = shlex.quote(f"resume={command_line.text(str(folder))}")
     return (
         f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "

@@ -1,7 +1,7 @@
-"""What trials need on whichever node they run: files, pictures, and the user's own callables.
+"""What trials need on every node where they may run: files, pictures, and the user's own callables.
 
-Each node is asked for it before anything runs. What one lacks, and what differs between nodes and so would give figures
-of unlike things one name, is reported for all nodes together.
+Each node is checked before anything runs. What a node lacks, and what differs between nodes so that their figures would
+not be comparable, is reported for all nodes together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_NAMED = 3
 _LISTING_S = 60.0
 """How long a node may take to list a folder before its content is no longer compared, seconds."""
 _WHOLE_MB = 64
-"""Files up to this size are read as a whole to be compared; of larger ones, evenly spread parts."""
+"""Files up to this size are compared as a whole, larger ones by evenly spread parts."""
 _PARTS = 64
 _PART = 2**20
 _NOTHING = "a path where there is none"
@@ -37,9 +37,9 @@ class Wanted:
     """What the trials of a sweep read and import."""
 
     files: tuple[str, ...] = ()
-    """Weights, names of classes, and files that are arguments of a net."""
+    """Weights, class names, and files that are arguments of a net."""
     data: tuple[tuple[str, str | None], ...] = ()
-    """`task.data` with its `task.labels`."""
+    """Each `task.data` with its `task.labels`."""
     images: tuple[str, ...] = ()
     """Each a file, a folder or a pattern."""
     targets: tuple[Target, ...] = ()
@@ -50,18 +50,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a node has of it, by what was asked for."""
+    """What a node has of that, by path or name of the target."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     """What is there instead, in words."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """What tells its content from another one, where it could be told."""
+    """A digest of its content, where that could be computed."""
     imports: Mapping[str, str] = field(default_factory=dict)
     """Why a target cannot be imported."""
 
 
 def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
-    """What these trials of a sweep that was started in `folder` need."""
+    """Return what these trials of a sweep that was started in `folder` need."""
     trials = list(trials)
     files: dict[str, None] = {}
     data: dict[tuple[str, str | None], None] = {}
@@ -73,14 +73,14 @@ def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
             files[labels] = None
         if isinstance(place := trial.task_args.get("data"), str):
             data[place, labels] = None
-        given = trial.task_args.get("images") or ()
-        images |= dict.fromkeys([given] if isinstance(given, str) else given)
+        patterns = trial.task_args.get("images") or ()
+        images |= dict.fromkeys([patterns] if isinstance(patterns, str) else patterns)
         files |= dict.fromkeys(_files_among(trial.model_args.values(), folder))
     return Wanted(tuple(files), tuple(data), tuple(images), tuple(targets.wanted(trials)))
 
 
 def look(wanted: Wanted, server: Callable[[], str]) -> Found:
-    """What this node has; `server()` is where its fork server listens, asked for only where there are targets."""
+    """Return what this node has; `server()`, its fork server's address, is called only if there are targets."""
     missing: dict[str, str] = {}
     digests: dict[str, str] = {}
     for path in wanted.files:
@@ -107,54 +107,54 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
     imports: Mapping[str, str] = {}
     if wanted.targets:
         try:
-            found = targets.look(wanted.targets, server())
+            results = targets.look(wanted.targets, server())
         except SweepError as error:
             return Found(missing, digests, {target.name: str(error) for target in wanted.targets})
-        imports = found.problems
-        digests |= found.digests
+        imports = results.problems
+        digests |= results.digests
     return Found(missing, {key: digest for key, digest in digests.items() if digest}, imports)
 
 
 def problems(nodes: Mapping[str, Found]) -> list[str]:
-    """What speaks against running on these nodes, by name; one sentence for all that lack the same."""
-    said: list[str] = []
+    """Return why trials cannot run on these nodes, one sentence for all nodes that lack the same thing."""
+    sentences: list[str] = []
     for path in dict.fromkeys(path for found in nodes.values() for path in found.missing):
         lacking = {name: found.missing[path] for name, found in nodes.items() if path in found.missing}
         nothing = [name for name, received in lacking.items() if received == _NOTHING]
         if nothing:
-            said.append(f"{path}: expected on every node. Missing on: {_names(nothing, nodes)}.")
+            sentences.append(f"{path}: expected on every node. Missing on: {_names(nothing, nodes)}.")
         for received, names in _grouped({name: kind for name, kind in lacking.items() if kind != _NOTHING}).items():
-            said.append(f"{path}: expected on every node. Received: {received} on {_names(names, nodes)}.")
+            sentences.append(f"{path}: expected on every node. Received: {received} on {_names(names, nodes)}.")
     for target in dict.fromkeys(target for found in nodes.values() for target in found.imports):
         why = {name: found.imports[target] for name, found in nodes.items() if target in found.imports}
         for words, names in _grouped(why).items():
-            said.append(targets.sentence(target, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
-    return said + _differences(nodes)
+            sentences.append(targets.sentence(target, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
+    return sentences + _differences(nodes)
 
 
 def of_late_joiner(name: str, found: Found, others: Mapping[str, Found]) -> list[str]:
-    """Why a node that joins later gets no trials of a sweep that the others, by name, have begun."""
-    said = problems({name: found})
-    known = next(iter(others.items()), None)
-    return said if known is None else said + _differences({known[0]: known[1], name: found})
+    """Return why a node that joins later gets no trials of a sweep that the others, by name, have begun."""
+    sentences = problems({name: found})
+    other = next(iter(others.items()), None)
+    return sentences if other is None else sentences + _differences({other[0]: other[1], name: found})
 
 
 def _differences(nodes: Mapping[str, Found]) -> list[str]:
-    said = []
+    sentences = []
     for key in dict.fromkeys(key for found in nodes.values() for key in found.digests):
         groups = _grouped({name: found.digests[key] for name, found in nodes.items() if key in found.digests})
         if len(groups) > 1:
             sides = " differs from that on ".join(_names(names, nodes, every=False) for names in groups.values())
             what = "file" if key.startswith("/") else "module"
-            said.append(f"{key}: expected the same {what} on every node. Received: that on {sides}.")
-    return said
+            sentences.append(f"{key}: expected the same {what} on every node. Received: that on {sides}.")
+    return sentences
 
 
 def _advice(words: str) -> str:
-    """The next step where a module does not travel."""
+    """Return the next step, as a clause, for a module that is not on a node; empty for other problems."""
     if not words.startswith("There is no module") and "No module named" not in words:
         return ""
-    return "; modules in the folder that the sweep is started in travel, others have to be installed on the nodes"
+    return "; modules in the folder where the sweep is started travel, others have to be installed on the nodes"
 
 
 def _names(names: Sequence[str], nodes: Mapping[str, Found], *, every: bool = True) -> str:
@@ -172,14 +172,14 @@ def _grouped(by_node: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _files_among(values: Iterable[Any], folder: Path) -> Iterable[str]:
-    """The arguments of a net that look like paths and are files here, as they are from the folder."""
+    """Yield the arguments of a net that look like paths and are files here, as seen from the folder."""
     for value in values:
         if isinstance(value, str) and ("/" in value or "." in value) and paths.is_file(path := folder / value):
             yield str(path)
 
 
 def _not_listable(path: str) -> str | None:
-    """What is there instead of a folder or a list that this user may read; None where there is one."""
+    """Return what is there instead of a readable folder or list; None if there is one."""
     if paths.is_folder(path):
         return (
             None if os.access(path, os.R_OK | os.X_OK, effective_ids=True) else "a folder that this user may not read"
@@ -188,7 +188,7 @@ def _not_listable(path: str) -> str | None:
 
 
 def _digest(path: Path) -> str:
-    """Tells a file from another one of its name: by its size, and its content or parts of it."""
+    """Return a digest of a file's size and of its content, or of parts of it; empty if it cannot be read."""
     try:
         size = path.stat().st_size
         parts = hashlib.sha256(str(size).encode())
@@ -205,7 +205,7 @@ def _digest(path: Path) -> str:
 
 
 def _listing(lines: Iterable[tuple[Path, str]], until: float) -> str:
-    """A digest of files, their sizes and what is said of them; empty where it takes too long."""
+    """Return a digest of files, their sizes and these words about each; empty if it takes past `until`."""
     digest = hashlib.sha256()
     for path, words in lines:
         if time.monotonic() > until:

@@ -9,15 +9,15 @@ from tracking.record import Trial
 
 
 def unique(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials in order of first appearance; two that ask for the same number are one."""
+    """Return the trials in order of first appearance, those that measure the same thing once."""
     return list({trial.trial_id: trial for trial in trials}.values())
 
 
 def ordered(trials: Sequence[Trial], order: str | None, seed: int) -> list[Trial]:
-    """The trials as they came (`grid`) or by repeat (`interleaved`, the default where there are repeats).
+    """Return the trials as they came (`grid`) or by repeat (`interleaved`, the default where there are repeats).
 
-    Interleaved, every trial has had its first repeat before any has its second, each round in a random order by `seed`,
-    so that a slow minute of the machine does not fall on one configuration.
+    Interleaved, every trial has its first repeat before any has its second, each round in a random order by `seed`, so
+    that a slow minute of the machine does not affect one configuration only.
     """
     rounds = sorted({trial.repeat for trial in trials})
     if order == "grid" or (order is None and len(rounds) < 2):

@@ -1,8 +1,8 @@
-"""What can be known of a grid's nets before a trial runs: whether they can be built, and what they will take.
+"""What is known of a grid's nets before a trial runs: whether they can be built, and the memory they will take.
 
-Each net is built once, of shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
-It happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is not
-called: its code runs in trials, where a crash, a hang or the memory it takes is a result and not the end of the sweep.
+Each net is built once, from shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
+This happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is
+not called: its code runs in trials, where a crash, a hang or too much memory is a result and not the end of the sweep.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _PER_PARAMETER = 2.6
 _KEPT = 0.45
 """Share of all activations that a training step has in memory at once."""
 _LAST_WORDS = 8
-"""Lines of the log that are told where the process dies."""
+"""Lines of the log that are reported if the process dies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """What a net of float32 takes, for one image."""
+    """The sizes and operations of a float32 net, for one image; MB are 2**20 bytes."""
 
     parameter_mb: float
     activation_mb: float
-    """Every layer's output."""
+    """The outputs of all layers together."""
     largest_mb: float
     """The largest output of a layer."""
     forward_flops: int | None = None
-    """Operations of one forward pass; None: not asked for, or not all counted."""
+    """Operations of one forward pass; None: not requested, or some layer is not counted."""
     training_flops: int | None = None
 
 
@@ -58,12 +58,12 @@ Key = tuple[str, str, Layout]
 
 
 def key(trial: Trial) -> Key:
-    """What a net depends on: trials of one key share it."""
+    """Return what a net depends on; trials with the same key share it."""
     return trial.model, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
 
 
 class Preflight:
-    """Nets by key, each looked at once; `problems` says what cannot be built, in words."""
+    """Builds each net once, and knows from that which cannot be built and how much memory trials need."""
 
     def __init__(self) -> None:
         self.nets: dict[Key, Net] = {}
@@ -71,20 +71,23 @@ class Preflight:
         self._unbuildable: dict[Key, str] = {}
 
     def problems(self, trials: Iterable[Trial], server: Callable[[], str], *, flops: bool = False) -> list[str]:
-        """Look at the nets not seen yet, through the fork server at `server()`; `flops` counts their operations too."""
-        wanted = {key(trial): trial for trial in trials if trial.target is None}
-        new = [net for net in wanted if net not in self._unbuildable and (net, flops) not in self._seen]
-        died = self._look([wanted[net] for net in new], server(), flops=flops) if new else []
-        return [*(self._unbuildable[net] for net in wanted if net in self._unbuildable), *died]
+        """Return a sentence for each net that cannot be built; the fork server at `server()` builds those that are new.
+
+        `flops`: count their operations, too.
+        """
+        needed = {key(trial): trial for trial in trials if trial.target is None}
+        new = [net for net in needed if net not in self._unbuildable and (net, flops) not in self._seen]
+        died = self._look([needed[net] for net in new], server(), flops=flops) if new else []
+        return [*(self._unbuildable[net] for net in needed if net in self._unbuildable), *died]
 
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
-        """Take note of each trial's net; what the process has died of that built them, if it has."""
+        """Build each trial's net and keep the result; return why the process that built them died, if it did."""
         oom_kills = host.oom_kills()
         nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
             words = ""
-            # What is suppressed: the server was lost.
+            # Suppressed: the server was lost.
             with contextlib.suppress(EOFError, OSError), Watch(connection, started=time.perf_counter()) as watch:
                 connection.send(Call(function="sweeps.plan.preflight:look", argument=(nets, flops), log=log.name))
                 while (message := connection.recv())[0] != "exit":
@@ -104,12 +107,12 @@ class Preflight:
                 return []
             words = words or log_tail.tail(Path(log.name), _LAST_WORDS)
             words = _died(status, words, starved=host.oom_kills() > oom_kills)
-            return [f"the nets could not be looked at: {words}"]
+            return [f"the nets could not be checked: {words}"]
 
     def memory_mb(self, trial: Trial) -> float | None:
-        """Resident memory the trial will about take, in units of 2**20 bytes; None for a net that is not known.
+        """Return about how much resident memory the trial will need, in units of 2**20 bytes; None for an unknown net.
 
-        Fitted to measured peaks of this project's nets, within a third of each.
+        The formula was fitted to measured peaks of this project's nets and is within a third of each.
         """
         if (net := self.nets.get(key(trial))) is None:
             return None
@@ -120,7 +123,7 @@ class Preflight:
         return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
 
     def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
-        """Trials that will hardly fit the memory they may take: a sentence for the first batch of a net and device."""
+        """Return a sentence for the smallest batch of each net and device that will hardly fit in its memory."""
         smallest: dict[tuple[Key, str], str] = {}
         kinds = NodeKinds(nodes)
         for trial in sorted(trials, key=lambda trial: trial.batch):
@@ -135,9 +138,9 @@ class Preflight:
 
 
 def _died(status: int | None, words: str, *, starved: bool) -> str:
-    """What the process that builds nets has died of, by its wait status (None: unknown), with its last words.
+    """Return how the process that builds nets died, by its wait status (None: unknown), and its last words.
 
-    `starved`: the kernel has killed a process for want of memory meanwhile.
+    `starved`: the kernel killed a process for lack of memory in the meantime.
     """
     how = ""
     if status is not None and os.WIFSIGNALED(status):
@@ -148,9 +151,9 @@ def _died(status: int | None, words: str, *, starved: bool) -> str:
 
 
 def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
-    """Memory that the trial may take on the roomiest of the nodes that it fits, in units of 2**20 bytes.
+    """Return the memory that the trial may take on the roomiest node that it fits, in units of 2**20 bytes.
 
-    None where that is not known, and where it is the GPU's, which its node knows.
+    On a GPU that is its limit of GPU memory. None where it is not known.
     """
     if trial.device.kind == "gpu":
         return trial.device.gpu_memory_mb
@@ -158,16 +161,16 @@ def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
     return min(limits, default=None)
 
 
-def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
-    """Build each net of shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
+def look(request: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
+    """Build each net from shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
     import keras
 
     import nets
     from nets.conventions.layout import build_in
     from nets.counting import layers, work
 
-    wanted, flops = asked
-    for index, (name, arguments, layout) in enumerate(wanted):
+    descriptions, flops = request
+    for index, (name, arguments, layout) in enumerate(descriptions):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
             with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
@@ -191,13 +194,13 @@ def look(asked: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: 
 
 
 def _outputs(model: Any) -> list[Any]:
-    """The outputs of every layer of a functional model, nested models taken apart."""
+    """Return the outputs of every layer of a functional model, including those of nested models."""
     import keras
 
-    found: list[Any] = []
+    outputs: list[Any] = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += _outputs(layer)
+            outputs += _outputs(layer)
         else:
-            found += keras.tree.flatten(layer.output)
-    return found
+            outputs += keras.tree.flatten(layer.output)
+    return outputs

@@ -1,4 +1,4 @@
-"""Decides when trials need not run any more: a batch that cannot fit, a cause that makes every trial fail."""
+"""When trials need not run: their batch cannot fit in memory, or one cause makes every trial fail."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tracking import axes
 from tracking.record import PASSES, Failure, Pass, Result, Trial
 
 SKIPPED = "Skipped"
-"""Kind of the failure of a trial that was not run as a whole, because of what another one showed."""
+"""The kind of failure of a trial that was not, or not wholly, run because of what another one showed."""
 _WHOLE = ""
-"""Stands for the pass of a trial that has none."""
+"""Stands for the only pass of a trial whose task has none."""
 
 
 class Limit(NamedTuple):
-    """What is left of a trial that is known not to fit as a whole."""
+    """What remains of a trial of which some passes are known not to fit."""
 
     passes: tuple[Pass, ...]
     """Those that may fit, and are run."""
     reason: Failure
-    """Why the others are not."""
+    """Why the others are not run."""
 
 
 class Ceiling:
-    """Where passes ran out of memory: the same one with a larger batch would too, and need not be run."""
+    """Remembers which passes ran out of memory: the same pass with a larger batch would too, and need not run."""
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
         self._lowest: dict[tuple[str, str], int] = {}
@@ -34,6 +34,7 @@ class Ceiling:
             self.note(result)
 
     def note(self, result: Result) -> None:
+        """Remember the passes that this result shows to run out of memory."""
         skipped = result.error is not None and result.error.kind == SKIPPED
         if result.status != "oom" or skipped:
             return
@@ -42,21 +43,21 @@ class Ceiling:
             self._lowest[alike, name] = min(batch, self._lowest.get((alike, name), batch))
 
     def limit(self, trial: Trial) -> Limit | None:
-        """What is left of the trial; None: all of it."""
+        """Return what remains of the trial; None: all of it."""
         if not self._lowest:
             return None
         alike = _apart_from_batch(trial)
-        known = {name: self._lowest.get((alike, name), trial.batch) for name in trial.passes or (_WHOLE,)}
-        out = {name: lowest for name, lowest in known.items() if lowest < trial.batch}
-        if not out:
+        ceilings = {name: self._lowest.get((alike, name), trial.batch) for name in trial.passes or (_WHOLE,)}
+        too_large = {name: batch for name, batch in ceilings.items() if batch < trial.batch}
+        if not too_large:
             return None
-        fit = tuple(name for name in trial.passes if name not in out)
-        words = f"skipped: ran out at batch {min(out.values())}"
-        return Limit(fit, Failure(kind=SKIPPED, message=f"{', '.join(out)} {words}" if fit else words))
+        fit = tuple(name for name in trial.passes if name not in too_large)
+        cause = f"skipped: ran out at batch {min(too_large.values())}"
+        return Limit(fit, Failure(kind=SKIPPED, message=f"{', '.join(too_large)} {cause}" if fit else cause))
 
 
 def _ran_out(result: Result) -> Sequence[str]:
-    """The passes that do not fit: the one that was not completed, and training where inference does not."""
+    """Return the passes that do not fit: the one that was not completed, and training if inference does not."""
     passes = result.trial.passes
     if not passes:
         return (_WHOLE,)
@@ -65,20 +66,20 @@ def _ran_out(result: Result) -> Sequence[str]:
 
 
 def _apart_from_batch(trial: Trial) -> str:
-    """What a pass's memory depends on besides its batch, as a key."""
+    """Return what a pass's memory depends on besides its batch, as a key."""
     values = (getattr(trial, axis.name) for axis in axes.AXES if axis.of_memory)
     return repr([json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in values])
 
 
 class FailFast:
-    """Whether the first `count` trials that were run have failed with one and the same cause."""
+    """Notices when the first `count` trials that ran have all failed with the same cause; None: never."""
 
     def __init__(self, count: int | None) -> None:
         self._count = count
         self._causes: list[Failure | None] = []
 
     def note(self, result: Result) -> str | None:
-        """Take note of the next result; a sentence when it is time to stop."""
+        """Count the next result, and return the reason to stop when there is one."""
         skipped = result.error is not None and result.error.kind == SKIPPED
         if self._count is None or skipped or len(self._causes) == self._count:
             return None
@@ -92,5 +93,5 @@ class FailFast:
 
 
 def _alike(cause: Failure) -> tuple[str, str]:
-    """What failures of one cause share: sizes and shapes in their messages differ from batch to batch."""
+    """Return what failures with the same cause share; sizes and shapes in their messages vary with the batch."""
     return cause.kind, re.sub(r"\d+", "#", cause.message)

@@ -1,7 +1,7 @@
-"""Whether the user's own callables can be imported where trials will run; asked before any trial is started.
+"""Whether the user's own callables can be imported where trials will run, checked before any trial starts.
 
-Each is imported in a child of the fork server and not called: what it builds, a crash and a hang of it are its trial's.
-The import itself may crash, hang or end its process as well, and is then given up with the cause.
+Each is imported in a child of the fork server and not called: if it crashes or hangs, that is a result of its trial.
+The import itself may crash, hang or end its process as well, and is then given up and reported with its cause.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Target:
     name: str
     args: Mapping[str, Any]
     counts_classes: bool = False
-    """Its task adds `num_classes` where the callable takes it."""
+    """Whether its task adds `num_classes` if the callable takes it."""
 
     @property
     def key(self) -> str:
-        """What one look at it is good for."""
+        """What the result of an import depends on: the callable, and the names of its arguments."""
         return f"{self.name}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
 
     @property
@@ -57,16 +57,16 @@ class Target:
 
 @dataclass
 class Imports:
-    """What has become of the imports, by name of the target."""
+    """The results of imports, by name of the target."""
 
     problems: dict[str, str]
     """Why it cannot be imported, or cannot be called so."""
     digests: dict[str, str]
-    """Of those that can be imported, what tells their source from another one."""
+    """Of those that can be imported, a digest of their source."""
 
 
 def wanted(trials: Iterable[Trial]) -> list[Target]:
-    """The trials' callables, once for each set of arguments' names."""
+    """Return the trials' callables, once for each set of names of arguments."""
     calls = [
         Target(trial.target, dict(trial.model_args), trial.task != "benchmark")
         for trial in trials
@@ -78,50 +78,51 @@ def wanted(trials: Iterable[Trial]) -> list[Target]:
 def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> Imports:
     """Import the targets through the fork server at `server`, those of a module in one process.
 
-    After a module that hangs the others are left to the next look. Raises DispatchError without a server.
+    After `seconds` a module counts as hanging; those after it are left out of the result, for a later call. Raises
+    DispatchError without a server.
     """
-    found = Imports({}, {})
+    imports = Imports({}, {})
     modules: dict[str, list[Target]] = {}
     for target in targets:
         modules.setdefault(target.module, []).append(target)
     for alike in modules.values():
-        status, words, hangs = _look(alike, server, seconds, found)
-        left = [target for target in alike if target.name not in found.problems | found.digests]
+        status, words, hangs = _look(alike, server, seconds, imports)
+        left = [target for target in alike if target.name not in imports.problems | imports.digests]
         if left and hangs:
             words = f"its import has not come to an end after {seconds:g} s"
         elif left:
             words = _died(status, words)
-        found.problems |= {target.name: words for target in left}
+        imports.problems |= {target.name: words for target in left}
         if hangs:
             break
-    return found
+    return imports
 
 
 class Checks:
-    """What this machine says of targets, each looked at once; `problems` says which cannot be imported here."""
+    """Which targets can be imported on this machine, each of them checked once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def problems(self, trials: Iterable[Trial], server: Callable[[], str]) -> list[str]:
-        """Import what the trials call and has not been looked at, through the fork server at `server()`."""
+        """Return a sentence for each callable that cannot be imported; the fork server at `server()` tries new ones."""
         targets = wanted(trials)
         new = [target for target in targets if target.key not in self._known]
         if new:
-            found = look(new, server())
-            looked = found.problems.keys() | found.digests.keys()
-            self._known |= {t.key: found.problems.get(t.name, "") for t in new if t.name in looked}
+            imports = look(new, server())
+            checked = imports.problems.keys() | imports.digests.keys()
+            self._known |= {t.key: imports.problems.get(t.name, "") for t in new if t.name in checked}
         why = {target.name: self._known.get(target.key, "") for target in targets}
         return [sentence(name, words) for name, words in why.items() if words]
 
 
 def sentence(target: str, words: str, where: str = "here") -> str:
-    """That the target cannot be imported `where`, in words such as `here` or `on a, b`."""
+    """Return the sentence for a target that cannot be imported `where`, such as `here` or `on a, b`."""
     return f"model._target_={target}: expected a callable that can be imported {where}. Received: {words}."
 
 
-def _look(targets: Sequence[Target], server: str, seconds: float, found: Imports) -> tuple[int | None, str, bool]:
-    """Add what becomes of one module's targets; its process's wait status, last words, and whether it hung."""
+def _look(targets: Sequence[Target], server: str, seconds: float, imports: Imports) -> tuple[int | None, str, bool]:
+    """Add the results of one module's targets; return its process's wait status, last words, and whether it hung."""
     status: int | None = None
     with (
         connect(server) as connection,
@@ -140,9 +141,9 @@ def _look(targets: Sequence[Target], server: str, seconds: float, found: Imports
                     elif kind == "exit":
                         status = value
                     elif kind == "problem":
-                        found.problems.setdefault(targets[value[0]].name, str(value[1]))
+                        imports.problems.setdefault(targets[value[0]].name, str(value[1]))
                     elif kind == "digest":
-                        found.digests[targets[value[0]].name] = str(value[1])
+                        imports.digests[targets[value[0]].name] = str(value[1])
         if watch.lost:
             raise DispatchError(watch.lost)
         return status, log_tail.tail(Path(log.name), _LAST_WORDS), watch.exceeded is not None
@@ -175,10 +176,10 @@ def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool]], send: Sen
 
 
 def _place(error: Exception) -> str:
-    """The line of the user's own that has raised it."""
+    """Return the line of the user's code that raised the error."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, str(ROOT)))]
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    users = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, str(ROOT)))]
+    return f" ({users[-1].filename}, line {users[-1].lineno})" if users else ""
 
 
 def _one_line(text: str) -> str:

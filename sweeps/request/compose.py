@@ -1,4 +1,4 @@
-"""From overrides to configs: the points of a grid, quickly."""
+"""Composes the points of a grid from their overrides, as Hydra does but faster."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.request.schema import NOT_ARGUMENTS
-from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments, key_of
 
 ComposeError = (HydraException, OmegaConfBaseException)
 """What Hydra raises for overrides that it cannot compose."""
 
 
-def leave_to_ours(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Where an override names a callable of the user's own, take away what the chosen yaml gives to the net it names.
+def drop_defaults_of_nets(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Where an override names a callable of the user's own, drop the arguments that the chosen yaml has for its net.
 
-    The callable gets what other overrides say, whatever arguments our nets have.
+    The callable gets only what the overrides give it, whatever arguments our nets have.
     """
-    keys = command_line.keys(overrides)
+    keys = {key_of(override) for override in overrides}
     if "model._target_" not in keys or config.model["_target_"] is None:
         return
-    given = {key.split(".")[1] for key in keys if key.startswith("model.")}
+    overridden = {key.split(".")[1] for key in keys if key.startswith("model.")}
     with open_dict(config.model):
-        for name in [name for name in config.model if name not in (*NOT_ARGUMENTS, *given)]:
+        for name in [name for name in config.model if name not in (*NOT_ARGUMENTS, *overridden)]:
             del config.model[name]
 
 
-def text_of(key: str, words: Sequence[str]) -> str:
-    """What these words of a command set the key to; empty where that is no text, or nothing."""
-    word = next((word for word in reversed(words) if command_line.keys([word]) == {key}), f"{key}=null")
+def text_of(key: str, arguments: Arguments) -> str:
+    """Return the text that a command sets the key to; empty without one, and where Hydra cannot read it."""
+    word = arguments.last(key) or f"{key}=null"
     try:
         value = OmegaConf.create({key: OverridesParser.create().parse_override(word).value()})[key]
     except ComposeError:
@@ -47,7 +47,7 @@ def text_of(key: str, words: Sequence[str]) -> str:
 class Composer:
     """Composes the points of a grid as Hydra does, but each choice of config groups only once.
 
-    Hydra takes 60 ms a point, nearly all of it for the groups. Values are applied to a copy, by Hydra's own function.
+    Hydra takes 60 ms per point, nearly all of it for the groups. Values are applied to a copy, by Hydra's own function.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -58,7 +58,7 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of one point, without the `hydra` node. Raises what Hydra raises."""
+        """Return the config of one point, without the `hydra` node. Raises ComposeError."""
         parsed = [self._parse(text) for text in overrides]
         groups = tuple(override.input_line for override, is_group in parsed if is_group)
         if groups not in self._bases:
@@ -68,11 +68,11 @@ class Composer:
             self._bases[groups] = base
         config = copy.deepcopy(self._bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config([override for override, is_group in parsed if not is_group], config)
-        leave_to_ours(config, overrides)
+        drop_defaults_of_nets(config, overrides)
         return config
 
     def _parse(self, text: str) -> tuple[Override, bool]:
-        """The override, and whether it chooses from a config group; both take Hydra milliseconds to find out."""
+        """Return the override, and whether it chooses from a config group; Hydra needs milliseconds for either."""
         if text not in self._parsed:
             override = self._parser.parse_override(text)
             self._parsed[text] = override, override.package is not None or self._is_group(override.key_or_group)

@@ -1,4 +1,4 @@
-"""Every problem of a command line, where Hydra stops at the first: each override is composed by itself and asked."""
+"""Every problem of a command line, where Hydra stops at the first: each override is composed and checked by itself."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from omegaconf import AnyNode, DictConfig, OmegaConf
 
 from nets.errors import did_you_mean
 from sweeps.clusters import kinds
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import UsageError
 from sweeps.machine.node import Node
 from sweeps.plan import checks
 from sweeps.request import schema
-from sweeps.request.compose import ComposeError, Composer, leave_to_ours
+from sweeps.request.compose import ComposeError, Composer, drop_defaults_of_nets
+from sweeps.wording import nearest
 
 _REQUIRED = ("task.images", "task.data", "model.name", "model._target_")
-"""Keys without which others of their group make no sense: they are given along with each."""
+"""Keys without which others of their group make no sense; they accompany whatever is tried."""
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-"""What OmegaConf calls a type, in words."""
+"""OmegaConf's names of types, in words."""
 
 
 def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:
-    """Problems of the overrides of one command line, sweeps included; empty if each override is fine by itself.
+    """Return the problems of one command line's overrides, grids included; empty if each override is fine by itself.
 
-    `conf` is the folder of the configuration, `nodes` are those that trials would run on.
+    `conf` is the folder of the configuration; `nodes` are those that trials would run on.
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base=None):
-        found = _Diagnosis(GlobalHydra.instance().config_loader(), nodes).problems(overrides)
-    return list(dict.fromkeys(line for problem in found for line in problem.splitlines()))
+        problems = _Diagnosis(GlobalHydra.instance().config_loader(), nodes).problems(overrides)
+    return list(dict.fromkeys(line for problem in problems for line in problem.splitlines()))
 
 
 class _Diagnosis:
@@ -49,34 +50,37 @@ class _Diagnosis:
         self._loader, self._nodes = loader, nodes
         self._composer = Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
         self._choices: dict[str, list[str]] = defaultdict(list)
-        """The overrides that choose from a config group and are good, by group."""
+        """The valid overrides that choose from a config group, by group."""
         self._required: dict[str, str] = {}
-        """By key, the overrides that others are not asked about without."""
+        """Overrides that must accompany the one being tried, by key."""
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
-        parsed, found = [], []
+        parsed, problems = [], []
         for text in overrides:
             try:
                 parsed.append(OverridesParser.create(config_loader=self._loader).parse_override(text))
             except ComposeError as error:
-                found.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
+                problems.append(f"{text}: expected KEY=VALUE as Hydra reads it. Received: {_first_line(error)}")
         groups = [override for override in parsed if self._loader.get_group_options(override.key_or_group)]
         values = [override for override in parsed if override not in groups]
         for override in groups:
-            found += self._choose(override)
-        # Whether a cluster's values are good can only be said of all of them together.
+            problems += self._choose(override)
+        # A cluster's values can only be checked all together.
         needed = [o for o in values if o.key_or_group in _REQUIRED or o.key_or_group.startswith("cluster.")]
-        self._required = {o.key_or_group: _telling(o) for o in needed if self._is_taken(o)}
+        self._required = {o.key_or_group: _first_set(o) for o in needed if self._is_valid(o)}
         for override in [*groups, *values]:
-            # What a choice is good for depends on the others: a task on its net.
-            own = self._choices[override.key_or_group] if override in groups else _points(override)
-            found += [
-                problem for text in own for base in self._bases(override) for problem in self._at(base, text, override)
+            # Whether a choice is possible depends on the others, as a task does on its net.
+            texts = self._choices[override.key_or_group] if override in groups else _points(override)
+            problems += [
+                problem
+                for text in texts
+                for base in self._bases(override)
+                for problem in self._at(base, text, override)
             ]
-        return found
+        return problems
 
     def _choose(self, override: Override) -> Iterator[str]:
-        """Take note of the choices that are there, and tell of those that are not."""
+        """Add the valid choices to `_choices`, and yield a sentence for each of the others."""
         for text in _points(override):
             try:
                 self._composed([text])
@@ -85,57 +89,56 @@ class _Diagnosis:
             else:
                 self._choices[override.key_or_group].append(text)
 
-    def _is_taken(self, override: Override) -> bool:
-        """Whether its key is there and takes a value of that type, under any choice."""
+    def _is_valid(self, override: Override) -> bool:
+        """Return whether its key exists and takes a value of that type, under any choice."""
         for base in self._bases(override):
             with contextlib.suppress(*ComposeError):
-                self._composed([*base, _telling(override)])
+                self._composed([*base, _first_set(override)])
                 return True
         return False
 
     def _bases(self, override: Override) -> list[list[str]]:
-        """Group choices under which to try an override: each of the group it lies in, the first of every other."""
-        own = override.key_or_group.split(".")[0]
-        first = [texts[0] for group, texts in self._choices.items() if group != own and texts]
-        if own == override.key_or_group or not self._choices.get(own):
+        """Return the group choices under which to try an override: each of its own group, the first of every other."""
+        group = override.key_or_group.split(".")[0]
+        first = [texts[0] for other, texts in self._choices.items() if other != group and texts]
+        if group == override.key_or_group or not self._choices.get(group):
             return [first]
-        return [[*first, text] for text in self._choices[own]]
+        return [[*first, text] for text in self._choices[group]]
 
     def _at(self, base: Sequence[str], text: str, override: Override) -> list[str]:
-        """The problems of one override under these group choices."""
+        """Return the problems of one override under these group choices."""
         try:
             cfg = self._composed([*base, text])
         except ComposeError as error:
             return [self._sentence(text, override, error, base)]
         try:
-            cfg = self._composed([*base, text, *self._lacking(cfg, override)])
+            cfg = self._composed([*base, text, *self._required_with(cfg, override)])
         except ComposeError:
-            return []  # what is lacking is wrong itself, and is told of
+            return []  # an override that accompanies this one is wrong itself, and reported in its turn
         try:
-            trial, found = schema.read(cfg)
+            trial, problems = schema.read(cfg)
         except UsageError as error:
             return error.problems
         except ComposeError as error:
             return [f"{text}: {_first_line(error)}"]
-        if kinds.of_config(cfg).is_here:  # of other clusters' nodes nothing is known here
-            found += checks.problems([trial], self._nodes)
-        return found
+        if kinds.of_config(cfg).is_here:  # nothing is known here of other clusters' nodes
+            problems += checks.problems([trial], self._nodes)
+        return problems
 
-    def _lacking(self, cfg: DictConfig, override: Override) -> list[str]:
-        """What this config can be given along with the override."""
+    def _required_with(self, cfg: DictConfig, override: Override) -> list[str]:
+        """Return the required overrides that this config takes, the override itself apart."""
         return [text for key, text in self._required.items() if key != override.key_or_group and _takes(cfg, key)]
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of any overrides: quickly, or with Hydra's own keys as Hydra does."""
-        own = any(re.match(r"[+~]*hydra[./]", text) for text in overrides)
-        if not own:
+        """Return the config of these overrides; only those with Hydra's own keys take the slow way through Hydra."""
+        if not any(re.match(r"[+~]*hydra[./]", text) for text in overrides):
             return self._composer.compose(overrides)
         config = compose("config", list(overrides))
-        leave_to_ours(config, overrides)
+        drop_defaults_of_nets(config, overrides)
         return config
 
     def _sentence(self, text: str, override: Override, error: Exception, base: Sequence[str]) -> str:
-        """What is wrong with an override that Hydra refuses under these group choices."""
+        """Return the sentence for an override that Hydra refuses under these group choices."""
         key, value = override.key_or_group, text.partition("=")[2]
         if options := self._loader.get_group_options(key):
             return f"{text}: there is no {key} of that name.{nearest(value, options)}"
@@ -143,14 +146,14 @@ class _Diagnosis:
             cfg = compose("config", list(base), return_hydra_config=True)
         else:
             cfg = self._composed(base)
-            with contextlib.suppress(*ComposeError):  # it is told of in its turn
-                cfg = self._composed([*base, *self._lacking(cfg, override)])
+            with contextlib.suppress(*ComposeError):  # it is reported in its turn
+                cfg = self._composed([*base, *self._required_with(cfg, override)])
         adds = override.is_add() or override.is_force_add()
         return (None if adds else _no_such_key(text, key, cfg)) or _bad_value(text, key, value, cfg, error)
 
 
 def _points(override: Override) -> Iterator[str]:
-    """The override at each value that it sweeps over."""
+    """Yield the override at each value that it sweeps over."""
     if override.is_sweep_override() and override.is_discrete_sweep():
         for value in override.sweep_string_iterator():
             yield f"{override.get_key_element()}={value}"
@@ -158,8 +161,8 @@ def _points(override: Override) -> Iterator[str]:
         yield override.input_line or ""
 
 
-def _telling(override: Override) -> str:
-    """The first value of an override that is not null, under which others of its group may be good."""
+def _first_set(override: Override) -> str:
+    """Return the override at its first value that is not null, under which others of its group may be valid."""
     points = list(_points(override))
     return next((text for text in points if not text.endswith("=null")), points[0])
 
@@ -170,7 +173,7 @@ def _takes(cfg: DictConfig, key: str) -> bool:
 
 
 def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:
-    """The sentence for a key that is not there; None: it is."""
+    """Return the sentence for a key that does not exist; None: it exists."""
     value = text.partition("=")[2]
     parts = key.split(".")
     node: Any = cfg
@@ -195,28 +198,28 @@ def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:
 
 
 def _open(parent: str, node: DictConfig) -> bool:
-    """Whether any key may be added to this node: a callable of the user's own takes whatever arguments it has."""
+    """Return whether keys may be added to this node: a callable of the user's own takes whatever arguments it has."""
     if parent == "model":
         return node.get("_target_") is not None
     return parent != "" and OmegaConf.get_type(node) is dict
 
 
 def _bad_value(text: str, key: str, value: str, cfg: DictConfig, error: Exception) -> str:
-    """The sentence for a value that its key does not take."""
+    """Return the sentence for a value that its key does not take."""
     cause = _first_line(error.__cause__ or error)
     if isinstance(node := OmegaConf.select(cfg, key), DictConfig):
-        if wanted := re.search(r"Key '(.*)' is not in struct", cause):
-            near = did_you_mean(wanted[1], map(str, node))
+        if match := re.search(r"Key '(.*)' is not in struct", cause):
+            near = did_you_mean(match[1], map(str, node))
             added = f" Write +{text} to add it." if _open(key, node) else ""
-            return f"{text}: {key} has no key {wanted[1]!r}.{near}{added}"
+            return f"{text}: {key} has no key {match[1]!r}.{near}{added}"
         if not value.startswith("{"):
             return f"{text}: expected names and values, as +{key}={{NAME: VALUE}}. Received: {value!r}."
-    if wanted := re.search(r"could not be converted to (\w+)|is not a valid (bool)", cause):
-        kind = wanted[1] or wanted[2]
+    if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", cause):
+        kind = match[1] or match[2]
         return f"{text}: expected {_KINDS.get(kind, kind)}. Received: {value!r}."
-    if wanted := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", cause):
-        near = did_you_mean(wanted[1], wanted[2].split(", "))
-        return f"{text}: expected one of {wanted[2]}. Received: {wanted[1]!r}.{near}"
+    if match := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", cause):
+        near = did_you_mean(match[1], match[2].split(", "))
+        return f"{text}: expected one of {match[2]}. Received: {match[1]!r}.{near}"
     if "Cannot merge DictConfig with ListConfig" in cause:
         return f"{text}: expected a list, as {key}=[VALUE,VALUE]. Received: {value!r}."
     if "is not a ListConfig" in cause or "not a sequence" in cause:

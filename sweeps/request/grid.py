@@ -1,4 +1,4 @@
-"""The configs of one command, read together: each one's trials, and what has to be alike in all of them."""
+"""The configs of one command: the trials of each, and the keys in which all of them must agree."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ _SHARED = (
     *("cluster", "tracking", "calibrate", "profile", "order", "objective"),
     *("resume", "rerun", "trust", "retries", "oom_ceiling", "fail_fast", "dry_run"),
 )
-"""Keys that a sweep has once, not each of its trials."""
+"""Keys that belong to the whole sweep and not to each of its trials."""
 
 
 def read(first: DictConfig, others: Iterator[DictConfig]) -> tuple[list[list[Trial]], list[str]]:
-    """Each config's trials, one a repeat, and what is wrong with the configs. Raises UsageError as `schema.read`."""
+    """Return each config's trials, one per repeat, and the configs' problems. Raises UsageError as `schema.read`."""
     points: list[list[Trial]] = []
-    found: list[str] = []
+    problems: list[str] = []
     for cfg in itertools.chain([first], others):
-        trial, wrong = schema.read(cfg)
-        found += wrong
+        trial, of_config = schema.read(cfg)
+        problems += of_config
         if cfg is not first:
-            found += unlike(first, cfg)
+            problems += unlike(first, cfg)
         points.append(repeats(trial, cfg))
-    return points, found
+    return points, problems
 
 
 def unlike(first: DictConfig, other: DictConfig) -> list[str]:
-    """A sentence for each key of the whole sweep that two of its configs set differently."""
-    return [_several(key, first[key], other[key]) for key in _SHARED if other[key] != first[key]]
+    """Return a sentence for each key of the whole sweep that two of its configs set differently."""
+    return [_disagreement(key, first[key], other[key]) for key in _SHARED if other[key] != first[key]]
 
 
 def repeats(trial: Trial, cfg: DictConfig) -> list[Trial]:
-    """The trial as often as its config asks for it."""
+    """Return the trial once for each repeat that its config asks for."""
     return [replace(trial, repeat=repeat) for repeat in range(cfg.repeats)]
 
 
-def _several(key: str, one: Any, other: Any) -> str:
-    """The sentence for a key of the whole sweep that two configs set differently."""
+def _disagreement(key: str, one: Any, other: Any) -> str:
+    """Return the sentence for such a key, or for the first key below it that differs."""
     if isinstance(one, DictConfig) and isinstance(other, DictConfig):
         for name in dict.fromkeys(["name", *one, *other]):
             values = [cfg.get(name) for cfg in (one, other)]
             if values[0] != values[1]:
-                return _several(key if name == "name" else f"{key}.{name!s}", *values)
+                return _disagreement(key if name == "name" else f"{key}.{name!s}", *values)
     first, second = (text(getattr(value, "name", value)) for value in (one, other))
     return f"{key}={second}: {key} is the whole sweep's, expected one value. Received: {first} and {second}."

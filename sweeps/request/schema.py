@@ -1,135 +1,39 @@
-"""The types of the user's interface (`conf/`) and the way from a composed config to a `Trial`.
-
-The dataclasses are mutable because Hydra needs them so; what leaves this module is frozen.
-"""
+"""From a composed config to the `Trial` that it asks for, with everything that is wrong with it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import nets
 from sweeps.clusters import kinds
-from sweeps.errors import UsageError, nearest
+from sweeps.errors import UsageError
 from sweeps.request import input_ranges, objective
+from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
-from sweeps.tasks.options import TASK_CONFS
 from sweeps.typed import input_paths
-from sweeps.wording import above, at_least
-from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, PROTOCOLS, Adaptive, Classic, Device, Trial
-
-# OmegaConf knows enumerations, not Literal types.
-PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
-PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # type: ignore[misc]
-CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
-LayoutName = Enum("LayoutName", {name: name for name in LAYOUTS})  # type: ignore[misc]
-DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
-Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
-Rerun = Enum("Rerun", {"failed": "failed"})
+from sweeps.wording import above, at_least, at_most, nearest
+from tracking.record import PASSES, PROTOCOLS, Adaptive, Device, Trial
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
-"""What TensorFlow's shapes, and NumPy's random numbers, take."""
+"""The largest values that TensorFlow's shapes and NumPy's random numbers take."""
 _CHOSEN = ("protocol", "task", "cluster")
-"""Groups whose members have keys of their own, and are known by their names."""
+"""Groups whose choices have different keys, each choice known by its `name`."""
 NOT_ARGUMENTS = ("name", "_target_", "weights")
-
-
-@dataclass
-class DeviceConf:
-    name: str = "cpu"
-    kind: DeviceKind = DeviceKind.cpu
-    cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
-    gpus: int = 0
-    threads: Optional[int] = None  # noqa: UP045
-    resources: dict[str, float] = field(default_factory=dict)
-    memory_mb: Optional[int] = None  # noqa: UP045
-    gpu_memory_mb: Optional[int] = None  # noqa: UP045
-    accelerator: Optional[str] = None  # noqa: UP045
-    node_labels: dict[str, str] = field(default_factory=dict)
-    exclusive_node: bool = False
-
-
-@dataclass
-class ClassicConf:
-    name: str = "classic"
-    burn_in: int = Classic.burn_in
-    steps: int = Classic.steps
-
-
-@dataclass
-class AdaptiveConf:
-    name: str = "adaptive"
-    target: float = Adaptive.target
-    min_steps: int = Adaptive.min_steps
-    max_steps: int = Adaptive.max_steps
-    max_seconds: float = Adaptive.max_seconds
-    max_warmup_seconds: float = Adaptive.max_warmup_seconds
-
-
-@dataclass
-class TrackingConf:
-    sinks: list[str] = field(default_factory=list)
-    uri: str = "sqlite:///mlflow.db"
-    experiment: str = "sweeps"
-
-
-@dataclass
-class Config:
-    """Every key a user can set; `conf/config.yaml` gives the defaults and says what each one means."""
-
-    model: dict[str, Any] = field(default_factory=dict)
-    batch: int = 32
-    device: DeviceConf = field(default_factory=DeviceConf)
-    inputs: dict[str, Any] = field(default_factory=dict)
-    passes: list[PassName] = field(default_factory=lambda: list(PassName))
-    precision: PrecisionName = PrecisionName["float32"]
-    compile: CompileName = CompileName["graph"]
-    layout: LayoutName = LayoutName["channels_last"]
-    protocol: Any = MISSING
-    task: Any = MISSING
-    cluster: Any = MISSING
-    tracking: TrackingConf = field(default_factory=TrackingConf)
-    repeats: int = 1
-    seed: int = 0
-    timeout_s: Optional[float] = None  # noqa: UP045
-    resume: Optional[str] = None  # noqa: UP045
-    rerun: Optional[Rerun] = None  # noqa: UP045
-    trust: Optional[bool] = None  # noqa: UP045
-    retries: int = 1
-    oom_ceiling: bool = True
-    fail_fast: Optional[int] = None  # noqa: UP045
-    order: Optional[Order] = None  # noqa: UP045
-    calibrate: bool = True
-    objective: Optional[str] = None  # noqa: UP045
-    dry_run: bool = False
-    profile: bool = False
-
-
-def register() -> None:
-    """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    store.store(name="schema_classic", node=ClassicConf)
-    store.store(name="schema_adaptive", node=AdaptiveConf)
-    for name, node in TASK_CONFS.items():
-        store.store(name=f"schema_{name}", node=node)
-    for name, node in kinds.KINDS.items():
-        store.store(name=f"schema_{name}", node=node)
+"""Keys of `model` that are no arguments of the net."""
 
 
 def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
-    """The trial that a config asks for, `repeat` 0, and what is wrong with it, a sentence each.
+    """Return the trial that a config asks for, with `repeat` 0, and every problem of the config as a sentence.
 
-    Raises UsageError where keys were removed or added without which, or with which, it is no config of ours.
+    Raises UsageError where keys are missing that every config has, or where there are others.
     """
-    if found := _misshapen(cfg):
-        raise UsageError(found)
+    if problems := _misshapen(cfg):
+        raise UsageError(problems)
     values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
     trial = _trial(values)
     if kinds.of_values(values["cluster"]).shares_files:
@@ -138,23 +42,23 @@ def read(cfg: DictConfig) -> tuple[Trial, list[str]]:
 
 
 def _misshapen(cfg: DictConfig) -> list[str]:
-    """Keys that `~KEY` has removed, and those that `+KEY=VALUE` has added to a group that takes no others."""
+    """Return a sentence for each key that `~KEY` has removed, and each that `+KEY=VALUE` has added in vain."""
     groups = {str(key): node for key, node in cfg.items()}
-    found = [f"{key}: expected a value. Received: none." for key in _names(Config) if key not in groups]
+    problems = [f"{key}: expected a value. Received: none." for key in _names(Config) if key not in groups]
     for group, node in groups.items():
         kind: Any = OmegaConf.get_type(node)
         closed = is_dataclass(kind)
         wanted = _names(kind) if closed else NOT_ARGUMENTS if group == "model" else ()
         keys = [str(key) for key in node] if wanted else []
-        found += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
+        problems += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
         if closed:
             added = [key for key in keys if key not in wanted]
-            found += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
+            problems += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
         if group in _CHOSEN and closed and (name := node.get("name")) not in (None, kind.name):
-            found.append(
+            problems.append(
                 f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; {group}={name} chooses."
             )
-    return found
+    return problems
 
 
 @cache
@@ -165,7 +69,8 @@ def _names(kind: Any) -> tuple[str, ...]:
 def _trial(values: dict[str, Any]) -> Trial:
     model, protocol, task = values["model"], dict(values["protocol"]), values["task"]
     timed = task["name"] == "benchmark"
-    built: dict[str, Any] = {
+    unchanged = {name: values[name] for name in _names(Trial) if name in values}
+    converted = {
         "model": _label(model),
         "target": model["_target_"],
         "weights": model["weights"],
@@ -176,87 +81,87 @@ def _trial(values: dict[str, Any]) -> Trial:
         "task": task["name"],
         "task_args": {key: value for key, value in task.items() if key != "name"},
     }
-    return Trial(**{key: values[key] for key in _names(Trial) if key in values} | built)
+    return Trial(**{**unchanged, **converted})
 
 
 def _problems(values: dict[str, Any]) -> list[str]:
-    """What no type can hold: ranges, and names that only code knows."""
-    found: list[str] = []
+    """Return what no type can check: ranges, combinations, and names that only code knows."""
+    problems: list[str] = []
     model, device, protocol = values["model"], values["device"], values["protocol"]
     cluster = kinds.of_values(values["cluster"])
-    found += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
-    for key, largest in _LARGEST.items():
-        if values[key] > largest:
-            found.append(f"{key}={values[key]}: expected at most {largest}. Received: {values[key]}.")
-    found += above("", values, {"timeout_s": 0})
+    problems += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
+    problems += at_most("", values, _LARGEST)
+    problems += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
-    found += at_least("device.", device, least)
+    problems += at_least("device.", device, least)
     if values["rerun"] is not None and values["resume"] is None:
-        found.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
+        problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if values["trust"] and values["resume"] is None:
-        found.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
+        problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
     if protocol["name"] == "classic":
-        found += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
+        problems += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
     else:
         least = {"min_steps": 1, "max_steps": protocol["min_steps"], "max_warmup_seconds": 0}
-        found += at_least("protocol.", protocol, least)
-        found += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
+        problems += at_least("protocol.", protocol, least)
+        problems += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
-        found.append(f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}.")
+        problems.append(
+            f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}."
+        )
     if device["kind"] == "cpu" and values["precision"] == "tf32":
-        found.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
+        problems.append("precision=tf32: expected an NVIDIA GPU for TF32. Received: device.kind=cpu.")
     task = values["task"]["name"]
-    found += _impossible(values, task)
+    problems += _impossible(values, task)
     if task not in TASKS:
-        found.append(f"task={task}: expected one of {', '.join(TASKS)}.")
-    found += checks.arguments(task, values["task"])
-    found += objective.problems(values["objective"], values["passes"], task)
-    found += input_ranges.problems(values["inputs"], task, model)
-    found += cluster.config_problems(values)
+        problems.append(f"task={task}: expected one of {', '.join(TASKS)}.")
+    problems += checks.arguments(task, values["task"])
+    problems += objective.problems(values["objective"], values["passes"], task)
+    problems += input_ranges.problems(values["inputs"], task, model)
+    problems += cluster.config_problems(values)
     if model["_target_"] is None:
-        found += nets.check(model["name"], _arguments(model))
+        problems += nets.check(model["name"], _arguments(model))
     else:
-        found += cluster.target_problems(model["_target_"], _arguments(model))
-    return found
+        problems += cluster.target_problems(model["_target_"], _arguments(model))
+    return problems
 
 
 def _impossible(values: dict[str, Any], task: str) -> list[str]:
-    """Combinations that TensorFlow, or the task, does not have."""
-    device, found = values["device"], []
+    """Return combinations that TensorFlow or the task does not support, as sentences."""
+    device, problems = values["device"], []
     if values["profile"] and task != "benchmark":
-        found.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
+        problems.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
     if values["layout"] == "channels_first":
         if task != "benchmark":
-            found.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
+            problems.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
         if device["kind"] == "cpu" and values["precision"] == "float16" and values["compile"] != "xla":
-            words = "expected compile=xla for float16 convolutions channels first on the CPU"
-            found.append(f"layout=channels_first: {words}. Received: compile={values['compile']}.")
+            expected = "compile=xla for float16 convolutions with channels first on the CPU"
+            problems.append(f"layout=channels_first: expected {expected}. Received: compile={values['compile']}.")
     if device["kind"] == "cpu":
-        found += [
+        problems += [
             f"device.{key}={device[key]}: expected device.kind=gpu with it. Received: device.kind=cpu."
             for key in ("gpus", "gpu_memory_mb")
             if device[key]
         ]
     elif (gpus := device["gpus"]) > 1:
         if task != "benchmark":
-            found.append(f"device.gpus={gpus}: expected task=benchmark with several GPUs. Received: task={task}.")
+            problems.append(f"device.gpus={gpus}: expected task=benchmark with several GPUs. Received: task={task}.")
         if values["compile"] == "eager":
-            found.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
+            problems.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
         if values["batch"] % gpus:
-            words = f"expected a batch, which is that of all GPUs together, in {gpus} equal parts"
-            found.append(f"device.gpus={gpus}: {words}. Received: batch={values['batch']}.")
-    return found
+            expected = f"a batch size, which is that of all GPUs together, that divides by {gpus}"
+            problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
+    return problems
 
 
 def _label(model: dict[str, Any]) -> str:
-    """What the trial's model is called: its name; a callable of the user's own by its own, unless it was given one."""
+    """Return the name of the trial's model; a callable of the user's goes by its own unless it was given one."""
     name, target = model["name"], model["_target_"]
     return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
 
 
 def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:
-    """What the net is built with."""
-    given = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
+    """Return the arguments that the net is built with."""
+    arguments = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
     if task == "finetune" and model["_target_"] is None:
-        given.pop("num_classes", None)  # the data says how many
-    return given
+        arguments.pop("num_classes", None)  # the data says how many
+    return arguments

@@ -21,17 +21,18 @@ from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, Over
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from sweeps.jobs.kinds import BATCH_KINDS
-from sweeps.request.schema import DeviceConf
+from sweeps.request.options import DeviceConf
+from sweeps.typed.arguments import Arguments
 from sweeps.typed.command_line import text
 
 _LISTS, _MAPPINGS = (list[str], list[Any]), (dict[str, str],)
 _ITEM = re.compile(r"""(?:\{[^{}]*\}|'[^']*'|"[^"]*"|[^,{}'"])+""")
-"""What stands between the commas of a list."""
+"""An item of a list: what stands between its commas."""
 
 
-def as_typed(arguments: Sequence[str]) -> list[str]:
-    """These arguments with the texts that they hold in quotes, where Hydra would read them as anything else."""
-    return [_as_typed(argument) for argument in arguments]
+def as_typed(arguments: Arguments) -> Arguments:
+    """Return the arguments with their texts in quotes where Hydra would read them as anything else."""
+    return arguments.with_words(map(_as_typed, arguments.words))
 
 
 def _as_typed(argument: str) -> str:
@@ -49,12 +50,12 @@ def _as_typed(argument: str) -> str:
         return f"{key}=[{','.join(_item(item.strip()) for item in _ITEM.findall(value[1:-1]))}]"
     received = override.value()
     if override.is_sweep_override() or (isinstance(received, str) and not in_mapping):
-        return argument  # a sweep over it, or no list or mapping, which is reported where its kind is known
+        return argument  # a grid, or neither list nor mapping, which is reported where the types are checked
     return f"{'' if is_list or key != name else '+'}{key}={_quoted(received)}"
 
 
 def _item(written: str) -> str:
-    """An item of a list that Hydra cannot read as a whole, in quotes where it is this one."""
+    """Return an item of a list that Hydra cannot read, in quotes if this item is the reason."""
     try:
         return _quoted(_parsed(f"item={written}").value())
     except HydraException:
@@ -63,17 +64,17 @@ def _item(written: str) -> str:
 
 @cache
 def _keys(kinds: tuple[Any, ...]) -> frozenset[str]:
-    """The settings that are declared as one of these kinds."""
+    """Return the keys whose values are declared as one of these types."""
     groups = [("device", DeviceConf), *(("cluster", kind) for kind in BATCH_KINDS.values())]
     names = {
         f"{group}.{name}" for group, conf in groups for name, kind in get_type_hints(conf).items() if kind in kinds
     }
-    # Slurm's take a text, too, which no type of OmegaConf's says.
+    # Slurm's also take a plain text, which no type of OmegaConf's can express.
     return frozenset(names | ({"cluster.setup", "cluster.sbatch"} if kinds is _LISTS else set()))
 
 
 class _Visitor(HydraOverrideVisitor):
-    """Reads every value as the text that it is."""
+    """Reads every value as text."""
 
     def visitPrimitive(self, ctx: OverrideParser.PrimitiveContext) -> Any:  # noqa: N802 - Hydra's name
         value = super().visitPrimitive(ctx)
@@ -81,7 +82,7 @@ class _Visitor(HydraOverrideVisitor):
 
 
 def _parsed(argument: str) -> Override:
-    """The override, with texts for values. Raises HydraException where Hydra cannot read it."""
+    """Return the override, with texts for values. Raises HydraException where Hydra cannot read it."""
     listener = HydraErrorListener()
     lexer = OverrideLexer(InputStream(argument))
     parser = OverrideParser(CommonTokenStream(lexer))
@@ -94,7 +95,7 @@ def _parsed(argument: str) -> Override:
 
 
 def _quoted(value: Any) -> str:
-    """A value as Hydra's command line takes it, every text in it in quotes."""
+    """Return a value as Hydra's command line takes it, with every text in quotes."""
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{key}: {_quoted(each)}' for key, each in value.items())}}}"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 
 class Stream:
-    """A text stream whose writing never fails. `lost` is called once, with the reason, when nothing can be written."""
+    """A text stream to which writing never fails; `lost` is called once, with the reason, when it has gone."""
 
     def __init__(self, stream: TextIO, lost: Callable[[str], None]) -> None:
         self._stream, self._lost = stream, lost
@@ -36,7 +36,7 @@ class Stream:
             writing()
         except OSError as error:
             self.gone = True
-            # For everybody else who writes there, and for Python, which at its end would fail to write what it holds.
+            # For everything else that writes there, and for Python, which flushes its buffer when it exits.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)

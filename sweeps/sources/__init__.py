@@ -1,1 +1,1 @@
-"""The code that runs: which commit it is, and what of it travels to the nodes of a cluster."""
+"""The code that runs: its commit, and the part of it that travels to the nodes of a cluster."""

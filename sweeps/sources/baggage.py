@@ -22,7 +22,7 @@ from sweeps.process.project import ROOT
 
 OURS = ("conf", "hydra_plugins", "nets", "sweeps", "tracking")
 _NEVER = {"build", "dist", "mlartifacts", "mlruns", "multirun", "node_modules", "outputs", "tests"}
-"""Folders that are not taken for packages of the user's, even if they look like one."""
+"""Folders that are never taken for a package of the user's, even if they look like one."""
 _LEFT_OUT = ("__pycache__", ".*", "*.pyc", "*.so", "mlflow.db*", *_NEVER)
 LARGEST_MB = 100
 """Ray keeps what travels in its head's memory."""
@@ -31,14 +31,14 @@ _MOST_NAMED = 3
 
 
 def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
-    """Copy what travels into `folder`, and give it.
+    """Copy what travels into `folder`, and return that.
 
-    Of `cwd` these are its modules, its packages, and folders without `__init__.py` that `targets`, dotted names of the
-    user's callables, begin with. Raises UsageError for more than 100 MB, and for what cannot be copied.
+    From `cwd` travel its modules, its packages, and those folders without `__init__.py` that `targets`, dotted names
+    of the user's callables, begin with. Raises UsageError for more than 100 MB, and for what cannot be copied.
     """
     try:
-        own = [*_users(cwd, {target.partition(".")[0] for target in targets})]
-        sources = [(ROOT / name, ROOT) for name in OURS] + [(path, cwd) for path in own]
+        users = [*_users(cwd, {target.partition(".")[0] for target in targets})]
+        sources = [(ROOT / name, ROOT) for name in OURS] + [(path, cwd) for path in users]
         files: list[tuple[Path, Path]] = []
         sizes: Counter[str] = Counter()
         for source, above in sources:
@@ -47,24 +47,24 @@ def pack(folder: Path, cwd: Path, targets: Iterable[str] = ()) -> Path:
         for file, target in files:
             _copy(file, folder / target)
     except OSError as error:
-        words = f"expected modules and packages in {cwd} that can be copied, to send to the cluster's nodes"
-        raise UsageError([f"{words}. Received: {error}"]) from error
+        expected = f"expected modules and packages in {cwd} that can be copied, to send to the cluster's nodes"
+        raise UsageError([f"{expected}. Received: {error}"]) from error
     return folder
 
 
 def _users(cwd: Path, wanted: set[str]) -> Iterator[Path]:
     for path in sorted(cwd.iterdir()):
         if path.name in (*OURS, *(f"{name}.py" for name in OURS)):
-            continue  # ours come first on the path here, too
+            continue  # ours come first on the path here as well
         package = path.is_dir() and path.name not in _NEVER and (path / "__init__.py").is_file()
         if not (package or (path.is_file() and path.suffix == ".py") or (path.is_dir() and path.name in wanted)):
             continue
-        if not _is_another_one(path.stem, cwd):  # on the nodes all of this comes before the standard library, too
+        if not _is_another_one(path.stem, cwd):  # on the nodes it would come before the standard library as well
             yield path
 
 
 def _is_another_one(name: str, cwd: Path) -> bool:
-    """Whether a module of this name that is imported is not the one in `cwd`."""
+    """Return whether importing this name gives another module than the one in `cwd`."""
     if name in sys.stdlib_module_names:
         return True
     spec = PathFinder.find_spec(name)
@@ -72,41 +72,41 @@ def _is_another_one(name: str, cwd: Path) -> bool:
 
 
 def _measured(source: Path, above: Path, sizes: Counter[str]) -> list[tuple[Path, Path]]:
-    """The files of a module or package, each with its place below `above`; their sizes are added, by folder.
+    """Return the files of a module or package, each with its place below `above`, and add their sizes by folder.
 
-    A package that is too large by itself is not looked through to its end.
+    A package that is too large by itself is not read to its end.
     """
-    found: list[tuple[Path, Path]] = []
+    files: list[tuple[Path, Path]] = []
     seen_mb = 0.0
     for file in _files(source) if source.is_dir() else [source]:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
-            continue  # a pipe, a socket or a device is no code
+            continue  # pipes, sockets and devices hold no code
         if not os.access(file, os.R_OK, effective_ids=True):
             raise PermissionError(f"{file}, which this user may not read")
         place = file.relative_to(above)
-        found.append((file, place))
+        files.append((file, place))
         sizes[str(place.parent if len(place.parts) > 1 else place)] += status.st_size
         seen_mb += status.st_size / _MB
         if seen_mb > LARGEST_MB:
             break
-    return found
+    return files
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below the folder that travels; a link that leads to a folder around it is not followed round."""
+    """Yield every file below the folder that travels; a link to a folder that contains it is not followed."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    around: dict[str, set[tuple[int, int]]] = {}
+    containing: dict[str, set[tuple[int, int]]] = {}
     for place, inner, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = os.stat(place)  # noqa: PTH116 - as os.walk has it
-        known = around.get(str(Path(place).parent), set())
+        known = containing.get(str(Path(place).parent), set())
         if (status.st_dev, status.st_ino) in known:
             inner.clear()
             continue
-        around[place] = known | {(status.st_dev, status.st_ino)}
+        containing[place] = known | {(status.st_dev, status.st_ino)}
         inner[:] = sorted(name for name in inner if _travels(name))
         yield from (Path(place, name) for name in sorted(names) if _travels(name))
 
@@ -116,17 +116,17 @@ def _travels(name: str) -> bool:
 
 
 def _expect_little(sizes: Counter[str], cwd: Path) -> None:
-    """Raise UsageError with the largest folders where all of it together is too much."""
+    """Raise UsageError with the largest folders if all of them together are too large."""
     if sum(sizes.values()) <= LARGEST_MB * _MB:
         return
     largest = [(name, size / _MB) for name, size in sizes.most_common(_MOST_NAMED) if size > 0.01 * sum(sizes.values())]
     listed = ", ".join(f"{name} ({'at least ' * (size > LARGEST_MB)}{size:.0f} MB)" for name, size in largest)
-    words = f"expected at most {LARGEST_MB} MB of modules and packages in {cwd} to send to the cluster's nodes"
-    raise UsageError([f"{words}. Received: more, most of it in {listed}. Start the sweep in a folder with less."])
+    expected = f"expected at most {LARGEST_MB} MB of modules and packages in {cwd} to send to the cluster's nodes"
+    raise UsageError([f"{expected}. Received: more, most of it in {listed}. Start the sweep in a folder with less."])
 
 
 def _copy(file: Path, target: Path) -> None:
-    """Copy a file, unless it has gone meanwhile, as an editor's own do."""
+    """Copy a file, unless it has been deleted meanwhile, as an editor's temporary files are."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         shutil.copy2(file, target)

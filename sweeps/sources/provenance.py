@@ -1,4 +1,4 @@
-"""Which code a sweep ran: the commit of this tool and that of the user's own project, and whether each was clean."""
+"""Which code a sweep ran: the commits of this tool and of the user's project, and whether each was clean."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 from sweeps.process.project import ROOT
 
 _OUTPUTS = ("multirun", "outputs", "mlruns", "mlartifacts")
-"""Folders that sweeps leave where they are started, beside `mlflow.db` and what SQLite keeps next to it."""
+"""Folders that sweeps leave where they are started, beside `mlflow.db` and the files that SQLite keeps next to it."""
 _CARRIED = "code-of-sweeps.json"
-"""The file beside the packages of a copy without its repository that says which commit they are of."""
+"""The file in a copy of the packages, which has no repository, with the commit that they are from."""
 _PATIENCE_S = 5.0
-"""How long git may take to look at a folder, seconds; a repository may be somebody's whole home."""
+"""How long git may take for a folder, seconds; a repository may be somebody's whole home."""
 _REASONS = {"dubious ownership": "ownership", "must be run in a work tree": "bare", "Needed a single revision": "empty"}
-"""What git says of a repository that it tells nothing more of, and the word for it."""
+"""Messages of git about a repository that it does not read, and the word for each."""
 _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
-"""Variables that git itself sets for its hooks, and that would have it look at another repository than the folder's."""
+"""Variables that git sets for its hooks, which would make it read another repository than the folder's."""
 
 
 class _GitError(Exception):
-    """Git does not tell; the message is one word why, or empty where there is no repository."""
+    """Git gives no answer; the message is a word that says why, or empty where there is no repository."""
 
 
 def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
-    """What code a sweep runs that is started in the folder `project` and writes into `results`.
+    """Return which code a sweep runs that is started in the folder `project` and writes to the folder `results`.
 
     `git_commit` and `git_clean` are this tool's, where it is a checkout; `git_project_commit` and `git_project_clean`
     those of the repository that `project` is in, if it is in one. Clean: without uncommitted changes and untracked
-    files, sweeps' own results and what git ignores apart. Where git does not tell either, `git_unknown` or
-    `git_project_unknown` is a word why: `no-git`, `ownership` (safe.directory), `bare`, `empty`, `slow`, `failed`.
-    Code that has travelled says what it was where it came from.
+    files, apart from sweeps' own results and what git ignores. Where git gives no answer, `git_unknown` or
+    `git_project_unknown` says why: `no-git`, `ownership` (safe.directory), `bare`, `empty`, `slow`, `failed`.
+    Code that has travelled to another machine carries the facts of where it came from.
     """
     if (carried := _carried(tool)) is not None:
         project_too = project.resolve() == tool.resolve()
@@ -41,14 +41,14 @@ def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
     known = _repository("git", tool, results)
     try:
         if "git_commit" in known and not _git(tool, "ls-files", "--", Path(__file__).relative_to(ROOT).as_posix()):
-            known = {}  # a copy within somebody else's repository, which does not hold it
+            known = {}  # a copy within somebody else's repository, which does not track it
     except _GitError:
         known = {}
     return known | _repository("git_project", project, results)
 
 
 def carry(folder: Path, project: Path) -> None:
-    """Note in a copy of the code that is to travel what it is, with that of the folder `project`."""
+    """Write the facts of this code and of the folder `project` into a copy that will travel."""
     (folder / _CARRIED).write_text(json.dumps(facts(project, project / _OUTPUTS[0])))
 
 
@@ -76,7 +76,7 @@ def _repository(prefix: str, folder: Path, results: Path) -> dict[str, Any]:
 
 
 def _is_output(entry: str, top: Path, folder: Path, results: Path) -> bool:
-    """Whether a line of git's status is an untracked file that sweeps, or Python on their behalf, have left."""
+    """Return whether a line of git's status is an untracked file that sweeps, or Python running them, have left."""
     if not entry.startswith("?? "):
         return False
     path = top / entry[3:]
@@ -89,7 +89,7 @@ def _is_output(entry: str, top: Path, folder: Path, results: Path) -> bool:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git prints. Raises _GitError."""
+    """Return what git prints. Raises _GitError."""
     env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     env |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:

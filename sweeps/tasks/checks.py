@@ -7,11 +7,10 @@ from typing import Any
 
 import nets
 from nets import NetError
-from sweeps.errors import nearest
 from sweeps.tasks.pictures import data_checks, dataset, image_paths
 from sweeps.tasks.pictures.dataset import DataError
 from sweeps.typed import input_paths
-from sweeps.wording import above, at_least
+from sweeps.wording import above, at_least, nearest
 from tracking.record import Trial
 
 

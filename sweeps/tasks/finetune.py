@@ -23,7 +23,6 @@ import nets
 from nets import custom
 from nets.counting import layers
 from nets.weights import loading
-from sweeps.errors import nearest
 from sweeps.machine import host
 from sweeps.tasks import setup
 from sweeps.tasks.pictures import copies, data_checks, dataset, folders
@@ -31,6 +30,7 @@ from sweeps.tasks.pictures.dataset import DataError, Dataset
 from sweeps.tasks.pictures.pipeline import Pipeline
 from sweeps.tasks.training import classifier, epochs, recall
 from sweeps.tasks.training.classifier import Classifier, NotAClassifierError
+from sweeps.wording import nearest
 from sweeps.worker import this_trial
 from sweeps.worker.messages import Curves, Host, Layers, Metrics, Phase, Send
 from tracking.plots import sample_plots

@@ -1,1 +1,1 @@
-"""The words of a command line, as they were typed and as they are passed on."""
+"""A command line: as it was typed, and as it is passed on to Hydra and to batch jobs."""

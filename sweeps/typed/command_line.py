@@ -1,4 +1,4 @@
-"""From this command line to the one that a batch job runs."""
+"""How values are written on a command line, and which words of one a batch job or a resumed sweep takes over."""
 
 from __future__ import annotations
 
@@ -7,72 +7,66 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.typed.arguments import Arguments, key_of
 from tracking.redact import redact
 from tracking.text import commands
 
 KEPT = ("calibrate", "retries", "oom_ceiling", "fail_fast")
-"""Keys of how a sweep runs: a resumed one goes on as before unless its own command says otherwise."""
+"""Keys that say how a sweep runs: a resumed one goes on as before unless its own command sets them."""
 _PER_COMMAND = ("tracking", "rerun", "trust", *KEPT)
-"""Keys that a resumed sweep's command may set and its job is told."""
+"""Keys that a command which resumes may set, and that it passes on to its job."""
 IN_JOB = "SWEEPS_JOB"
 """Variable in the environment of a batch job that resumes a sweep: the sweep's id."""
 _RESUMES = (*_PER_COMMAND, "timeout_s", "resume", "dry_run", "cluster", "hydra")
-"""All keys that have a meaning beside `resume=`."""
+"""All keys that may accompany `resume=`."""
 _REPLACED = re.compile(r"[+~]*(cluster|dry_run|resume|tracking\.uri|hydra\.(sweep|run)\.dir)(\.[\w.]+)?(@.*)?=")
-"""Arguments that the job gets with values of its own."""
+"""Arguments that the job gets with other values."""
 _PLAIN = re.compile(r"[\w:/.@%+-]+", re.ASCII)
 _OF_ANOTHER_TYPE = re.compile(r"(?ai)null|true|false|[+-]?(inf|nan|[\d_.]+(e[+-]?[\d_]+)?)")
-"""Text that Hydra takes for something else unless it is quoted."""
+"""Text that Hydra would not read as text unless it is quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a job is to run that sees none of this machine's files."""
+    """What a job runs that sees none of this machine's files."""
 
     name: str
-    """The job's; of a new sweep, also its folder's."""
+    """The job's name; a new sweep's folder has it, too."""
     arguments: Sequence[str]
-    """This command's, as `given` leaves them."""
+    """This command's, as `for_job` returns them."""
     resume: str | None = None
-    """The folder, or its name, of a sweep that is on the cluster already."""
+    """The folder, or its name, of a sweep on the cluster that is resumed."""
     uri: str | None = None
     """MLflow's address; None: a database beside the sweeps on the cluster."""
     keeps_uri: bool = False
-    """A resumed sweep's own address of MLflow counts, not `uri`."""
+    """Whether a resumed sweep's own address of MLflow counts, and not `uri`."""
     targets: Sequence[str] = ()
     """Dotted names of the user's own callables."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """What the job is told of this command in its environment."""
+    """Variables by which the job knows of this command."""
 
     def tracking(self, database: str) -> list[str]:
-        """The argument that names MLflow's address, `database` where there is none; nothing where the plan does."""
+        """Return the argument with MLflow's address, `database` without one; none where the plan's own counts."""
         return [] if self.keeps_uri else [f"tracking.uri={text(self.uri or database)}"]
 
 
-def keys(arguments: Sequence[str]) -> set[str]:
-    """What these arguments set: `tracking.uri` of `+tracking.uri=...`, `tracking` of `tracking=csv`."""
-    return {re.split("[=@]", argument.lstrip("+~"))[0] for argument in arguments}
+def for_job(arguments: Arguments) -> list[str]:
+    """Return the words that a job on a cluster of its own takes over unchanged."""
+    return [word for word in arguments.words if not _REPLACED.match(word)]
 
 
-def given(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments a job takes over as it is."""
-    return [argument for argument in arguments if not _REPLACED.match(argument)]
+def resuming(words: Sequence[str]) -> list[str]:
+    """Return those of a job's words that count when the job resumes its own sweep."""
+    return [word for word in words if key_of(word).partition(".")[0] in (*_PER_COMMAND, "timeout_s")]
 
 
-def resuming(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments a job takes over that resumes the sweep they belong to."""
-    taken = (*_PER_COMMAND, "timeout_s")
-    return [argument for argument in arguments if re.split(r"[.=]", argument.lstrip("+~"))[0] in taken]
-
-
-def in_plan(arguments: Sequence[str]) -> list[str]:
-    """What of these arguments sets what a resumed sweep's plan holds already."""
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    return [argument for argument in overrides if re.split(r"[./=@]", argument.lstrip("+~"))[0] not in _RESUMES]
+def fixed_by_plan(arguments: Arguments) -> list[str]:
+    """Return the words that set what the plan of a resumed sweep has already settled."""
+    return [word for word, key in arguments.overrides if re.split("[./]", key)[0] not in _RESUMES]
 
 
 def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """Arguments that give a resumed sweep the settings of this composed config, and environment for what is secret."""
+    """Return arguments with which a resumed sweep has this composed config's settings, and variables for secrets."""
     flat: dict[str, Any] = {}
     for key in (*_PER_COMMAND, "timeout_s") if values["resume"] is not None else _PER_COMMAND:
         value = values[key]
@@ -80,24 +74,24 @@ def as_composed(values: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     environment, secret = {}, []
     if redact(flat["tracking.uri"]) != flat["tracking.uri"]:
         environment["MLFLOW_TRACKING_URI"] = flat.pop("tracking.uri")
-        # Said all the same, or the address in the sweep's plan would count.
+        # The key is set all the same, or the address in the sweep's plan would count.
         secret = ["tracking.uri=${oc.env:MLFLOW_TRACKING_URI}"]
     return [*(f"{key}={text(value)}" for key, value in flat.items() if value is not None), *secret], environment
 
 
 def resuming_command(folder: str) -> str:
-    """The command that goes on with the sweep in this folder, as a shell takes it."""
+    """Return the command that resumes the sweep in this folder, as a shell takes it."""
     return commands.python("sweeps/run.py", f"resume={text(folder)}")
 
 
 def text(value: Any) -> str:
-    """A value as Hydra's command line takes it."""
+    """Return a value as Hydra's command line takes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(text, value))}]"
     if isinstance(value, str) and (_OF_ANOTHER_TYPE.fullmatch(value) or not _PLAIN.fullmatch(value)):
-        # ${ would begin an interpolation, of whose backslashes OmegaConf takes half. Hydra's count before a quote only.
+        # ${ would begin an interpolation, where OmegaConf halves backslashes. Hydra halves those before a quote only.
         value = re.sub(r"(\\*)\$\{", lambda match: f"{match[1] * 2}\\${{", value)
         quoted = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
         return f"'{quoted}'"

@@ -1,4 +1,4 @@
-"""The paths that a trial reads from: made absolute once, when the command is read, and shown as they were typed.
+"""The paths that a trial reads: made absolute once, when the command is read, and shown as they were typed.
 
 A relative path means the folder in which the command was typed, wherever and whenever the trial runs: on a Ray worker
 with a folder of its own, in a batch job, in a sweep that is resumed from elsewhere.
@@ -19,13 +19,13 @@ from tracking.record import Trial
 
 _OF_TASKS = ("data", "images", "labels")
 KEYS = ("model.weights", *(f"task.{key}" for key in _OF_TASKS))
-"""Keys of the user's interface that hold a path, or several."""
+"""Keys that hold a path, or several."""
 _TYPED = tuple(f"{key}=" for key in KEYS)
 _HOMES = re.compile(r"(?<=[=,\[])~[^,'\"\[\]]*")
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:
-    """These arguments with quotes around paths from a home, `~/w.npy`, which Hydra cannot read without."""
+    """Return the arguments with quotes around paths that begin with a home, `~/w.npy`, which Hydra needs."""
     return [
         _HOMES.sub(lambda match: f"'{match[0]}'", argument) if argument.lstrip("+").startswith(_TYPED) else argument
         for argument in arguments
@@ -33,12 +33,12 @@ def quoted(arguments: Sequence[str]) -> list[str]:
 
 
 def absolute(trial: Trial, folder: Path) -> Trial:
-    """The trial with its paths as they are from `folder`; its id stays the same."""
+    """Return the trial with its paths made absolute from `folder`; its id stays the same."""
     return _with_paths(trial, lambda path: _absolute(path, folder))
 
 
 def moved(trial: Trial, folder: Path) -> Trial:
-    """The trial with the paths that were typed relative as they are from `folder` instead."""
+    """Return the trial with the paths that were typed as relative ones made absolute from another folder."""
     relative = {key: value for key, value in trial.as_typed.items() if not _begins_with_home(value)}
     kept = {key: value for key, value in trial.as_typed.items() if key not in relative}
     before = _replaced(trial, relative, as_typed={})
@@ -47,7 +47,7 @@ def moved(trial: Trial, folder: Path) -> Trial:
 
 
 def as_typed(trial: Trial, sentence: str) -> str:
-    """The sentence about `KEY=PATH` with the path as the user typed it, where it means the same in this folder."""
+    """Return a sentence about `KEY=PATH` with the path as the user typed it, if it means the same in this folder."""
     for key, value in trial.as_typed.items():
         typed, read = _listed(value), _listed(_values(trial).get(key))
         for one, other in zip(typed, read, strict=False):
@@ -58,7 +58,7 @@ def as_typed(trial: Trial, sentence: str) -> str:
 
 
 def relative(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The keys of a composed config that hold a path which depends on the folder, and each such path."""
+    """Yield each path of a composed config that depends on the current folder, with its key."""
     for key in KEYS:
         group, _, name = key.partition(".")
         for path in _listed(values[group].get(name)):
@@ -78,16 +78,16 @@ def _with_paths(trial: Trial, change: Callable[[str], str]) -> Trial:
 
 
 def _replaced(trial: Trial, values: Mapping[str, Any], as_typed: Mapping[str, Any]) -> Trial:
-    """The trial with other values of its paths, by their keys."""
+    """Return the trial with these paths, by their keys, in place of its own."""
     task_args = {key: values.get(f"task.{key}", value) for key, value in trial.task_args.items()}
     weights = values.get("model.weights", trial.weights)
     return replace(trial, weights=weights, task_args=task_args, as_typed=as_typed)
 
 
 def _values(trial: Trial) -> dict[str, Any]:
-    """What the trial has of KEYS."""
-    found: dict[str, Any] = {} if trial.weights is None else {"model.weights": trial.weights}
-    return found | {f"task.{key}": trial.task_args[key] for key in _OF_TASKS if trial.task_args.get(key) is not None}
+    """Return the trial's paths, by those of KEYS that it has."""
+    weights: dict[str, Any] = {} if trial.weights is None else {"model.weights": trial.weights}
+    return weights | {f"task.{key}": trial.task_args[key] for key in _OF_TASKS if trial.task_args.get(key) is not None}
 
 
 def _several(value: Any) -> bool:
@@ -103,7 +103,7 @@ def _begins_with_home(value: Any) -> bool:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    """The path as it is from the folder, `..` and links as they are; an absolute one unchanged."""
+    """Return the path made absolute from the folder, with its `..` and links; an absolute one unchanged."""
     path = os.path.expanduser(path) if path.startswith("~") else path  # noqa: PTH111 - a Path refuses unknown users
     if not path or path.startswith("/") or "\0" in path:
         return path

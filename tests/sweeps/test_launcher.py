@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from hydra_plugins.trial_launcher import TrialLauncher
 from sweeps import session
 from sweeps.errors import DispatchError
-from sweeps.request import schema
+from sweeps.request import options
 from tests.support.records import make_result
 from tracking.record import Result
 
@@ -38,7 +38,7 @@ class Answering:
 
 @pytest.fixture
 def loader() -> Iterator[HydraContext]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
 

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from sweeps.errors import UsageError
 from sweeps.process.interrupts import Interrupts
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.screen.terminal import Terminal
 from sweeps.session import Session
 from sweeps.typed.arguments import Arguments
@@ -23,7 +23,7 @@ NONE = Arguments(program="sweeps/run.py", words=())
 @pytest.fixture(autouse=True)
 def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 

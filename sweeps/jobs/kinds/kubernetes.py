@@ -21,7 +21,8 @@ from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
 from sweeps.jobs.kubernetes import values
 from sweeps.machine.host import version_of
 from sweeps.machine.node import Node
-from sweeps.typed.command_line import Request, keys, resuming, text
+from sweeps.typed.arguments import key_of
+from sweeps.typed.command_line import Request, resuming, text
 
 COMMAND = "kubectl"
 _RESULTS = "/results"
@@ -197,7 +198,7 @@ def _script(options: Kubernetes, name: str, folder: str, arguments: Sequence[str
     stored, ended = shlex.quote(_stored(options, folder)), shlex.quote(f"{folder}/.{name}.ended")
     folder = shlex.quote(folder)
     taken = resuming(arguments)
-    once = [argument for argument in taken if keys([argument]) != {"rerun"}]
+    once = [argument for argument in taken if key_of(argument) != "rerun"]
     lines = ["cd /sweeps || exit 1"]
     if options.store is not None:
         copy = "python -m sweeps.jobs.store"

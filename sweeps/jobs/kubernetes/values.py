@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nets.errors import did_you_mean
-from sweeps.wording import at_least
+from sweeps.wording import at_least, at_most
 from tracking.text.printable import printable
 
 _LARGEST = 2**31 - 1
@@ -71,11 +71,7 @@ def problems(options: Mapping[str, Any]) -> list[str]:
             found += _refused(f"cluster.{key}: {_shown(written)}", _toleration_problem(written))
     least = {"workers": 1, "cpus": 1, "gpus": 0, "head_cpus": 1, "keep_s": 0, "backoff_limit": 0}
     found += at_least("cluster.", options, least)
-    return found + [
-        f"cluster.{key}={options[key]}: expected at most {_LARGEST}. Received: {options[key]}."
-        for key in least
-        if options[key] > _LARGEST
-    ]
+    return found + at_most("cluster.", options, dict.fromkeys(least, _LARGEST))
 
 
 def toleration(written: Any) -> dict[str, Any]:

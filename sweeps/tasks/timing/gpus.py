@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from sweeps.machine.nvml import visible_cards
+from sweeps.wording import counted
 from tracking.record import Device
 
 DRIVER = "libcuda.so.1"
@@ -43,7 +44,7 @@ def prepare(device: Device) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) < device.gpus:
         raise GpuError(
-            f"expected TensorFlow to see {device.gpus} GPU{'s' * (device.gpus != 1)}. "
+            f"expected TensorFlow to see {counted(device.gpus, 'GPU')}. "
             f"Received: {len(gpus) or 'none'}. {why_none() if not gpus else ''}".rstrip()
         )
     if device.gpus > 1 and not _opens(NCCL):

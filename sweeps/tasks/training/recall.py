@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.wording import listed
+
 _MOST_NAMED = 10
 
 
@@ -39,10 +41,7 @@ class ByClass:
     def remarks(self) -> list[str]:
         """Return a warning that names the classes of which no picture was recognised."""
         missed = [f"{name} (0 of {count})" for name, count, right, _ in self.rows() if count and not right]
-        if not missed:
-            return []
-        more = f" and {len(missed) - _MOST_NAMED} more" if len(missed) > _MOST_NAMED else ""
-        return [f"warning: never recognised: {', '.join(missed[:_MOST_NAMED])}{more}"]
+        return [f"warning: never recognised: {listed(missed, _MOST_NAMED)}"] if missed else []
 
 
 def by_class(labels: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: Sequence[str]) -> ByClass:

@@ -1,4 +1,4 @@
-"""What `resume=` remembers of the command that began a sweep, and what of it is not taken on trust."""
+"""What a plan remembers of the command that began its sweep, and what of that needs trust."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tests.sweeps.test_run import QUICK, ROOT, journal, only_sweep, run
 from tests.tracking.sinks.test_trust import give_away, only_root
@@ -38,6 +39,10 @@ def site(tmp_path: Path) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\ncp "$2" {tmp_path}/submitted 2> /dev/null || cat > {tmp_path}/submitted\necho 17\n')
     program.chmod(0o755)
     return {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def typed(*words: str) -> Arguments:
+    return Arguments(program="sweeps/run.py", words=words)
 
 
 def plan_of(folder: Path, kept: dict[str, Any]) -> list[Trial]:
@@ -72,7 +77,7 @@ def test_a_sweep_goes_on_where_and_how_it_was_begun(tmp_path: Path, site: dict[s
     done = run(tmp_path, *pasted(printed)[2:], "cluster.time=5:00:00", **site)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Goes on  with cluster=slurm cluster." in done.stdout
-    for _ in range(2):  # what was said last is remembered, too
+    for _ in range(2):  # the last options are remembered as well
         script = (sweep / "job.sh").read_text()
         for line in ("--partition=main", "--nodes=2", "--time=5:00:00", 'echo "it (is)" $HOME'):
             assert line in script
@@ -102,7 +107,7 @@ def test_another_cluster_chooses_anew_and_an_older_plan_says_nothing(tmp_path: P
     assert (done.returncode, "#SBATCH" in done.stdout) == (0, False), done.stdout + done.stderr
 
 
-def test_a_cluster_that_is_gone_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_cluster_that_is_gone_is_reported_with_what_to_do(tmp_path: Path) -> None:
     kept = {"cluster": "ray", "cluster_options": {"address": "127.0.0.1:1"}}
     plan_of(tmp_path / "sweep", kept)
     done = run(tmp_path, "resume=sweep", "tracking=none")
@@ -147,7 +152,7 @@ def test_a_token_goes_to_no_cluster_that_only_a_copied_plan_names(
 
 
 def composed(*overrides: str) -> DictConfig:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", list(overrides))
 
@@ -160,23 +165,25 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
         r"cluster.venv='a\\\${oc.env:HOME}'",
         "cluster.nodes=1",
     ]
-    known = remembered.facts(composed(*words), words)
+    known = remembered.facts(composed(*words), typed(*words))
     assert known["cluster_options"] == {"partition": "night", "venv": r"a\${oc.env:HOME}", "nodes": 1}
     sweep = make_sweep([make_result()], tmp_path, facts=known)
     cfg = composed()
-    place = remembered.place(sweep, cfg, [])
-    mine = remembered.going_on(cfg, sweep, place, [])
+    place = remembered.place(sweep, cfg, typed())
+    mine = remembered.going_on(cfg, sweep, place, typed())
     assert OmegaConf.to_container(mine.cluster, resolve=True)["venv"] == r"a\${oc.env:HOME}"  # type: ignore[index]
-    assert remembered.facts(mine, [], place) == known
+    assert remembered.facts(mine, typed(), place) == known
     words = ["cluster=slurm", "cluster.setup=['export API_TOKEN=hush']"]
-    known = remembered.facts(composed(*words), words)
+    known = remembered.facts(composed(*words), typed(*words))
     assert "hush" not in str(known)
     sweep = replace(sweep, facts=known)
     with pytest.raises(UsageError, match=r"cluster\.setup: expected it with its secret, which the plan does not keep"):
-        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, []), [])
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())
     words = ["cluster.setup=[]"]
     cfg = composed("cluster=slurm", *words)
-    assert remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, words), words).cluster.setup == []
+    assert (
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed(*words)), typed(*words)).cluster.setup == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,12 +196,10 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
         ({"settings": {"retries": "many"}}, "Received: retries=many"),
     ],
 )
-def test_a_plan_that_remembers_nonsense_is_refused_in_a_sentence(
-    tmp_path: Path, kept: dict[str, Any], sentence: str
-) -> None:
+def test_a_plan_that_remembers_nonsense_is_refused(tmp_path: Path, kept: dict[str, Any], sentence: str) -> None:
     sweep, cfg = make_sweep([make_result()], tmp_path, facts=kept), composed()
     with pytest.raises(UsageError, match=sentence):
-        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, []), [])
+        remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "it's", '"$HOME"', "(1),b", "a`id`", "${x}", "a\\", "{k: v}"])

@@ -9,9 +9,14 @@ import pytest
 
 from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
+from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
 from tracking.record import Sweep
+
+
+def typed(*words: str) -> Arguments:
+    return Arguments(program="sweeps/run.py", words=words)
 
 
 def planned(folder: Path, sweep_id: str, age_s: float) -> Sweep:
@@ -85,22 +90,22 @@ def test_a_sweep_goes_on_with_its_own_tracking(
     stored: dict[str, Any] | None, arguments: list[str], wanted: dict[str, Any]
 ) -> None:
     sweep = make_sweep([make_result()], facts={} if stored is None else {"tracking": stored})
-    assert remembered.tracking(sweep, COMPOSED, arguments) == wanted
+    assert remembered.tracking(sweep, COMPOSED, typed(*arguments)) == wanted
 
 
-def test_an_address_without_its_password_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_its_password_has_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"tracking": {"mlflow": {"uri": "http://***@a", "experiment": "mine"}}}
     sweep = make_sweep([make_result()], facts=facts)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(
         UsageError, match=r"tracking.uri: expected the sweep's address .* the plan keeps http://\*\*\*@a"
     ):
-        remembered.tracking(sweep, COMPOSED, [])
-    without = remembered.tracking(sweep, COMPOSED | {"sinks": ["csv"]}, ["tracking.sinks=[csv]"])
+        remembered.tracking(sweep, COMPOSED, typed())
+    without = remembered.tracking(sweep, COMPOSED | {"sinks": ["csv"]}, typed("tracking.sinks=[csv]"))
     assert without["sinks"] == ["csv"]
-    assert remembered.tracking(sweep, COMPOSED, ["tracking.uri=x"])["uri"] == COMPOSED["uri"]
+    assert remembered.tracking(sweep, COMPOSED, typed("tracking.uri=x"))["uri"] == COMPOSED["uri"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hush@a")
-    assert remembered.tracking(sweep, COMPOSED, []) == {
+    assert remembered.tracking(sweep, COMPOSED, typed()) == {
         "sinks": ["mlflow"],
         "uri": "http://me:hush@a",
         "experiment": "mine",

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from sweeps.errors import UsageError
 from sweeps.identity.sweep import FindNodes, Request, new, resumed, without_result
 from sweeps.machine.node import Node
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
@@ -29,7 +29,7 @@ NODE = Node(cpus=2)
 def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 
@@ -51,10 +51,10 @@ def no_node(_: DictConfig, __: Sequence[Trial]) -> tuple[list[Node], list[str]]:
 
 
 class Resuming:
-    """A command that resumes, with everything that it says and does on the way."""
+    """A command that resumes, with everything that it prints and does on the way."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.warned: list[str] = []
         self.events: list[Any] = []
 
@@ -67,7 +67,7 @@ class Resuming:
             compose("config", list(words)),
             arguments(*words),
             find_nodes,
-            say=self.said.append,
+            say=self.lines.append,
             warn=self.warned.append,
             move_to=self.events.append,
         )
@@ -148,7 +148,7 @@ def test_a_resumed_sweep_runs_what_has_no_result(tmp_path: Path) -> None:
     assert request.sweep.facts["tracking"].keys() == request.tracking.keys() == {"csv"}
     assert request.nodes == [NODE]
     assert resuming.events == [tmp_path, "nodes"]
-    assert resuming.said == []
+    assert resuming.lines == []
     assert Resuming()("resume=sweep", "tracking=csv", "rerun=failed").trials == trials
     more_time = Resuming()("resume=sweep", "tracking=csv", "timeout_s=7")
     assert [trial.timeout_s for trial in more_time.trials] == [7]
@@ -167,7 +167,7 @@ def test_a_resumed_sweep_goes_on_as_its_plan_says_and_says_so(tmp_path: Path, mo
     request = resuming("resume=sweep")
     assert (request.config.cluster.name, request.config.cluster.wait_s, request.config.retries) == ("ray", 3, 4)
     folder = tmp_path / "sweep"
-    assert resuming.said == [
+    assert resuming.lines == [
         f"Runs     weights /data/w.npy, as {folder} says",
         f"Goes on  with cluster=ray cluster.wait_s=3.0, as {folder} says; cluster=local chooses anew",
         f"Sends    results to http://tracker.example, as {folder} says",
@@ -191,20 +191,20 @@ def test_nothing_of_a_plan_that_is_not_trusted_is_used(tmp_path: Path, monkeypat
     wrong, doubt = raised.value.problems
     assert wrong.startswith("fail_fast=0: ")
     assert doubt.startswith("resume=moved: expected a sweep of this user's own, or trust=true. Received: ")
-    assert resuming.events == resuming.said == []
+    assert resuming.events == resuming.lines == []
     trusted = resuming("resume=moved", "trust=true")
     assert trusted.sweep.folder == str(tmp_path / "moved")
-    assert resuming.said == [f"Sends    results to http://tracker.example, as {tmp_path / 'moved'} says"]
+    assert resuming.lines == [f"Sends    results to http://tracker.example, as {tmp_path / 'moved'} says"]
 
 
 def test_what_was_agreed_to_on_a_terminal_is_noted_for_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (trial,) = planned(tmp_path / "sweep", [make_result()])
     (tmp_path / "sweep" / "trials" / trial.trial_id).mkdir(parents=True)
     (tmp_path / "sweep" / "trials" / trial.trial_id / "log.txt").symlink_to("/elsewhere")
-    asked: list[str] = []
-    monkeypatch.setattr("tracking.sinks.trust.agreed", lambda doubts: asked.append(doubts) or True)
+    questions: list[str] = []
+    monkeypatch.setattr("tracking.sinks.trust.agreed", lambda doubts: questions.append(doubts) or True)
     assert Resuming()("resume=sweep", "tracking=csv").config.trust is True
-    assert "log.txt is a link to /elsewhere" in asked[0]
+    assert "log.txt is a link to /elsewhere" in questions[0]
 
 
 def test_parts_that_a_new_sweep_would_refuse_are_refused_before_any_node_is_looked_for(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.identity import resume
+from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tests.sweeps.test_run import journal, run
 from tests.tracking.sinks.test_trust import give_away, only_root
@@ -17,6 +18,10 @@ from tracking.folder.journal import Journal
 from tracking.record import Classic, Trial
 
 INLINE = ("cluster=inline", "calibrate=false", "tracking=none")
+
+
+def typed(*words: str) -> Arguments:
+    return Arguments(program="sweeps/run.py", words=words)
 
 
 def plan_of(folder: Path, targets: Sequence[str | None], facts: dict[str, Any] | None = None) -> list[Trial]:
@@ -59,7 +64,7 @@ def test_a_strangers_plan_runs_only_where_this_user_says_so(tmp_path: Path) -> N
         assert "belongs to the user nobody, and its plan says what runs with this user's rights: strangers.net" in (
             done.stderr
         )
-        assert "fail_fast=0" in done.stderr  # all that is wrong is told at once
+        assert "fail_fast=0" in done.stderr  # every problem is reported together
     assert sorted(folder.rglob("*")) == before
     assert not list(tmp_path.rglob("ran"))
     done = run(tmp_path, "resume=latest", "trust=true", *INLINE)
@@ -79,10 +84,10 @@ def test_doubts_name_addresses_and_links(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "sweep").rename(tmp_path / "moved")
     plan, folder = resume.find("moved", tmp_path)
     tracking = {"mlflow": {"uri": "http://tracker.example"}}
-    uri = resume.planned_address(plan, tracking, ["resume=moved"])
+    uri = resume.planned_address(plan, tracking, typed("resume=moved"))
     assert uri == "http://tracker.example"
-    assert resume.planned_address(plan, tracking, ["tracking.uri=http://tracker.example"]) is None
-    assert resume.planned_address(plan, {"mlflow": {"uri": "http://mine"}}, []) is None
+    assert resume.planned_address(plan, tracking, typed("tracking.uri=http://tracker.example")) is None
+    assert resume.planned_address(plan, {"mlflow": {"uri": "http://mine"}}, typed()) is None
     (doubt,) = resume.doubts(plan, folder, uri, trials)
     assert "was copied or moved" in doubt
     (folder / "trials" / trials[0].trial_id).mkdir(parents=True)

@@ -199,7 +199,7 @@ def test_a_driver_that_is_killed_is_an_error_that_names_what_is_kept(tmp_path: P
         (driver,) = psutil.Process(process.pid).children()
         driver.kill()
         folder, sentence = process.stdout.read().splitlines() if process.stdout else ("", "")
-    assert sentence == "the process that ran the sweep was killed by signal 9: it has left no word"
+    assert sentence == "the process that ran the sweep was killed by signal 9: it printed nothing"
     assert check_what_is_kept(tmp_path) == Path(folder)
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from sweeps.errors import UsageError
 from sweeps.library.api import Keys
 from sweeps.library.overrides import words
-from sweeps.request import schema
+from sweeps.request import options
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -80,11 +80,11 @@ def test_everything_that_cannot_be_an_override_is_named_at_once() -> None:
 
 
 def test_the_keywords_are_the_keys_of_the_config() -> None:
-    assert Keys.__annotations__.keys() == schema.Config.__dataclass_fields__.keys()
+    assert Keys.__annotations__.keys() == options.Config.__dataclass_fields__.keys()
 
 
 def test_every_key_that_holds_a_list_takes_one() -> None:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for group in ("cluster", "task", "tracking"):
             for path in (CONF / group).glob("*.yaml"):

@@ -16,7 +16,7 @@ def no_server() -> str:
     raise AssertionError("nothing to ask")
 
 
-def test_what_trials_need_is_asked_once(tmp_path: Path) -> None:
+def test_what_trials_need_is_listed_once(tmp_path: Path) -> None:
     (tmp_path / "words.txt").touch()
     args = {"vocabulary": "words.txt", "activation": "relu", "width": 3}
     trials = [Trial(model="net", batch=batch, target="my.net", weights="/w.npy", model_args=args) for batch in (1, 2)]
@@ -59,7 +59,7 @@ def test_a_node_says_what_is_missing_and_tells_contents_apart(tmp_path: Path) ->
     assert changed == {str(weights), str(photos)}
 
 
-def test_a_large_file_is_told_from_another_one_by_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_compared_by_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_inputs, "_WHOLE_MB", 1)
     path = tmp_path / "w.npy"
     seen = set()
@@ -84,7 +84,7 @@ def test_all_nodes_are_in_one_sentence() -> None:
     lacks = "There is no module 'my'"
     assert node_inputs.problems({"a": Found(imports={"my.net": lacks}), "b": Found(imports={"my.net": lacks})}) == [
         f"model._target_=my.net: expected a callable that can be imported on a, b. Received: {lacks}; modules in the "
-        "folder that the sweep is started in travel, others have to be installed on the nodes."
+        "folder where the sweep is started travel, others have to be installed on the nodes."
     ]
 
 

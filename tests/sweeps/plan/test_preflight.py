@@ -38,30 +38,30 @@ def test_a_net_is_known_without_a_variable_filled(looked: Preflight) -> None:
     assert net.largest_mb == 224 * 224 * 64 * 4 / 2**20
 
 
-def _look_and_weigh(asked: Any, send: Send) -> None:
+def _look_and_weigh(request: Any, send: Send) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    preflight.look(asked, send)
+    preflight.look(request, send)
     send("taken_mb", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_looking_at_a_net_takes_next_to_no_memory(server: str) -> None:
     """VGG16's variables alone are 528 MB: a container with room for its trial may have none for them twice."""
-    asked = ([("vgg16", {}, "channels_last")], True)
+    request = ([("vgg16", {}, "channels_last")], True)
     with connect(server) as connection:
-        connection.send(Call(function="tests.sweeps.plan.test_preflight:_look_and_weigh", argument=asked))
+        connection.send(Call(function="tests.sweeps.plan.test_preflight:_look_and_weigh", argument=request))
         taken = [value for kind, value in iter(connection.recv, ("exit", 0)) if kind == "taken_mb"]
     assert taken[0] < 100
 
 
 @pytest.mark.parametrize("name", [name for name in nets.names() if name not in ("vgg16", "resnet_v2_200")])
-def test_every_net_of_ours_can_be_built_of_shapes(name: str, server: str) -> None:
+def test_every_net_of_ours_can_be_built_from_shapes(name: str, server: str) -> None:
     found = Preflight()
     trial = Trial(model=name, batch=1)
     assert found.problems([trial], lambda: server) == []
     assert found.nets[key(trial)].parameter_mb > 0
 
 
-def test_all_nets_that_cannot_be_built_are_told_at_once(server: str) -> None:
+def test_all_nets_that_cannot_be_built_are_reported_at_once(server: str) -> None:
     small = {"image_size": 8}
     trials = [
         replace(VGG, model=name, model_args=small, batch=b) for name in ("alexnet", "inception_v3") for b in (1, 2)
@@ -74,14 +74,14 @@ def test_all_nets_that_cannot_be_built_are_told_at_once(server: str) -> None:
         assert sentence.startswith(f"model={name} model.image_size=8: the net cannot be built: ")
 
 
-def test_a_net_that_has_no_such_layout_is_told(server: str) -> None:
-    asked = [replace(VGG, layout="channels_first"), Trial(model="DenseNet121", batch=1, layout="channels_first")]
+def test_a_net_that_has_no_such_layout_is_reported(server: str) -> None:
+    trials = [replace(VGG, layout="channels_first"), Trial(model="DenseNet121", batch=1, layout="channels_first")]
     found = Preflight()
-    (problem,) = found.problems(asked, lambda: server)
+    (problem,) = found.problems(trials, lambda: server)
     assert problem.startswith(
         "model=DenseNet121: the net cannot be built: DenseNet does not support the `channels_first`"
     )
-    assert found.nets[key(asked[0])].parameter_mb == pytest.approx(528, rel=0.01)
+    assert found.nets[key(trials[0])].parameter_mb == pytest.approx(528, rel=0.01)
 
 
 def test_a_net_is_looked_at_once_and_a_callable_of_the_users_own_never(looked: Preflight) -> None:
@@ -131,23 +131,23 @@ def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:
         lost.start()
         found = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
         lost.join()
-    assert found == ["the nets could not be looked at: the process that builds them has died"]
+    assert found == ["the nets could not be checked: the process that builds them has died"]
 
 
-def _aborting(asked: object, send: Send) -> None:
-    del asked, send
+def _aborting(request: object, send: Send) -> None:
+    del request, send
     os.write(2, b"the library has something to say\n")
     os.abort()
 
 
-def test_what_the_building_process_died_of_is_told(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_building_process_died_of_is_reported(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: str, argument: object, log: str) -> Call:
         assert function == "sweeps.plan.preflight:look"
         return Call(function="tests.sweeps.plan.test_preflight:_aborting", argument=argument, log=log)
 
     monkeypatch.setattr(preflight, "Call", call)
     (sentence,) = Preflight().problems([VGG], lambda: server)
-    told = (
-        "the nets could not be looked at: the process that builds them has died of SIGABRT\nthe library has something"
+    message = (
+        "the nets could not be checked: the process that builds them has died of SIGABRT\nthe library has something"
     )
-    assert sentence.startswith(told)
+    assert sentence.startswith(message)

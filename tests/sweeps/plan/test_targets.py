@@ -103,8 +103,8 @@ def test_a_target_that_cannot_be_imported_runs_nothing_and_a_resume_burns_nothin
     net.rename(tmp_path / "my_netz.py")
     done = run(tmp_path, f"resume={folder}", *QUICK[:3])
     assert done.returncode == 2
-    said = " ".join(done.stderr.split())
-    assert "There is no module 'my_nets'. Did you mean my_netz" in said
-    assert f"looked for in {tmp_path}" in said.replace("Looked", "looked")
+    output = " ".join(done.stderr.split())
+    assert "There is no module 'my_nets'. Did you mean my_netz" in output
+    assert f"looked for in {tmp_path}" in output.replace("Looked", "looked")
     assert len(journal(folder)) == 1
-    assert str(sys.prefix) not in said
+    assert str(sys.prefix) not in output

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.request.compose import ComposeError, Composer
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -18,7 +18,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoader]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield GlobalHydra.instance().config_loader()
 

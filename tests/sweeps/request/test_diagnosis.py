@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine.node import Node
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.request.diagnosis import diagnose
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def diagnosis(*overrides: str) -> list[str]:
-    schema.register()
+    options.register()
     return diagnose(overrides, CONF, [Node(cpus=2)])
 
 
@@ -37,7 +37,7 @@ def test_a_value_is_tried_under_every_choice_of_its_group() -> None:
         ("+task.images=x.jpg", "+task.images: task has no key 'images'. Valid: name."),
     ],
 )
-def test_a_key_that_is_not_there_is_told_with_the_nearest(override: str, sentence: str) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest(override: str, sentence: str) -> None:
     (found,) = diagnosis("batch=range(1,101)", "hydra.sweep.dir=here", override)
     assert found.startswith(sentence)
 
@@ -51,7 +51,7 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=i", "cluster.claim=c"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (
             ["device.node_labels.zone=c"],
@@ -70,16 +70,16 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=i", "cluster.claim=c"]
         ),
     ],
 )
-def test_where_any_key_may_be_added_it_is_told_how(overrides: list[str], told: str) -> None:
+def test_where_any_key_may_be_added_the_message_says_how(overrides: list[str], message: str) -> None:
     (found,) = diagnosis(*overrides)
-    assert found.endswith(told)
+    assert found.endswith(message)
     _, _, command = found.partition("Write ")
     added = command.removesuffix(" to add it.")
     assert not any("has no key" in sentence for sentence in diagnosis(*overrides[:-1], added))
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("calibrate=maybe", "expected true or false. Received: 'maybe'."),
         ("order=random", "expected one of grid, interleaved. Received: 'random'."),
@@ -90,8 +90,8 @@ def test_where_any_key_may_be_added_it_is_told_how(overrides: list[str], told: s
         ("device.node_labels=c", "expected names and values, as +device.node_labels={NAME: VALUE}. Received: 'c'."),
     ],
 )
-def test_a_value_that_its_key_does_not_take(override: str, told: str) -> None:
-    assert diagnosis(override) == [f"{override}: {told}"]
+def test_a_value_that_its_key_does_not_take(override: str, message: str) -> None:
+    assert diagnosis(override) == [f"{override}: {message}"]
 
 
 def test_a_value_of_the_wrong_type_hides_no_other_problem_of_the_cluster() -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sweeps.request import grid, schema
+from sweeps.request import grid, options
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 
@@ -25,7 +25,7 @@ def test_each_point_has_its_repeats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "told"),
+    ("one", "other", "message"),
     [
         ("retries=1", "retries=2", "retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."),
         ("order=grid", "order=interleaved", "Received: grid and interleaved."),
@@ -35,7 +35,7 @@ def test_each_point_has_its_repeats() -> None:
         ("tracking=csv", "tracking=none", "Received: [csv] and []."),
     ],
 )
-def test_what_is_the_whole_sweeps_is_alike_in_all_points(one: str, other: str, told: str) -> None:
+def test_keys_of_the_whole_sweep_agree_in_all_points(one: str, other: str, message: str) -> None:
     _, found = grid.read(compose("config", [one]), iter([compose("config", [other])]))
     (sentence,) = found
-    assert told in sentence
+    assert message in sentence

@@ -36,7 +36,7 @@ def test_a_failed_repeat_or_a_pass_that_did_not_run_has_no_value() -> None:
         ("forward_backward/mean_s", ("forward",), "expected forward_backward among passes"),
     ],
 )
-def test_a_name_that_cannot_be_is_told_with_the_nearest(name: str, passes: tuple[str, ...], sentence: str) -> None:
+def test_an_impossible_name_is_reported_with_the_nearest(name: str, passes: tuple[str, ...], sentence: str) -> None:
     (problem,) = objective.problems(name, passes)
     with pytest.raises(UsageError, match=sentence):
         raise UsageError([problem])

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeps.errors import UsageError
-from sweeps.request import schema
-from sweeps.request.compose import leave_to_ours
+from sweeps.request import options, schema
+from sweeps.request.compose import drop_defaults_of_nets
 from tracking.record import Adaptive, Classic, Device, Trial
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -17,14 +17,14 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 
 
 def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
     config = compose("config", list(overrides))
-    leave_to_ours(config, overrides)
+    drop_defaults_of_nets(config, overrides)
     return schema.read(config)
 
 
@@ -129,13 +129,13 @@ def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
     assert same.trial_id == trial().trial_id
 
 
-def test_all_problems_of_a_config_are_told_at_once() -> None:
+def test_all_problems_of_a_config_are_reported_at_once() -> None:
     wrong = ["batch=0", "repeats=0", "timeout_s=0", "passes=[]", "device.threads=0", "protocol.target=0"]
     assert len(problems(*wrong)) == 6
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("timeout_s=nan", "expected more than 0. Received: nan."),
         ("protocol.target=nan", "expected more than 0. Received: nan."),
@@ -145,14 +145,14 @@ def test_all_problems_of_a_config_are_told_at_once() -> None:
         ("cluster.gpus=-1", "expected at least 0. Received: -1."),
     ],
 )
-def test_numbers_out_of_range(override: str, told: str) -> None:
-    assert problems(override) == [f"{override}: {told}"]
+def test_numbers_out_of_range(override: str, message: str) -> None:
+    assert problems(override) == [f"{override}: {message}"]
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])
 def test_a_node_is_waited_for_some_time(seconds: str) -> None:
-    told = f"cluster.wait_s={seconds}: expected a number of seconds above 0. Received: {seconds}."
-    assert problems("cluster=ray", f"cluster.wait_s={seconds}") == [told]
+    message = f"cluster.wait_s={seconds}: expected a number of seconds above 0. Received: {seconds}."
+    assert problems("cluster=ray", f"cluster.wait_s={seconds}") == [message]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))

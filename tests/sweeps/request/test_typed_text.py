@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.request.typed_text import as_typed
+from sweeps.request import typed_text
+from sweeps.typed.arguments import Arguments
+
+
+def as_typed(word: str) -> str:
+    (read,) = typed_text.as_typed(Arguments(program="sweeps/run.py", words=(word,))).words
+    return read
 
 
 @pytest.mark.parametrize(
@@ -26,8 +32,8 @@ from sweeps.request.typed_text import as_typed
     ],
 )
 def test_a_text_stays_as_it_was_typed(typed: str, read: str) -> None:
-    assert as_typed([typed]) == [read]
-    assert as_typed([read]) == [read]
+    assert as_typed(typed) == read
+    assert as_typed(read) == read
 
 
 @pytest.mark.parametrize(
@@ -39,4 +45,4 @@ def test_a_text_stays_as_it_was_typed(typed: str, read: str) -> None:
     ],
 )
 def test_everything_else_is_left_to_hydra(argument: str) -> None:
-    assert as_typed([argument]) == [argument]
+    assert as_typed(argument) == argument

@@ -71,7 +71,7 @@ def test_links_that_lead_round_and_what_is_no_file_stay_behind(tmp_path: Path) -
     assert users == {"package/__init__.py", "package/sub/net.py", "package/shared/table.json"}
 
 
-def test_what_cannot_be_copied_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_copied_is_reported(tmp_path: Path) -> None:
     make(tmp_path / "cwd", "package/__init__.py")
     (tmp_path / "cwd" / "package" / "table.json").symlink_to("nowhere")
     with pytest.raises(UsageError, match=r"that can be copied.* Received: .*table.json"):

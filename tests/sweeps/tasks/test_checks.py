@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from sweeps.machine.node import Node
 from sweeps.plan import checks as plan_checks
-from sweeps.request import objective, schema
+from sweeps.request import objective, options, schema
 from sweeps.request.diagnosis import diagnose
 from sweeps.tasks import METRICS
 from sweeps.tasks.pictures import data_checks
@@ -20,7 +20,7 @@ NODE = Node(cpus=2)
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     data_checks.problems.cache_clear()
     with initialize_config_dir(str(CONF), version_base=None):
         yield

@@ -7,8 +7,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from sweeps.request import schema
+from sweeps.request import options
 from sweeps.typed import command_line
+from sweeps.typed.arguments import Arguments, key_of
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -25,7 +26,7 @@ def test_what_the_job_decides_itself_is_left_out() -> None:
     ]
     given += ["resume=latest", "hydra.sweep.dir=/x", "tracking.uri=http://a", "tracking.experiment=mine", "clusters=1"]
     kept = ["-m", "model=tiny", "batch=1,2", "+model.width=3", "tracking.experiment=mine", "clusters=1"]
-    assert command_line.given(given) == kept
+    assert command_line.for_job(Arguments(program="sweeps/run.py", words=tuple(given))) == kept
 
 
 def test_a_resumed_sweep_takes_only_what_is_not_in_its_plan() -> None:
@@ -34,7 +35,7 @@ def test_a_resumed_sweep_takes_only_what_is_not_in_its_plan() -> None:
 
 
 def composed(*overrides: str) -> dict[str, object]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", list(overrides))
     return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)  # type: ignore[return-value]
@@ -65,7 +66,7 @@ def test_a_password_goes_into_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert environment == {"MLFLOW_TRACKING_URI": uri}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert composed(*arguments)["tracking"] == composed(f"tracking.uri={uri}")["tracking"]
-    assert "tracking.uri" in command_line.keys(arguments), "else the plan's own address would count"
+    assert "tracking.uri" in map(key_of, arguments), "else the plan's own address would count"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from sweeps.command import CONF
 from sweeps.identity import origin
-from sweeps.request import schema
+from sweeps.request import options, schema
 from sweeps.tasks.pictures import image_paths
 from sweeps.typed import input_paths
 from tests.sweeps.test_run import journal, only_sweep, run
@@ -30,7 +30,7 @@ def small(vocabulary):
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register()
+    options.register()
     with initialize_config_dir(str(CONF), version_base=None):
         yield
 

@@ -1,0 +1,109 @@
+"""Every key that a user can set, as dataclasses: the types and the defaults that `conf/` builds on.
+
+They are mutable, as Hydra wants them; `schema.read` makes a frozen `Trial` of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from sweeps.clusters.kinds import KINDS
+from sweeps.tasks.options import TASK_CONFS
+from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, Adaptive, Classic
+
+# OmegaConf knows enumerations, not Literal types.
+PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
+PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # type: ignore[misc]
+CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
+LayoutName = Enum("LayoutName", {name: name for name in LAYOUTS})  # type: ignore[misc]
+DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
+Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
+Rerun = Enum("Rerun", {"failed": "failed"})
+
+
+@dataclass
+class DeviceConf:
+    name: str = "cpu"
+    kind: DeviceKind = DeviceKind.cpu
+    cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
+    gpus: int = 0
+    threads: Optional[int] = None  # noqa: UP045
+    resources: dict[str, float] = field(default_factory=dict)
+    memory_mb: Optional[int] = None  # noqa: UP045
+    gpu_memory_mb: Optional[int] = None  # noqa: UP045
+    accelerator: Optional[str] = None  # noqa: UP045
+    node_labels: dict[str, str] = field(default_factory=dict)
+    exclusive_node: bool = False
+
+
+@dataclass
+class ClassicConf:
+    name: str = "classic"
+    burn_in: int = Classic.burn_in
+    steps: int = Classic.steps
+
+
+@dataclass
+class AdaptiveConf:
+    name: str = "adaptive"
+    target: float = Adaptive.target
+    min_steps: int = Adaptive.min_steps
+    max_steps: int = Adaptive.max_steps
+    max_seconds: float = Adaptive.max_seconds
+    max_warmup_seconds: float = Adaptive.max_warmup_seconds
+
+
+@dataclass
+class TrackingConf:
+    sinks: list[str] = field(default_factory=list)
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "sweeps"
+
+
+@dataclass
+class Config:
+    """Every key a user can set; `conf/config.yaml` gives the defaults and says what each one means."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    device: DeviceConf = field(default_factory=DeviceConf)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    passes: list[PassName] = field(default_factory=lambda: list(PassName))
+    precision: PrecisionName = PrecisionName["float32"]
+    compile: CompileName = CompileName["graph"]
+    layout: LayoutName = LayoutName["channels_last"]
+    protocol: Any = MISSING
+    task: Any = MISSING
+    cluster: Any = MISSING
+    tracking: TrackingConf = field(default_factory=TrackingConf)
+    repeats: int = 1
+    seed: int = 0
+    timeout_s: Optional[float] = None  # noqa: UP045
+    resume: Optional[str] = None  # noqa: UP045
+    rerun: Optional[Rerun] = None  # noqa: UP045
+    trust: Optional[bool] = None  # noqa: UP045
+    retries: int = 1
+    oom_ceiling: bool = True
+    fail_fast: Optional[int] = None  # noqa: UP045
+    order: Optional[Order] = None  # noqa: UP045
+    calibrate: bool = True
+    objective: Optional[str] = None  # noqa: UP045
+    dry_run: bool = False
+    profile: bool = False
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(name="schema_classic", node=ClassicConf)
+    store.store(name="schema_adaptive", node=AdaptiveConf)
+    for name, node in TASK_CONFS.items():
+        store.store(name=f"schema_{name}", node=node)
+    for name, node in KINDS.items():
+        store.store(name=f"schema_{name}", node=node)
