@@ -136,7 +136,7 @@ def test_a_stopped_fork_server_is_replaced_and_its_trial_is_tried_again(
     monkeypatch.setattr(limits, "END_S", 0.5)
     monkeypatch.setattr(forkserver, "_ANSWER_S", 0.5)
     arguments = {"then": "finish", "once": str(tmp_path / "once")}
-    stopping = replace(TINY, target="tests.support.process_models.stopping_its_server", model_args=arguments)
+    stopping = replace(TINY, target="tests.support.models.process.stopping_its_server", model_args=arguments)
     with LastingServer() as server:
         first = server.address()
         (mended,) = loop.inline([stopping], replace(context, server=server.address))

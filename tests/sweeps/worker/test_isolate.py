@@ -36,7 +36,7 @@ def failing(name: str) -> Trial:
 
 
 def process_model(name: str, **arguments: object) -> Trial:
-    return replace(TINY, model=name, target=f"tests.support.process_models.{name}", model_args=arguments)
+    return replace(TINY, model=name, target=f"tests.support.models.process.{name}", model_args=arguments)
 
 
 @contextlib.contextmanager
