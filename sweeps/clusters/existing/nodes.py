@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.clusters.existing import node_agent
-from sweeps.clusters.existing.answers import HeadError, HeadLostError, HeadReplacedError, answer
+from sweeps.clusters.existing.answers import HeadError, answer
 from sweeps.clusters.existing.autoscaler import Wishes, bundles, lacking, needs
-from sweeps.clusters.existing.head_state import Connection, NodeState, held, no_answer, node
+from sweeps.clusters.existing.head_state import Connection, NodeState, held, node
+from sweeps.clusters.existing.head_watch import HeadWatch
 from sweeps.dispatch.fleet import Fleet, Slot
-from sweeps.errors import DispatchError, UsageError
 from sweeps.machine import versions
 from sweeps.machine.node import Node
 from sweeps.plan import node_inputs
@@ -27,7 +27,6 @@ _ANSWER_S = 120.0
 """How long a node may take to unpack the sweep's code and say what it is, or to warm a fork server, seconds."""
 _MOST_FAILURES = 3
 """A node that has failed so often in a row gets no trials any more."""
-_GO_ON = "resume=latest runs the rest on a new cluster"
 
 
 @dataclass(eq=False)
@@ -70,7 +69,8 @@ class RayFleet(Fleet):
         `wait_s` is how long to wait for a node or for the head, `start_s` for what an autoscaler is asked for.
         """
         super().__init__([])
-        self.wait_s, self._head_s, self._start_s = wait_s, wait_s, start_s
+        self.wait_s, self._start_s = wait_s, start_s
+        self._head = HeadWatch(connection, wait_s)
         self._wishes = Wishes(connection.request)
         self._connection, self._wanted, self._started_in = connection, wanted, started_in
         self._keeps = 1 if driver_core else 0
@@ -81,7 +81,6 @@ class RayFleet(Fleet):
         self._begun = False
         self.may_grow = False
         """Whether nodes may come that the autoscaler was not asked for."""
-        self._lost: str | None = None
 
     def meet(self, trials: Sequence[Trial] = (), *, ask: bool = True) -> list[str]:
         """Get to know the nodes that are there; what speaks against a sweep on them, in words.
@@ -90,23 +89,11 @@ class RayFleet(Fleet):
         not with `ask` false: then `may_grow` says that there is one, and what it would be asked for is a warning.
         Raises DispatchError where the cluster is lost meanwhile.
         """
-        with self._there():
+        with self._head.expected():
             return self._meet(trials, ask)
 
-    @contextlib.contextmanager
-    def _there(self) -> Iterator[None]:
-        """Raise DispatchError where the cluster is lost in the body, in which nothing runs yet."""
-        try:
-            yield
-        except Exception as error:
-            if self.cut_off():
-                raise DispatchError(f"{self._lost}. Nothing has run") from error
-            raise
-        if self._lost is not None:
-            raise DispatchError(f"{self._lost}. Nothing has run")
-
     def _meet(self, trials: Sequence[Trial], ask: bool) -> list[str]:
-        self._find(self._nodes())
+        self._find(self._head.nodes())
         self._await(_ANSWER_S)
         if trials:
             autoscaled: bool = answer(self._connection.autoscaled)
@@ -138,7 +125,7 @@ class RayFleet(Fleet):
                 labels = ", ".join(dict.fromkeys(device.label for device in devices))
                 self._warn(f"waiting {self._start_s:g} s at most for nodes of the cluster's autoscaler, for {labels}")
                 announced = True
-            self._find(self._nodes())
+            self._find(self._head.nodes())
             if (ref := self.inbox.next(1.0)) is not None:
                 self.heard(ref)
             may_come = self._wishes.repeat()
@@ -149,13 +136,13 @@ class RayFleet(Fleet):
 
     def close(self) -> None:
         """Give back what the autoscaler was asked for."""
-        if self._lost is None and no_answer(*self._connection.endpoint) is None:
+        if self._head.is_there():
             self._wishes.withdraw()
 
     def warm(self) -> None:
         """Start a fork server on every node."""
         self._begun = True
-        with self._there():
+        with self._head.expected():
             for member in self._members.values():
                 if member.about is not None and member.slot is None:
                     self._warm(member)
@@ -188,7 +175,7 @@ class RayFleet(Fleet):
     def look(self) -> None:
         if self.lost() is not None:
             return
-        states = self._nodes()
+        states = self._head.nodes()
         if self.lost() is not None:
             return
         for node_id in self._members.keys() - states.keys():
@@ -204,14 +191,10 @@ class RayFleet(Fleet):
         self._give_up_silent(_ANSWER_S)
 
     def lost(self) -> str | None:
-        return self._lost
+        return self._head.lost
 
     def cut_off(self) -> bool:
-        if not self._connection.cut_off():
-            return False
-        host_name, port = self._connection.endpoint
-        self._lost = f"the connection to the Ray cluster at {host_name}:{port} is lost"
-        return True
+        return self._head.cut_off()
 
     def revive(self) -> None:
         """Go on with the cluster that is there now, whose nodes are all new."""
@@ -219,19 +202,10 @@ class RayFleet(Fleet):
             self._drop(member)
         self._members.clear()
         self._asked.clear()
-        until = time.monotonic() + self._head_s
-        while True:
-            try:
-                self._connection.reopen()
-                break
-            except UsageError as error:
-                if time.monotonic() >= until:
-                    raise DispatchError(f"{self._lost}. {error} {_GO_ON}") from error
-                time.sleep(min(1.0, self._head_s))
-        self._lost = None
+        self._head.reopen()
         with contextlib.suppress(HeadError):  # the next look finds out
             self._wishes.repeat()
-        self._find(self._nodes())
+        self._find(self._head.nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:
         """Give up the nodes that have been asked so long ago and have not answered; their names."""
@@ -248,37 +222,8 @@ class RayFleet(Fleet):
 
     def suspect(self, slot: Slot) -> None:
         member = self._members.get(slot.node.node_id)
-        if self._lost is None and member and member.slot is slot and member not in self._asked.values():
+        if self._head.lost is None and member and member.slot is slot and member not in self._asked.values():
             self._warm(member)
-
-    def _nodes(self) -> dict[str, NodeState]:
-        """The nodes that are alive; none where the cluster is `lost`.
-
-        Nothing else is asked before the head has answered, since it would hang. Raises DispatchError when there has
-        been no head for `wait_s`.
-        """
-        seen = time.monotonic()
-        host_name, port = self._connection.endpoint
-        while True:
-            error: Exception | None = no_answer(host_name, port)
-            if error is None and self.cut_off():
-                return {}
-            if error is None:
-                try:
-                    states = answer(self._connection.nodes)
-                    break
-                except HeadReplacedError:
-                    self._lost = f"the head of the Ray cluster at {host_name}:{port} was started again as a new cluster"
-                    return {}
-                except HeadLostError as lost:
-                    error = lost
-            if time.monotonic() - seen >= self._head_s:
-                words = f"the head of the Ray cluster at {host_name}:{port} is lost ({error}), for {self._head_s:g} s"
-                raise DispatchError(f"{words}. {_GO_ON}")
-            time.sleep(min(1.0, self._head_s))
-        if self._connection.home is not None and self._connection.home not in states:
-            self._lost = "the Ray node of the driver's machine has ended"
-        return states
 
     def _find(self, states: Mapping[str, NodeState]) -> None:
         """Ask the nodes not known yet what they are."""
