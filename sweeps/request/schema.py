@@ -17,7 +17,8 @@ from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
 from sweeps.wording import above, at_least, at_most, nearest
-from tracking.record import PASSES, PROTOCOLS, Adaptive, Device, Trial
+from tracking.record import PASSES, Device, Trial
+from tracking.schema.protocols import PROTOCOLS, Adaptive
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
 """The largest values that TensorFlow's shapes and NumPy's random numbers take."""
@@ -98,12 +99,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if values["trust"] and values["resume"] is None:
         problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
-    if protocol["name"] == "classic":
-        problems += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
-    else:
-        least = {"min_steps": 1, "max_steps": protocol["min_steps"], "max_warmup_seconds": 0}
-        problems += at_least("protocol.", protocol, least)
-        problems += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
+    rule = PROTOCOLS[protocol["name"]]
+    least_of = {key: protocol[low] if isinstance(low, str) else low for key, low in rule.AT_LEAST.items()}
+    problems += at_least("protocol.", protocol, least_of) + above("protocol.", protocol, rule.ABOVE)
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
         problems.append(
             f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}."

@@ -21,8 +21,9 @@ from sweeps.worker import messages, wire
 from sweeps.worker.isolate import Heard, run_trial
 from sweeps.worker.wire import MessageError
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import PASSES, Classic, Failure, Layer, Result, Trial
+from tracking.record import PASSES, Failure, Layer, Result, Trial
 from tracking.schema.measurement import Measurement
+from tracking.schema.protocols import Classic
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 TINY = Trial(model="tiny", batch=2, passes=("forward",), protocol=Classic(burn_in=1, steps=3))

@@ -14,7 +14,8 @@ from tests.support.records import STARTED_AT, make_result, make_sweep
 from tests.support.tracking_servers import MlflowServer
 from tests.tracking.conftest import Runs
 from tracking.folder.journal import Journal
-from tracking.record import Classic, Device, Result, Sweep
+from tracking.record import Device, Result, Sweep
+from tracking.schema.protocols import Classic
 from tracking.sink import SinkError
 from tracking.sinks.mlflow import content
 from tracking.sinks.mlflow.sink import MlflowSink
