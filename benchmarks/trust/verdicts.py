@@ -2,9 +2,9 @@
 
 Each pair is two sweeps of the same trial, one after the other, compared as `tracking/compare.py` does. The A/A sweeps
 show how much this machine's level varies from sweep to sweep; pairs with a delay are also judged with that figure, as
-by `compare.py --sweep-noise`. In disturbed pairs a busy loop runs beside the first half of NEW's runs; half of these pairs
-are otherwise equal, and in the others NEW takes twice as long. Ends with the table for docs/compare.md. Takes about 12
-minutes on two idle cores.
+by `compare.py --sweep-noise`. In disturbed pairs a busy loop runs beside the first half of NEW's runs; half of these
+pairs are otherwise equal, and in the others NEW takes twice as long. Ends with the table for docs/compare.md. Takes
+about 12 minutes on two idle cores.
 
 usage: python benchmarks/trust/verdicts.py [--pairs 12] [--repeats 4] [--delayed 3] [--delays 0.05 0.2] [--disturbed 3]
 """
