@@ -128,10 +128,11 @@ def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
     path = None if parent is None else list(parent.submodule_search_locations or ())
     if part in sys.builtin_module_names and parent is None:
         return ModuleSpec(part, None)
-    spec = PathFinder.find_spec(f"{package}.{part}" if package else part, path)
+    spec = PathFinder.find_spec(part, path)  # its full name would need its packages imported
     if spec is None:
         where = f"{package} has no" if package else "There is no module"
         raise BadTarget(f"{where} '{part}'.{_nearest(part, _siblings(path))}")
+    spec.name = f"{package}.{part}" if package else part
     return spec
 
 
