@@ -32,5 +32,5 @@ def test_a_profiled_pass_has_a_table(tmp_path: Path) -> None:
     assert "vgg16 b=2, forward" not in text
 
 
-def test_a_sweep_without_profiles_says_nothing_of_them(tmp_path: Path) -> None:
-    assert "Where a step goes" not in page(tmp_path, [make_result()])
+def test_a_sweep_without_profiles_has_no_section_on_them(tmp_path: Path) -> None:
+    assert "What a step spends its time on" not in page(tmp_path, [make_result()])
