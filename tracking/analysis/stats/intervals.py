@@ -48,17 +48,21 @@ def mean_interval(samples: Sequence[float], confidence: float = 0.95, seed: int 
     length = max(_block_length(samples), math.ceil(len(values) / 200))
     count = max(2, len(values) // length)
     blocks = np.array([part.mean() for part in np.array_split(values, count)])
-    middle = values.mean()
+    middle = float(values.mean())
+    away = blocks - middle
+    scale = float(np.abs(away).max())
+    if not scale:
+        return Interval(middle, middle)
     tail = ndtr(-stdtrit(count - 1, (1 + confidence) / 2) * math.sqrt(count / (count - 1)))
     low, high = bootstrap(
-        (blocks - middle,),
+        (away / scale,),  # Squares of very large or small times would not fit a float.
         np.mean,
         n_resamples=resamples,
         confidence_level=float(1 - 2 * tail),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(middle + min(low, 0.0)), float(middle + max(high, 0.0)))
+    return Interval(float(middle + scale * min(low, 0.0)), float(middle + scale * max(high, 0.0)))
 
 
 def ratio_interval(
