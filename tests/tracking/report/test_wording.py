@@ -7,7 +7,7 @@ from tracking.report import wording
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (12345.6, "12,346"), (12.3456, "12.35"), (0.00012345, "0.0001235"), (-2.5, "-2.500")],
+    [(0, "0"), (12345.6, "12,346"), (12.3456, "12.35"), (0.000123456, "0.0001235"), (-2.5, "-2.500")],
 )
 def test_significant_digits(value: float, text: str) -> None:
     assert wording.significant(value) == text
