@@ -1,4 +1,4 @@
-"""The sweep's own durable record: `plan.json` and `results.jsonl` in the sweep's folder.
+"""A sweep's durable record: `plan.json` and `results.jsonl` in the sweep's folder.
 
 A result that `append` returned from survives the driver, the power cut and every sink. The plan is replaced as a whole
 or not at all; results are lines, so that the worst a crash leaves is one unfinished last line, which readers drop and

@@ -149,11 +149,11 @@ def _is_a_server(uri: str) -> bool:
 
 def lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
     """Whether the folder that a plan names is the one that it was read from."""
-    said = Path(sweep.folder)
+    named = Path(sweep.folder)
     # /proc/self/cwd and the like lie wherever one is.
-    if not said.is_absolute() or ".." in said.parts or sweep.folder.startswith(("/proc/", "/dev/")):
+    if not named.is_absolute() or ".." in named.parts or sweep.folder.startswith(("/proc/", "/dev/")):
         return False
     try:
-        return said == folder.absolute() or said.samefile(folder)
+        return named == folder.absolute() or named.samefile(folder)
     except (OSError, ValueError):
         return False
