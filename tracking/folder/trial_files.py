@@ -1,8 +1,8 @@
 """The files that a trial has left, read without trusting whoever wrote them.
 
 The trial's code may have put anything into its folder: links to the user's secrets, pipes that never end, holes of
-gigabytes, names that no terminal and no server takes. Regular files of its own are taken, and for the rest there is a
-sentence each. No link is followed out of the folder.
+gigabytes, names that no terminal and no server accepts. Regular files are copied, and each other file is left out with
+a reason. No link is followed out of the folder.
 """
 
 from __future__ import annotations

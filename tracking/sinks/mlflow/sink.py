@@ -1,8 +1,8 @@
 """MLflow: a parent run for the sweep and a nested child for each trial.
 
-A child's run status says whether it is whole: it is RUNNING until everything is in it. A child that was left RUNNING,
-or whose trial has another result by now (a resumed sweep), is deleted and written anew, because MLflow cannot take back
-a parameter or a point of a history. The tag `result` tells the same result from another.
+A child's run status shows whether it is complete: it is RUNNING until everything is in it. A child that was left
+RUNNING, or whose trial has a newer result (in a resumed sweep), is deleted and written again, because MLflow cannot
+take back a parameter or a point of a history. The tag `result` tells results apart.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class MlflowSink(Sink):
 
     def preload(self) -> None:
         """Import mlflow and connect, which takes seconds: it makes the tables of a new database, but no run."""
-        with contextlib.suppress(SinkError), self._experiment.errors():  # `open` will say so
+        with contextlib.suppress(SinkError), self._experiment.errors():  # `open` will raise it again
             self._experiment.connect()
 
     @property
     def page(self) -> str:
-        """Where in the server's pages the sweeps are, below its address."""
+        """The list of the sweeps on the server's pages, below its address."""
         return view.page(self._experiment.experiment_id)
 
     def limit(self, seconds: float) -> None:

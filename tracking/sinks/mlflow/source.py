@@ -1,4 +1,4 @@
-"""A sweep's results out of MLflow, where its folder is elsewhere."""
+"""Reads a sweep's results from MLflow, where its folder is elsewhere."""
 
 from __future__ import annotations
 
