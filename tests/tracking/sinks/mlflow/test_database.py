@@ -258,9 +258,9 @@ def test_what_another_user_may_not_open_is_one_sentence_at_once(what: str, uri: 
     code = f"""
 import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from tests.records import make_result, make_sweep
-from tracking.mlflow_client import preload
-from tracking.mlflow_sink import MlflowSink
+from tests.support.records import make_result, make_sweep
+from tracking.sinks.mlflow.client import preload
+from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sink import SinkError
 time.sleep = lambda seconds: sys.exit(f"it would sleep for {{seconds}} s")
 preload()
