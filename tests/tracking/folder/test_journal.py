@@ -165,7 +165,7 @@ def test_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from tests.records import make_result
+from tests.support.records import make_result
 from tracking.folder.journal import Journal
 
 with Journal(sys.argv[1]) as journal:
