@@ -109,7 +109,8 @@ def _numeric_axes(trials: Sequence[Trial]) -> list[_Axis]:
 
 
 def _numbers(trial: Trial) -> dict[str, float]:
-    plain = {axis.name: axis.label_of(trial) for axis in AXES if axis.role != "repetition"}
+    labels = {axis.name: axis.label_of(trial) for axis in AXES if axis.role != "repetition"}
+    plain = {name: label for name, label in labels.items() if isinstance(label, int)}
     own: dict[str, Any] = {**plain, **trial.model_args, **trial.task_args}
     return {
         name: float(value)
