@@ -37,8 +37,8 @@ def test_a_disk_without_room_is_an_error_before_anything_is_written(tmp_path: Pa
 GROWTH = """
 import sys
 from pathlib import Path
-from sweeps.tasks.dataset import Example
-from sweeps.tasks.pipeline import Pipeline
+from sweeps.tasks.pictures.dataset import Example
+from sweeps.tasks.pictures.pipeline import Pipeline
 
 def resident_mb():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024

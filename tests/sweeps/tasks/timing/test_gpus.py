@@ -54,7 +54,7 @@ def test_each_library_is_looked_for_as_the_loader_does(tmp_path: Path) -> None:
     for name in (gpus.DRIVER, gpus.MANAGEMENT, *gpus.LIBRARIES[version]):
         subprocess.run([compiler, "-shared", "-o", tmp_path / f"{name}.later", tmp_path / "empty.c"], check=True)
     code = (
-        "import os, sys; from sweeps.tasks import gpus; import tensorflow as tf\n"
+        "import os, sys; from sweeps.tasks.timing import gpus; import tensorflow as tf\n"
         f"tf.sysconfig.get_build_info = lambda: {{'is_cuda_build': True, 'cuda_version': '{version}.5'}}\n"
         "gpus.site.getsitepackages = lambda: []\n"
         "for names in sys.argv[1:]:\n"
