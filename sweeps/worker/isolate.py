@@ -49,9 +49,8 @@ class Heard:
         self.limits: Mapping[str, float] = {}
         self._expected = passes
 
-    def take(self, kind: str, content: Any) -> None:
+    def take(self, message: Message | messages.Started | messages.Ended) -> None:
         """Note a message. Raises MessageError where the trial may not send it."""
-        message = messages.received(kind, content)
         match message:
             case messages.Started(pid):
                 if self.pid:
@@ -125,9 +124,10 @@ def run_trial(
             while heard.exit_status is None:
                 try:
                     for kind, content in inbox.arrived():
-                        heard.take(kind, content)
-                        if kind == "pid":
-                            watch.process(heard.pid)
+                        message = messages.received(kind, content)
+                        heard.take(message)
+                        if isinstance(message, messages.Started):
+                            watch.process(message.pid)
                             heard.phases["fork"] = time.perf_counter() - started
                 except MessageError as error:
                     failed = failed or ("error", messages.failure("MessageError", str(error)))

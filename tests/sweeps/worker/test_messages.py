@@ -155,25 +155,29 @@ def test_bytes_that_are_no_message(server: str, tmp_path: Path, count: int, text
     assert words in result.error.message
 
 
+def hear(heard: Heard, message: messages.Message) -> None:
+    heard.take(messages.received(*messages.encoded(message)))
+
+
 def test_a_pass_that_was_complete_is_kept() -> None:
     heard = Heard(PASSES)
     forward = messages.encoded(messages.PassMeasured("forward", MEASURED))
-    heard.take(*forward)
+    heard.take(messages.received(*forward))
     with pytest.raises(MessageError, match="expected no pass, as the trial has it"):
-        Heard(()).take(*forward)
+        Heard(()).take(messages.received(*forward))
     broken = messages.PassMeasured("forward_backward", replace(MEASURED, step_s=(float("nan"),)))
     with pytest.raises(MessageError, match=r"pass.measurement.step_s\[0\]"):
-        heard.take(*messages.encoded(broken))
+        hear(heard, broken)
     assert heard.passes == {"forward": MEASURED}
 
 
 def test_a_trial_reports_a_hundred_phases_at_most() -> None:
     heard = Heard(())
     for index in range(100):
-        heard.take(*messages.encoded(messages.Phase(f"phase {index}", 1.0)))
-    heard.take(*messages.encoded(messages.Phase("phase 0", 2.0)))
+        hear(heard, messages.Phase(f"phase {index}", 1.0))
+    hear(heard, messages.Phase("phase 0", 2.0))
     with pytest.raises(MessageError, match="at most 100 phases"):
-        heard.take(*messages.encoded(messages.Phase("one more", 1.0)))
+        hear(heard, messages.Phase("one more", 1.0))
     assert heard.phases["phase 0"] == 2.0
 
 
@@ -260,7 +264,7 @@ def test_whatever_a_process_sends_is_a_result_or_its_error(sent: list[Any], fram
         while heard.exit_status is None:
             try:
                 for kind, value in inbox.arrived():
-                    heard.take(kind, value)
+                    heard.take(messages.received(kind, value))
             except MessageError as error:
                 messages.failure("MessageError", str(error)).message.encode()
     except EOFError:
