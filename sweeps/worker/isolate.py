@@ -33,7 +33,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class Heard:
-    """What a trial's process has said so far."""
+    """The content of the messages that a trial's process has sent so far."""
 
     def __init__(self, passes: tuple[Pass, ...]) -> None:
         self.pid = 0
@@ -159,9 +159,9 @@ def run_trial(
 
 
 def _died(exit_status: int, oom_kills: int, log: Path, *, done: bool) -> tuple[Status, Failure]:
-    """Return what a process died of: from its wait status, its log, and how the kernel's out-of-memory kills grew.
+    """Return what a process died of, by its wait status, its log and the kernel's count of out-of-memory kills.
 
-    `oom_kills` is their number before it ran.
+    `oom_kills` is that count before it ran.
     """
     tail = log_tail.tail(log, _TAIL_LINES)
     if not os.WIFSIGNALED(exit_status):
