@@ -228,7 +228,7 @@ def sender(send: wire.Send) -> Send:
 def encoded(message: Message) -> tuple[str, Any]:
     """Return a message's kind and plain content, as they go over the wire. Raises MessageError."""
     if not isinstance(message, Message):
-        raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(message)}")
+        raise MessageError(f"expected one of the messages {', '.join(sorted(_KINDS))}. Received: {shown(message)}")
     try:
         return message.kind, plain(message)
     except MessageError as error:
@@ -248,7 +248,7 @@ def received(kind: str, content: Any) -> Message | Started | Ended:
         raise MessageError(str(error)) from error
     near = difflib.get_close_matches(kind[:100], _KINDS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(kind)}.{hint}")
+    raise MessageError(f"expected one of the messages {', '.join(sorted(_KINDS))}. Received: {shown(kind)}.{hint}")
 
 
 def failure(kind: str, message: str, detail: str = "") -> record.Failure:

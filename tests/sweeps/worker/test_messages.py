@@ -40,7 +40,7 @@ def run(server: str, tmp_path: Path, target: str, passes: tuple[Any, ...] = ("fo
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ("'metrics'", "expected a message of curves, done,"),
+        ("'metrics'", "expected one of the messages curves, done,"),
         ("Metrics({'loss': 10**400})", "metrics.figures.loss: expected a finite number. Received: an integer of 1329"),
         ("Metrics({'loss': 'low'})", "metrics.figures.loss: expected a number. Received: 'low'"),
         (
@@ -77,8 +77,8 @@ def test_a_message_that_breaks_its_schema_is_the_trials_error(
     ("kind", "content", "words"),
     [
         ("metric", {"figures": {"loss": 1}}, "Received: 'metric'. Did you mean 'metrics'?"),
-        ("trial", None, "expected a message of curves, done,"),
-        ("quality", {"reasons": ["doubtful"]}, "expected a message of curves, done,"),
+        ("trial", None, "expected one of the messages curves, done,"),
+        ("quality", {"reasons": ["doubtful"]}, "expected one of the messages curves, done,"),
         ("pid", 1, "pid: expected it once"),
         ("exit", "0", "exit: expected a whole number. Received: '0'"),
         ("metrics", {"loss": 1}, "metrics: expected the key figures"),
