@@ -29,6 +29,8 @@ Rerun = Enum("Rerun", {"failed": "failed"})
 
 @dataclass
 class DeviceConf:
+    """The keys of `device`; `conf/device/` explains them."""
+
     name: str = "cpu"
     kind: DeviceKind = DeviceKind.cpu
     cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
@@ -44,6 +46,8 @@ class DeviceConf:
 
 @dataclass
 class ClassicConf:
+    """The keys of `protocol=classic`."""
+
     name: str = "classic"
     burn_in: int = Classic.burn_in
     steps: int = Classic.steps
@@ -51,6 +55,8 @@ class ClassicConf:
 
 @dataclass
 class AdaptiveConf:
+    """The keys of `protocol=adaptive`."""
+
     name: str = "adaptive"
     target: float = Adaptive.target
     min_steps: int = Adaptive.min_steps
@@ -61,6 +67,8 @@ class AdaptiveConf:
 
 @dataclass
 class LocalConf:
+    """The keys of `cluster=local`."""
+
     name: str = "local"
     cpus: Optional[int] = None  # noqa: UP045
     gpus: Optional[int] = None  # noqa: UP045
@@ -68,11 +76,15 @@ class LocalConf:
 
 @dataclass
 class InlineConf:
+    """The keys of `cluster=inline`."""
+
     name: str = "inline"
 
 
 @dataclass
 class RayConf:
+    """The keys of `cluster=ray`; times are in seconds."""
+
     name: str = "ray"
     address: str = "auto"
     wait_s: float = 120.0
@@ -82,6 +94,8 @@ class RayConf:
 
 @dataclass
 class TrackingConf:
+    """The keys of `tracking`."""
+
     sinks: list[str] = field(default_factory=list)
     uri: str = "sqlite:///mlflow.db"
     experiment: str = "sweeps"
