@@ -166,7 +166,7 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
         if values["compile"] == "eager":
             problems.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
         if values["batch"] % gpus:
-            expected = f"a batch size, which is that of all GPUs together, that divides by {gpus}"
+            expected = f"a batch size divisible by {gpus}, as it is shared by all GPUs"
             problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
     return problems
 
