@@ -29,6 +29,8 @@ Rerun = Enum("Rerun", {"failed": "failed"})
 
 @dataclass
 class DeviceConf:
+    """The keys of `device`; `conf/device/` explains them."""
+
     name: str = "cpu"
     kind: DeviceKind = DeviceKind.cpu
     cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
@@ -44,6 +46,8 @@ class DeviceConf:
 
 @dataclass
 class TrackingConf:
+    """The keys of `tracking`."""
+
     sinks: list[str] = field(default_factory=list)
     uri: str = "sqlite:///mlflow.db"
     experiment: str = "sweeps"

@@ -1,4 +1,4 @@
-"""From a composed config to the `Trial` that it asks for, with everything that is wrong with it."""
+"""Reads a composed config: the `Trial` that it describes, and every problem with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.request import input_ranges, objective
 from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
-from sweeps.wording import above, at_least, at_most, nearest
+from sweeps.wording import above, at_least, at_most, nearest, needs
 from tracking.record import PASSES, Device, Trial
 from tracking.schema.protocols import PROTOCOLS, Adaptive
 
@@ -127,16 +127,16 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
     """Return combinations that TensorFlow or the task does not support, as sentences."""
     device, problems = values["device"], []
     if values["profile"] and task != "benchmark":
-        problems.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
+        problems.append(needs("profile=true", "task=benchmark", f"task={task}"))
     if values["layout"] == "channels_first":
         if task != "benchmark":
-            problems.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
+            problems.append(needs("layout=channels_first", "task=benchmark", f"task={task}"))
         if device["kind"] == "cpu" and values["precision"] == "float16" and values["compile"] != "xla":
             expected = "compile=xla for float16 convolutions with channels first on the CPU"
             problems.append(f"layout=channels_first: expected {expected}. Received: compile={values['compile']}.")
     if device["kind"] == "cpu":
         problems += [
-            f"device.{key}={device[key]}: expected device.kind=gpu with it. Received: device.kind=cpu."
+            needs(f"device.{key}={device[key]}", "device.kind=gpu", "device.kind=cpu")
             for key in ("gpus", "gpu_memory_mb")
             if device[key]
         ]
@@ -146,7 +146,7 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
         if values["compile"] == "eager":
             problems.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
         if values["batch"] % gpus:
-            expected = f"a batch size, which is that of all GPUs together, that divides by {gpus}"
+            expected = f"a batch size divisible by {gpus}, as it is shared by all GPUs"
             problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
     return problems
 

@@ -67,7 +67,10 @@ def test_a_named_gpu_is_one_of_its_kind() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["device=gpu", "device.gpus=2", "batch=3"], "device.gpus=2: expected a batch, which is that of all GPUs"),
+        (
+            ["device=gpu", "device.gpus=2", "batch=3"],
+            "device.gpus=2: expected a batch size divisible by 2, as",
+        ),
         (
             ["device=gpu", "device.gpus=2", "batch=2", "compile=eager"],
             "compile=graph or xla with several GPUs",
@@ -77,7 +80,7 @@ def test_a_named_gpu_is_one_of_its_kind() -> None:
         (["device.gpus=1"], "device.gpus=1: expected device.kind=gpu with it"),
         (
             ["layout=channels_first", "precision=float16"],
-            "compile=xla for float16 convolutions channels first",
+            "compile=xla for float16 convolutions with channels first",
         ),
     ],
 )
