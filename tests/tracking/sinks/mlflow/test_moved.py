@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
+from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tests.tracking.conftest import Runs
 from tracking import sync
@@ -16,6 +17,7 @@ from tracking.folder.journal import Journal
 from tracking.record import Result
 from tracking.sinks.mlflow.moved import follow
 
+NO_WORDS = Arguments(program="sweeps/run.py", words=())
 COMPOSED = {"sinks": ["mlflow", "csv"], "uri": "sqlite:///mlflow.db", "experiment": "sweeps"}
 
 
@@ -64,7 +66,7 @@ def test_a_moved_project_takes_its_database_and_files_along(
     go_on(folder)
     monkeypatch.chdir(moved)
     assert (
-        remembered.tracking(follow(*resume.find("latest", moved)), COMPOSED, [])["uri"]
+        remembered.tracking(follow(*resume.find("latest", moved)), COMPOSED, NO_WORDS)["uri"]
         == f"sqlite:///{moved}/mlflow.db"
     )
     caplog.clear()
@@ -123,9 +125,11 @@ def test_a_database_that_is_gone_is_asked_for_and_not_made_again(
     sentence = f"the plan's MLflow database {project}/mlflow.db is in a folder that is not there now"
     assert capsys.readouterr().err == f"{sentence}, and none is beside the sweep; name one with --uri\n"
     with pytest.raises(UsageError, match=r"name one with tracking.uri=sqlite:////PATH/mlflow.db"):
-        remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, [])
+        remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, NO_WORDS)
     assert (
-        remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, ["tracking.uri=x"])["uri"]
+        remembered.tracking(
+            follow(*resume.find(str(folder), tmp_path)), COMPOSED, NO_WORDS.with_words(["tracking.uri=x"])
+        )["uri"]
         == COMPOSED["uri"]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
