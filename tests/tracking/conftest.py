@@ -1,14 +1,18 @@
+"""MLflow databases, servers and browsers for the tests of this room, and what is read back from them."""
+
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.tracking_servers import MlflowServer
+from tracking.record import Result, Sweep
 from tracking.sinks.mlflow.client import preload
+from tracking.sinks.mlflow.sink import MlflowSink
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +105,12 @@ class Runs:
     def text(self, run: Any, artifact: str, scratch: Path) -> str:
         scratch.mkdir(exist_ok=True)
         return Path(self.client.download_artifacts(run.info.run_id, artifact, str(scratch))).read_text()
+
+
+def record(uri: str, sweep: Sweep, results: Sequence[Result]) -> None:
+    """Write a whole sweep to MLflow, as its driver does at the end."""
+    sink = MlflowSink(uri)
+    sink.open(sweep)
+    for result in results:
+        sink.write(result)
+    sink.close(sweep, results)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.support.sweep_command import plain_environment
 from tracking.redact import MARK, is_redacted, redact, secrets_of
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +167,7 @@ def test_a_sweep_with_secrets_in_its_address_leaves_none_of_them(tmp_path: Path)
     """Nowhere: not in its folder, in Hydra's files, in what it prints, or beside it."""
     secrets = ("S3cr et'x", "Qu1ery", "T0ken", "Env1ron")
     uri = 'tracking.uri="http://me:S3cr et\'x@127.0.0.1:1/p?api_key=Qu1ery"'
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    kept = plain_environment()
     env = kept | {"MLFLOW_TRACKING_TOKEN": "T0ken", "TF_MY_API_KEY": "Env1ron", "XLA_FLAGS": ""}
     run = [sys.executable, str(ROOT / "sweeps" / "run.py"), *SWEEP.split(), uri]
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)

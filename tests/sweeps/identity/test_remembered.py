@@ -22,7 +22,7 @@ from sweeps.request import options
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
-from tests.sweeps.test_run import QUICK, ROOT, journal, only_sweep, run
+from tests.support.sweep_command import QUICK, ROOT, journal, only_sweep, run
 from tests.tracking.sinks.test_trust import give_away, only_root
 from tracking.folder.journal import Journal
 from tracking.record import Classic, Trial

@@ -14,8 +14,8 @@ from sweeps.jobs.job import BatchJob
 from sweeps.jobs.kinds.kubernetes import Kubernetes
 from sweeps.jobs.kinds.ray_job import RayJob
 from sweeps.jobs.kinds.slurm import Slurm
-from tests.support.records import make_result, make_sweep
-from tracking.folder.journal import Journal
+from tests.support.records import make_result, make_sweep, write_journal
+from tests.support.sweep_command import plain_environment
 from tracking.record import Device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +24,7 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=registry.example/sweeps:1", "
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    kept = plain_environment()
     command = [sys.executable, str(ROOT / "sweeps" / "run.py"), *arguments]
     env = {**kept, **environment}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
@@ -76,13 +76,12 @@ def test_a_refused_job_leaves_no_folder_and_what_was_there_before(tmp_path: Path
     assert "sbatch refused " in done.stderr
     assert "invalid account" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
-    results = [make_result()]
-    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
-        journal.write_plan(make_sweep([*results, make_result(batch=2)], journal.folder))
-    (journal.folder / "job.sh").write_text("before")
-    before = {path.name: path.read_bytes() for path in journal.folder.iterdir()}
+    folder = tmp_path / "outputs" / "day" / "time"
+    write_journal(make_sweep([make_result(), make_result(batch=2)], folder))
+    (folder / "job.sh").write_text("before")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert run(tmp_path, "resume=latest", "cluster=slurm", PATH=path).returncode == 2
-    assert {path.name: path.read_bytes() for path in journal.folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
     done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
     assert done.returncode == 1
@@ -137,8 +136,7 @@ def test_a_sweep_on_the_cluster_goes_on_with_its_own_tracking(
 def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> None:
     results = [make_result()]
     settings = {"mlflow": {"uri": "http://a", "experiment": "mine"}}
-    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
-        journal.write_plan(make_sweep(results, journal.folder, facts={"tracking": settings}))
+    write_journal(make_sweep(results, tmp_path / "outputs" / "day" / "time", facts={"tracking": settings}))
     done = run(tmp_path, "resume=latest", "cluster=slurm", "dry_run=true", MLFLOW_TRACKING_URI="http://b")
     assert done.returncode == 0, done.stderr
     assert "'tracking.sinks=[mlflow]' tracking.uri=http://a tracking.experiment=mine" in done.stdout

@@ -23,7 +23,7 @@ import pytest
 import sweeps
 from sweeps import DispatchError, UsageError, read, sweep
 from sweeps.library.api import SweepResult
-from tests.sweeps.test_run import left_in
+from tests.support.sweep_command import left_in
 
 ROOT = Path(__file__).resolve().parents[3]
 CHEAP: dict[str, Any] = {

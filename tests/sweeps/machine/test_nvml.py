@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sweeps.machine.nvml import THROTTLES, visible_cards
-from tests.support import fake_nvml
-from tests.support.fake_nvml import QUIET
+from tests.support.machine import fake_nvml
+from tests.support.machine.fake_nvml import QUIET
 from tracking.analysis.doubts import judged
 from tracking.record import Device, Result, Trial
 from tracking.schema.measurement import Measurement
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 WATCHED = """
 import json, os, sys
 from sweeps.machine.nvml import CardWatch, visible_cards
-from tests.support.fake_nvml import write
+from tests.support.machine.fake_nvml import write
 
 now = 0.0
 cards = visible_cards()
@@ -157,7 +157,7 @@ TIMED = """
 import json, os, sys
 import tensorflow as tf
 from sweeps.tasks import benchmark
-from tests.support.fake_nvml import QUIET, write
+from tests.support.machine.fake_nvml import QUIET, write
 from tracking.record import Classic, Device, Trial
 
 # TensorFlow sees no GPU whose memory it could count.

@@ -1,21 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from sweeps.request import grid, options
+from sweeps.request import grid
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_each_point_has_its_repeats() -> None:

@@ -1,25 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from sweeps.errors import UsageError
-from sweeps.request import options, schema
+from sweeps.request import schema
 from sweeps.request.compose import drop_defaults_of_nets
 from tracking.record import Adaptive, Classic, Device, Trial
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
@@ -66,7 +61,7 @@ def test_a_named_gpu_is_one_of_its_kind() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["device=gpu", "device.gpus=2", "batch=3"], "device.gpus=2: expected a batch, which is that of all GPUs"),
+        (["device=gpu", "device.gpus=2", "batch=3"], "device.gpus=2: expected a batch size, which is that of all GPUs"),
         (
             ["device=gpu", "device.gpus=2", "batch=2", "compile=eager"],
             "compile=graph or xla with several GPUs",

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from sweeps.machine.node import Node
 from sweeps.plan import checks as plan_checks
-from sweeps.request import objective, options, schema
+from sweeps.request import objective, schema
 from sweeps.request.diagnosis import diagnose
 from sweeps.tasks import METRICS
 from sweeps.tasks.pictures import data_checks
@@ -18,12 +17,12 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 NODE = Node(cpus=2)
 
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
 @pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
+def no_cache() -> None:
     data_checks.problems.cache_clear()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
 
 
 @pytest.fixture

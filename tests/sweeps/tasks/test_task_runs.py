@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from tests.support import logged_model
 from tests.support.picture_data import make_shapes, picture, save_bvlc, size_of
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 from tracking.record import Result
 
 SMALL = ["task=finetune", "task.data=shapes", "model=tiny", "model.image_size=32", "batch=16", "task.optimizer=adam"]

@@ -6,7 +6,7 @@ import csv
 import sqlite3
 from pathlib import Path
 
-from tests.sweeps.test_run import QUICK, journal, only_sweep, run
+from tests.support.sweep_command import QUICK, journal, only_sweep, run
 
 TRIALS = ("model=tiny", "passes=[forward]", "calibrate=false", "cluster=inline")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sweeps.errors import UsageError
 from sweeps.identity import resume
 from sweeps.plan import estimate
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking import compare, show, sync
 from tracking.folder.journal import Journal, JournalError, locked
 from tracking.text.printable import printable_lines
@@ -29,10 +29,7 @@ TITLE = "\x1b]0;stolen\x07\u202e\r[red]"
 
 def keep(folder: Path, sweep_id: str = "20251009-080000-aaaaaa", **trial: Any) -> Path:
     results = [make_result(batch=batch, sweep_id=sweep_id, steps=12, **trial) for batch in (4, 8)]
-    with Journal(folder) as journal:
-        journal.write_plan(make_sweep(results, folder, facts={"tracking": {"csv": {}}}))
-        for result in results:
-            journal.append(result)
+    write_journal(make_sweep(results, folder, facts={"tracking": {"csv": {}}}), results)
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 
 QUICK = ["cluster=inline", "tracking=none", "calibrate=false", "protocol=classic", "protocol.steps=6"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.test_run import COMMAND, QUICK, ROOT, journal, only_sweep, run
+from tests.support.sweep_command import COMMAND, QUICK, ROOT, journal, only_sweep, run
 
 NET = """
 import functools, keras
