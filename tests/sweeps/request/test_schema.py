@@ -71,7 +71,7 @@ def test_a_named_gpu_is_one_of_its_kind() -> None:
         (["device.gpus=1"], "device.gpus=1: expected device.kind=gpu with it"),
         (
             ["layout=channels_first", "precision=float16"],
-            "compile=xla for float16 convolutions channels first",
+            "compile=xla for float16 convolutions with channels first",
         ),
     ],
 )
