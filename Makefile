@@ -16,7 +16,7 @@ test: .venv/dev  ## style, types and tests
 	$(BIN)/python -m pytest -n 2 tests/nets  # these neither time anything nor count cores
 	$(BIN)/python -m pytest --ignore tests/nets
 
-check: .venv/dev  ## style and types, mended where possible
+check: .venv/dev  ## style and types; fixes what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/mypy

@@ -1,7 +1,7 @@
-"""From nothing to a printed result: one `tiny` trial by the command line, beside importing TensorFlow and no more.
+"""Time from a cold start to a printed result: one `tiny` trial by the command line, relative to importing TensorFlow.
 
-Interleaved rounds, each in an empty folder, so each makes a new MLflow database. `result` is when the trial's line is
-on the screen, `end` when the command has drawn its plots, written its report and stopped. Ratios are to the import.
+Rounds are interleaved, each in an empty folder with a new MLflow database. `result` is when the trial's line is on the
+screen, `end` when the command has drawn its plots, written its report and stopped. Ratios are to the import.
 
 usage: python benchmarks/cold_start.py [--rounds 5] [SWEEP OVERRIDES ...]
 """
@@ -28,7 +28,7 @@ CASES = {
 
 
 def command_s(arguments: list[str]) -> tuple[float, float]:
-    """Seconds until the trial's line is printed, and until the command has ended."""
+    """Return the seconds until the trial's line is printed, and until the command has ended."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         result_s = 0.0

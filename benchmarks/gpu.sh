@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tables of docs/gpu.md on this machine's first GPU, in ten minutes: JSON, CSV, Markdown, plots and a report.
 # usage: benchmarks/gpu.sh [--minutes 9.5] [--out build/gpu]     PYTHON=... chooses another interpreter
-# Called again with the same folder, it goes on with the points that were left out.
+# Another call with the same folder continues with the points that were left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

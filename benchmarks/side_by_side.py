@@ -1,8 +1,8 @@
-"""What this system adds to a trial and to a step, beside its peers, in one run on one machine.
+"""What this system adds to a trial and to a step, compared with its peers, in one run on one machine.
 
-1. Wall time a trial: `tiny` trials here (TensorFlow, both passes, a fresh process each, journal, CSV, MLflow on SQLite)
-   and as many trials that do nothing in Ray Tune with its MLflow callback (SQLite too, TensorFlow not even imported).
-2. Step time of a trial inside a full sweep over the same compiled function in a bare process, interleaved.
+1. Wall time per trial: `tiny` trials here (TensorFlow, both passes, a fresh process each, journal, CSV, MLflow on
+   SQLite) and as many no-op trials in Ray Tune with its MLflow callback (also SQLite; no TensorFlow import).
+2. Step time in a full sweep, relative to the same compiled function in a bare process, interleaved.
 
 usage: python benchmarks/side_by_side.py [--trials 40] [--rounds 3] [--model vgg16] [--batch 4] [--steps 8]
 """
@@ -25,7 +25,7 @@ PEERS = ROOT / "benchmarks" / "peers"
 
 
 def sweep(folder: Path, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
-    """Wall seconds of the command, and the results in its journal."""
+    """Run a sweep in `folder`, and return its wall seconds and the results in its journal."""
     start = time.perf_counter()
     command = [sys.executable, str(ROOT / "sweeps" / "run.py"), "-m", *arguments, f"hydra.sweep.dir={folder}/sweep"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -34,6 +34,7 @@ def sweep(folder: Path, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def peer(folder: Path, script: str, *arguments: str, python: str | None = None) -> Any:
+    """Run a script of `peers/` in `folder`, and return the JSON on the last line of its output."""
     command = [python or sys.executable, str(PEERS / script), *arguments]
     done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -49,11 +50,11 @@ def overhead(trials: int) -> None:
         raise RuntimeError(f"expected {trials} ok trials")
     first = min(result["started_at"] for result in results)
     our_trials = max(result["started_at"] + result["wall_s"] for result in results) - first
-    print(f"\n{trials} trials, seconds a trial")
-    print(f"{'':34}{'all in':>10}{'without start-up':>18}")
+    print(f"\n{trials} trials, seconds per trial")
+    print(f"{'':34}{'total':>10}{'without start-up':>18}")
     print(f"{'this system, tiny':34}{our_total / trials:10.3f}{our_trials / trials:18.3f}")
     print(f"{'Ray Tune + MLflow callback, no-op':34}{tune['total_s'] / trials:10.3f}{tune['trials_s'] / trials:18.3f}")
-    print(f"{'ratio, theirs over ours':34}{tune['total_s'] / our_total:10.1f}{tune['trials_s'] / our_trials:18.1f}")
+    print(f"{'ratio, theirs to ours':34}{tune['total_s'] / our_total:10.1f}{tune['trials_s'] / our_trials:18.1f}")
 
 
 def step_time(model: str, batch: int, steps: int, rounds: int) -> None:
@@ -67,7 +68,7 @@ def step_time(model: str, batch: int, steps: int, rounds: int) -> None:
         for name, figures in result["passes"].items():
             ours[name].append(figures["median_s"])
             bare[name].append(statistics.median(loop[name]))
-    print(f"\n{model}, batch {batch}: median seconds a step of {rounds} interleaved rounds of {steps} steps")
+    print(f"\n{model}, batch {batch}: median seconds per step, {rounds} interleaved rounds of {steps} steps")
     print(f"{'':20}{'in a sweep':>12}{'bare loop':>12}{'ratio':>8}   rounds: in a sweep | bare")
     for name in ours:
         a, b = statistics.median(ours[name]), statistics.median(bare[name])

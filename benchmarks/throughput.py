@@ -1,10 +1,10 @@
-"""Many trials of next to no cost: wall time a trial of this system and of its neighbours, and where ours goes.
+"""Wall time per trial of this system and of its peers, with trials that cost next to nothing, and where ours goes.
 
-This system runs `task=probe` (a fresh process from the warm fork server each, that does nothing but report; journal,
-CSV, MLflow on SQLite) and `tiny` (the same, and both passes of a net timed), each with every core for a trial and with
-one core a trial. The others log one number to MLflow on SQLite and do not even import TensorFlow: Ray Tune with its
-MLflow callback, Hydra's basic launcher and, where `--ray-launcher` names a Python that has it, hydra-ray-launcher. All
-in counts start-up and end.
+This system runs `task=probe` (a fresh process from the warm fork server for each trial, which only reports; journal,
+CSV, MLflow on SQLite) and `tiny` (the same, plus timing both passes of a net), each with all cores per trial and with
+one core per trial. The others log one number to MLflow on SQLite and do not even import TensorFlow: Ray Tune with its
+MLflow callback, Hydra's basic launcher and, if `--ray-launcher` names a Python that has it, hydra-ray-launcher. The
+total includes start-up and end.
 
 usage: python benchmarks/throughput.py [--trials 200] [--only ours tune basic] [--ray-launcher PYTHON]
 """
@@ -53,12 +53,12 @@ def ours(trials: int, *overrides: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def span_s(results: list[dict[str, Any]]) -> float:
-    """From the first trial's start to the last one's end; what a trial waits for its cores comes before its start."""
+    """Return the seconds from the first trial's start to the last one's end; waiting for cores comes before a start."""
     return float(results[-1]["started_at"] + results[-1]["wall_s"] - results[0]["started_at"])
 
 
 def parts(results: list[dict[str, Any]]) -> dict[str, float]:
-    """Median seconds of each part of a trial and of what lies between two."""
+    """Return the median seconds of each part of a trial, and of what lies between two trials."""
     each: list[dict[str, float]] = []
     for result in results:
         phases = {name: seconds for name, seconds in result["phases"].items() if name != "cores"}
@@ -66,16 +66,16 @@ def parts(results: list[dict[str, Any]]) -> dict[str, float]:
         first = {f"{name}: first call": float(figures["first_call_s"]) for name, figures in passes}
         steps = {f"{name}: steps": sum(figures["warmup_s"]) + sum(figures["step_s"]) for name, figures in passes}
         known = phases | first | steps
-        each.append(known | {"rest of the process, its end": result["wall_s"] - sum(known.values())})
-    found = {name: statistics.median(trial[name] for trial in each) for name in each[0]}
+        each.append(known | {"rest of the process, and its end": result["wall_s"] - sum(known.values())})
+    medians = {name: statistics.median(trial[name] for trial in each) for name in each[0]}
     gaps = [
         after["started_at"] - before["started_at"] - before["wall_s"] for before, after in itertools.pairwise(results)
     ]
-    return found | {BETWEEN: statistics.median(gaps)}
+    return medians | {BETWEEN: statistics.median(gaps)}
 
 
 def split(where: dict[str, dict[str, float]]) -> dict[str, float]:
-    """What lies between two no-ops, told apart by leaving out MLflow and CSV, and then Ray."""
+    """Split what lies between two no-ops, by leaving out MLflow and CSV, and then Ray as well."""
     all_s, journal_s, inline_s = (where[label][BETWEEN] for label in (NO_OP, NO_SINK, NO_RAY))
     return {
         "journal, plan, terminal": inline_s,
@@ -103,20 +103,20 @@ def main() -> None:
             label, script, arguments = PEERS[name]
             with tempfile.TemporaryDirectory() as folder:
                 python = options.ray_launcher if name == "ray_launcher" else None
-                told = peer(Path(folder), script, str(trials), folder, *arguments, python=python)
-            rows[label] = told["total_s"], told["trials_s"]
+                seconds = peer(Path(folder), script, str(trials), folder, *arguments, python=python)
+            rows[label] = seconds["total_s"], seconds["trials_s"]
     base = next(iter(rows.values()))
-    print(f"\n{trials} trials, seconds a trial (ratio to the first row)")
-    print(f"{'':36}{'all in':>18}{'without start-up':>18}")
+    print(f"\n{trials} trials, seconds per trial (ratio to the first row)")
+    print(f"{'':36}{'total':>18}{'without start-up':>18}")
     for label, (total_s, trials_s) in rows.items():
         cells = [f"{s / trials:.3f} ({s / b:.2f})" for s, b in zip((total_s, trials_s), base, strict=True)]
         print(f"{label:36}{cells[0]:>18}{cells[1]:>18}")
     if where:
         where[f"{NO_OP}, between two trials"] = split(where)
     for label, seconds_by_part in where.items():
-        print(f"\nwhere a trial of {label} goes, median seconds")
-        for name, seconds in seconds_by_part.items():
-            print(f"{name:38}{seconds:8.4f}")
+        print(f"\nwhere the time of a trial goes, {label}, median seconds")
+        for name, median in seconds_by_part.items():
+            print(f"{name:38}{median:8.4f}")
 
 
 if __name__ == "__main__":

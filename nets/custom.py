@@ -117,34 +117,35 @@ def _expect_no_standard_library(target: str, module: str) -> None:
 
 
 def _home(function: Any) -> str:
-    """The module of a function or class, of a partial one that of what it calls; of another object its class's."""
+    """Return the module of a function or class, of the function behind a partial, or of another object's class."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__module__", None) or type(function).__module__)
 
 
 def _find(part: str, parent: ModuleSpec | None, package: str) -> ModuleSpec:
-    """The spec of a module or of a package's submodule, without importing the package."""
+    """Find a module, or a submodule without importing its package. Raises BadTarget."""
     path = None if parent is None else list(parent.submodule_search_locations or ())
     if part in sys.builtin_module_names and parent is None:
         return ModuleSpec(part, None)
-    spec = PathFinder.find_spec(f"{package}.{part}" if package else part, path)
+    spec = PathFinder.find_spec(part, path)  # its full name would need its packages imported
     if spec is None:
         where = f"{package} has no" if package else "There is no module"
         raise BadTarget(f"{where} '{part}'.{_nearest(part, _siblings(path))}")
+    spec.name = f"{package}.{part}" if package else part
     return spec
 
 
 def _expect_one(name: str, folder: Path) -> None:
-    """Raise BadTarget where the folder has a module of that name too, which is not the one that is imported."""
+    """Raise BadTarget where the folder has a module of the same name that is not the one imported."""
     spec = _find(name, None, "")
     origin = Path(spec.origin) if spec.has_location and spec.origin else None
     for path in (Path(f"{name}.py"), Path(name, "__init__.py")):
-        own = folder / path
-        if own.is_file() and not (origin is not None and origin.exists() and own.samefile(origin)):
+        local = folder / path
+        if local.is_file() and not (origin is not None and origin.exists() and local.samefile(origin)):
             other = f"{origin}" if origin else "a part of Python"
-            words = f"which is imported for '{name}': rename ./{path} to use it"
-            raise BadTarget(f"expected a module name of its own. Received: ./{path} beside {other}, {words}")
+            remedy = f"which is imported for '{name}': rename ./{path} to use it"
+            raise BadTarget(f"expected a module name of its own. Received: ./{path} beside {other}, {remedy}")
 
 
 _DYNAMIC = ("setattr", "globals", "vars", "exec", "__getattr__", "__dict__", "modules")

@@ -41,7 +41,7 @@ class InceptionV3(keras.Model):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """As a functional model has it: batch (None), then the image in Keras' order of axes."""
+        """The same as a functional model's: batch (None), then the image in Keras' order of axes."""
         shape: tuple[int | None, ...] = self.trunk.input_shape
         return shape
 

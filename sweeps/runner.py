@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -14,7 +13,7 @@ from sweeps.dispatch.calibration import Calibration
 from sweeps.dispatch.context import Context
 from sweeps.errors import StoppedError
 from sweeps.machine.node import Node
-from sweeps.plan.stopping import Ceiling, FailFast
+from sweeps.plan.stopping import StopRules, rules
 from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
 from sweeps.screen.terminal import Terminal
@@ -29,7 +28,7 @@ class Runner:
         self._terminal, self._interrupts = terminal, interrupts
         self._calibration = Calibration()
         self._hosts = Hosts()
-        self._fail_fast: FailFast | None = None
+        self._stop_rules: StopRules | None = None
 
     def run(
         self,
@@ -47,12 +46,12 @@ class Runner:
         when results can no longer be kept, DispatchError when the site is lost.
         """
         progress = self._terminal.progress
-        self._fail_fast = self._fail_fast or FailFast(cfg.fail_fast)
+        stop_rules = self._stop_rules = self._stop_rules or rules(cfg)
         still_to_run = {trial.trial_id for trial in trials}
-        earlier = [result for trial_id, result in recorder.results.items() if trial_id not in still_to_run]
-        ceiling = Ceiling(earlier) if cfg.oom_ceiling else None
-        for result in recorder.results.values():
+        for trial_id, result in recorder.results.items():
             self._hosts.judge(result)
+            if trial_id not in still_to_run:
+                stop_rules.recall(result)
         context = Context(
             sweep_id=recorder.sweep.sweep_id,
             folder=Path(recorder.sweep.folder),
@@ -60,14 +59,13 @@ class Runner:
             node=node,
             calibration=self._calibration if cfg.calibrate else None,
             retries=cfg.retries,
+            limit=stop_rules.limit,
             started=progress.started,
             withdrawn=progress.withdrawn,
             held_up=progress.held_up,
             retrying=progress.retrying,
             warn=self._terminal.warn,
         )
-        if ceiling is not None:
-            context = replace(context, limit=ceiling.limit)
         with progress.running(trials, context.log), contextlib.closing(site.run(trials, context)) as results:
             for result in results:
                 judged = self._hosts.judge(self._calibration.judge(result))
@@ -76,7 +74,5 @@ class Runner:
                 progress.finished(judged)
                 recorder.send()
                 progress.waiting(recorder.outbox.pending())
-                if ceiling is not None:
-                    ceiling.note(judged)
-                if reason := self._fail_fast.note(judged):
+                if reason := stop_rules.note(judged):
                     raise StoppedError(reason)

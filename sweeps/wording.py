@@ -1,4 +1,4 @@
-"""Phrases that messages share: counts, durations, shortened lists, nearest names, and values out of their range."""
+"""Phrases that messages share: counts, durations, shortened lists, nearest names, and values that do not fit."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def above(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) -> 
 def at_most(prefix: str, values: Mapping[str, Any], highs: Mapping[str, float]) -> list[str]:
     """Return a sentence for each of the values above its high; otherwise as `at_least`."""
     return _out_of_range("at most", le, prefix, values, highs)
+
+
+def needs(setting: str, other: str, received: str) -> str:
+    """Return the sentence for a setting that makes sense only together with another one."""
+    return f"{setting}: expected {other} with it. Received: {received}."
 
 
 def nearest(name: str, valid: Collection[str]) -> str:

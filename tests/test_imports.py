@@ -19,8 +19,8 @@ DOWNWARDS = (
     *("sweeps.clusters.existing", "sweeps.jobs.kinds", "sweeps.jobs.slurm", "sweeps.jobs.kubernetes", "sweeps.jobs"),
     *("sweeps.cluster", "sweeps.dispatch", "sweeps.plan", "sweeps.tasks", "sweeps.tasks.training"),
     *("sweeps.tasks.timing", "sweeps.tasks.pictures", "sweeps.tasks.picture_classifier", "sweeps.tasks.graphs"),
-    *("sweeps.typed", "sweeps.wording", "sweeps.sources", "sweeps.worker", "sweeps.machine", "sweeps.process"),
-    "sweeps.errors",
+    *("sweeps.typed", "sweeps.sources", "sweeps.worker", "sweeps.machine", "sweeps.process"),
+    *("sweeps.wording", "sweeps.errors"),
     *("tracking.sync", "tracking.compare", "tracking.show", "tracking.report"),
     *("tracking.tables", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
     *("tracking.sink", "tracking.names", "tracking.axes", "tracking.redact", "tracking.folder", "tracking.text"),
@@ -81,9 +81,15 @@ def _imported(path: Path) -> set[str]:
 
 
 def _of_ours(path: Path) -> set[str]:
-    """The modules of ours that a file imports, packages only where it takes a name that their `__init__` defines."""
-    names = _imported(path)
-    return {name for name in names & MODULES.keys() if not any(other.startswith(f"{name}.") for other in names)}
+    """The modules of ours that a file imports: `from a import b` is the module a.b, or a itself where b is none."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {full if full in MODULES else node.module for full in names.values()}
+    return modules & MODULES.keys()
 
 
 def _within(names: set[str], package: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""Records of what was asked and measured, and everything that keeps, shows and compares them."""
+"""Records of sweeps and their results, and everything that stores, shows and compares them."""

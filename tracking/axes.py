@@ -1,7 +1,8 @@
 """The axes of a sweep's grid, one row each: how names, curves, comparisons, tables and MLflow treat it.
 
-A new axis takes a field of `tracking.record.Trial` (and its `CAME_LATER`), a row in `AXES`, an option in
-`sweeps/request/schema.py` and `conf/config.yaml`, and the code that obeys it. Everything else reads this table.
+A new axis takes a field of `tracking.record.Trial` (and of its `CAME_LATER`) with a row in `AXES`, an option in
+`sweeps/request/schema.py` and `conf/config.yaml` (with its type in `sweeps.library.api.Keys` for callers in Python),
+and the code that obeys it. Everything else reads this table.
 """
 
 from __future__ import annotations

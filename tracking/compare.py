@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 if __name__ == "__main__":
-    # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
+    # Python puts the script's folder there, whose modules nobody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from rich.text import Text

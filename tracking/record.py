@@ -25,6 +25,7 @@ from tracking.schema.fields import (
     host_problem,
 )
 from tracking.schema.measurement import Measurement
+from tracking.schema.protocols import Adaptive, Protocol
 from tracking.schema.reading import Also, FormatError, Matching, Within, read, shown
 
 FORMAT = 1
@@ -92,34 +93,6 @@ class Device:
         if self.exclusive_node:
             words.append("alone")
         return " ".join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Classic:
-    """The protocol of TensorFlow-benchmark articles: `burn_in` untimed steps, then `steps` timed ones."""
-
-    burn_in: Count = 10
-    steps: Annotated[int, Within(1, 2**53)] = 100
-    name: Literal["classic"] = "classic"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adaptive:
-    """Time until the median is known well enough, the noise has stopped shrinking, or the budget is spent."""
-
-    target: Annotated[float, Within(0, 1e12)] = 0.01
-    """Half width of the median's 95% confidence interval, as a share of the median."""
-    min_steps: Count = 10
-    max_steps: Count = 10_000
-    max_seconds: Seconds = 20.0
-    """Budget of one pass's timed steps, seconds."""
-    max_warmup_seconds: Seconds = 10.0
-    """Warm-up ends when the step time has settled, and at the latest after this many seconds."""
-    name: Literal["adaptive"] = "adaptive"
-
-
-Protocol = Classic | Adaptive
-PROTOCOLS: Mapping[str, type[Classic] | type[Adaptive]] = {"classic": Classic, "adaptive": Adaptive}
 
 
 @dataclass(frozen=True, kw_only=True)

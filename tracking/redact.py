@@ -1,7 +1,7 @@
 """Passwords, tokens and keys within addresses and settings: kept out of files, tags and messages.
 
-Where it is not clear how far a secret goes, as of a password with a blank, more of the line goes with it rather than a
-part of the secret stays.
+Where it is not clear how far a secret goes, as with a blank in a password, it takes out too much of the line rather
+than too little.
 """
 
 from __future__ import annotations

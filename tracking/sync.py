@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Python puts the script's own folder there, whose modules are none that anybody imports by their bare names.
+    # Python puts the script's folder there, whose modules nobody imports by their bare names.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tracking import startup
@@ -120,9 +120,9 @@ def choose(sweep: Sweep, uri: str | None, experiment: str | None) -> Settings:
         uri = given_address()
     elif uri is None and (problem := moved.lost(stored)):
         raise SettingsError(f"{problem}; name one with --uri")
-    own = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
-    if own:
-        chosen["mlflow"] = chosen.get("mlflow", {}) | own
+    replaced = {key: value for key, value in (("uri", uri), ("experiment", experiment)) if value}
+    if replaced:
+        chosen["mlflow"] = chosen.get("mlflow", {}) | replaced
     if not chosen:
         raise SettingsError("the sweep was run without sinks (tracking=none); name a server with --uri")
     return chosen

@@ -1,8 +1,8 @@
-"""Many trials that do nothing but start, report and end: total time, memory over time, and whether anything is lost.
+"""Many trials that only start, report and end: total time, memory over time, and whether anything is lost.
 
-Each is a whole trial of `task=probe`: a fresh process on a core of its own through Ray, the journal, CSV, MLflow on
-SQLite. Memory is the resident memory of the driver, of the fork server and of the largest Ray worker, read twice a
-second from outside, and goes with the count of results into OUT/memory.csv and OUT/memory.png.
+Each is a complete trial of `task=probe`: a fresh process on its own core through Ray, with journal, CSV and MLflow on
+SQLite. The resident memory of the driver, the fork server and the largest Ray worker is read twice a second from
+outside, and written with the number of results to OUT/memory.csv and OUT/memory.png.
 
 usage: python benchmarks/faults/endurance.py OUT [--trials 10000] [SWEEP OVERRIDES ...]
 """
@@ -25,7 +25,7 @@ COLUMNS = ("seconds", "results", "driver_mb", "fork_server_mb", "largest_worker_
 
 
 def memory_mb(driver: psutil.Process) -> tuple[float, float, float]:
-    """Resident memory of the driver, the fork server and the largest Ray worker, in units of 2**20 bytes."""
+    """Return the resident memory of the driver, the fork server and the largest Ray worker, in MiB."""
     server, worker = 0.0, 0.0
     for process in driver.children(recursive=True):
         try:
@@ -44,7 +44,7 @@ def lines_in(path: Path) -> int:
 
 
 def run(folder: Path, trials: int, overrides: list[str]) -> list[tuple[float, ...]]:
-    """Run the sweep in `folder`; a row of `COLUMNS` twice a second."""
+    """Run the sweep in `folder`, and return a row of `COLUMNS` for every half second."""
     grid = [
         f"batch=range(1,{trials + 1})",
         "task=probe",
@@ -62,13 +62,13 @@ def run(folder: Path, trials: int, overrides: list[str]) -> list[tuple[float, ..
             rows.append((seconds, lines_in(folder / "sweep" / "results.jsonl"), *memory_mb(driver)))
             time.sleep(EVERY_S)
     if driver.returncode:
-        raise RuntimeError(f"expected a sweep without fault. Received: exit {driver.returncode}; {folder}/output.txt")
+        raise RuntimeError(f"expected a sweep that succeeds. Received: exit {driver.returncode}; {folder}/output.txt")
     rows.append((time.perf_counter() - start, lines_in(folder / "sweep" / "results.jsonl"), 0, 0, 0))
     return rows
 
 
 def children_in_mlflow(folder: Path) -> int:
-    """Finished child runs of the folder's MLflow database."""
+    """Return the number of finished child runs in the folder's MLflow database."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -107,7 +107,7 @@ def main() -> None:
         csv.writer(file).writerows([COLUMNS, *rows])
     draw(rows, options.out / "memory.png")
     total_s, results = rows[-1][:2]
-    print(f"{options.trials} trials in {total_s:.0f} s, {total_s / options.trials:.3f} s each all in")
+    print(f"{options.trials} trials in {total_s:.0f} s, {total_s / options.trials:.3f} s each in total")
     print(f"in the journal: {results:.0f}; finished children in MLflow: {children_in_mlflow(options.out.absolute())}")
     running = [row for row in rows[:-1] if row[1] > 0]
     for share in (0.1, 0.5, 0.9):

@@ -1,7 +1,7 @@
-"""What a sweep of many trials costs after its trials: MLflow's writes, the plots, the report.
+"""The cost of recording a sweep of many trials: MLflow's writes, the plots, the report.
 
-Measures one trial of `tiny` and then records it as so many, each with a batch size of its own, its log, layers, raw
-steps and step plots: first to SQLite, then over HTTP to a real `mlflow server` on SQLite.
+Measures one trial of `tiny` and records it many times, each with its own batch size, log, layers, raw steps and step
+plots: first to SQLite, then over HTTP to a real `mlflow server` on SQLite.
 
 usage: python benchmarks/faults/mlflow_writes.py [--trials 1000] [--only sqlite http]
 """
@@ -34,7 +34,7 @@ from tracking.sinks.mlflow.sink import MlflowSink
 
 
 def many(folder: Path, trials: int) -> tuple[Sweep, list[Result]]:
-    """One measured trial as so many, and the sweep that would have planned them."""
+    """Measure one trial, and return it as `trials` results with the sweep that would have planned them."""
     sweep(folder, "model=tiny", "batch=1", "cluster=inline", "tracking=none")
     home = folder / "sweep"
     with Journal(home) as journal:
@@ -50,7 +50,7 @@ def many(folder: Path, trials: int) -> tuple[Sweep, list[Result]]:
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[str]]:
-    """The requests that this process sends meanwhile."""
+    """Yield a list that collects the requests that this process sends."""
     import requests
 
     seen: list[str] = []
@@ -80,8 +80,8 @@ def write(uri: str, planned: Sweep, results: list[Result]) -> None:
             most = max(most, len(seen) - before)
     fifth = max(1, len(each) // 5)
     parts = " ".join(f"{statistics.fmean(each[i : i + fifth]):.1f}" for i in range(0, len(each), fifth))
-    print(f"  ms a trial: mean {statistics.fmean(each):.1f}, median {statistics.median(each):.1f}; by fifths {parts}")
-    print(f"  requests a trial, at most: {most}")
+    print(f"  ms per trial: mean {statistics.fmean(each):.1f}, median {statistics.median(each):.1f}; by fifths {parts}")
+    print(f"  requests per trial, at most: {most}")
     start = time.perf_counter()
     sink.close(planned, results)
     print(f"  the parent's curves and files: {time.perf_counter() - start:.2f} s", flush=True)

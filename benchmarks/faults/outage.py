@@ -1,7 +1,7 @@
-"""Whether a tracking server that is away is felt in the timing: the same sweep with a live and with a dead server.
+"""Whether an unreachable tracking server affects the timing: the same sweep with a live and with a dead server.
 
 Each round runs the sweep three times: twice with a real `mlflow server` that answers, once with an address where nobody
-listens. The two live ones tell how much the machine itself makes two sweeps differ. Six rounds have all six orders.
+listens. The two live ones show how much two sweeps differ by themselves. Six rounds cover all six orders.
 
 usage: python benchmarks/faults/outage.py [--rounds 6] [SWEEP OVERRIDES ...]     default: model=alexnet_conv batch=1,4
 """
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """The address of a real MLflow server."""
+    """Yield the address of a real MLflow server."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += [
@@ -69,7 +69,7 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def medians(uri: str, overrides: list[str]) -> dict[str, float]:
-    """Median seconds of each trial and pass of one sweep."""
+    """Run one sweep, and return the median seconds of each trial and pass."""
     with tempfile.TemporaryDirectory() as folder:
         _, results = sweep(Path(folder), *overrides, *PROTOCOL, "tracking=mlflow", f"tracking.uri={uri}")
     return {
@@ -85,20 +85,20 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", default=["model=alexnet_conv", "batch=1,4"])
     options = parser.parse_args()
     if options.rounds < 1 or options.rounds % len(ORDERS):
-        # Else what comes first, or last, would be mixed up with what is dead.
+        # Otherwise an effect of the order would be taken for one of the dead server.
         parser.error(f"--rounds: expected a multiple of {len(ORDERS)}, all orders alike. Received: {options.rounds}.")
     same: dict[str, list[float]] = defaultdict(list)
     away: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as live:
         uris = {"live": live, "live again": live, "dead": f"http://127.0.0.1:{free_port()}"}
         for number in range(options.rounds):
-            found = {side: medians(uris[side], options.overrides) for side in ORDERS[number % len(ORDERS)]}
-            for key, seconds in found["live"].items():
-                same[key].append(math.log(found["live again"][key] / seconds))
-                away[key].append(math.log(found["dead"][key] / math.sqrt(seconds * found["live again"][key])))
-            print(f"round {number + 1}:", *(f"{side} {found[side]}" for side in sorted(found)), flush=True)
+            by_side = {side: medians(uris[side], options.overrides) for side in ORDERS[number % len(ORDERS)]}
+            for key, seconds in by_side["live"].items():
+                same[key].append(math.log(by_side["live again"][key] / seconds))
+                away[key].append(math.log(by_side["dead"][key] / math.sqrt(seconds * by_side["live again"][key])))
+            print(f"round {number + 1}:", *(f"{side} {by_side[side]}" for side in sorted(by_side)), flush=True)
     print(f"\n{' '.join(options.overrides)}, {options.rounds} rounds: ratio of medians, middle (lowest, highest)")
-    print(f"{'':28}{'live over live':>26}{'dead over live':>26}")
+    print(f"{'':28}{'live to live':>26}{'dead to live':>26}")
     for key in same:
         cells = [
             f"{math.exp(statistics.median(logs)):.3f} ({math.exp(min(logs)):.3f}, {math.exp(max(logs)):.3f})"

@@ -1,4 +1,4 @@
-"""Which points of the GPU tables to measure, the most telling first: what there is no time for is left out by name."""
+"""The points of the GPU tables, the most informative first; those that there is no time for are left out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from tracking.record import Adaptive, Classic, Compile, Device, Precision, Trial
+from tracking.record import Compile, Device, Precision, Trial
+from tracking.schema.protocols import Adaptive, Classic
 
 NETS = ("vgg16", "resnet_v2_50", "inception_v3", "alexnet", "resnet_v2_101", "resnet_v2_152", "resnet_v2_200")
 COMPARED = ("vgg16", "resnet_v2_50")
-"""Nets that benchmarks/peers/torch_step.py has too."""
-# Half a second a pass: a step on such a device takes a hundredth of it, and no point is worth more of the ten minutes.
+"""Nets that benchmarks/peers/torch_step.py also has."""
+# Half a second per pass: a step takes about a hundredth of that, and no point is worth more of the ten minutes.
 QUICK = Adaptive(target=0.02, min_steps=10, max_seconds=0.5, max_warmup_seconds=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The whole table, of which a run measures as much as its time allows."""
+    """The whole grid, of which a run measures as much as time allows."""
 
     device: Device
     nets: tuple[str, ...] = NETS
@@ -29,11 +30,11 @@ class Grid:
     compiles: tuple[Compile, ...] = ("graph", "xla")
     model_args: tuple[tuple[str, Any], ...] = ()
     full_batch: int = 256
-    """At which every net and mode is compared."""
+    """The batch at which every net and mode is compared."""
     slow_batch: int = 64
-    """The same for the slower precisions."""
+    """The same, for the slower precisions."""
     search: bool = True
-    """Look for the largest batch too; a processor's memory takes long to fill."""
+    """Whether to look for the largest batch; a processor's memory takes long to fill."""
 
     def trial(self, net: str, batch: int, precision: Precision, compile_: Compile) -> Trial:
         return Trial(
@@ -48,7 +49,7 @@ class Grid:
 
 
 def points(grid: Grid) -> list[Trial]:
-    """Every point of the grid, in order of what it tells.
+    """Return every point of the grid, the most informative first.
 
     1. Every net at the full batch in the fastest precision, as a graph; 2. the compared nets with XLA; 3. the compared
     nets' curves over batch sizes; 4. every net in the slower precisions; 5. XLA for the other nets; 6. their curves;
@@ -69,7 +70,7 @@ def _stage(grid: Grid, net: str, batch: int, precision: Precision, compile_: Com
 
 
 def doublings(grid: Grid, net: str) -> Iterator[Trial]:
-    """Training steps at ever larger batches, to be measured until one runs out of memory."""
+    """Yield training steps at ever larger batches, to be measured until one runs out of memory."""
     once = Classic(burn_in=0, steps=1)
     batch = grid.batches[-1]
     while batch <= 2**16:

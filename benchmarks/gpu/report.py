@@ -1,4 +1,4 @@
-"""What gpu_tables.py found, as gpu.json, results.csv, tables.md, plots and report.html."""
+"""The results of `tables.py` as gpu.json, results.csv, tables.md, plots and report.html."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(
     largest: Mapping[str, Mapping[str, int | None]],
     limits: Mapping[Precision, Mapping[str, float]],
 ) -> None:
-    """Everything into the sweep's folder."""
+    """Write all files into the sweep's folder."""
     folder = Path(sweep.folder)
     rows = [row for result in results for row in rows_of(result)]
     measured = {result.trial_id for result in results}
@@ -47,7 +47,7 @@ def write(
 
 
 def rows_of(result: Result) -> list[Row]:
-    """A row a pass with its rate and its shares of the measured limits; without figures if it failed.
+    """Return a row per pass with its rate and its shares of the measured limits; without figures if it failed.
 
     The share of the copy rate counts the bytes that a pass cannot avoid unless layers are fused
     (`tracking.plots.roofline`).
@@ -85,22 +85,22 @@ def markdown(
     limits: Mapping[Precision, Mapping[str, float]],
     left_out: int,
 ) -> str:
-    """The tables for docs/gpu.md."""
+    """Return the tables for docs/gpu.md."""
     peaks = [
-        [precision, _number(found.get("peak_gflops_per_s", 0.0) / 1e3), _number(found.get("copy_gb_per_s"))]
-        for precision, found in limits.items()
+        [precision, _number(limit.get("peak_gflops_per_s", 0.0) / 1e3), _number(limit.get("copy_gb_per_s"))]
+        for precision, limit in limits.items()
     ]
     parts = [_table(["precision", "matrix product, TFLOP/s", "copy, GB/s"], peaks)]
     modes = list(dict.fromkeys((row["precision"], row["compile"]) for row in rows))
     for name, title in TITLES.items():
-        found = {
+        measured = {
             (r["model"], r["batch"], r["precision"], r["compile"]): r
             for r in rows
             if r["pass"] == name and "images_per_s" in r
         }
         lines = [
-            [model, str(batch), *(_rate(found.get((model, batch, *mode))) for mode in modes)]
-            for model, batch in sorted({key[:2] for key in found})
+            [model, str(batch), *(_rate(measured.get((model, batch, *mode))) for mode in modes)]
+            for model, batch in sorted({key[:2] for key in measured})
         ]
         parts.append(f"{title}: images/s (share of the measured matrix product, of the copy)\n")
         parts.append(_table(["net", "batch", *(" ".join(mode) for mode in modes)], lines))
@@ -118,7 +118,7 @@ def markdown(
 
 
 def _share(gflops_per_s: float | None, per: float | None, limit: float | None) -> float | None:
-    """The rate over the limit, in units of `per` operations; None where one of them is not known."""
+    """Return the rate as a share of the limit, in units of `per` operations; None if one of them is unknown."""
     return gflops_per_s / per / limit if gflops_per_s and per and limit else None
 
 

@@ -1,12 +1,12 @@
-"""The tables of docs/gpu.md, in one command that ends within the minutes it is given.
+"""Measure the tables of docs/gpu.md in one command that ends within the given minutes.
 
 usage: python benchmarks/gpu/tables.py [--minutes 9.5] [--out build/gpu] [--device gpu|cpu]
 
-Measures, one trial after another, each in a fresh process as in a sweep: this device's matrix product and copy at each
-precision; images/s, forward and training step, in the order of benchmarks/gpu/plan.py; the same step in PyTorch
-(benchmarks/peers/torch_step.py), if it is installed; the largest batch before memory runs out. Writes into the folder:
-results.jsonl (raw samples), results.csv, gpu.json, tables.md, plots/*.png and report.html. Run again with the same
-folder, it goes on with what was left out. `--device cpu` is a rehearsal with small nets.
+The trials run one after another, each in a fresh process as in a sweep. They measure this device's matrix product and
+copy at each precision; images/s, forward and training step, in the order of benchmarks/gpu/plan.py; the same step in
+PyTorch (benchmarks/peers/torch_step.py), if it is installed; and the largest batch that fits into memory. The folder
+gets results.jsonl (raw samples), results.csv, gpu.json, tables.md, plots/*.png and report.html. Another run with the
+same folder continues with what was left out. `--device cpu` is a rehearsal with small nets.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ REHEARSAL = Grid(
     search=False,
 )
 TRIAL_S = 120.0
-"""Longest that one trial may take, compilation included."""
+"""Time limit of one trial, compilation included."""
 LEAST_S = 1.0
-"""What a calibration gets even where no time is left, seconds."""
+"""Seconds that a calibration gets even when no time is left."""
 WRITE_S = 20.0
-"""Kept for tables and plots at the end."""
+"""Seconds reserved for tables and plots at the end."""
 
 
 @dataclass(kw_only=True)
 class Run:
-    """One call: what it measures with, and until when."""
+    """One run of this script: what it measures with, and until when."""
 
     grid: Grid
     folder: Path
@@ -71,14 +71,14 @@ class Run:
         return self.end - time.monotonic()
 
     def measure(self, trial: Trial) -> Result | None:
-        """The trial's result, from the journal if it has one; None: there is no time left."""
+        """Return the trial's result, from the journal if it is there; None if no time is left."""
         if trial.trial_id in self.results:
             return self.results[trial.trial_id]
         if self.left_s() < 5:
             return None
         result = self._run(replace(trial, timeout_s=min(TRIAL_S, self.left_s())))
         if result.status == "timeout" and self.left_s() < 5:
-            return None  # for want of time, not because it takes so long
+            return None  # it ran out of our time, not of its own
         result = judged(replace(result, limits=self.limits.get(trial.precision, {})))
         self.results[trial.trial_id] = result
         self.journal.append(result)
@@ -111,7 +111,7 @@ def name_of(trial: Trial) -> str:
 
 
 def torch(python: str, grid: Grid, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """What PyTorch does with the compared nets, or an entry that says why there is none. What it has done is kept."""
+    """Return PyTorch's figures for the compared nets, or one entry with the reason. Earlier figures are kept."""
     path = folder / "torch.jsonl"
     known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     gpu = grid.device.kind == "gpu"
@@ -124,13 +124,13 @@ def torch(python: str, grid: Grid, seconds: float, folder: Path) -> list[dict[st
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds, check=False)
     except subprocess.TimeoutExpired as expired:
-        lines, why = (expired.stdout or b"").decode().splitlines(), "not done in time"
+        lines, why = (expired.stdout or b"").decode().splitlines(), "it took too long"
     else:
         lines, why = done.stdout.splitlines(), done.stderr.strip().rpartition("\n")[2]
-    found = [json.loads(line) for line in lines]
-    done_now = [row for row in found if not str(row.get("error")).startswith("left out")]
+    rows = [json.loads(line) for line in lines]
+    done_now = [row for row in rows if not str(row.get("error")).startswith("left out")]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in [*known, *done_now]))
-    return [*known, *found] or [{"error": f"PyTorch was not measured: {why}"}]
+    return [*known, *rows] or [{"error": f"PyTorch was not measured: {why}"}]
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
 
 
 def measure_rest(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The other points, and the largest batches by net: the compared nets' after their curves, the others' last."""
+    """Measure the other points, and return the largest batches by net: the compared nets first, the others last."""
     grid = run.grid
     curves = len(grid.compared) * (len(grid.batches) + len(grid.compiles) - 2)
     for trial in trials[:curves]:
@@ -184,7 +184,7 @@ def measure_rest(run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def largest_batch(measure: Callable[[Trial], Result | None], grid: Grid, net: str) -> dict[str, int | None]:
-    """The largest batch whose training step ran, and the smallest, twice as large, that ran out of memory."""
+    """Return the largest batch whose training step ran (`fits`), and its double if that ran out of memory (`oom`)."""
     fits, first_oom = None, None
     for trial in doublings(grid, net):
         result = measure(trial)

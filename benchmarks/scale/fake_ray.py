@@ -1,6 +1,6 @@
-"""The part of Ray that `sweeps.dispatch.ray_tasks` calls, over nodes that do nothing: the driver's work by itself.
+"""A stand-in for the part of Ray that `sweeps.dispatch.ray_tasks` calls, to measure the driver's work alone.
 
-Tasks run until the driver has nothing else to do and waits; then the one that was started first ends.
+Tasks run until the driver has nothing else to do and waits; then the one that started first ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES = ("RayError", "RayTaskError", "OutOfMemoryError", "NodeDiedError", "Task
 
 
 class Ref:
-    """A task that runs."""
+    """A running task."""
 
     def __init__(self, trial: Trial, place: Place, others: tuple[Any, ...]) -> None:
         self.trial, self.place, self.others = trial, place, others
@@ -33,7 +33,7 @@ class Ref:
 
 
 class Answer:
-    """What a gate has answered."""
+    """A gate's answer."""
 
     def __init__(self, value: object) -> None:
         self.value = value
@@ -65,7 +65,7 @@ class FakeRay(Inbox):
     """A Ray without processes, and the inbox of a fleet on it."""
 
     def __init__(self, work: Work) -> None:
-        """`work` is what becomes of a trial at a place."""
+        """`work` returns the result of a trial at a place."""
         super().__init__()
         self._work = work
         self.running: deque[Ref] = deque()
@@ -85,7 +85,7 @@ class FakeRay(Inbox):
 
     @contextmanager
     def installed(self) -> Iterator[FakeRay]:
-        """Have `import ray` find this one while the body runs."""
+        """Make `import ray` find this stand-in while the body runs."""
         ray, util, strategies = (ModuleType(name) for name in ("ray", "ray.util", "ray.util.scheduling_strategies"))
         exceptions = ModuleType("ray.exceptions")
         for name in _NAMES:

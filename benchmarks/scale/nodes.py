@@ -1,8 +1,9 @@
-"""Overhead per trial on four Ray nodes of one core each on this machine, beside one node: same trials, same cores.
+"""Overhead per trial on four Ray nodes of one core each on this machine, compared with one node.
 
-`tiny` with device.cpus=1, both passes, journal and CSV. One node: this system's own Ray (cluster=local). Four nodes: a
-Ray cluster (cluster=ray) with the sweep's driver on a head that takes no trials; what the nodes' trials leave travels
-through Ray, while their cores are the machine's, so no more trials run at a time than with one node.
+The trials are `tiny` with device.cpus=1, both passes, journal and CSV. One node is this system's own Ray
+(cluster=local). Four nodes are a Ray cluster (cluster=ray) whose head runs the sweep's driver and no trials. The
+trials' files travel through Ray, but the nodes share this machine's cores, so no more trials run at a time than with
+one node.
 
 usage: python benchmarks/scale/nodes.py [--trials 100] [--nodes 4]
 """
@@ -33,7 +34,7 @@ PORT = 6397
 
 @contextlib.contextmanager
 def cluster(folder: Path, nodes: int) -> Iterator[str]:
-    """The address of a Ray cluster with so many nodes of one core, each at a loopback address of its own."""
+    """Yield the address of a Ray cluster with this many nodes of one core, each with its own loopback address."""
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20)}
     started = []
     try:
@@ -58,7 +59,7 @@ def cluster(folder: Path, nodes: int) -> Iterator[str]:
 
 
 def measure(trials: int, *overrides: str) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds from the command to its end, and the results in order of their start."""
+    """Return the wall seconds of the command, and the results in order of their start."""
     batches = ",".join(str(batch) for batch in range(1, trials + 1))
     fixed = ["model=tiny", f"batch={batches}", "device.cpus=1", "calibrate=false", "tracking=csv", *PROTOCOL]
     with tempfile.TemporaryDirectory() as folder:
@@ -77,8 +78,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, cluster(Path(folder), options.nodes) as address:
         many = measure(options.trials, "cluster=ray", f"cluster.address={address}")
     rows[f"{options.nodes} nodes (cluster=ray)"] = many
-    print(f"\n{options.trials} trials of one core, {os.cpu_count()} cores: seconds a trial (ratio to the first row)")
-    print(f"{'':28}{'all in':>18}{'without start-up':>18}{'in the trial':>16}")
+    print(f"\n{options.trials} trials of one core, {os.cpu_count()} cores: seconds per trial (ratio to the first row)")
+    print(f"{'':28}{'total':>18}{'without start-up':>18}{'in the trial':>16}")
     base_all, base_span = (rows["one node (cluster=local)"][0], span_s(rows["one node (cluster=local)"][1]))
     for label, (total_s, results) in rows.items():
         span = span_s(results)

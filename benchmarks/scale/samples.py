@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracking.record import Classic, Device, Layer, Result, Sweep, Trial
+from tracking.record import Device, Layer, Result, Sweep, Trial
 from tracking.schema.measurement import Measurement
+from tracking.schema.protocols import Classic
 
 DEVICES = (Device(cpus=1), Device(cpus=2), Device(cpus=4), Device(cpus=8))
 

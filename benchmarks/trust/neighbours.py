@@ -1,4 +1,4 @@
-"""What a neighbour costs: trials of one core each, one at a time and two at a time, interleaved.
+"""The cost of a neighbour: trials of one core each, one at a time and two at a time, interleaved.
 
 usage: python benchmarks/trust/neighbours.py [--rounds 3] [SWEEP OVERRIDES ...]      default: model=alexnet_conv batch=4
 """
@@ -33,13 +33,13 @@ def main() -> None:
                 doubts[at_once] |= set(result["quality"])
                 for name, figures in result["passes"].items():
                     medians[name][at_once].append(figures["median_s"])
-    print(f"\n{' '.join(options.overrides)}, one core a trial, {options.rounds} interleaved rounds of 2 runs")
+    print(f"\n{' '.join(options.overrides)}, one core per trial, {options.rounds} interleaved rounds of 2 runs")
     for name, by_count in medians.items():
         alone, together = (statistics.median(by_count[count]) for count in (1, 2))
         each = " | ".join(" ".join(f"{value:.5f}" for value in by_count[count]) for count in (1, 2))
         print(f"{name:18} alone {alone:.5f} s, two at once {together:.5f} s, ratio {together / alone:.3f}   {each}")
-    for count, found in sorted(doubts.items()):
-        print(f"doubts with {count} at once:", "; ".join(sorted(found)) or "none")
+    for count, reasons in sorted(doubts.items()):
+        print(f"doubts with {count} at once:", "; ".join(sorted(reasons)) or "none")
 
 
 if __name__ == "__main__":

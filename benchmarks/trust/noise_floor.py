@@ -1,7 +1,7 @@
-"""What difference this machine can resolve: the same trial in k sweeps of some repeats, one after the other.
+"""The smallest difference that this machine can resolve: the same trial in several sweeps, one after the other.
 
-How much the level of whole sweeps differs, beyond what their repeats explain, is the figure for `compare.py
---sweep-noise`; no number of repeats averages it out. Disturbed runs are left aside as `compare.py` does.
+How much whole sweeps differ, beyond what their repeats explain, is the figure for `compare.py --sweep-noise`; no number
+of repeats averages it out. Disturbed runs are left aside, as in `compare.py`.
 
 usage: python benchmarks/trust/noise_floor.py [--sweeps 8] [--repeats 3] [OVERRIDES ...]
 
@@ -29,9 +29,9 @@ Z = 1.96
 
 
 def spreads(sweeps: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Relative standard deviation between sweeps, and between the runs of one, from the median step of every run.
+    """Return the relative standard deviations between sweeps, and between the runs of a sweep, from each run's median.
 
-    An analysis of variance of the logarithms: the spread of the sweeps' means less what that of their runs makes of it.
+    This is an analysis of variance of the logarithms: the variance of the sweeps' means, less the part due to runs.
     """
     logs = [[math.log(value) for value in runs] for runs in sweeps]
     within = statistics.fmean(statistics.variance(runs) if len(runs) > 1 else 0.0 for runs in logs)
@@ -63,9 +63,9 @@ def main() -> None:
     for name, values in medians.items():
         between, within = spreads(values)
         limits = {n: Z * math.sqrt(2 * (between**2 + within**2 / n)) for n in (1, 3, 10)}
-        told = ", ".join(f"{limit:.1%} with repeats={n}" for n, limit in limits.items())
+        resolved = ", ".join(f"{limit:.1%} with repeats={n}" for n, limit in limits.items())
         middle = statistics.median(value for runs in values for value in runs)
-        print(f"{name:18} median {middle:.5f} s, --sweep-noise {between:.4f}, runs {within:.4f}; resolves {told}")
+        print(f"{name:18} median {middle:.5f} s, --sweep-noise {between:.4f}, runs {within:.4f}; resolves {resolved}")
         if left_aside[name]:
             print(f"{'':18} {left_aside[name]} disturbed runs left aside")
         print(f"{'':18} each: {' | '.join(' '.join(f'{value:.5f}' for value in runs) for runs in values)}")

@@ -1,7 +1,7 @@
-"""How often a comparison convicts, simulated: equal sides and true slow-downs, with some of the runs disturbed.
+"""How often a comparison reports a change, simulated: equal sides and true slow-downs, with some runs disturbed.
 
-Undisturbed runs of a side differ by 1%, the sides' levels by 1%, steps by 2%; a disturbed run says so and took up to
-twice as long, unseen ones took up to 5% more. Prints the table in docs/compare.md.
+Undisturbed runs of a side differ by 1%, the sides' levels by 1%, steps by 2%. A disturbed run carries a doubt and takes
+up to twice as long; unseen disturbances take up to 5% longer. Prints the table in docs/compare.md.
 
 usage: python benchmarks/trust/verdict_rates.py [--rounds 400]
 """
@@ -35,12 +35,12 @@ DISTURBED = {
     "half of BASE": (0.5, 0.0, 1.0),
     "half of both": (0.5, 0.5, 1.0),
 }
-"""Shares of BASE's and NEW's runs that are disturbed, rounded up, and by which factor NEW's others are, unseen."""
+"""Shares of BASE's and NEW's runs that are disturbed, rounded up, and the largest unseen factor on NEW's others."""
 SLOWER_BY = (0.0, 0.05, 0.2, 1.0)
 
 
 def side(runs: int, disturbed: int, slower: float, rng: random.Random, unseen: float = 1.0) -> list[Result]:
-    """One side's runs of a trial: the first `disturbed` take up to twice as long, the others up to `unseen` times."""
+    """Return one side's runs of a trial: the first `disturbed` take up to twice as long, the others `unseen` times."""
     level = 0.1 * (1 + slower) * rng.gauss(1, BETWEEN_SWEEPS)
     results = []
     for repeat in range(runs):
@@ -56,7 +56,7 @@ def side(runs: int, disturbed: int, slower: float, rng: random.Random, unseen: f
 
 
 def verdicts(repeats: int, disturbed: str, slower: float, rounds: int) -> Counter[str]:
-    """The verdicts of `rounds` comparisons, the same for the same arguments."""
+    """Count the verdicts of `rounds` comparisons; the same arguments give the same counts."""
     rng = random.Random(f"{repeats} {disturbed} {slower}")
     base_share, new_share, unseen = DISTURBED[disturbed]
     base, new = math.ceil(base_share * repeats), math.ceil(new_share * repeats)

@@ -1,10 +1,10 @@
 """How often a comparison of sweeps is wrong: A/A pairs, pairs with a known delay, pairs beside a busy loop.
 
-Pairs of sweeps of the same trial, one after the other; every pair goes through `tracking/compare.py`'s own verdict. The
-A/A sweeps tell what this machine's level does from sweep to sweep; pairs with a delay are judged with that, too, as by
-`compare.py --sweep-noise`. In disturbed pairs a busy loop runs beside the first half of NEW's runs; some of them are
-equal otherwise, and as many take twice as long. Ends with the table for docs/compare.md. Takes about 12 minutes on two
-idle cores.
+Each pair is two sweeps of the same trial, one after the other, compared as `tracking/compare.py` does. The A/A sweeps
+show how much this machine's level varies from sweep to sweep; pairs with a delay are also judged with that figure, as
+by `compare.py --sweep-noise`. In disturbed pairs a busy loop runs beside the first half of NEW's runs; half of these
+pairs are otherwise equal, and in the others NEW takes twice as long. Ends with the table for docs/compare.md. Takes
+about 12 minutes on two idle cores.
 
 usage: python benchmarks/trust/verdicts.py [--pairs 12] [--repeats 4] [--delayed 3] [--delays 0.05 0.2] [--disturbed 3]
 """
@@ -41,7 +41,7 @@ POLL_S = 0.02
 
 
 def run(repeats: int, *, delay_s: float = 0.0, disturbed: int = 0) -> list[Result]:
-    """One sweep's results; each step takes `delay_s` longer, and the first `disturbed` runs have a busy loop beside."""
+    """Run one sweep whose steps take `delay_s` longer, with a busy loop beside the first `disturbed` runs."""
     os.environ["DELAY_S"] = str(delay_s)
     with tempfile.TemporaryDirectory() as folder, busy_loop(Path(folder) / "sweep" / "results.jsonl", disturbed):
         _, lines = sweep(Path(folder), *GRID, f"repeats={repeats}")
@@ -74,7 +74,7 @@ def busy_loop(journal: Path, results: int) -> Iterator[None]:
 
 
 class Rows:
-    """The comparisons by what was compared, printed as they come and as a table at the end."""
+    """The comparisons, printed as they come and as a table at the end."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
@@ -96,7 +96,7 @@ class Rows:
         )
 
     def table(self) -> str:
-        """Markdown: verdicts, the ratios, and the smallest slow-down that would have been found, best and worst."""
+        """Return a Markdown table of verdicts, ratios, and the range of the smallest slow-downs that would be found."""
         lines = [f"| | pairs | {' | '.join(VERDICTS)} | ratios | finds |", "| --- " * (len(VERDICTS) + 4) + "|"]
         for label, members in self._rows.items():
             counts = [sum(member.verdict == verdict for member in members) for verdict in VERDICTS]
@@ -140,9 +140,9 @@ def main() -> None:
             base = run(options.repeats)
             new = run(options.repeats, delay_s=delay * min(medians(base)))
             for words, noise in noises.items():
-                rows.add(f"+{delay:.0%} a step{words}", base, new, noise)
+                rows.add(f"+{delay:.0%} per step{words}", base, new, noise)
     half = (options.repeats + 1) // 2
-    for delay, label in ((0.0, "the same"), (1.0, "+100% a step")):
+    for delay, label in ((0.0, "the same"), (1.0, "+100% per step")):
         for _ in range(options.disturbed):
             base = run(options.repeats)
             new = run(options.repeats, delay_s=delay * min(medians(base)), disturbed=half)

@@ -24,55 +24,14 @@ The backward pass of a product of two tensors has one such product for each of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import layers
 
+from nets.counting.calls import Call, Operand, Rule, Shape, Term, product
+from nets.counting.operations import NOT_COUNTED, OPERATIONS
 from nets.lrn import LocalResponseNormalization
-
-Shape = tuple[int, ...]
-Operand = Literal["input", "weight", "inner"]
-"""A factor of a product: the call's own input, a weight, or something that the layer computes from both."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer or plain operation: the shapes of its inputs and outputs, and the bytes of the outputs."""
-
-    part: Any
-    inputs: tuple[Shape, ...]
-    outputs: tuple[Shape, ...]
-    output_bytes: int
-    tensors: tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]] = ((), ())
-    """Inputs and outputs, as symbols of the traced graph."""
-
-    @property
-    def size(self) -> int:
-        """Elements of the first output."""
-        return math.prod(self.outputs[0]) if self.outputs else 0
-
-
-@dataclass(frozen=True)
-class Term:
-    """A part of a call's operations."""
-
-    flops: int
-    products: int = 0
-    """Those that multiply two tensors and sum."""
-    operands: tuple[Operand, ...] = ()
-    """The operands that may need a gradient; without any, the backward pass costs as much as the forward pass."""
-
-    def factors(self, kernels: bool, weights: bool, inputs: bool) -> int:
-        """Return how many operands need a gradient, given whether the layer's kernels, weights and inputs do."""
-        needed = {"weight": kernels, "input": inputs, "inner": weights or inputs}
-        return sum(needed[operand] for operand in self.operands)
-
-
-Rule = Callable[[Call], tuple[Term, ...] | None]
 
 
 def rule(part: Any) -> tuple[str, Rule] | None:
@@ -94,17 +53,13 @@ def terms(call: Call, weighted: bool) -> tuple[Term, ...] | None:
         return found[1](call)
     kind = type(call.part).__name__
     if not isinstance(call.part, layers.Layer):
-        if kind in _NOT_COUNTED:
+        if kind in NOT_COUNTED:
             return None
-        if kind in _OPERATIONS:
-            return _OPERATIONS[kind](call)
+        if kind in OPERATIONS:
+            return OPERATIONS[kind](call)
     if weighted and kind != "LayerScale":  # ConvNeXt's, which Keras does not export
         return None
     return () if kind in _MOVES_DATA else (Term(call.size),)
-
-
-def _product(products: int, *operands: Operand, others: int = 0) -> tuple[Term, ...]:
-    return (Term(products + others, products, operands),)
 
 
 def _layer_product(call: Call, products: int) -> tuple[Term, ...]:
@@ -113,7 +68,7 @@ def _layer_product(call: Call, products: int) -> tuple[Term, ...]:
     activation = getattr(layer, "activation", None)
     fused = activation is not None and activation is not keras.activations.linear
     others = call.size * ((getattr(layer, "bias", None) is not None) + fused)
-    return _product(products, "input", "weight", others=others)
+    return product(products, "input", "weight", others=others)
 
 
 def _convolution(call: Call) -> tuple[Term, ...]:
@@ -132,7 +87,7 @@ def _separable_convolution(call: Call) -> tuple[Term, ...]:
     depthwise, pointwise = _kernel(call, "depthwise_kernel"), _kernel(call, "pointwise_kernel")
     positions = call.size // pointwise[-1]
     (last,) = _layer_product(call, 2 * math.prod(pointwise) * positions)
-    (first,) = _product(2 * math.prod(depthwise) * positions, "input", "weight")
+    (first,) = product(2 * math.prod(depthwise) * positions, "input", "weight")
     return first, Term(last.flops, last.products, ("inner", "weight"))
 
 
@@ -149,13 +104,13 @@ def _einsum(call: Call) -> tuple[Term, ...]:
 def _multi_head_attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
     widths: int = call.part.num_heads * (call.part.key_dim + (call.part.value_dim or call.part.key_dim))
-    return _product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+    return product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
 
 
 def _grouped_query_attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
     widths: int = 2 * call.part.num_query_heads * call.part.head_dim
-    return _product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+    return product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
 
 
 def _attention(call: Call) -> tuple[Term, ...]:
@@ -182,7 +137,7 @@ def _recurrent(call: Call) -> tuple[Term, ...] | None:
             return None
         gates, others = counted
         times = batch * steps * each.units
-        terms += _product(2 * times * gates * width, source, "weight", others=times * others)
+        terms += product(2 * times * gates * width, source, "weight", others=times * others)
         terms += _over_state(2 * times * gates * each.units, steps)
         width, source = each.units, "inner"
     return tuple(terms)
@@ -199,7 +154,7 @@ def _convolutional_lstm(call: Call) -> tuple[Term, ...]:
     last = cell.data_format == "channels_last"
     positions = math.prod(output[-cell.rank - 1 : -1] if last else output[-cell.rank :])
     times = math.prod(call.inputs[0][:2]) * positions
-    terms = _product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
+    terms = product(2 * times * math.prod(cell.kernel.shape), "input", "weight", others=17 * times * cell.filters)
     return terms + _over_state(2 * times * math.prod(cell.recurrent_kernel.shape), call.inputs[0][1])
 
 
@@ -215,51 +170,7 @@ def _each_step(call: Call) -> tuple[Term, ...] | None:
 def _dot(call: Call) -> tuple[Term, ...]:
     axes = call.part.axes
     axis = axes if isinstance(axes, int) else axes[0]
-    return _product(2 * call.size * call.inputs[0][axis], "input", "input")
-
-
-def _matrix_product(call: Call) -> tuple[Term, ...]:
-    return _product(2 * call.size * call.inputs[0][-1], "input", "input")
-
-
-def _plain_einsum(call: Call) -> tuple[Term, ...] | None:
-    return (
-        None
-        if (size := einsum_size(call.part.subscripts, call.inputs)) is None
-        else _product(2 * size, "input", "input")
-    )
-
-
-def einsum_size(equation: str, shapes: Sequence[Shape]) -> int | None:
-    """Return how many pairs of elements an einsum multiplies; None unless it is of two tensors."""
-    names = equation.replace(" ", "").split("->")[0].split(",")
-    if len(names) != 2 or len(shapes) != 2:
-        return None
-    sizes: dict[str, int] = {}
-    for labels, shape in zip(names, shapes, strict=True):
-        before, dots, after = labels.partition("...")
-        hidden = len(shape) - len(before) - len(after)
-        expanded = [*before, *(f"...{hidden - i}" for i in range(hidden if dots else 0)), *after]
-        for label, size in zip(expanded, shape, strict=True):
-            sizes[label] = max(size, sizes.get(label, 1))
-    return math.prod(sizes.values())
-
-
-def _plain_convolution(call: Call) -> tuple[Term, ...]:
-    return _product(2 * math.prod(call.inputs[1][:-1]) * call.size, "input", "input")
-
-
-def _plain_depthwise(call: Call) -> tuple[Term, ...]:
-    return _product(2 * math.prod(call.inputs[1][:-2]) * call.size, "input", "input")
-
-
-def _plain_transposed(call: Call) -> tuple[Term, ...]:
-    return _product(2 * math.prod(call.inputs[1][:-1]) * math.prod(call.inputs[0]), "input", "input")
-
-
-def _plain_attention(call: Call) -> tuple[Term, ...]:
-    (batch, queries, heads, width), (_, keys, *_) = call.inputs[:2]
-    return _product(4 * batch * queries * heads * width * keys, "inner", "inner")
+    return product(2 * call.size * call.inputs[0][axis], "input", "input")
 
 
 def _kernel(call: Call, name: str = "kernel") -> Shape:
@@ -324,21 +235,3 @@ _MOVES_DATA = {
     *("Transpose", "ExpandDims", "Squeeze", "GetItem", "Pad", "Split", "Stack", "BroadcastTo", "Cast"),
 }
 """Kinds that compute nothing in inference."""
-
-_OPERATIONS: dict[str, Rule] = {
-    **dict.fromkeys(("Matmul", "Dot"), _matrix_product),
-    "Einsum": _plain_einsum,
-    "Conv": _plain_convolution,
-    "DepthwiseConv": _plain_depthwise,
-    "ConvTranspose": _plain_transposed,
-    "DotProductAttention": _plain_attention,
-}
-"""Plain operations of a functional model that are products, by the names of their classes."""
-
-_NOT_COUNTED = {
-    *("Tensordot", "Inner", "Vdot", "Outer", "Kron", "Correlate", "Corrcoef", "SeparableConv", "CDist"),
-    *("Cholesky", "CholeskyInverse", "Det", "Eig", "Eigh", "Inv", "Logdet", "Lstsq", "LuFactor", "MatrixRank", "Pinv"),
-    *("Qr", "Solve", "SolveTriangular", "SVD", "FFT", "FFT2", "IFFT2", "RFFT", "IRFFT", "STFT", "ISTFT"),
-    *("AssociativeScan", "Cond", "ForiLoop", "JVP", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"),
-}
-"""Plain operations that are much more than one operation for each output."""

@@ -19,7 +19,8 @@ import tensorflow as tf
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 
 from nets.counting import signature
-from nets.counting.flops import Call, Term, rule, terms, whole
+from nets.counting.calls import Call, Term
+from nets.counting.flops import rule, terms, whole
 from tracking.record import Layer
 
 UNCOUNTED = "FLOPs not counted"

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.ops import get_gradient_function
 
-from nets.counting.flops import Call, Term
+from nets.counting.calls import Call, Term
 from nets.counting.layers import Trace, counted_terms
 
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While", "StatelessWhile", "Case"}

@@ -25,12 +25,10 @@ from nets.weights import hdf5, legacy_h5
 from nets.weights.errors import UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError, one_line
 from nets.weights.npy import read_npy
 
-__all__ = ["Report", "UnfitWeights", "UnreadableWeights", "UnsafeWeights", "WeightsError", "load"]
-
 
 @dataclass(frozen=True)
 class Report:
-    """What `load` did, by names of layers."""
+    """The result of `load`, by names of layers."""
 
     loaded: tuple[str, ...]
     skipped: tuple[str, ...]
@@ -145,12 +143,12 @@ def _weights_file(path: Path, parameters: int) -> Iterator[Path]:
             )
         unpacked = Path(folder, "model.weights.h5")
         with archive.open(member) as source, unpacked.open("wb") as target:
-            shutil.copyfileobj(source, target)  # no more than the size that was looked at
+            shutil.copyfileobj(source, target)  # at most the size that was checked
         yield unpacked
 
 
 def _reason(error: Exception) -> str:
-    """The sentence of Keras' report that says why: of the first layer that failed."""
+    """Return the sentence of Keras' message with the reason: that for the first layer that failed."""
     return str(error).split("built=True>:\n\n")[-1].split("\n")[0].split(" Target variable:")[0]
 
 

@@ -221,7 +221,7 @@ def _setitems(unpickler: Any) -> None:
 
 
 def _expect_names(keys: Iterable[Any]) -> None:
-    """Other keys may take for ever to hash: tuples of tuples of tuples."""
+    """Refuse other keys, which may take for ever to hash: tuples of tuples of tuples."""
     for key in keys:
         if not isinstance(key, str | bytes | int):
             raise UnsafeWeights(f"expected names of layers. Received: {reprlib.repr(key)}")
@@ -233,7 +233,7 @@ def _bytearray(unpickler: Any) -> None:
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """What a pickle of arrays is written with. Raises UnsafeWeights for any other instruction, and for too many."""
+    """The instructions in a pickle of arrays. Raises UnsafeWeights for any other one, and for too many."""
 
     def __init__(self) -> None:
         unpickler = pickle._Unpickler.dispatch

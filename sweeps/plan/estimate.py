@@ -21,16 +21,13 @@ from sweeps.plan.preflight import Key, Net, key
 from tracking.axes import Label, variant_of
 from tracking.folder.folders import sweep_folders
 from tracking.folder.journal import Journal, JournalError
-from tracking.record import Adaptive, Pass, Result, Trial
+from tracking.record import Pass, Result, Trial
 
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""
 _SHARE = 0.4
 """Share of a matrix product's rate that a net is assumed to reach where nothing is known of it."""
 _MATRIX = 1024
-_STEPS_WANTED = 40
-"""Timed steps after which an adaptive protocol has usually seen enough."""
-_WARMUP_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Estimator:
         steps = [self._step_s(name, trial) for name in trial.passes]
         if trial.task != "benchmark" or None in steps:
             return None
-        likely = _PROCESS_S + sum(_pass_s(trial, step) for step in steps if step is not None)
+        likely = _PROCESS_S + sum(trial.protocol.likely_s(step) for step in steps if step is not None)
         return Estimate(min(likely, trial.timeout_s or likely), max(most, likely))
 
     def _step_s(self, name: Pass, trial: Trial) -> float | None:
@@ -97,10 +94,8 @@ class Estimator:
     def _most_s(self, trial: Trial) -> float:
         if trial.timeout_s is not None:
             return trial.timeout_s
-        if isinstance(trial.protocol, Adaptive):
-            budget = trial.protocol.max_seconds + trial.protocol.max_warmup_seconds
-            return _PROCESS_S + budget * len(trial.passes)
-        return 0.0
+        most = trial.protocol.most_s
+        return 0.0 if most is None else _PROCESS_S + most * len(trial.passes)
 
 
 def total_s(estimates: Sequence[tuple[Trial, float]], nodes: Sequence[Node], at_once: int | None = None) -> float:
@@ -121,13 +116,3 @@ def matrix_rate() -> float:
     # The product runs on all cores there are, and too briefly for a quota to stop it.
     share = min(cgroup.cpu_quota() or math.inf, len(cores.available())) / len(os.sched_getaffinity(0))
     return share * float(2 * _MATRIX**3 / min(seconds))
-
-
-def _pass_s(trial: Trial, step_s: float) -> float:
-    """First call, warm-up and timed steps of one pass."""
-    if not isinstance(trial.protocol, Adaptive):
-        return step_s * (1 + trial.protocol.burn_in + trial.protocol.steps)
-    protocol = trial.protocol
-    warmup = min(protocol.max_warmup_seconds, _WARMUP_STEPS * step_s)
-    timed = max(protocol.min_steps * step_s, min(protocol.max_seconds, _STEPS_WANTED * step_s))
-    return 3 * step_s + warmup + timed

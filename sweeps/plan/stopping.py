@@ -1,11 +1,14 @@
-"""When trials need not run: their batch cannot fit in memory, or one cause makes every trial fail."""
+"""Rules by which trials need not run: their batch cannot fit in memory, or one cause makes every trial fail.
+
+`rules` lists those that a config asks for.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tracking import axes
 from tracking.record import PASSES, Failure, Pass, Result, Trial
@@ -25,15 +28,36 @@ class Limit(NamedTuple):
     """Why the others are not run."""
 
 
-class Ceiling:
+class StopRule:
+    """A rule by which trials need not run, in whole or in part. It lasts as long as the session."""
+
+    def recall(self, result: Result) -> None:
+        """Take into account a result that the sweep had before, e.g. when it is resumed."""
+
+    def limit(self, trial: Trial) -> Limit | None:
+        """Return what remains of a trial that is next; None: all of it."""
+        del trial
+        return None
+
+    def note(self, result: Result) -> str | None:
+        """Take into account the next result, and return the reason to end the sweep when there is one."""
+        del result
+        return None
+
+
+class Ceiling(StopRule):
     """Remembers which passes ran out of memory: the same pass with a larger batch would too, and need not run."""
 
     def __init__(self, results: Iterable[Result] = ()) -> None:
         self._lowest: dict[tuple[str, str], int] = {}
         for result in results:
-            self.note(result)
+            self.recall(result)
 
-    def note(self, result: Result) -> None:
+    def note(self, result: Result) -> str | None:
+        self.recall(result)
+        return None
+
+    def recall(self, result: Result) -> None:
         """Remember the passes that this result shows to run out of memory."""
         skipped = result.error is not None and result.error.kind == SKIPPED
         if result.status != "oom" or skipped:
@@ -43,7 +67,6 @@ class Ceiling:
             self._lowest[alike, name] = min(batch, self._lowest.get((alike, name), batch))
 
     def limit(self, trial: Trial) -> Limit | None:
-        """Return what remains of the trial; None: all of it."""
         if not self._lowest:
             return None
         alike = _apart_from_batch(trial)
@@ -71,7 +94,7 @@ def _apart_from_batch(trial: Trial) -> str:
     return repr([json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value for value in values])
 
 
-class FailFast:
+class FailFast(StopRule):
     """Notices when the first `count` trials that ran have all failed with the same cause; None: never."""
 
     def __init__(self, count: int | None) -> None:
@@ -79,7 +102,6 @@ class FailFast:
         self._causes: list[Failure | None] = []
 
     def note(self, result: Result) -> str | None:
-        """Count the next result, and return the reason to stop when there is one."""
         skipped = result.error is not None and result.error.kind == SKIPPED
         if self._count is None or skipped or len(self._causes) == self._count:
             return None
@@ -95,3 +117,26 @@ class FailFast:
 def _alike(cause: Failure) -> tuple[str, str]:
     """Return what failures with the same cause share; sizes and shapes in their messages vary with the batch."""
     return cause.kind, re.sub(r"\d+", "#", cause.message)
+
+
+class StopRules(StopRule):
+    """Several rules as one: what remains of a trial is what the first rule that limits it leaves."""
+
+    def __init__(self, rules: Sequence[StopRule]) -> None:
+        self._rules = rules
+
+    def recall(self, result: Result) -> None:
+        for rule in self._rules:
+            rule.recall(result)
+
+    def limit(self, trial: Trial) -> Limit | None:
+        return next((limit for rule in self._rules if (limit := rule.limit(trial)) is not None), None)
+
+    def note(self, result: Result) -> str | None:
+        reasons = [rule.note(result) for rule in self._rules]
+        return next((reason for reason in reasons if reason is not None), None)
+
+
+def rules(config: Any) -> StopRules:
+    """Return the rules that a config (`sweeps.request.options.Config`) asks for."""
+    return StopRules([*([Ceiling()] if config.oom_ceiling else []), FailFast(config.fail_fast)])

@@ -1,1 +1,1 @@
-"""What a command asks for, and everything that is wrong with it."""
+"""What a command requests: its keys, its grid as trials, and every problem with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.wording import nearest
+from sweeps.wording import nearest, needs
 
 KEYS = ("low", "high")
 _EXAMPLE = "+inputs.NAME.high=30000"
@@ -16,7 +16,7 @@ def problems(inputs: Mapping[str, Any], task: str, model: Mapping[str, Any]) -> 
     if not inputs:
         return []
     if task != "benchmark":
-        return [f"inputs: expected task=benchmark with it. Received: task={task}."]
+        return [needs("inputs", "task=benchmark", f"task={task}")]
     if model["_target_"] is None:
         return [f"inputs: expected model._target_ with it, as {model['name']} takes images of floats."]
     refusals = []

@@ -5,16 +5,17 @@ They are mutable, as Hydra wants them; `schema.read` makes a frozen `Trial` of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
-from typing import Any, Optional
+from typing import Any, Optional, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from sweeps.clusters.kinds import KINDS
 from sweeps.tasks.options import TASK_CONFS
-from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS, Adaptive, Classic
+from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS
+from tracking.schema.protocols import PROTOCOLS
 
 # OmegaConf knows enumerations, not Literal types.
 PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
@@ -28,6 +29,8 @@ Rerun = Enum("Rerun", {"failed": "failed"})
 
 @dataclass
 class DeviceConf:
+    """The keys of `device`; `conf/device/` explains them."""
+
     name: str = "cpu"
     kind: DeviceKind = DeviceKind.cpu
     cpus: Optional[int] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
@@ -42,24 +45,9 @@ class DeviceConf:
 
 
 @dataclass
-class ClassicConf:
-    name: str = "classic"
-    burn_in: int = Classic.burn_in
-    steps: int = Classic.steps
-
-
-@dataclass
-class AdaptiveConf:
-    name: str = "adaptive"
-    target: float = Adaptive.target
-    min_steps: int = Adaptive.min_steps
-    max_steps: int = Adaptive.max_steps
-    max_seconds: float = Adaptive.max_seconds
-    max_warmup_seconds: float = Adaptive.max_warmup_seconds
-
-
-@dataclass
 class TrackingConf:
+    """The keys of `tracking`."""
+
     sinks: list[str] = field(default_factory=list)
     uri: str = "sqlite:///mlflow.db"
     experiment: str = "sweeps"
@@ -101,9 +89,16 @@ def register() -> None:
     """Make the schemas known to Hydra, under names that the files in `conf/` extend."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(name="schema_classic", node=ClassicConf)
-    store.store(name="schema_adaptive", node=AdaptiveConf)
+    for name, protocol in PROTOCOLS.items():
+        store.store(name=f"schema_{name}", node=_mutable(protocol))
     for name, node in TASK_CONFS.items():
         store.store(name=f"schema_{name}", node=node)
     for name, node in KINDS.items():
         store.store(name=f"schema_{name}", node=node)
+
+
+def _mutable(record: type[Any]) -> type[Any]:
+    """Return a dataclass with the fields of a frozen one, which Hydra does not take as a schema."""
+    types = get_type_hints(record)
+    columns = [(each.name, str if each.name == "name" else types[each.name], each.default) for each in fields(record)]
+    return make_dataclass(record.__name__, columns)

@@ -1,4 +1,4 @@
-"""From a composed config to the `Trial` that it asks for, with everything that is wrong with it."""
+"""Reads a composed config: the `Trial` that it describes, and every problem with it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from sweeps.request import input_ranges, objective
 from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
-from sweeps.wording import above, at_least, at_most, nearest
-from tracking.record import PASSES, PROTOCOLS, Adaptive, Device, Trial
+from sweeps.wording import above, at_least, at_most, nearest, needs
+from tracking.record import PASSES, Device, Trial
+from tracking.schema.protocols import PROTOCOLS, Adaptive
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
 """The largest values that TensorFlow's shapes and NumPy's random numbers take."""
@@ -98,12 +99,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
     if values["trust"] and values["resume"] is None:
         problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
-    if protocol["name"] == "classic":
-        problems += at_least("protocol.", protocol, {"burn_in": 0, "steps": 1})
-    else:
-        least = {"min_steps": 1, "max_steps": protocol["min_steps"], "max_warmup_seconds": 0}
-        problems += at_least("protocol.", protocol, least)
-        problems += above("protocol.", protocol, {"target": 0, "max_seconds": 0})
+    rule = PROTOCOLS[protocol["name"]]
+    least_of = {key: protocol[low] if isinstance(low, str) else low for key, low in rule.AT_LEAST.items()}
+    problems += at_least("protocol.", protocol, least_of) + above("protocol.", protocol, rule.ABOVE)
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
         problems.append(
             f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}."
@@ -129,16 +127,16 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
     """Return combinations that TensorFlow or the task does not support, as sentences."""
     device, problems = values["device"], []
     if values["profile"] and task != "benchmark":
-        problems.append(f"profile=true: expected task=benchmark with it. Received: task={task}.")
+        problems.append(needs("profile=true", "task=benchmark", f"task={task}"))
     if values["layout"] == "channels_first":
         if task != "benchmark":
-            problems.append(f"layout=channels_first: expected task=benchmark with it. Received: task={task}.")
+            problems.append(needs("layout=channels_first", "task=benchmark", f"task={task}"))
         if device["kind"] == "cpu" and values["precision"] == "float16" and values["compile"] != "xla":
             expected = "compile=xla for float16 convolutions with channels first on the CPU"
             problems.append(f"layout=channels_first: expected {expected}. Received: compile={values['compile']}.")
     if device["kind"] == "cpu":
         problems += [
-            f"device.{key}={device[key]}: expected device.kind=gpu with it. Received: device.kind=cpu."
+            needs(f"device.{key}={device[key]}", "device.kind=gpu", "device.kind=cpu")
             for key in ("gpus", "gpu_memory_mb")
             if device[key]
         ]
@@ -148,7 +146,7 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
         if values["compile"] == "eager":
             problems.append(f"device.gpus={gpus}: expected compile=graph or xla with several GPUs. Received: eager.")
         if values["batch"] % gpus:
-            expected = f"a batch size, which is that of all GPUs together, that divides by {gpus}"
+            expected = f"a batch size divisible by {gpus}, as it is shared by all GPUs"
             problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
     return problems
 

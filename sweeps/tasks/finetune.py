@@ -6,7 +6,6 @@ the order of cuDNN's sums varies, so that figures differ in their last digits fr
 
 from __future__ import annotations
 
-import csv
 import os
 import resource
 import shutil
@@ -28,15 +27,13 @@ from sweeps.tasks import setup
 from sweeps.tasks.pictures import copies, data_checks, dataset, folders
 from sweeps.tasks.pictures.dataset import DataError, Dataset
 from sweeps.tasks.pictures.pipeline import Pipeline
-from sweeps.tasks.training import classifier, epochs, recall
+from sweeps.tasks.training import classifier, epochs, outcome_files, recall
 from sweeps.tasks.training.classifier import Classifier, NotAClassifierError
 from sweeps.wording import nearest
 from sweeps.worker import this_trial
 from sweeps.worker.messages import Curves, Host, Layers, Metrics, Phase, Send
-from tracking.plots import sample_plots
 from tracking.record import Trial
 
-_MOST_SAMPLES = 24
 _CACHE_SHARE = 0.5
 """Share of the free memory that decoded pictures may use."""
 
@@ -87,7 +84,7 @@ def run(trial: Trial, send: Send) -> None:
     send(Metrics(metrics))
 
     files = this_trial.files()
-    _write_files(files, by_class, held_out, labels, probabilities)
+    outcome_files.write(files, by_class, held_out, labels, probabilities)
     if args["save_model"]:
         from sweeps.tasks.training import model_file  # MLflow takes seconds to import
 
@@ -97,7 +94,7 @@ def run(trial: Trial, send: Send) -> None:
     remarks += [*data.remarks, *model.remarks(), *same_looks, *by_class.remarks()]
     for line in by_class.remarks():
         print(line)
-    summary = _summary(state, metrics, len(learning), len(held_out), len(data.classes))
+    summary = outcome_files.summary(state, metrics, len(learning), len(held_out), len(data.classes))
     this_trial.folder().summary.write_text(summary + "".join(f"{line}\n" for line in remarks), encoding="utf-8")
     for pipeline in (learning, held_out):
         pipeline.close()  # NFS keeps an open file, and with it the folder
@@ -232,69 +229,3 @@ def _predictions(model: Classifier, held_out: Pipeline) -> tuple[np.ndarray[Any,
     predict = tf.function(model.probabilities, reduce_retracing=True, autograph=False)
     batches = [(labels.numpy(), predict(images).numpy()) for images, labels in held_out.in_order()]
     return np.concatenate([labels for labels, _ in batches]), np.concatenate([rows for _, rows in batches])
-
-
-def _write_files(
-    files: Path,
-    by_class: recall.ByClass,
-    held_out: Pipeline,
-    labels: np.ndarray[Any, Any],
-    probabilities: np.ndarray[Any, Any],
-) -> None:
-    """Write the classes, the prediction for each validation picture, the confusion matrix and some samples."""
-    classes, matrix = by_class.classes, by_class.matrix
-    (files / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    predicted = probabilities.argmax(axis=1)
-    with (files / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["true class", *classes])
-        writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
-    with (files / "classes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", "pictures", "right", "recall"])
-        writer.writerows(by_class.rows())
-    with (files / "validation.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "true class", "predicted class", "probability"])
-        for example, label, guess, row in zip(held_out.examples, labels, predicted, probabilities, strict=True):
-            writer.writerow([example.path, classes[label], classes[guess], f"{row[guess]:.6f}"])
-    plots = files / "plots"
-    sample_plots.draw_confusion(matrix.tolist(), classes, plots / "confusion_matrix.png")
-    sample_plots.draw_samples(_samples(held_out, labels, probabilities, classes), plots / "samples.png")
-
-
-def _samples(
-    held_out: Pipeline, labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any], classes: Sequence[str]
-) -> list[sample_plots.Sample]:
-    """Return validation pictures to show: the most confident mistakes, then others, spread evenly over the rest."""
-    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = [int(i) for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][: _MOST_SAMPLES // 2]
-    right = [i for i in range(len(labels)) if predicted[i] == labels[i]]
-    room = _MOST_SAMPLES - len(wrong)
-    chosen = wrong + [right[k * len(right) // room] for k in range(room)] if len(right) > room else wrong + right
-    images: dict[int, Any] = {}
-    place = 0
-    for batch, _ in held_out.in_order():
-        images |= {place + k: batch[k].numpy() for k in range(len(batch)) if place + k in chosen}
-        place += len(batch)
-    return [
-        sample_plots.Sample(
-            image=images[i],
-            title=f"{classes[predicted[i]]} {sure[i]:.0%}",
-            lines=() if predicted[i] == labels[i] else (f"is {classes[labels[i]]}",),
-            good=bool(predicted[i] == labels[i]),
-        )
-        for i in chosen
-    ]
-
-
-def _summary(state: epochs.State, metrics: Mapping[str, float], trained: int, held_out: int, classes: int) -> str:
-    best, share = state.best, metrics["input/wait_share"]
-    limit = "The pictures are the limit" if share > 0.5 else "The net is the limit"
-    return (
-        f"{classes} classes, {trained} pictures to train on, {held_out} to validate with.\n"
-        f"Best after epoch {best.number} of {len(state.history)}: validation accuracy {best.val_accuracy:.1%}, "
-        f"balanced accuracy {metrics['val/balanced_accuracy']:.1%}, loss {best.val_loss:.4f}.\n"
-        f"{limit}: it waited for input {share:.0%} of the time; the net alone takes {metrics['net/images_per_s']:.4g} "
-        f"images/s, pictures were first decoded at {metrics['input/images_per_s']:.4g} images/s.\n"
-    )

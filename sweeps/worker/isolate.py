@@ -34,7 +34,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class Heard:
-    """What a trial's process has said so far."""
+    """The content of the messages that a trial's process has sent so far."""
 
     def __init__(self, passes: tuple[Pass, ...]) -> None:
         self.pid = 0
@@ -50,9 +50,8 @@ class Heard:
         self.limits: Mapping[str, float] = {}
         self._expected = passes
 
-    def take(self, kind: str, content: Any) -> None:
+    def take(self, message: Message | messages.Started | messages.Ended) -> None:
         """Note a message. Raises MessageError where the trial may not send it."""
-        message = messages.received(kind, content)
         match message:
             case messages.Started(pid):
                 if self.pid:
@@ -126,9 +125,10 @@ def run_trial(
             while heard.exit_status is None:
                 try:
                     for kind, content in inbox.arrived():
-                        heard.take(kind, content)
-                        if kind == "pid":
-                            watch.process(heard.pid)
+                        message = messages.received(kind, content)
+                        heard.take(message)
+                        if isinstance(message, messages.Started):
+                            watch.process(message.pid)
                             heard.phases["fork"] = time.perf_counter() - started
                 except MessageError as error:
                     failed = failed or ("error", messages.failure("MessageError", str(error)))
@@ -160,9 +160,9 @@ def run_trial(
 
 
 def _died(exit_status: int, oom_kills: int, log: Path, *, done: bool) -> tuple[Status, Failure]:
-    """Return what a process died of: from its wait status, its log, and how the kernel's out-of-memory kills grew.
+    """Return what a process died of, by its wait status, its log and the kernel's count of out-of-memory kills.
 
-    `oom_kills` is their number before it ran.
+    `oom_kills` is that count before it ran.
     """
     tail = log_tail.tail(log, _TAIL_LINES)
     if not os.WIFSIGNALED(exit_status):

@@ -1,4 +1,4 @@
-"""What a trial's process may say, one class per kind of message, and how much of it.
+"""The messages that a trial's process may send: one class per kind, and limits on their size.
 
 A task builds messages and sends them; their fields are the schema that the driver's side holds them to. Whatever comes
 out of `received` is well typed, short, and printable wherever it is shown. What does not fit raises MessageError, which
@@ -37,24 +37,24 @@ _FROM_THE_DRIVER = ("node_id", "node_ip", "lost_before")
 
 @dataclass(frozen=True)
 class Message:
-    """Something that a trial's process says. `kind` is its name on the wire, its fields are its content there."""
+    """A message from a trial's process; on the wire, `kind` is its name and the fields are its content."""
 
     kind: ClassVar[str]
 
     @classmethod
     def read(cls, content: Any) -> Self:
-        """The message with this content. Raises FormatError where the content does not fit the fields."""
+        """Return the message with this content. Raises FormatError where the content does not fit the fields."""
         message: Self = read(cls, content, cls.kind)
         return message
 
     def fitted(self) -> Self:
-        """The message with printable texts of bounded length. Raises MessageError where there is too much of it."""
+        """Return the message with printable texts of bounded length. Raises MessageError where it is too large."""
         return self
 
 
 @dataclass(frozen=True)
 class Host(Message):
-    """Facts about the machine and the process; each message replaces the one before."""
+    """Facts about the machine and the process. Each message replaces the one before."""
 
     kind: ClassVar[str] = "host"
     facts: Annotated[Mapping[str, Any], Also(host_problem)]
@@ -99,7 +99,7 @@ class Layers(Message):
 
 @dataclass(frozen=True)
 class Phase(Message):
-    """How long a part of the trial outside its passes took, such as building the net."""
+    """The duration of a part of the trial outside its passes, such as building the net."""
 
     kind: ClassVar[str] = "phase"
     name: str
@@ -111,7 +111,7 @@ class Phase(Message):
 
 @dataclass(frozen=True)
 class PassMeasured(Message):
-    """One of the trial's passes has been timed."""
+    """The measurement of one of the trial's passes."""
 
     kind: ClassVar[str] = "pass"
     name: Pass
@@ -130,7 +130,7 @@ class PassMeasured(Message):
 
 @dataclass(frozen=True)
 class Metrics(Message):
-    """What a task found beside times, by MLflow key, e.g. `val/accuracy`. True and false become 1 and 0."""
+    """A task's figures besides times, by MLflow key, e.g. `val/accuracy`. True and false become 1 and 0."""
 
     kind: ClassVar[str] = "metrics"
     figures: Mapping[str, Figure]
@@ -149,7 +149,7 @@ class Metrics(Message):
 
 @dataclass(frozen=True)
 class Curves(Message):
-    """Histories of such figures as (step, value), by MLflow key; each message replaces the one before."""
+    """Histories of such figures as (step, value), by MLflow key. Each message replaces the one before."""
 
     kind: ClassVar[str] = "curves"
     points: Mapping[str, tuple[tuple[int, Figure], ...]]
@@ -163,7 +163,7 @@ class Curves(Message):
 
 @dataclass(frozen=True)
 class Limits(Message):
-    """What a device can do at most: `peak_gflops_per_s`, `copy_gb_per_s`, `others_share`."""
+    """The limits of a device, and how disturbed their measurement was (`sweeps.tasks.calibrate`)."""
 
     kind: ClassVar[str] = "limits"
     figures: Mapping[str, float]
@@ -174,7 +174,7 @@ class Limits(Message):
 
 @dataclass(frozen=True)
 class Failed(Message):
-    """The trial has failed, and why."""
+    """The failure of the trial."""
 
     kind: ClassVar[str] = "failed"
     status: Literal["error", "oom", "crashed"]
@@ -186,27 +186,27 @@ class Failed(Message):
 
 @dataclass(frozen=True)
 class Done(Message):
-    """The task has come to its end."""
+    """The end of the task, without a failure."""
 
     kind: ClassVar[str] = "done"
 
 
 @dataclass(frozen=True)
 class Started:
-    """The process of a call runs: what it says itself, before the code of the call does."""
+    """The start of a call's process, sent by the process before the call's own code runs."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The process of a call has ended: what the fork server says, last of all."""
+    """The end of a call's process, sent by the fork server, last of all."""
 
     wait_status: int
 
 
 Send = Callable[[Message], None]
-"""What a task sends its messages with."""
+"""Sends a message of a task."""
 _KINDS: Mapping[str, type[Message]] = {
     each.kind: each for each in (Host, Layers, Phase, PassMeasured, Metrics, Curves, Limits, Failed, Done)
 }
@@ -215,7 +215,7 @@ _WAIT_STATUS = Annotated[int, Within(0, 2**16)]
 
 
 def sender(send: wire.Send) -> Send:
-    """A `send` for messages, on top of the connection's own.
+    """Return a `send` for messages, on top of the connection's own.
 
     It raises MessageError for anything but a message, and for one with content that cannot be made plain.
     """
@@ -227,9 +227,9 @@ def sender(send: wire.Send) -> Send:
 
 
 def encoded(message: Message) -> tuple[str, Any]:
-    """The kind and the plain content that stand for a message on the wire. Raises MessageError."""
+    """Return a message's kind and plain content, as they go over the wire. Raises MessageError."""
     if not isinstance(message, Message):
-        raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(message)}")
+        raise MessageError(f"expected one of the messages {', '.join(sorted(_KINDS))}. Received: {shown(message)}")
     try:
         return message.kind, plain(message)
     except MessageError as error:
@@ -237,7 +237,7 @@ def encoded(message: Message) -> tuple[str, Any]:
 
 
 def received(kind: str, content: Any) -> Message | Started | Ended:
-    """The message that has this kind and content on the wire. Raises MessageError where there is none."""
+    """Return the message with this kind and content. Raises MessageError where there is no such message."""
     try:
         if kind == "pid":
             return Started(read(_PID, content, kind))
@@ -249,11 +249,11 @@ def received(kind: str, content: Any) -> Message | Started | Ended:
         raise MessageError(str(error)) from error
     near = difflib.get_close_matches(kind[:100], _KINDS, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise MessageError(f"expected a message of {', '.join(sorted(_KINDS))}. Received: {shown(kind)}.{hint}")
+    raise MessageError(f"expected one of the messages {', '.join(sorted(_KINDS))}. Received: {shown(kind)}.{hint}")
 
 
 def failure(kind: str, message: str, detail: str = "") -> record.Failure:
-    """A failure whose texts are printable and not too long; a long detail keeps its end, which says most."""
+    """Return a failure with printable texts of bounded length; a long detail keeps its end, which says most."""
     return record.Failure(
         kind=_short_name(kind), message=_text(message, LONGEST_SENTENCE), detail=printable_lines(_end(detail))
     )
@@ -270,7 +270,7 @@ def _named(values: Mapping[str, Any], kind: str, what: str) -> dict[str, Any]:
 
 
 def _name(text: str, kind: str) -> str:
-    """The name, printable. Raises MessageError where it is too long: cut, it might become another one's."""
+    """Return the name, printable. Raises MessageError where it is too long: cut, it might equal another name."""
     name = printable(text[: 2 * LONGEST_NAME])
     if len(text) <= LONGEST_NAME and len(name) <= LONGEST_NAME and name.strip():
         return name
@@ -280,13 +280,13 @@ def _name(text: str, kind: str) -> str:
 
 
 def _short_name(text: str) -> str:
-    """The name, printable, and cut where it is too long: one that nothing is looked up by."""
+    """Return the name, printable and cut where it is too long; only for names that are not keys."""
     name = printable(text[: 2 * LONGEST_NAME])
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 40]}… ({len(text)} characters)"
 
 
 def _text(text: str, longest: int) -> str:
-    """The text, printable, or its beginning; what would be cut anyway is cut first, and need not be made printable."""
+    """Return the text, printable, or its beginning; a long one is cut before it is made printable, to save time."""
     return _cut(printable(text if len(text) <= 2 * longest else _cut(text, longest)), longest)
 
 

@@ -167,3 +167,13 @@ def test_a_name_that_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         [problem] = check(f"{name}.net", {})
         assert f"Received: ./{path} beside " in problem
         assert f"rename ./{path} to use it" in problem
+
+
+def test_packages_without_an_init_may_be_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner = tmp_path / "outer_for_test" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "nets.py").write_text("def net(width=1):\n    return width\n")
+    assert check("outer_for_test.inner.nets.net", {"width": 2}) == []
+    [problem] = check("outer_for_test.inner.nets.nit", {})
+    assert problem == "outer_for_test.inner.nets has no 'nit'. Did you mean net?"

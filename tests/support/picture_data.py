@@ -18,7 +18,7 @@ _HUES = {"bars": (230, 60, 60), "disc": (60, 220, 80), "ring": (80, 110, 250), "
 
 
 def picture(kind: str, seed: int) -> Image.Image:
-    """A shape of its class's colour, more or less, somewhere on a dark ground, of a size of its own."""
+    """Draw a shape in roughly its class's colour, somewhere on a dark ground, in a picture of random size."""
     chance, noise = random.Random(f"{kind} {seed}"), np.random.default_rng(seed)
     width, height = chance.randint(60, 120), chance.randint(60, 120)
     ground = tuple(chance.randint(0, 90) for _ in range(3))
@@ -40,7 +40,7 @@ def picture(kind: str, seed: int) -> Image.Image:
 
 
 def make_shapes(folder: Path, each: int, classes: tuple[str, ...] = CLASSES) -> Path:
-    """`each` JPEGs of every class, a folder a class."""
+    """Write `each` JPEGs of every class, one folder per class."""
     for kind in classes:
         (folder / kind).mkdir(parents=True)
         for i in range(each):

@@ -32,7 +32,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def until(true: Callable[[], object]) -> None:
-    """Wait for something that is sure to come, or fail."""
+    """Wait until it is so, or fail."""
     end = time.monotonic() + 120
     while not true():
         assert time.monotonic() < end
@@ -102,7 +102,7 @@ class Machines:
         self._nodes[number] = node
 
     def have(self, nodes: Mapping[int, Sequence[str]]) -> None:
-        """See to it that the cluster has these nodes and no others, whatever came before; each has its options."""
+        """Make the cluster have exactly these nodes, each with its options, whatever it had before."""
         up = {number for number, process in self._nodes.items() if process.poll() is None}
         keep = up & nodes.keys() if 1 in up else set()
         for number in up - keep:
@@ -115,11 +115,11 @@ class Machines:
         self._wait_until(f"sorted(alive) == {sorted(map(self.address, nodes))}")  # those killed may seem alive yet
 
     def wait(self, count: int) -> None:
-        """Wait until the cluster has that many nodes, no less and no more."""
+        """Wait until the cluster has exactly that many nodes."""
         self._wait_until(f"len(alive) == {count}")
 
     def _wait_until(self, condition: str) -> None:
-        """Wait until that is so of `alive`, the addresses of the cluster's nodes."""
+        """Wait until the condition holds for `alive`, the addresses of the cluster's nodes."""
         code = f"""
 import time
 from ray._raylet import GcsClient
@@ -157,7 +157,7 @@ while True:
         )
 
     def running(self, number: int, word: str) -> list[int]:
-        """Processes on that machine whose command line has the word."""
+        """Return the processes on that machine whose command line contains the word."""
         found = []
         for pid in self._pids(number):
             with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ while True:
         return found
 
     def kill(self, number: int, *words: str) -> None:
-        """SIGKILL to everything on that machine, or to what has one of the words in its command line."""
+        """Send SIGKILL to everything on that machine, or to commands that contain one of the words."""
         for pid in [pid for word in words or ("",) for pid in self.running(number, word)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Complete records without a measurement: what the tests of everything after the trial start from."""
+"""Complete records made without measuring, for tests of everything that happens after a trial."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def make_result(
 
 
 def make_sweep(results: Sequence[Result], folder: str | Path = "", facts: Mapping[str, Any] | None = None) -> Sweep:
-    """The sweep that planned exactly the trials of `results`."""
+    """Return the sweep that planned exactly the trials of `results`."""
     return Sweep(
         sweep_id=results[0].sweep_id if results else SWEEP_ID,
         folder=str(folder),

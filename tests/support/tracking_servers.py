@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Ask again and again; fail after `seconds`."""
+    """Wait until it is so; fail after `seconds`."""
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
@@ -34,7 +34,7 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60.0) -> N
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # For its jobs it keeps a folder in /dev/shm, which a server that is killed leaves behind.
+    # The server keeps a folder for jobs in /dev/shm, which a killed one leaves behind.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
@@ -71,14 +71,14 @@ class MlflowServer:
         wait_until(self._healthy, f"the MLflow server ({self.folder / 'server.log'})", 90)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End it with everything that it started."""
+        """End the server and everything that it started."""
         if self._process is not None:
             os.killpg(self._process.pid, how)
             self._process.wait(30)
             self._process = None
 
     def freeze(self) -> None:
-        """It keeps accepting connections and answers none."""
+        """Stop it: it accepts connections and answers none."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 
@@ -103,7 +103,7 @@ class Postgres:
         self.folder = folder
         self.port = free_port()
         address = f"tester:hush@127.0.0.1:{self.port}/postgres"
-        # The driver is named, because SQLAlchemy 2.1 prefers another one than 2.0.
+        # The address names the driver, as SQLAlchemy 2.1 has another default than 2.0.
         self.uri, self._plain_uri = f"postgresql+psycopg2://{address}", f"postgresql://{address}"
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeps.wording import above, at_least, at_most, counted, duration, listed, nearest
+from sweeps.wording import above, at_least, at_most, counted, duration, listed, nearest, needs
 
 
 def test_values_out_of_their_range_are_named_with_their_keys() -> None:
@@ -22,6 +22,12 @@ def test_the_nearest_names_are_offered_or_all_where_there_are_few() -> None:
     assert nearest("x", ["seed", "batch"]) == " Valid: batch, seed."
     assert nearest("x", [f"name-{number}" for number in range(13)]) == ""
     assert nearest("x", []) == ""
+
+
+def test_a_setting_names_the_one_that_it_needs() -> None:
+    assert needs("profile=true", "task=benchmark", "task=probe") == (
+        "profile=true: expected task=benchmark with it. Received: task=probe."
+    )
 
 
 def test_nouns_agree_with_their_number() -> None:

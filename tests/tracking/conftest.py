@@ -108,7 +108,7 @@ class Runs:
 
 
 def record(uri: str, sweep: Sweep, results: Sequence[Result]) -> None:
-    """Write a whole sweep to MLflow, as its driver does at the end."""
+    """Send a whole sweep to MLflow."""
     sink = MlflowSink(uri)
     sink.open(sweep)
     for result in results:

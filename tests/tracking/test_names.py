@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from tests.support.records import make_result
 from tracking.names import metric_word, series_names, sweep_name, trial_names
-from tracking.record import Adaptive, Classic, Device, Trial
+from tracking.record import Device, Trial
+from tracking.schema.protocols import Adaptive, Classic
 from tracking.text.flat import flatten
 
 

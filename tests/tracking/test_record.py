@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import make_result
-from tracking.record import FORMAT, PASSES, Adaptive, Classic, Device, Result, Sweep, Trial
+from tracking.record import FORMAT, PASSES, Device, Result, Sweep, Trial
 from tracking.schema.measurement import Measurement, quantile
+from tracking.schema.protocols import Adaptive, Classic
 from tracking.schema.reading import FormatError
 
 TRIAL = Trial(model="vgg16", batch=4, model_args={"num_classes": 10}, protocol=Classic(steps=5))

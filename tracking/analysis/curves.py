@@ -90,7 +90,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     pairs = [(next(iter(variants)), new) for variants in groups.values() for new in list(variants)[1:]]
     bases = {labels[base][2] for base, _ in pairs}
     several_models = len({labels[new][1] for _, new in pairs}) > 1
-    found = []
+    curves = []
     for base, new in pairs:
         variants = groups[axes.question_of(lines[base]).trial_id]
         points = []
@@ -104,8 +104,8 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
             _, model, variant = labels[new]
             label = f"{model}, {variant}" if several_models else variant
             label += f" against {labels[base][2]}" if len(bases) > 1 else ""
-            found.append(Curve(label=label, model=model, variant=variant, points=tuple(points)))
-    return next(iter(bases)) if len(bases) == 1 else "", found
+            curves.append(Curve(label=label, model=model, variant=variant, points=tuple(points)))
+    return next(iter(bases)) if len(bases) == 1 else "", curves
 
 
 @lru_cache(maxsize=4096)
@@ -117,7 +117,7 @@ def interval(samples: tuple[float, ...]) -> Interval:
 def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, float, float] | None]) -> list[Curve]:
     lines, members = _lines(results)
     labels = _labels(lines)
-    found = []
+    curves = []
     for line_id, (label, model, variant) in labels.items():
         at: dict[int, list[tuple[float, float, float]]] = {}
         ids: dict[int, list[str]] = {}
@@ -139,7 +139,7 @@ def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, f
             )
             for batch in sorted(at)
         )
-        found.append(
+        curves.append(
             Curve(
                 label=label,
                 model=model,
@@ -148,7 +148,7 @@ def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, f
                 failed=tuple((batch, failed[batch]) for batch in sorted(failed) if batch not in at),
             )
         )
-    return found
+    return curves
 
 
 def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
@@ -160,9 +160,9 @@ def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[
         by_text.setdefault(repr(line), (line, []))[1].append(result)
     lines: dict[str, Trial] = {}
     members: dict[str, list[Result]] = {}
-    for line, found in by_text.values():
+    for line, on_line in by_text.values():
         lines.setdefault(line.trial_id, line)
-        members.setdefault(line.trial_id, []).extend(found)
+        members.setdefault(line.trial_id, []).extend(on_line)
     return lines, members
 
 

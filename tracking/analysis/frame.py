@@ -1,4 +1,4 @@
-"""The table of `tracking.analysis.table` as a pandas DataFrame, each column of a type of its own."""
+"""The table of `tracking.analysis.table` as a pandas DataFrame with typed columns."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Reads and writes in a folder whose content may be anything, and may be somebody else's.
 
-What is read is a plain file of a bounded size: a pipe would never end, a device never stop. What is written gets a new
-name first and replaces what is there, so that a link is replaced and not followed; the folders in between are opened
-one in the other, and none of them may be a link either. All of it raises OSError with words in `strerror`.
+Only plain files of a bounded size are read: a pipe or a device might never end. A file is written under a new name and
+then moved into place, so that a link there is replaced and not followed; the folders on the way are opened one inside
+the other, and none of them may be a link either. Every function raises OSError with an explanation in `strerror`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The sweep's own durable record: `plan.json` and `results.jsonl` in the sweep's folder.
+"""A sweep's durable record: `plan.json` and `results.jsonl` in the sweep's folder.
 
-A result that `append` returned from survives the driver, the power cut and every sink. The plan is replaced as a whole
-or not at all; results are lines, so that the worst a crash leaves is one unfinished last line, which readers drop and
-the next writer cuts off.
+Once `append` returns, a result survives a killed driver, a power cut and the failure of any sink. The plan is replaced
+as a whole or not at all; results are lines, so that a crash leaves at worst one unfinished last line, which readers
+drop and the next writer cuts off.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The files that a trial has left, read without trusting whoever wrote them.
 
 The trial's code may have put anything into its folder: links to the user's secrets, pipes that never end, holes of
-gigabytes, names that no terminal and no server takes. Regular files of its own are taken, and for the rest there is a
-sentence each. No link is followed out of the folder.
+gigabytes, names that no terminal and no server accepts. Regular files are copied, and each other file is left out with
+a reason. No link is followed out of the folder.
 """
 
 from __future__ import annotations
@@ -74,20 +74,20 @@ def _regular(path: Path, real_folder: Path) -> tuple[int, Path]:
     if content is not path and not content.is_relative_to(real_folder):
         raise OSError(0, "a link out of the folder")
     with open_regular(content) as file:
-        found = os.fstat(file.fileno())
-    if found.st_size > LARGEST_HOLE and found.st_blocks * 512 < found.st_size // 2:
-        raise OSError(0, f"{found.st_size} bytes")
-    return found.st_size, content
+        status = os.fstat(file.fileno())
+    if status.st_size > LARGEST_HOLE and status.st_blocks * 512 < status.st_size // 2:
+        raise OSError(0, f"{status.st_size} bytes")
+    return status.st_size, content
 
 
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file in binary mode, but no link, pipe or device. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode):
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise OSError(0, f"{_kind(found)}, no file")
+    raise OSError(0, f"{_kind(status)}, no file")
 
 
 def read_end(path: Path, longest: int) -> bytes:
@@ -100,7 +100,7 @@ def read_end(path: Path, longest: int) -> bytes:
         return b""
 
 
-def _kind(found: os.stat_result) -> str:
+def _kind(status: os.stat_result) -> str:
     tests: dict[str, Callable[[int], bool]] = {
         "a link": stat.S_ISLNK,
         "a folder": stat.S_ISDIR,
@@ -108,4 +108,4 @@ def _kind(found: os.stat_result) -> str:
         "a socket": stat.S_ISSOCK,
         "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
     }
-    return next((words for words, test in tests.items() if test(found.st_mode)), "a file")
+    return next((words for words, test in tests.items() if test(status.st_mode)), "a file")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from tracking.axes import AXES, reset
 from tracking.names import trial_names
 from tracking.plots.charts import COLOURS, frame, short
 from tracking.record import Result, Trial
@@ -108,7 +109,9 @@ def _numeric_axes(trials: Sequence[Trial]) -> list[_Axis]:
 
 
 def _numbers(trial: Trial) -> dict[str, float]:
-    own: dict[str, Any] = {"batch": trial.batch, "seed": trial.seed, **trial.model_args, **trial.task_args}
+    labels = {axis.name: axis.label_of(trial) for axis in AXES if axis.role != "repetition"}
+    plain = {name: label for name, label in labels.items() if isinstance(label, int)}
+    own: dict[str, Any] = {**plain, **trial.model_args, **trial.task_args}
     return {
         name: float(value)
         for name, value in own.items()
@@ -176,10 +179,8 @@ def _bars(results: Sequence[Result], key: str) -> Figure:
 
 def _without(trial: Trial, name: str) -> Trial:
     """The trial apart from one of its numbers."""
-    if name == "batch":
-        return replace(trial, batch=1)
-    if name == "seed":
-        return replace(trial, seed=0)
+    if rows := [axis for axis in AXES if axis.name == name and isinstance(axis.label_of(trial), int)]:
+        return reset(trial, rows)
     dropped = {key: value for key, value in trial.task_args.items() if key != name}
     arguments = {key: value for key, value in trial.model_args.items() if key != name}
     return replace(trial, task_args=dropped, model_args=arguments)

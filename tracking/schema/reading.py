@@ -110,8 +110,8 @@ def _reader(annotation: Any) -> Reader:
     """The reader for values of this annotation, which raises _MismatchError."""
     rules: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
-        annotation, *found = get_args(annotation)
-        rules = tuple(found)
+        annotation, *annotated = get_args(annotation)
+        rules = tuple(annotated)
     if rules and isinstance(rules[-1], Also):
         return _also(_reader(Annotated[(annotation, *rules[:-1])] if rules[:-1] else annotation), rules[-1])
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -255,12 +255,12 @@ def _sequence(annotation: Any, least: int) -> Reader:
             total = sum(value)
             if total == total:
                 return tuple(value)
-        found: list[Any] = []
+        values: list[Any] = []
         try:
-            found.extend(map(item, value))  # up to the one that does not fit
+            values.extend(map(item, value))  # up to the one that does not fit
         except _MismatchError as error:
-            raise error.within(len(found)) from None
-        return tuple(found)
+            raise error.within(len(values)) from None
+        return tuple(values)
 
     return reader
 
@@ -269,12 +269,12 @@ def _fixed(items: tuple[Reader, ...]) -> Reader:
     def reader(value: Any) -> Any:
         if type(value) not in (list, tuple) or len(value) != len(items):
             raise _MismatchError(f"a list of {len(items)}", value)
-        found: list[Any] = []
+        values: list[Any] = []
         try:
-            found.extend(item(each) for item, each in zip(items, value, strict=True))
+            values.extend(item(each) for item, each in zip(items, value, strict=True))
         except _MismatchError as error:
-            raise error.within(len(found)) from None
-        return tuple(found)
+            raise error.within(len(values)) from None
+        return tuple(values)
 
     return reader
 
@@ -284,13 +284,13 @@ def _mapping(key_reader: Reader, value_reader: Reader) -> Reader:
         if type(value) is not dict:
             raise _MismatchError("an object", value)
         key: Any = ""
-        found = {}
+        values = {}
         try:
             for key, each in value.items():
-                found[key_reader(key)] = value_reader(each)
+                values[key_reader(key)] = value_reader(each)
         except _MismatchError as error:
             raise error.within(key if type(key) is str else "a key") from None
-        return found
+        return values
 
     return reader
 
@@ -316,17 +316,17 @@ def _record(kind: Any) -> Reader:
         if missing := required.difference(value):
             raise _MismatchError(f"the key{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}", value)
         key: Any = ""
-        found = {}
+        values = {}
         try:
             for key, each in value.items():
                 if key in readers:
-                    found[key] = readers[key](each)
+                    values[key] = readers[key](each)
                 elif key not in beside:
                     near = difflib.get_close_matches(str(key)[:100], readers, n=1)
                     raise _MismatchError(f"a field of a {kind.__name__}{f', such as {near[0]}' if near else ''}", key)
         except _MismatchError as error:
             raise error.within(key if type(key) is str else "a key") from None
-        return kind(**found)
+        return kind(**values)
 
     return reader
 

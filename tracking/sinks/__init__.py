@@ -1,1 +1,1 @@
-"""Where results go, and what holds them until they are there."""
+"""Destinations of results, and the buffer in front of them."""

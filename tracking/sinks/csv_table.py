@@ -66,11 +66,11 @@ class CsvSink(Sink):
 
 def _rows_in(path: Path) -> dict[str, list[Row]]:
     """The rows of a table by trial id; none where there is no such table."""
-    found: dict[str, list[Row]] = {}
+    by_trial: dict[str, list[Row]] = {}
     try:
         text = files.read(path.parent, path.name, _LARGEST).decode("utf-8")
         for row in csv.DictReader(io.StringIO(text, newline="")):
-            found.setdefault(row["trial_id"], []).append({column: cell or None for column, cell in row.items()})
+            by_trial.setdefault(row["trial_id"], []).append({column: cell or None for column, cell in row.items()})
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
-    return found
+    return by_trial

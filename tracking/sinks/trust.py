@@ -1,8 +1,8 @@
 """Who owns a sweep's folder, and whether an address in its plan may be sent this user's results and credentials.
 
-A plan says what `resume=` runs and where `sync` sends. It is taken at its word where it is this user's, the system's or
-of whoever owns this program, which they could change as well. Where it is somebody else's, or lies elsewhere than it
-says and there are credentials to send, the user is asked on a terminal, and without one has to say so beforehand.
+A plan decides what `resume=` runs and where `sync` sends. It is trusted if it belongs to this user, to root or to the
+owner of this program, who could change the program as well. If it belongs to anybody else, or is not in the folder that
+it names while there are credentials to send, the user has to agree: on a terminal, or else by an option.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def stranger(folder: Path) -> str:
 
 
 def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
-    """What speaks against sending to an address that only the plan in this folder names; empty: nothing does.
+    """The reason not to send to an address that only the plan in this folder names; empty: there is none.
 
     `sweep` is the plan as it was read; `uri` None: nothing is sent.
     """
@@ -62,7 +62,7 @@ def misgivings(sweep: Sweep, folder: Path, uri: str | None) -> str:
 
 
 def misgivings_of_ray(sweep: Sweep, folder: Path, address: str | None) -> str:
-    """What speaks against joining a Ray cluster that only the plan in this folder names; empty: nothing does."""
+    """The reason not to join a Ray cluster that only the plan in this folder names; empty: there is none."""
     if address in (None, "auto", os.environ.get("RAY_ADDRESS")):
         return ""
     tokens = [name for name in _RAY_TOKENS if os.environ.get(name)]
@@ -104,7 +104,7 @@ def credentials() -> list[str]:
 
 
 def agreed(question: str) -> bool:
-    """The user's answer; no where there is no terminal to ask on."""
+    """Ask the user; False without a terminal."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     sys.stderr.write(f"{printable(question)}. Go on? [y/N] ")
@@ -149,11 +149,11 @@ def _is_a_server(uri: str) -> bool:
 
 def lies_where_it_says(sweep: Sweep, folder: Path) -> bool:
     """Whether the folder that a plan names is the one that it was read from."""
-    said = Path(sweep.folder)
+    named = Path(sweep.folder)
     # /proc/self/cwd and the like lie wherever one is.
-    if not said.is_absolute() or ".." in said.parts or sweep.folder.startswith(("/proc/", "/dev/")):
+    if not named.is_absolute() or ".." in named.parts or sweep.folder.startswith(("/proc/", "/dev/")):
         return False
     try:
-        return said == folder.absolute() or said.samefile(folder)
+        return named == folder.absolute() or named.samefile(folder)
     except (OSError, ValueError):
         return False

@@ -1,8 +1,8 @@
 """Text from elsewhere, made harmless for a terminal, a script or a page.
 
-A control character can rewrite what a terminal shows, or its title; a mark of writing direction can make a name read as
-another one; half a surrogate pair, as of a file name that is not UTF-8, cannot be written at all. Each becomes the
-escape by which Python shows it.
+A control character can rewrite what a terminal shows, or its title; a writing-direction mark can make one name read as
+another; half a surrogate pair, as in a file name that is not UTF-8, cannot be written at all. Each is replaced by the
+escape that Python shows for it.
 """
 
 from __future__ import annotations

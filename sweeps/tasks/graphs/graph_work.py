@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nets.counting.flops import einsum_size
+from nets.counting.operations import einsum_size
 from sweeps.tasks.graphs.flat_graph import LOOP, LOOP_VARIABLE, MERGE, PARAMETER, FlatGraph, Node, Shape, reachable
 from sweeps.tasks.graphs.xla_program import Program
 from tracking.record import Compile

@@ -79,12 +79,12 @@ def directly_in(folder: Path) -> Files:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in it, in alphabetical order, hidden ones left out."""
+    """Return the names of the folders in it, except hidden ones, in alphabetical order."""
     return sorted(path.name for path in folder.iterdir() if paths.is_folder(path) and not path.name.startswith("."))
 
 
 def by_suffix(files: Iterable[Path]) -> str:
-    """How many there are of each suffix, e.g. `3 .txt, 1 without a suffix`."""
+    """Count the files by suffix, e.g. `3 .txt, 1 without a suffix`."""
     counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
@@ -99,11 +99,11 @@ class Parts:
 
 
 def parts(folder: Path) -> Parts | None:
-    """How the folder is parted for training and validation; None where its folders are classes.
+    """Return how the folder is split into training and validation; None where its folders are classes.
 
-    It is parted where one of its folders is called `train` and one `val`, or like these: in any case, with numbers,
-    with words like `images`, or with other words that all of them share (`seg_train`, `seg_test`). `test` is for
-    validation only where there is none of the others. Raises LayoutError where that leaves something open.
+    It is split where one of its folders is called `train` and one `val`, or similarly: in any case, with numbers, with
+    words like `images`, or with other words that all of them share (`seg_train`, `seg_test`). `test` is used for
+    validation only if there is no such folder. Raises LayoutError where the split is unclear.
     """
     names = subfolders(folder)
     by_role = _roles(names)

@@ -11,13 +11,13 @@ import bisect
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tracking.analysis.doubts import FEWEST_STEPS, SHORTEST_S, step_reasons
 from tracking.analysis.stats.steps import median_interval_sorted, noise_stopped_shrinking, settled
-from tracking.record import Adaptive, Classic, Protocol
+from tracking.schema.protocols import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
 _LONGER = 1.5
@@ -72,18 +72,18 @@ def measure(
     gc.collect()
     gc.disable()
     try:
-        if isinstance(protocol, Classic):
-            warmup = [timed() for _ in range(protocol.burn_in)]
-            before_steps()
-            samples, stopped = _fixed(timed, protocol, progress)
-        else:
-            warmup = _settle(timed, protocol)
-            before_steps()
-            samples, stopped = _until_known(timed, protocol, progress)
+        warm_up, time_steps = _RULES[type(protocol)]
+        warmup = warm_up(timed, protocol)
+        before_steps()
+        samples, stopped = time_steps(timed, protocol, progress)
     finally:
         if collecting:
             gc.enable()
     return Timed(first_call_s, tuple(warmup), tuple(samples), stopped)
+
+
+def _burn_in(timed: Callable[[], float], protocol: Classic) -> list[float]:
+    return [timed() for _ in range(protocol.burn_in)]
 
 
 def _fixed(timed: Callable[[], float], protocol: Classic, progress: Progress) -> tuple[list[float], str]:
@@ -127,3 +127,10 @@ def _until_known(timed: Callable[[], float], protocol: Adaptive, progress: Progr
             return samples, "max_seconds"
         if count >= max(protocol.min_steps, protocol.max_steps):
             return samples, "max_steps"
+
+
+_RULES: Mapping[type[Protocol], tuple[Callable[..., list[float]], Callable[..., tuple[list[float], str]]]] = {
+    Classic: (_burn_in, _fixed),
+    Adaptive: (_settle, _until_known),
+}
+"""By protocol, what makes its warm-up steps, and what makes its timed steps and says why they ended."""

@@ -50,7 +50,7 @@ class Step:
 
     @property
     def inputs(self) -> int:
-        """How many parameters of the concrete function are the batch."""
+        """The number of the concrete function's parameters that are the batch."""
         return len(tf.nest.flatten(self._batch, expand_composites=True))
 
 

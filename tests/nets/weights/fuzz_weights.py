@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import nets
-from nets.weights.loading import WeightsError, load
+from nets.weights.errors import WeightsError
+from nets.weights.loading import load
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 MOST_MB = 300

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import nets
-from nets.weights.loading import UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError, load
+from nets.weights.errors import UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError
+from nets.weights.loading import load
 from nets.weights.npy import read_npy
 from tests.nets.weights.test_loading import KERAS_SAVES, arrays, expect_refused, save_pickle
 

@@ -8,7 +8,8 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 import nets
-from nets.weights.loading import UnfitWeights, UnreadableWeights, load
+from nets.weights.errors import UnfitWeights, UnreadableWeights
+from nets.weights.loading import load
 from tests.nets.weights.test_loading import KERAS_SAVES, expect_refused
 
 pytestmark = KERAS_SAVES

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import nets
-from nets.weights.loading import Report, UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError, load
+from nets.weights.errors import UnfitWeights, UnreadableWeights, UnsafeWeights, WeightsError
+from nets.weights.loading import Report, load
 
 NAMES = ("conv1", "logits")
 

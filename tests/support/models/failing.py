@@ -40,7 +40,7 @@ def failing_backward() -> keras.Model:
 
 
 class UnspeakableError(Exception):
-    """An error that fails itself when it is asked what it is."""
+    """An error whose text cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -74,7 +74,7 @@ def exiting(code: int = 7) -> keras.Model:
 
 
 def aborting(words: str = "expected a good day") -> keras.Model:
-    """A net whose library gives up, as TensorFlow's do: a reason, a stack trace, an abort."""
+    """A net whose library aborts as TensorFlow's do, with a reason and a stack trace."""
     os.write(2, "\n".join([words, "*** Check failure stack trace: ***", *["    @ 0x7f frame"] * 20]).encode())
     os.abort()
 
@@ -95,13 +95,13 @@ def exhausting() -> keras.Model:
 
 
 def greedy() -> keras.Model:
-    """The same without the ten seconds that TensorFlow waits for memory to become free."""
+    """The same without the ten seconds for which TensorFlow waits for free memory."""
     bytearray(2**62)
     return nets.build("tiny")
 
 
 def growing(mb: int = 1024) -> keras.Model:
-    """A net that takes this much memory and keeps it."""
+    """A net that allocates this much memory and keeps it."""
     held = bytearray(os.urandom(2**20)) * mb
     time.sleep(3600)
     del held
@@ -109,12 +109,12 @@ def growing(mb: int = 1024) -> keras.Model:
 
 
 def out_of_gpu_memory() -> keras.Model:
-    """A net that says what XLA says when a GPU's memory has run out."""
+    """A net that raises XLA's error for a GPU whose memory has run out."""
     raise tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
 
 
 def killing_its_worker() -> keras.Model:
-    """A net that takes the Ray worker along that waits for it; workers of other sweeps are in other folders."""
+    """A net that kills the Ray worker that waits for it; workers of other sweeps are in other folders."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             title = " ".join(process.cmdline()).strip()
@@ -124,7 +124,7 @@ def killing_its_worker() -> keras.Model:
 
 
 def killing_its_server(once: str | None = None) -> keras.Model:
-    """A net that takes the fork server along; with `once`, only if it is the first to make that file."""
+    """A net that kills the fork server; with `once`, only if it is the first to make that file."""
     if once is not None and not _first(once):
         return nets.build("tiny")
     os.kill(os.getppid(), signal.SIGKILL)
@@ -132,7 +132,7 @@ def killing_its_server(once: str | None = None) -> keras.Model:
 
 
 def killing_ray() -> keras.Model:
-    """A net that takes the raylet along that its driver has started."""
+    """A net that kills the raylet that its driver has started."""
     driver = psutil.Process(os.getppid()).parent()
     assert driver is not None
     for process in driver.children():

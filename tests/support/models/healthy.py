@@ -17,7 +17,7 @@ def small(width: int = 4) -> keras.Model:
 
 
 def classes(num_classes: int = 4) -> keras.Model:
-    """A net with an argument that nets of ours have, too."""
+    """A net with an argument that our own nets have, too."""
     return small(num_classes)
 
 
@@ -29,7 +29,7 @@ def scaled_softmax(num_classes: int) -> keras.Model:
 
 
 def first_class_only(num_classes: int) -> keras.Model:
-    """A net that sees the first class in every picture."""
+    """A net that predicts the first class for every picture."""
     inputs = keras.Input((8, 8, 3))
     bias = keras.initializers.Constant([5.0] + [0.0] * (num_classes - 1))
     head = keras.layers.Dense(num_classes, kernel_initializer="zeros", bias_initializer=bias)
@@ -37,14 +37,14 @@ def first_class_only(num_classes: int) -> keras.Model:
 
 
 def frozen(num_classes: int) -> keras.Model:
-    """A net that is not to be trained."""
+    """A net without trainable weights."""
     model = small(num_classes)
     model.trainable = False
     return model
 
 
 def slow_to_trace(seconds: float) -> keras.Model:
-    """A net that is traced so slowly that a clock tells a step that does so from others on any machine."""
+    """A net whose tracing takes so long that it shows in the time of a step on any machine."""
 
     class Slow(keras.layers.Flatten):  # type: ignore[misc]
         def call(self, x):  # type: ignore[no-untyped-def]

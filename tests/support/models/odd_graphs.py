@@ -1,4 +1,4 @@
-"""Nets that look up tokens, that do less or more than their layers say, or that are not functional models."""
+"""Nets that look up tokens, that compute less or more than their layers say, or that are subclassed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class Spy(keras.layers.Layer):  # type: ignore[misc]
-    """A layer that changes nothing and writes what it is given, once it runs, to the log: lowest, highest, distinct."""
+    """A layer that passes its input on and prints, when it runs, its lowest and highest value and the distinct ones."""
 
     def call(self, x):  # type: ignore[no-untyped-def]
         flat = tf.reshape(tf.cast(x, tf.float32), [-1])
@@ -17,7 +17,7 @@ class Spy(keras.layers.Layer):  # type: ignore[misc]
 
 
 def tokens(kind: str = "embedding", size: int = 1000, length: int = 64, dtype: str = "int32") -> keras.Model:
-    """A net of tokens that are looked up in one of many ways."""
+    """A net whose tokens are looked up in one of many ways."""
     given = keras.Input((length,), dtype=dtype, name="tokens")
     seen = Spy()(given) if kind != "unspied" else given
     x = looked_up(kind, seen, size)
@@ -49,7 +49,7 @@ def looked_up(kind: str, x, size: int):  # type: ignore[no-untyped-def]
 
 
 def pruned() -> keras.Model:
-    """A net that says it computes a large product and whose output needs none of it."""
+    """A net with the layer of a large product that its output does not need."""
 
     class Idle(keras.layers.Dense):  # type: ignore[misc]
         def call(self, x, training=None):  # type: ignore[no-untyped-def]
@@ -62,7 +62,7 @@ def pruned() -> keras.Model:
 
 
 def mostly_pruned() -> keras.Model:
-    """A net with a large product that nothing is made of, and a small one that is its output."""
+    """A net with a large product that is unused, and a small one that is its output."""
 
     class Idle(keras.layers.Dense):  # type: ignore[misc]
         def call(self, x, training=None):  # type: ignore[no-untyped-def]
@@ -75,7 +75,7 @@ def mostly_pruned() -> keras.Model:
 
 
 def broken(kind: str) -> keras.Model:
-    """A net in which something of what it says that it computes is not done."""
+    """A net that computes something other than its layers say."""
     inputs = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Flatten()(inputs)
     if kind == "frozen":
@@ -102,7 +102,7 @@ def broken(kind: str) -> keras.Model:
     if kind == "sliced":  # the first 64 of 68 features are of no use
         unused = keras.layers.Dense(64)(keras.layers.Dense(64)(x))
         return keras.Model(inputs, keras.layers.Concatenate()([unused, keras.layers.Dense(4)(x)])[:, 64:])
-    if kind == "loop":  # so little a turn that one of them would not show beside the layer
+    if kind == "loop":  # each turn is too small to show beside the layer
         loop = keras.layers.Lambda(_centred, output_shape=(192,))
         return keras.Model(inputs, keras.layers.Dense(64)(loop(x)))
     if kind == "fourier":
@@ -112,14 +112,14 @@ def broken(kind: str) -> keras.Model:
 
 
 def _centred(x: tf.Tensor) -> tf.Tensor:
-    """The tensor less its rows' means, a hundred times."""
+    """Subtract the rows' means from the tensor, a hundred times."""
     mean = tf.fill((192, 1), 1 / 192)
     turn = (lambda index, _: index < 100, lambda index, x: (index + 1, x - tf.matmul(x, mean)))
     return tf.while_loop(*turn, (0, x), maximum_iterations=100)[1]
 
 
 class Subclassed(keras.Model):  # type: ignore[misc]
-    """A model that only its `build` tells what it takes."""
+    """A model whose inputs are only known from its `build`."""
 
     def __init__(self) -> None:
         super().__init__(name="subclassed")

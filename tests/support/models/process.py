@@ -1,4 +1,4 @@
-"""Nets whose code does something to the process that it runs in, or to others."""
+"""Nets whose code affects its own process or others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import nets
 
 
 def stopping_its_server(then: str = "hang", once: str | None = None) -> keras.Model:
-    """A net that stops the fork server and then does something else; with `once`, only while that file is not there."""
+    """A net that stops the fork server and then does something else; with `once`, only while that file is missing."""
     if once is not None and Path(once).exists():
         return nets.build("tiny")
     if once is not None:
@@ -35,7 +35,7 @@ def stopping_its_server(then: str = "hang", once: str | None = None) -> keras.Mo
 
 
 def stopping_itself(said: str = "") -> keras.Model:
-    """A net that stops its process, in the middle of a message if there is something `said`."""
+    """A net that stops its process, in the middle of a message where `said` is not empty."""
     if said:
         (connection,) = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if "socket:" in str(_target(fd))]
         os.write(connection, struct.pack("!i", 1000) + said.encode())
@@ -74,7 +74,7 @@ def raising(what: str) -> keras.Model:
 
 
 def returning_twice() -> keras.Model:
-    """A net whose code forks and forgets that it did."""
+    """A net whose code forks and lets the child continue."""
     os.fork()
     return nets.build("tiny")
 
@@ -91,7 +91,7 @@ def writing(text: str, times: int) -> keras.Model:
 
 
 def replacing_its_log(kind: str) -> keras.Model:
-    """A net that puts something else where its log is, and ends."""
+    """A net that replaces its log by something else, and ends."""
     log = Path(os.environ["SWEEPS_TRIAL_FOLDER"]) / "log.txt"
     log.unlink()
     if kind == "fifo":

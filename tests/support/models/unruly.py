@@ -47,7 +47,7 @@ def long_metric() -> keras.Model:
 
 
 def saying_bytes(count: int, text: str = "x") -> keras.Model:
-    """A net that writes bytes where its messages go, as the header of a message of `count` bytes and `text`."""
+    """A net that writes raw bytes to its connection: the header of a message of `count` bytes, and `text`."""
     for descriptor in range(3, 256):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):

@@ -25,7 +25,8 @@ from sweeps.errors import DispatchError, UsageError
 from sweeps.machine.node import Node
 from sweeps.process import guardian, temporary
 from sweeps.worker.forkserver import LastingServer
-from tracking.record import Classic, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.protocols import Classic
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534

@@ -9,8 +9,9 @@ from sweeps.dispatch import loop
 from sweeps.dispatch.calibration import Calibration
 from sweeps.machine.cores import available
 from sweeps.machine.node import Node
-from tracking.record import Classic, Device, Failure, Result, Trial
+from tracking.record import Device, Failure, Result, Trial
 from tracking.schema.measurement import Measurement
+from tracking.schema.protocols import Classic
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=6))
 

@@ -25,7 +25,8 @@ from tests.support.records import make_result, make_sweep
 from tests.support.sweep_command import QUICK, ROOT, journal, only_sweep, run
 from tests.tracking.sinks.test_trust import give_away, only_root
 from tracking.folder.journal import Journal
-from tracking.record import Classic, Trial
+from tracking.record import Trial
+from tracking.schema.protocols import Classic
 from tracking.text import commands
 
 INLINE = ("cluster=inline", "tracking=none")

@@ -15,7 +15,8 @@ from tests.support.records import make_result, make_sweep
 from tests.support.sweep_command import journal, run
 from tests.tracking.sinks.test_trust import give_away, only_root
 from tracking.folder.journal import Journal
-from tracking.record import Classic, Trial
+from tracking.record import Trial
+from tracking.schema.protocols import Classic
 
 INLINE = ("cluster=inline", "calibrate=false", "tracking=none")
 

@@ -158,7 +158,8 @@ import json, os, sys
 import tensorflow as tf
 from sweeps.tasks import benchmark
 from tests.support.machine.fake_nvml import QUIET, write
-from tracking.record import Classic, Device, Trial
+from tracking.record import Device, Trial
+from tracking.schema.protocols import Classic
 
 # TensorFlow sees no GPU whose memory it could count.
 tf.config.experimental.reset_memory_stats = lambda name: None

@@ -9,7 +9,8 @@ from hydra import compose
 from sweeps.errors import UsageError
 from sweeps.request import schema
 from sweeps.request.compose import drop_defaults_of_nets
-from tracking.record import Adaptive, Classic, Device, Trial
+from tracking.record import Device, Trial
+from tracking.schema.protocols import Adaptive, Classic
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -61,7 +62,10 @@ def test_a_named_gpu_is_one_of_its_kind() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["device=gpu", "device.gpus=2", "batch=3"], "device.gpus=2: expected a batch size, which is that of all GPUs"),
+        (
+            ["device=gpu", "device.gpus=2", "batch=3"],
+            "device.gpus=2: expected a batch size divisible by 2, as",
+        ),
         (
             ["device=gpu", "device.gpus=2", "batch=2", "compile=eager"],
             "compile=graph or xla with several GPUs",

@@ -15,7 +15,8 @@ from sweeps.worker.forkserver import connect
 from sweeps.worker.isolate import run_trial
 from sweeps.worker.wire import Send
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Classic, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.protocols import Classic
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = Trial(model="tiny", batch=2, passes=("forward_backward",), protocol=Classic(burn_in=1, steps=20))

@@ -129,7 +129,7 @@ def test_labels_that_do_not_number_the_classes_of_a_net_of_ones_own(server: str,
     images, labels = str(tmp_path / "a.jpg"), str(tmp_path / "labels.txt")
     result = run(tmp_path / "trial", server, own, images=images, labels=labels)
     assert result.error is not None
-    assert "expected the names of the net's 4 classes, a line each. Received: 2." in result.error.message
+    assert "expected the names of the net's 4 classes, one per line. Received: 2." in result.error.message
 
 
 def test_normalisation_can_be_turned_off_as_in_the_seed(server: str, tmp_path: Path) -> None:

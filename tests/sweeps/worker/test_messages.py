@@ -21,8 +21,9 @@ from sweeps.worker import messages, wire
 from sweeps.worker.isolate import Heard, run_trial
 from sweeps.worker.wire import MessageError
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import PASSES, Classic, Failure, Layer, Result, Trial
+from tracking.record import PASSES, Failure, Layer, Result, Trial
 from tracking.schema.measurement import Measurement
+from tracking.schema.protocols import Classic
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 TINY = Trial(model="tiny", batch=2, passes=("forward",), protocol=Classic(burn_in=1, steps=3))
@@ -41,7 +42,7 @@ def run(server: str, tmp_path: Path, target: str, passes: tuple[Any, ...] = ("fo
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ("'metrics'", "expected a message of curves, done,"),
+        ("'metrics'", "expected one of the messages curves, done,"),
         ("Metrics({'loss': 10**400})", "metrics.figures.loss: expected a finite number. Received: an integer of 1329"),
         ("Metrics({'loss': 'low'})", "metrics.figures.loss: expected a number. Received: 'low'"),
         (
@@ -78,8 +79,8 @@ def test_a_message_that_breaks_its_schema_is_the_trials_error(
     ("kind", "content", "words"),
     [
         ("metric", {"figures": {"loss": 1}}, "Received: 'metric'. Did you mean 'metrics'?"),
-        ("trial", None, "expected a message of curves, done,"),
-        ("quality", {"reasons": ["doubtful"]}, "expected a message of curves, done,"),
+        ("trial", None, "expected one of the messages curves, done,"),
+        ("quality", {"reasons": ["doubtful"]}, "expected one of the messages curves, done,"),
         ("pid", 1, "pid: expected it once"),
         ("exit", "0", "exit: expected a whole number. Received: '0'"),
         ("metrics", {"loss": 1}, "metrics: expected the key figures"),
@@ -156,25 +157,29 @@ def test_bytes_that_are_no_message(server: str, tmp_path: Path, count: int, text
     assert words in result.error.message
 
 
+def hear(heard: Heard, message: messages.Message) -> None:
+    heard.take(messages.received(*messages.encoded(message)))
+
+
 def test_a_pass_that_was_complete_is_kept() -> None:
     heard = Heard(PASSES)
     forward = messages.encoded(messages.PassMeasured("forward", MEASURED))
-    heard.take(*forward)
+    heard.take(messages.received(*forward))
     with pytest.raises(MessageError, match="expected no pass, as the trial has it"):
-        Heard(()).take(*forward)
+        Heard(()).take(messages.received(*forward))
     broken = messages.PassMeasured("forward_backward", replace(MEASURED, step_s=(float("nan"),)))
     with pytest.raises(MessageError, match=r"pass.measurement.step_s\[0\]"):
-        heard.take(*messages.encoded(broken))
+        hear(heard, broken)
     assert heard.passes == {"forward": MEASURED}
 
 
 def test_a_trial_reports_a_hundred_phases_at_most() -> None:
     heard = Heard(())
     for index in range(100):
-        heard.take(*messages.encoded(messages.Phase(f"phase {index}", 1.0)))
-    heard.take(*messages.encoded(messages.Phase("phase 0", 2.0)))
+        hear(heard, messages.Phase(f"phase {index}", 1.0))
+    hear(heard, messages.Phase("phase 0", 2.0))
     with pytest.raises(MessageError, match="at most 100 phases"):
-        heard.take(*messages.encoded(messages.Phase("one more", 1.0)))
+        hear(heard, messages.Phase("one more", 1.0))
     assert heard.phases["phase 0"] == 2.0
 
 
@@ -261,7 +266,7 @@ def test_whatever_a_process_sends_is_a_result_or_its_error(sent: list[Any], fram
         while heard.exit_status is None:
             try:
                 for kind, value in inbox.arrived():
-                    heard.take(kind, value)
+                    heard.take(messages.received(kind, value))
             except MessageError as error:
                 messages.failure("MessageError", str(error)).message.encode()
     except EOFError:

@@ -16,7 +16,8 @@ from sweeps.machine.node import Node
 from sweeps.worker import on_node
 from tracking.analysis.doubts import judged
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Classic, Device, Trial
+from tracking.record import Device, Trial
+from tracking.schema.protocols import Classic
 
 TINY = Trial(
     model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=2), device=Device(exclusive_node=True)

@@ -24,7 +24,7 @@ def test_labels_hold_only_what_varies() -> None:
 
 
 def test_labels_differ_even_where_names_do_not() -> None:
-    from tracking.record import Classic
+    from tracking.schema.protocols import Classic
 
     results = [make_result(protocol=Classic(steps=steps)) for steps in (10, 20)]
     labels = [line.label for line in curves.time_curves(results, "forward")]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.support.records import make_result
 from tracking.analysis import verdicts
 from tracking.analysis.stats.intervals import Ratio
-from tracking.record import Classic, Device, Result
+from tracking.record import Device, Result
+from tracking.schema.protocols import Classic
 
 
 @pytest.mark.parametrize(

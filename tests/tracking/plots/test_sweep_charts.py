@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tracking.analysis.curves import figure_curves
 from tracking.plots import sweep_charts, sweep_plots
 from tracking.plots.sweep_charts import CHARTS, Chart, Lines, Measured
 from tracking.record import Pass
+from tracking.report import html_page
 from tracking.report.data import chart_data
 
 RESULTS = [make_result("vgg16", batch, device) for device in ("cpu", "gpu") for batch in (1, 2, 4)]
@@ -39,7 +42,10 @@ def test_a_row_of_the_table_becomes_pictures_and_entries_of_the_report(
         assert tmp_path / "plots" / f"{name}.png" in written
         with Image.open(tmp_path / "plots" / f"{name}.png") as image:
             assert image.width > 500
-    entries = [entry for entry in chart_data(RESULTS) if entry["figure"] == "first call"]
+    html_page.write(make_sweep(RESULTS), RESULTS, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    entries = [entry for entry in json.loads(data)["charts"] if entry["figure"] == "first call"]
     assert [entry["pass"] for entry in entries] == ["forward", "forward_backward"]
     forward = entries[0]
     assert (forward["axis"], forward["unit"]) == ("first call ({unit})", "s")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.records import make_result, make_sweep
 from tracking.record import Result
 from tracking.report import html_page
@@ -32,5 +34,12 @@ def test_a_profiled_pass_has_a_table(tmp_path: Path) -> None:
     assert "vgg16 b=2, forward" not in text
 
 
-def test_a_sweep_without_profiles_says_nothing_of_them(tmp_path: Path) -> None:
-    assert "Where a step goes" not in page(tmp_path, [make_result()])
+@pytest.mark.parametrize("content", ["[]", '{"data": [["MatMul", Infinity, 1.0, 0.5]]}', '{"data": [["MatMul", 1]]}'])
+def test_a_damaged_table_is_left_out(content: str, tmp_path: Path) -> None:
+    result = make_result(profile=True)
+    profiled(tmp_path, result, content)
+    assert "MatMul" not in page(tmp_path, [result])
+
+
+def test_a_sweep_without_profiles_has_no_section_on_them(tmp_path: Path) -> None:
+    assert "What a step spends its time on" not in page(tmp_path, [make_result()])

@@ -1,7 +1,7 @@
 """Intervals from several runs or by resampling: of a mean, and of the ratio of two sides.
 
-SciPy is imported by the functions that use it, since `tracking.compare` and the report need it and a sweep that starts
-does not.
+SciPy is imported by the functions that use it: `tracking/compare.py` and the report need it, the start of a sweep does
+not.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Ratio(NamedTuple):
 
 
 def mean_interval(samples: Sequence[float], confidence: float = 0.95, seed: int = 0, resamples: int = 1000) -> Interval:
-    """Interval of the mean by the bootstrap; one sample gives itself twice.
+    """Interval of the mean by the percentile bootstrap; both ends are the sample where there is only one.
 
-    Blocks of neighbouring steps are resampled where steps depend on each other, and where there are more than 200,
-    so that the cost stays near a millisecond. The percentiles are moved outwards as far as Student's t reaches beyond
-    the normal, without which a bootstrap of few samples is too narrow (Hesterberg, 2015).
+    Blocks of neighbouring steps are resampled where steps depend on each other, and where there are more than 200, so
+    that the cost stays near a millisecond. The percentiles are moved outwards as far as Student's t reaches beyond the
+    normal distribution: a bootstrap of few samples would be too narrow (Hesterberg, 2015).
     """
     import numpy as np
     from scipy.special import ndtr, stdtrit
@@ -48,17 +48,21 @@ def mean_interval(samples: Sequence[float], confidence: float = 0.95, seed: int 
     length = max(_block_length(samples), math.ceil(len(values) / 200))
     count = max(2, len(values) // length)
     blocks = np.array([part.mean() for part in np.array_split(values, count)])
-    middle = values.mean()
+    middle = float(values.mean())
+    away = blocks - middle
+    scale = float(np.abs(away).max())
+    if not scale:
+        return Interval(middle, middle)
     tail = ndtr(-stdtrit(count - 1, (1 + confidence) / 2) * math.sqrt(count / (count - 1)))
     low, high = bootstrap(
-        (blocks - middle,),
+        (away / scale,),  # Squares of very large or small times would not fit a float.
         np.mean,
         n_resamples=resamples,
         confidence_level=float(1 - 2 * tail),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(middle + min(low, 0.0)), float(middle + max(high, 0.0)))
+    return Interval(float(middle + scale * min(low, 0.0)), float(middle + scale * max(high, 0.0)))
 
 
 def ratio_interval(
@@ -73,17 +77,18 @@ def ratio_interval(
 ) -> Ratio:
     """Ratio new / base of the typical step time with its interval, from the spread of runs and of the steps in them.
 
-    Each argument holds one sequence of seconds a run. A side's figure is the geometric mean of its runs' medians, so
-    that exchanging the sides inverts the result. The interval is the logarithm of the ratio +/- t times its standard
-    error, t from Student's distribution with (runs - 2) degrees of freedom. A side's variance is that between runs,
-    pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks where
-    the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). One run a side cannot show how much runs differ: they are then
-    assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), at least by `RUN_NOISE`.
-    `lone_noise` is the least relative standard deviation of each side's run where it is the only one: its own, if it
-    is doubted, for which the repeats of the other side do not speak.
-    `apart` and `sweep_noise` are for sides measured at different times: how much the machine's state differs from one
-    to the other, as a share of the spread between runs, and at least as a share of the step time itself. The latter is
-    a known deviation, so it takes the normal quantile.
+    Each side is a sequence of runs, each run a sequence of seconds. A side's figure is the geometric mean of its runs'
+    medians, so that exchanging the sides inverts the result. The interval is the logarithm of the ratio +/- t times its
+    standard error, t from Student's distribution with (runs - 2) degrees of freedom. A side's variance is that between
+    runs, pooled over both sides, or that of its steps where it is larger: the bootstrap of the runs' medians, in blocks
+    where the steps' lag-1 autocorrelation exceeds 2 / sqrt(n). With a single run per side nothing shows how much runs
+    differ: they are then assumed to differ as much as the steps of a run do (from their 10% and 90% quantiles), and at
+    least by `RUN_NOISE`. `lone_noise` is the least relative standard deviation to assume of each side's run where it is
+    the only one: a doubted run may be further off than the repeats of the other side show.
+
+    `apart` and `sweep_noise` are for sides measured at different times: how much the machine's state differs between
+    them, as a share of the spread between runs, and at least as a share of the step time itself. The latter is a known
+    deviation, so it takes the normal quantile.
 
     Raises ValueError for an empty side or run, or a time that is not positive.
     """
@@ -92,7 +97,7 @@ def ratio_interval(
 
     sides = [[np.asarray(run, dtype=float) for run in side] for side in (base, new)]
     if not all(sides) or not all(len(run) and run.min() > 0 for side in sides for run in side):
-        raise ValueError("expected at least one run a side, each with positive step times")
+        raise ValueError("expected at least one run per side, each with positive step times")
     rng = np.random.default_rng(seed)
     middles = [np.log([np.median(run) for run in side]) for side in sides]
     freedom = sum(len(side) - 1 for side in sides)
@@ -119,12 +124,12 @@ def ratio_interval(
 def _resampled_medians(
     run: NDArray[np.float64], rng: np.random.Generator, resamples: int, at_once: int = 2_000_000
 ) -> NDArray[np.float64]:
-    """Medians of `resamples` circular block resamples of one run, as many at once as memory should hold."""
+    """Medians of `resamples` circular block resamples of one run, drawn in batches of `at_once` samples at most."""
     import numpy as np
 
     n = len(run)
     length = _block_length(run.tolist())
-    if length == 1:  # The median of n uniform ranks has a beta distribution: no need to draw them all.
+    if length == 1:  # The median of n uniform ranks has a beta distribution, so there is no need to draw them all.
         ordered: NDArray[np.float64] = np.sort(run)
         ranks = rng.beta((n + 1) / 2, (n + 1) / 2, size=resamples) * n
         return ordered[np.minimum(ranks.astype(np.intp), n - 1)]
@@ -138,7 +143,7 @@ def _resampled_medians(
 
 
 def _step_noise(run: NDArray[np.float64]) -> float:
-    """Standard deviation of the steps' logarithms, were they normal, from their 10% and 90% quantiles."""
+    """Standard deviation of the steps' logarithms, taken as normal, from their 10% and 90% quantiles."""
     import numpy as np
     from scipy.special import ndtri
 
@@ -147,7 +152,7 @@ def _step_noise(run: NDArray[np.float64]) -> float:
 
 
 def _block_length(samples: Sequence[float]) -> int:
-    """Steps a bootstrap block: 1 for independent steps, else Carlstein's (1986) optimum for a first-order process."""
+    """Steps per bootstrap block: 1 for independent steps, else Carlstein's (1986) optimum for a first-order process."""
     n = len(samples)
     r = dependence(samples)
     if not r:

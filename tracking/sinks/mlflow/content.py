@@ -74,13 +74,13 @@ def driver_facts(sweep: Sweep) -> dict[str, str]:
 
 def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = None) -> dict[str, str]:
     """Identity, outcome, and the facts about the trial's host that differ from those on the sweep's run."""
-    said = {f"host.{key}": text for key, text in driver_facts(sweep).items()} | dict(shared or {})
+    on_sweep = {f"host.{key}": text for key, text in driver_facts(sweep).items()} | dict(shared or {})
     facts = {key: value for key, value in result.host.items() if key != "in_force"}
-    found = {f"host.{key}": text for key, text in flatten(facts).items()}
-    host = {key: text for key, text in found.items() if said.get(key) != text}
+    of_host = {f"host.{key}": text for key, text in flatten(facts).items()}
+    host = {key: text for key, text in of_host.items() if on_sweep.get(key) != text}
     # One tag per pass, not one per setting in force.
-    for name, found in result.host.get("in_force", {}).items():
-        host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(found).items())
+    for name, settings in result.host.get("in_force", {}).items():
+        host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(settings).items())
     tags = host | {
         "sweep_id": sweep.sweep_id,
         "trial_id": result.trial_id,

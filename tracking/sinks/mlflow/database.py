@@ -1,9 +1,9 @@
 """MLflow's database: checked before MLflow opens it, and created completely or not at all.
 
-MLflow itself makes a new database step by step where everybody sees it, so that two at once, a full disk or a killed
-process leave one that never works again. It also adds its tables to whatever database it is given, and tries for
-minutes to open what cannot be opened. Here a SQLite file is made under another name and linked into place when it is
-complete, and what MLflow cannot use is refused at once, untouched.
+MLflow itself creates a new database step by step in its final place, so that two processes at once, a full disk or a
+kill leave one that never works again. It also adds its tables to any database it is given, and tries for minutes to
+open what cannot be opened. Here a SQLite file is made under another name and linked into place when it is complete, and
+a database that MLflow cannot use is refused at once, untouched.
 """
 
 from __future__ import annotations

@@ -121,16 +121,16 @@ class Experiment:
 
     def runs(self, sweep_id: str) -> list[Any]:
         """Every run of the sweep that is not deleted."""
-        found: list[Any] = []
+        runs: list[Any] = []
         token = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id], f"tags.sweep_id = '{sweep_id}'", max_results=1000, page_token=token
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
     def points(self, run_id: str) -> set[tuple[str, int, float]]:
         """(key, step, value) of each point of each metric's history."""

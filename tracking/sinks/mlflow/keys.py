@@ -35,12 +35,12 @@ def fitting(values: Mapping[str, str]) -> dict[str, str]:
 
 def distinct(named: Iterable[tuple[str, Value]], taken: Collection[str]) -> dict[str, Value]:
     """The values by keys that MLflow takes, none of which is another's: a task's figures never replace ours."""
-    found: dict[str, Value] = {}
+    renamed: dict[str, Value] = {}
     for name, value in named:
         key = first = fitting_key(name)
         for count in itertools.count(1):
-            if key not in found and key not in taken:
+            if key not in renamed and key not in taken:
                 break
             key = f"task/{first[: _LONGEST_KEY - 20]}" + (f" {count}" if count > 1 else "")
-        found[key] = value
-    return found
+        renamed[key] = value
+    return renamed

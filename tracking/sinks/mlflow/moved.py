@@ -1,7 +1,7 @@
 """Finds the MLflow database and files of a sweep, or a whole project, that was moved or copied.
 
-A plan names its database by an absolute path, and MLflow keeps the absolute place of each run's files. After `mv A B`
-nothing must be made at A again.
+A plan names its database by an absolute path, and MLflow keeps the absolute path of each run's files. After `mv A B`
+nothing may be created at A again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def follow(sweep: Sweep, folder: Path) -> Sweep:
-    """The sweep as it lies in `folder`, with the database that is there now in its tracking.
+    """The sweep with `folder` as its folder, and with the database to use now in its tracking settings.
 
-    The plan's own database counts where it is still there. Where there is another one as far from the folder as that
-    one was before, it counts instead if it has the sweep: a copied project is a project of its own.
+    That is the plan's own database if it still exists. A database at the same relative path from the new folder takes
+    its place if it has the sweep, since a copied project is a project of its own.
     """
     before, here = Path(sweep.folder), replace(sweep, folder=str(folder))
     tracking = sweep.facts.get("tracking")
@@ -55,7 +55,7 @@ def lost(uri: str) -> str | None:
 
 
 def follow_files(database: Path, location: str, expected: str) -> None:
-    """Where a database was moved or copied, have its experiments and runs keep their files beside it again.
+    """Make the experiments and runs of a moved or copied database keep their files beside it again.
 
     `location` is where an experiment has its files, `expected` where it would have them were it made now. What lies
     elsewhere by somebody's choice stays there. Raises sqlite3.Error.

@@ -1,8 +1,8 @@
 """MLflow: a parent run for the sweep and a nested child for each trial.
 
-A child's run status says whether it is whole: it is RUNNING until everything is in it. A child that was left RUNNING,
-or whose trial has another result by now (a resumed sweep), is deleted and written anew, because MLflow cannot take back
-a parameter or a point of a history. The tag `result` tells the same result from another.
+A child's run status shows whether it is complete: it is RUNNING until everything is in it. A child that was left
+RUNNING, or whose trial has a newer result (in a resumed sweep), is deleted and written again, because MLflow cannot
+take back a parameter or a point of a history. The tag `result` tells results apart.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class MlflowSink(Sink):
 
     def preload(self) -> None:
         """Import mlflow and connect, which takes seconds: it makes the tables of a new database, but no run."""
-        with contextlib.suppress(SinkError), self._experiment.errors():  # `open` will say so
+        with contextlib.suppress(SinkError), self._experiment.errors():  # `open` will raise it again
             self._experiment.connect()
 
     @property
     def page(self) -> str:
-        """Where in the server's pages the sweeps are, below its address."""
+        """The list of the sweeps on the server's pages, below its address."""
         return view.page(self._experiment.experiment_id)
 
     def limit(self, seconds: float) -> None:
@@ -173,10 +173,10 @@ class MlflowSink(Sink):
     def _share(self, result: Result) -> None:
         """Log facts about the trials' machine once, with the sweep's run, instead of with each child."""
         facts = {f"host.{key}": text for key, text in flatten(result.host).items()}
-        found = {key: text for key, text in content.shared_tags(facts).items() if key not in self._shared}
-        if found:
-            self._experiment.log(self._parent, tags=found)
-            self._shared |= found
+        new_facts = {key: text for key, text in content.shared_tags(facts).items() if key not in self._shared}
+        if new_facts:
+            self._experiment.log(self._parent, tags=new_facts)
+            self._shared |= new_facts
 
     def _make_parent(self, sweep: Sweep) -> Any:
         return self._experiment.client.create_run(
@@ -207,13 +207,13 @@ class MlflowSink(Sink):
             for file in sorted(path for path in staged.rglob("*") if path.is_file()):
                 folder = file.parent.relative_to(staged)
                 self._experiment.client.log_artifact(run_id, str(file), None if folder == Path() else str(folder))
-            for own in trial_files.look(own_folder.files)[0]:
-                if own.name != printable(own.name):
+            for left in trial_files.look(own_folder.files)[0]:
+                if left.name != printable(left.name):
                     continue  # no server takes such a name
-                path, folder = own.path, Path(own.name).parent
-                if path.name != Path(own.name).name:  # a link to another of the files
-                    path = staged / "links" / own.name
-                    _stage(own.path, path)
+                path, folder = left.path, Path(left.name).parent
+                if path.name != Path(left.name).name:  # a link to another of the files
+                    path = staged / "links" / left.name
+                    _stage(left.path, path)
                 self._experiment.client.log_artifact(run_id, str(path), None if folder == Path() else str(folder))
         end = content.milliseconds(result.started_at + result.wall_s)
         self._experiment.client.set_terminated(run_id, "FINISHED" if result.ok else "FAILED", end)

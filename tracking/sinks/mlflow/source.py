@@ -1,4 +1,4 @@
-"""A sweep's results out of MLflow, where its folder is elsewhere."""
+"""Reads a sweep's results from MLflow, where its folder is elsewhere."""
 
 from __future__ import annotations
 
@@ -112,16 +112,16 @@ def _plan(client: Any, parent: Any) -> Sweep:
 
 
 def _runs(client: Any, parent: Any) -> list[Any]:
-    found: list[Any] = []
+    runs: list[Any] = []
     token = None
     while True:
         page = client.search_runs(
             [parent.info.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'", max_results=1000, page_token=token
         )
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _result(client: Any, sweep: Sweep, parent: Any, run: Any) -> Result:

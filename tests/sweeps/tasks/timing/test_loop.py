@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.tasks.timing.loop import Timed, measure
 from tracking.analysis.doubts import step_reasons
-from tracking.record import Adaptive, Classic, Protocol
+from tracking.schema.protocols import Adaptive, Classic, Protocol
 
 
 class Machine:

@@ -14,7 +14,8 @@ from sweeps.machine.cores import available
 from sweeps.tasks.timing import profiling
 from sweeps.worker.isolate import run_trial
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Classic, Compile, Trial
+from tracking.record import Compile, Trial
+from tracking.schema.protocols import Classic
 
 TRIAL = Trial(model="alexnet_conv", batch=1, protocol=Classic(burn_in=0, steps=2), profile=True)
 

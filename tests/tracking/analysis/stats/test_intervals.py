@@ -94,5 +94,5 @@ def test_ratio_widens_for_dependent_steps() -> None:
 
 @pytest.mark.parametrize(("base", "new"), [([], [[1.0]]), ([[1.0]], [[]]), ([[1.0]], [[0.0]])])
 def test_ratio_of_nothing_is_an_error(base: list[list[float]], new: list[list[float]]) -> None:
-    with pytest.raises(ValueError, match="at least one run a side, each with positive step times"):
+    with pytest.raises(ValueError, match="at least one run per side, each with positive step times"):
         intervals.ratio_interval(base, new)
