@@ -111,15 +111,16 @@ def test_a_head_that_stays_away_loses_the_cluster(clock: Clock, cluster: Cluster
     with pytest.raises(DispatchError) as caught:
         HeadWatch(cluster, 10.0).nodes()
     message = str(caught.value)
-    assert message.startswith(f"the head of the Ray cluster at {cluster.place} is lost (")
-    assert message.endswith(f", for 10 s. {head_watch.GO_ON}")
+    assert message.startswith(f"the head of the Ray cluster at {cluster.place} ")
+    assert "10 s" in message
+    assert message.endswith(f". {head_watch.GO_ON}")
     assert clock.now == 10.0
 
 
 def test_a_head_that_listens_without_an_answer_is_waited_for_too(clock: Clock, cluster: Cluster) -> None:
     cluster.up()
     cluster.error = ConnectionError("Deadline Exceeded\nand where")
-    with pytest.raises(DispatchError, match=r"is lost \(the head .* does not answer: Deadline Exceeded\), for 3 s"):
+    with pytest.raises(DispatchError, match=r"3 s.*Deadline Exceeded|Deadline Exceeded.*3 s"):
         HeadWatch(cluster, 3.0).nodes()
     assert clock.now == 3.0
 
