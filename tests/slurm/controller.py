@@ -53,7 +53,7 @@ PartitionName=main Nodes=ALL Default=YES State=UP MaxTime=60
 
 
 def missing() -> str | None:
-    """Why no Slurm can be started here; None: it can."""
+    """Return why no Slurm can be started here; None: it can."""
     lacking = [name for name in DAEMONS if _program(name) is None]
     if lacking:
         return f"needs {', '.join(lacking)}: apt-get install --no-install-recommends slurm-wlm munge"

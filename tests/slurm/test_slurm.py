@@ -58,7 +58,7 @@ class Site:
         (folder / "my_nets.py").write_text(NETS)
 
     def waiting(self, batches: str) -> list[str]:
-        """A grid whose first half runs, and whose second half waits for the file `late`."""
+        """Return a grid whose first half runs, and whose second half waits for the file `late`."""
         (self.folder / "early").touch()
         files = f"+model.go={self.folder}/early,{self.folder}/late"
         return ["-m", "model=tiny", "model._target_=my_nets.waiting", files, batches, "order=grid"]
@@ -83,7 +83,7 @@ class Site:
         return found[1]
 
     def follower(self, dependency: str) -> str:
-        """A job that starts as another one's exit code says."""
+        """Submit a job that starts depending on another job's exit code; return its number."""
         command = ["sbatch", "--parsable", "--output=/dev/null", f"--dependency={dependency}", "--wrap=true"]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -93,7 +93,7 @@ class Site:
         return dict(field.split("=", 1) for field in done.stdout.split() if "=" in field)
 
     def wait(self, number: str, until: Callable[[dict[str, str]], bool] | None = None) -> dict[str, str]:
-        """The job as scontrol shows it when it is over, or as `until` wants it."""
+        """Return the job as scontrol shows it, once it is over or `until` holds for it."""
         deadline = time.monotonic() + LONGEST_S
         while not (until or (lambda job: job["JobState"] in OVER))(job := self.job(number)):
             assert time.monotonic() < deadline, job
@@ -101,7 +101,7 @@ class Site:
         return job
 
     def words(self, number: str) -> str:
-        """What the job has written."""
+        """Return everything that the job has printed."""
         return "\n".join(path.read_text() for path in self.folder.glob(f"multirun/*/*/*-{number}.*"))
 
 
@@ -115,7 +115,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def left_of(number: str) -> list[str]:
-    """What of a job's Ray is still on this machine."""
+    """Return the processes of a job's Ray that are still on this machine."""
     place = f"/tmp/ray-{number}-"
     found = [str(process) for process in psutil.process_iter() if place in " ".join(_command_line(process))]
     return found + [str(path) for path in Path("/tmp").glob(f"ray-{number}-*")]
@@ -279,7 +279,7 @@ def test_a_job_that_slurm_refuses_or_never_starts_is_one_sentence(site: Site) ->
 
 
 def test_a_ray_that_does_not_start_ends_the_job_at_once_with_the_cause(site: Site) -> None:
-    """On the first node it ends the job; on another one, the sweep goes on without that node."""
+    """On the first node it ends the job; on another node, the sweep goes on without that node."""
     bin_folder = site.folder / "venv" / "bin"
     bin_folder.mkdir(parents=True)
     ray = bin_folder / "ray"

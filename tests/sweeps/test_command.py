@@ -41,7 +41,7 @@ def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     ],
 )
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     error: OSError, received: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fail_with(error, monkeypatch) == 2
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert capsys.readouterr().err.splitlines() == [sentence]
 
 
-def test_an_error_of_the_network_is_none_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_network_is_not_blamed_on_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionResetError):
         fail_with(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), monkeypatch)
 

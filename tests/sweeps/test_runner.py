@@ -27,7 +27,7 @@ NODE = Node(cpus=2)
 
 
 class ReadySite(Site):
-    """Yields the results that it was given, and lets the test look at the sweep before each of them."""
+    """Yields given results, and calls `look` before each of them and after the last."""
 
     def __init__(self, results: Sequence[Result], look: Callable[[Context, int], None] = lambda *_: None) -> None:
         self._results, self._look = results, look

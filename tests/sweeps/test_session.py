@@ -34,7 +34,9 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["cluster=ray", "cluster.wait_s=nan", "batch=0"], ["batch=0: ", "cluster.wait_s=nan: expected a number of"]),
     ],
 )
-def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], problems: list[str], tmp_path: Path) -> None:
+def test_a_cluster_with_wrong_options_is_not_contacted(
+    overrides: list[str], problems: list[str], tmp_path: Path
+) -> None:
     home = tmp_path / "multirun" / "day" / "time"
     with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run([compose("config", ["model=tiny", *overrides])], str(home))

@@ -41,7 +41,7 @@ WORDS = ("the", "sweep", "of", "vgg16", "batch=4", "50%", "me@example.org", "{'a
 
 
 def ours(secret: str, text: str) -> bool:
-    """Whether the secret is anything that the text does not hold anyway."""
+    """Return whether the secret is something that the rest of the text does not contain anyway."""
     return all(
         spelled.strip() and spelled not in text for spelled in (secret, quote(secret, safe=""), quote_plus(secret))
     )
@@ -151,7 +151,7 @@ def test_what_was_taken_out_is_known_to_be() -> None:
 
 
 def test_line_by_line_no_time_is_lost() -> None:
-    """Backtracking over a long text would show as minutes."""
+    """Backtracking over a long text would take minutes."""
     for text in (
         "http://" * 20_000,
         "a:@" * 50_000,

@@ -49,7 +49,7 @@ def test_four_at_once_give_one_run_a_trial(tmp_path: Path) -> None:
     assert (folder / "results.parquet").is_file()
 
 
-def test_sweep_that_was_killed_is_told_as_such_and_later_completed(uri: str, tmp_path: Path) -> None:
+def test_sweep_that_was_killed_is_reported_as_such_and_later_completed(uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     results = planned(folder, {"mlflow": {"uri": uri, "experiment": "sweeps"}})
     whole = (folder / RESULTS).read_bytes()

@@ -209,7 +209,7 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_submitted(
+def test_the_impossible_is_reported_before_anything_is_submitted(
     tmp_path: Path, arguments: list[str], sentences: list[str]
 ) -> None:
     done = run(tmp_path, *arguments)

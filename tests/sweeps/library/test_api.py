@@ -135,7 +135,7 @@ def _alone(done: SweepResult) -> SweepResult:
     return replace(done, text="")
 
 
-def test_everything_that_is_wrong_is_raised_at_once(
+def test_all_problems_are_raised_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -129,7 +129,7 @@ def test_a_clock_that_is_idle_or_set_is_no_throttling(tmp_path: Path) -> None:
     assert doubts(evidence) == ()
 
 
-def test_what_a_card_does_not_tell_is_left_out(tmp_path: Path) -> None:
+def test_what_a_card_does_not_report_is_left_out(tmp_path: Path) -> None:
     facts, free_mb, evidence = watched(tmp_path, {"sm_mhz": 900}, {"sm_mhz": 900})
     assert "memory_mb" not in facts[0]
     assert free_mb == [None]

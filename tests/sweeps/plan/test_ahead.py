@@ -20,7 +20,7 @@ def ahead(server: str) -> LookAhead:
     return LookAhead(lambda: server)
 
 
-def test_a_net_that_cannot_be_built_is_reported_as_often_as_it_is_asked_for(ahead: LookAhead) -> None:
+def test_a_net_that_cannot_be_built_is_reported_every_time(ahead: LookAhead) -> None:
     wrong = Trial(model="alexnet", batch=1, model_args={"image_size": 8})
     (problem,) = ahead.net_problems([TINY, wrong])
     assert problem.startswith("model=alexnet model.image_size=8: the net cannot be built: ")

@@ -61,7 +61,7 @@ def test_every_net_of_ours_can_be_built_from_shapes(name: str, server: str) -> N
     assert found.nets[key(trial)].parameter_mb > 0
 
 
-def test_all_nets_that_cannot_be_built_are_reported_at_once(server: str) -> None:
+def test_all_nets_that_cannot_be_built_are_reported_together(server: str) -> None:
     small = {"image_size": 8}
     trials = [
         replace(VGG, model=name, model_args=small, batch=b) for name in ("alexnet", "inception_v3") for b in (1, 2)

@@ -128,7 +128,7 @@ def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
     assert same.trial_id == trial().trial_id
 
 
-def test_all_problems_of_a_config_are_reported_at_once() -> None:
+def test_all_problems_of_a_config_are_reported_together() -> None:
     wrong = ["batch=0", "repeats=0", "timeout_s=0", "passes=[]", "device.threads=0", "protocol.target=0"]
     assert len(problems(*wrong)) == 6
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.sweep_command import QUICK, run
 
 
-def test_nets_that_cannot_be_built_are_told_before_anything_runs(tmp_path: Path) -> None:
+def test_nets_that_cannot_be_built_are_reported_before_anything_runs(tmp_path: Path) -> None:
     done = run(
         tmp_path, "-m", "model=keras", "model.name=Xception,MobileNetV2", "model.image_size=48", "batch=1,2", *QUICK
     )
@@ -46,7 +46,9 @@ def test_nets_that_cannot_be_built_are_told_before_anything_runs(tmp_path: Path)
         (["nonsense"], ["nonsense"]),
     ],
 )
-def test_bad_input_is_told_at_once_and_nothing_runs(tmp_path: Path, arguments: list[str], sentences: list[str]) -> None:
+def test_bad_input_is_reported_in_full_and_nothing_runs(
+    tmp_path: Path, arguments: list[str], sentences: list[str]
+) -> None:
     done = run(tmp_path, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""Sweeps through the command line in real control groups: what is planned, run and said within their limits."""
+"""Sweeps through the command line in real control groups: what is planned, run and reported within their limits."""
 
 from __future__ import annotations
 

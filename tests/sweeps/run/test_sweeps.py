@@ -12,7 +12,7 @@ import pytest
 from tests.support.sweep_command import COMMAND, QUICK, journal, left_in, only_sweep, run, terminal_environment
 
 
-def test_a_dry_run_says_what_would_run_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_what_would_run_and_leaves_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "model=tiny,vgg16", "batch=1,100000", "cluster=inline", "dry_run=true", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "vgg16 b=100000" in done.stdout
@@ -108,7 +108,7 @@ def test_failed_trials_are_run_again_on_request(tmp_path: Path) -> None:
     _check_mlflow(tmp_path / "other", lines[1:], curve="failing_once")
 
 
-def test_a_password_is_in_no_file_of_a_sweep_and_is_asked_for_when_it_goes_on(tmp_path: Path) -> None:
+def test_a_password_is_in_no_file_of_a_sweep_and_a_resumed_sweep_demands_it(tmp_path: Path) -> None:
     uri = "http://me:s3cr3t/x@127.0.0.1:1"
     inline = ["cluster=inline", "calibrate=false"]
     done = run(tmp_path, "-m", "model=tiny", "batch=1,2", f"tracking.uri={uri}", *inline, *QUICK)
@@ -125,7 +125,7 @@ def test_a_password_is_in_no_file_of_a_sweep_and_is_asked_for_when_it_goes_on(tm
     _check_mlflow(tmp_path, journal(only_sweep(tmp_path)))
 
 
-def test_help_says_what_can_be_set(tmp_path: Path) -> None:
+def test_help_lists_what_can_be_set(tmp_path: Path) -> None:
     told = run(tmp_path, "--help").stdout
     for word in (
         "model: alexnet",

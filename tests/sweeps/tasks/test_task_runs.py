@@ -1,4 +1,4 @@
-"""The other tasks through the command line, as a user runs them."""
+"""The tasks other than the benchmark, through the command line, as a user runs them."""
 
 from __future__ import annotations
 

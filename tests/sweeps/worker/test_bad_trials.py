@@ -1,4 +1,4 @@
-"""A trial of bad manners beside a good one, through the command line."""
+"""Misbehaving trials beside a good one, through the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def outcomes(folder: Path) -> dict[str, Outcome]:
     return {model: (line["status"], (line["error"] or {}).get("message", "")) for model, line in lines.items()}
 
 
-def test_a_trial_that_says_and_leaves_what_it_may_not(tmp_path: Path) -> None:
+def test_a_trial_that_sends_and_leaves_what_it_may_not(tmp_path: Path) -> None:
     targets = ("tests.support.models.failing.half_a_pair", "tests.support.models.unruly.unknown_kind")
     done, results = run_beside_a_good_one(tmp_path, *targets)
     assert "Traceback" not in done.stdout + done.stderr

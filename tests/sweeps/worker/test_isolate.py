@@ -42,7 +42,7 @@ def process_model(name: str, **arguments: object) -> Trial:
 
 @contextlib.contextmanager
 def running_again(server: str) -> Iterator[int]:
-    """The process id of the server, which goes on at the end where it was stopped."""
+    """The process id of the server, which is continued at the end if it was stopped."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(server)
         pid = int(struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])

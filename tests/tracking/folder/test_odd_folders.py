@@ -1,4 +1,4 @@
-"""Sweeps' folders that hold anything: nobody who reads them hangs, fails with a traceback or writes elsewhere."""
+"""Sweeps' folders with arbitrary contents: no reader hangs, fails with a traceback or writes elsewhere."""
 
 from __future__ import annotations
 

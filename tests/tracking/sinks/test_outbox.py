@@ -254,7 +254,7 @@ def test_preload_runs_beside_the_caller_where_there_are_sinks(tmp_path: Path) ->
     assert loaded.exists()
 
 
-def test_a_sink_is_told_how_long_it_may_take() -> None:
+def test_a_sink_gets_a_limit_of_time() -> None:
     class Patient(Memory):
         def limit(self, seconds: float) -> None:
             self.calls.append(f"limit {seconds:g}")

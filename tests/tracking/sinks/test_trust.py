@@ -1,4 +1,4 @@
-"""Where `sync` and `resume=` are told to send by a plan, and whether this user's credentials go there."""
+"""Addresses in a plan to which `sync` and `resume=` would send, and whether this user's credentials go there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def give_away(folder: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
-    """A server that nobody is to speak to."""
+    """A server that must receive no request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
@@ -50,7 +50,7 @@ def uri(server: socket.socket) -> str:
 
 
 def sync(folder: Path, *options: str, answer: str | None = None) -> tuple[int, str]:
-    """The exit code and what was complained of; `answer`: what is typed on the terminal, where there is one."""
+    """Return the exit code and standard error; `answer`: what is typed on the terminal, if there is one."""
     command = [sys.executable, str(ROOT / "tracking" / "sync.py"), str(folder), *options]
     if answer is None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

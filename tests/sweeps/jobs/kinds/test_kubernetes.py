@@ -58,7 +58,7 @@ from tests.sweeps.jobs.kubernetes.manifests import CLAIM, documents, pods
     ],
     ids=str,
 )
-def test_problems_are_reported_all_at_once(wrong: dict[str, Any], sentences: list[str]) -> None:
+def test_problems_are_reported_all_together(wrong: dict[str, Any], sentences: list[str]) -> None:
     problems = replace(CLAIM, **wrong).problems()
     assert len(problems) == len(sentences), problems
     for line, sentence in zip(problems, sentences, strict=True):

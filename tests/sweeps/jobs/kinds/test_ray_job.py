@@ -59,7 +59,7 @@ def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str
     assert lines == ["rerun=failed", lines[1], *lines[-2:]]
 
 
-def test_problems_are_reported_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_reported_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
     assert OPTIONS.problems() == []
     problems = RayJob(address="head:8265", folder="sweeps", env=["NOWHERE"]).problems()

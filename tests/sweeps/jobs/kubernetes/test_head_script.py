@@ -45,7 +45,7 @@ def test_a_sweep_of_any_name_is_resumed() -> None:
 
 
 def test_what_a_stopped_job_has_reaches_the_object_store(tmp_path: Path) -> None:
-    """As Ray stops it: SIGTERM to everything that the job has started, and a while for it to end."""
+    """Stopped as Ray does it: SIGTERM to everything that the job has started, and some time to end."""
     manifest = documents(ALL)[1]
     (head,) = pods(manifest)[1]["containers"]
     assert head["env"] == [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"}]

@@ -75,7 +75,7 @@ def test_each_rule_refuses_its_example(rule: Rule) -> None:
     assert not rule.refuses(manifest)
 
 
-def test_bare_texts_are_noticed() -> None:
+def test_bare_texts_are_detected() -> None:
     assert bare_texts("[1e3, '1e3', y, 0o7, 1_0e2, a, 600, true]") == ["1e3", "y", "0o7", "1_0e2"]
 
 

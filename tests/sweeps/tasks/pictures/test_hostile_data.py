@@ -1,4 +1,4 @@
-"""Lists, labels and folders of pictures that are odd on purpose: a sentence each, at once, and never a traceback."""
+"""Lists, labels and folders of pictures that are odd on purpose: one sentence per problem, never a traceback."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def problems(data: object, labels: object = None, *, skip: bool = False) -> tupl
 
 
 def odd_places(folder: Path) -> dict[str, str]:
-    """Paths that are no files, and what they are said to be."""
+    """Paths that are not files, with the words that name what they are."""
     os.mkfifo(folder / "pipe")
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to("loop")

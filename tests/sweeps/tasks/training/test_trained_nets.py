@@ -1,4 +1,4 @@
-"""What a user's own nets and pictures come to through the command line: right figures, or a sentence that says why."""
+"""A user's own nets and pictures through the command line: right figures, or a sentence that explains why not."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_no_database(tmp_path: Path) -> None:
 
 
 def test_settings_and_limits_of_a_trials_host_are_not_the_drivers(tmp_path: Path) -> None:
-    """Their absence tells something, so a trial that has none must not be given those of the sweep's driver."""
+    """Their absence has a meaning, so a trial that has none must not be given those of the sweep's driver."""
     driver = {"env": {"XLA_FLAGS": "--mine"}, "cpu_quota": 0.5, "memory_limit_mb": 900, "python": "3.11.2"}
     settings = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--theirs"}
     results = [

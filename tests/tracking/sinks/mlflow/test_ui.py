@@ -38,7 +38,7 @@ class Page:
         self.driver.get(self.address + place)
 
     def wait(self, ready: Callable[[], Any], what: str) -> Any:
-        """What `ready` gives as soon as it gives something."""
+        """Return what `ready` returns as soon as that is true."""
         from selenium.common.exceptions import StaleElementReferenceException
 
         end = time.monotonic() + 120
@@ -127,7 +127,7 @@ def test_the_report_opens_in_the_artifact_view(page: Page) -> None:
 
 
 def test_nothing_left_the_machine_and_nothing_of_ours_went_wrong(page: Page) -> None:
-    """In this test and in all before it."""
+    """The requests of this test and of all before it."""
     page.open()
     page.shows("vgg16, tiny b=1,2,64 cpu")
     events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
