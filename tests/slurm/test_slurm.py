@@ -186,8 +186,8 @@ def check_mlflow(folder: Path, experiment: str, lines: list[dict[str, Any]]) -> 
     found = client.get_experiment_by_name(experiment)
     assert found is not None
     children = [run for run in client.search_runs([found.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
-    told = {run.data.tags["trial_id"]: run.data.tags["status"] for run in children}
-    assert told == {line["trial_id"]: line["status"] for line in lines}
+    recorded = {run.data.tags["trial_id"]: run.data.tags["status"] for run in children}
+    assert recorded == {line["trial_id"]: line["status"] for line in lines}
 
 
 def test_a_job_at_its_time_limit_stops_in_order_and_the_next_one_finishes_the_sweep(site: Site) -> None:
@@ -254,8 +254,8 @@ def test_a_cancelled_job_leaves_nothing_running(site: Site) -> None:
 
 
 def test_what_slurm_was_not_asked_for_is_told_and_nothing_is_submitted(site: Site) -> None:
-    asked = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=1", "cluster.nodes=0"]
-    done = site.run("-m", "model=tiny", "batch=0,1", "device.cpus=1,2", *asked)
+    options = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=1", "cluster.nodes=0"]
+    done = site.run("-m", "model=tiny", "batch=0,1", "device.cpus=1,2", *options)
     assert done.returncode == 2
     assert "device.cpus=2 asks for 2 cores and a node of cluster=slurm has 1" in done.stderr
     assert "batch=0: " in done.stderr
@@ -290,10 +290,10 @@ exec {Path(sys.executable).parent}/ray "$@"
     (bin_folder / "python").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"\n')
     for path in bin_folder.iterdir():
         path.chmod(0o755)
-    asked = ["-m", "model=tiny", "tracking=none", "cluster.nodes=2", f"cluster.venv={bin_folder.parent}"]
+    options = ["-m", "model=tiny", "tracking=none", "cluster.nodes=2", f"cluster.venv={bin_folder.parent}"]
     why = "ModuleNotFoundError: No module named 'no_such_part_of_ray'"
     (site.folder / "broken").write_text("0")
-    first = site.submit(*asked, *QUICK)
+    first = site.submit(*options, *QUICK)
     over = site.wait(first)
     assert (over["JobState"], over["ExitCode"]) == ("FAILED", "2:0"), site.words(first)
     hours, minutes, seconds = map(int, over["RunTime"].split(":"))
@@ -302,7 +302,7 @@ exec {Path(sys.executable).parent}/ray "$@"
     assert re.search(f"error: Ray did not start on n\\d, the job's first node: {why}", site.words(first))
     assert left_of(first) == []
     (site.folder / "broken").write_text("1")
-    second = site.submit("resume=latest", *asked[2:], *QUICK[3:])
+    second = site.submit("resume=latest", *options[2:], *QUICK[3:])
     over = site.wait(second)
     assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(second)
     assert re.search(f"warning: Ray did not start on n\\d, the sweep goes on without it: {why}", site.words(second))

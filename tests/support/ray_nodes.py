@@ -199,8 +199,8 @@ while True:
         self._made.append(number)
 
     def _pids(self, number: int) -> list[int]:
-        told = subprocess.run(_words(f"ip netns pids {self._name}n{number}"), capture_output=True, text=True)
-        return [int(pid) for pid in told.stdout.split()]
+        listed = subprocess.run(_words(f"ip netns pids {self._name}n{number}"), capture_output=True, text=True)
+        return [int(pid) for pid in listed.stdout.split()]
 
 
 def _words(command: str) -> list[str]:

@@ -173,12 +173,12 @@ def test_a_sweep_with_secrets_in_its_address_leaves_none_of_them(tmp_path: Path)
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "lacks 1 result: no answer" in done.stderr
-    told = {"stdout": done.stdout, "stderr": done.stderr}
-    told |= {str(path): path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
-    assert any("***" in told[name] for name in told if name.endswith("plan.json"))
-    assert any("***" in told[name] for name in told if name.endswith("overrides.yaml"))
+    texts = {"stdout": done.stdout, "stderr": done.stderr}
+    texts |= {str(path): path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
+    assert any("***" in texts[name] for name in texts if name.endswith("plan.json"))
+    assert any("***" in texts[name] for name in texts if name.endswith("overrides.yaml"))
     for secret in (*secrets, "S3cr", "et'x", "S3cr%20et", "S3cr+et"):
-        assert [name for name, text in told.items() if secret in text] == [], secret
+        assert [name for name, text in texts.items() if secret in text] == [], secret
     resumed = ["resume=out"]
     again = subprocess.run([*run[:2], *resumed], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert again.returncode == 2

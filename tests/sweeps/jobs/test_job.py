@@ -120,17 +120,17 @@ def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "passed_on"),
     [([], ""), (["tracking.uri=http://b"], " tracking.uri=http://b"), (["tracking=mlflow"], None)],
 )
 def test_a_sweep_on_the_cluster_goes_on_with_its_own_tracking(
-    tmp_path: Path, arguments: list[str], told: str | None
+    tmp_path: Path, arguments: list[str], passed_on: str | None
 ) -> None:
     done = run(tmp_path, "resume=sweep-1", *KUBERNETES, *arguments, "dry_run=true", MLFLOW_TRACKING_URI="http://mine")
     assert done.returncode == 0, done.stderr
     scripts, _ = yaml.safe_load_all(done.stdout)
-    told = " tracking=mlflow tracking.uri=http://mine" if told is None else told
-    assert f"set -- resume=/results/sweep-1{told}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
+    passed_on = " tracking=mlflow tracking.uri=http://mine" if passed_on is None else passed_on
+    assert f"set -- resume=/results/sweep-1{passed_on}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
 
 
 def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> Non
 
 
 def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:
-    asked = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
-    done = run(tmp_path, "-m", "model=tiny", "batch=two", *asked, *KUBERNETES, "dry_run=true")
+    overrides = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=two", *overrides, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
-    done = run(tmp_path, "-m", "model=tiny", "batch=0", *asked, *KUBERNETES, "dry_run=true")
+    done = run(tmp_path, "-m", "model=tiny", "batch=0", *overrides, *KUBERNETES, "dry_run=true")
     assert done.stderr.splitlines() == ["error: batch=0: expected at least 1. Received: 0."]
 
 
@@ -169,8 +169,8 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
 def test_a_trial_must_fit_what_is_asked_for(options: BatchJob, sentences: list[str]) -> None:
     found = options.node().misses(TRIAL)
     assert len(found) == len(sentences)
-    for told, sentence in zip(found, sentences, strict=True):
-        assert sentence in told
+    for problem, sentence in zip(found, sentences, strict=True):
+        assert sentence in problem
 
 
 def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str]
 
 
 def test_what_only_this_folder_knows_is_refused_for_a_cluster_that_does_not_see_it(tmp_path: Path) -> None:
-    asked = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
-    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *asked, *KUBERNETES, "dry_run=true")
+    overrides = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
+    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *overrides, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: task.data=photos: expected an absolute path, as the nodes of cluster=kubernetes see it. Received: a "

@@ -141,16 +141,18 @@ def test_where_not_even_the_own_process_is_listed_nothing_is_known_of_others(tmp
     assert "gpu_foreign_processes" not in evidence
 
 
-@pytest.mark.parametrize(("visible", "told"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])])
+@pytest.mark.parametrize(
+    ("visible", "labels"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])]
+)
 def test_this_machine_offers_its_cards_by_rays_name_of_them(
-    tmp_path: Path, visible: str | None, told: list[str]
+    tmp_path: Path, visible: str | None, labels: list[str]
 ) -> None:
     env = fake_nvml.environment(tmp_path, QUIET)
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     command = [sys.executable, "-c", "from sweeps.machine.this_machine import this_node; print(this_node().kind)"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip().split(", ")[1:] == told
+    assert done.stdout.strip().split(", ")[1:] == labels
 
 
 TIMED = """

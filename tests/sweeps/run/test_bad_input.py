@@ -53,8 +53,8 @@ def test_bad_input_is_reported_in_full_and_nothing_runs(
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    told = done.stderr.replace("\n", " ")
+    printed = done.stderr.replace("\n", " ")
     for sentence in sentences:
-        assert sentence in told
+        assert sentence in printed
     assert not list(tmp_path.rglob("plan.json"))
     assert not (tmp_path / "mlflow.db").exists()

@@ -117,16 +117,18 @@ def test_a_password_is_in_no_file_of_a_sweep_and_a_resumed_sweep_demands_it(tmp_
     assert {"plan.json", "report.html"} <= {path.name for path in files}
     assert [path for path in files if b"s3cr3t" in path.read_bytes()] == []
     assert "s3cr3t" not in done.stdout + done.stderr
-    asked = run(tmp_path, "resume=latest", *inline)
-    assert asked.returncode == 2, asked.stdout + asked.stderr
-    assert asked.stderr.startswith("error: tracking.uri: expected the sweep's address with its password, here or in ")
+    without_password = run(tmp_path, "resume=latest", *inline)
+    assert without_password.returncode == 2, without_password.stdout + without_password.stderr
+    assert without_password.stderr.startswith(
+        "error: tracking.uri: expected the sweep's address with its password, here or in "
+    )
     server = f"sqlite:///{tmp_path}/mlflow.db"
     assert run(tmp_path, "resume=latest", *inline, MLFLOW_TRACKING_URI=server).returncode == 0
     _check_mlflow(tmp_path, journal(only_sweep(tmp_path)))
 
 
 def test_help_lists_what_can_be_set(tmp_path: Path) -> None:
-    told = run(tmp_path, "--help").stdout
+    printed = run(tmp_path, "--help").stdout
     for word in (
         "model: alexnet",
         "vgg16",
@@ -135,7 +137,7 @@ def test_help_lists_what_can_be_set(tmp_path: Path) -> None:
         "timeout_s",
         "Exit codes",
     ):
-        assert word in told
+        assert word in printed
     assert "max_seconds" in run(tmp_path, "--cfg", "job").stdout
 
 

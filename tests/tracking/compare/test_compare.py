@@ -42,8 +42,8 @@ def test_one_run_a_side_says_what_it_cannot_show(capsys: pytest.CaptureFixture[s
     keep([make_result(seed=1)], "base")
     keep([make_result(seed=2)], "new")
     assert compare.main(["base", "new"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "a difference below 12% stays UNDECIDED. To see more, sweep both with repeats=5" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "a difference below 12% stays UNDECIDED. To see more, sweep both with repeats=5" in printed
 
 
 def test_the_size_that_would_have_been_found_is_always_printed() -> None:
@@ -58,10 +58,10 @@ def test_the_size_that_would_have_been_found_is_always_printed() -> None:
         assert re.search(r" \+7\.\d% (SAME|UNDECIDED)", row), out
         table = out.partition("Verdicts")[0]
         assert max(map(len, table.splitlines())) <= columns
-        said = " ".join(out.split())
+        printed = " ".join(out.split())
         assert re.search(
             r"Finds a slow-down of 7\.\d% or more would have been called SLOWER in each; the least sensitive is vgg16",
-            said,
+            printed,
         )
 
 

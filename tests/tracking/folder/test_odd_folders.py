@@ -85,10 +85,12 @@ def test_one_odd_plan_hides_no_other_sweep(home: Path, capsys: pytest.CaptureFix
     unreadable.mkdir()
     (unreadable / "plan.json").write_text("{")
     assert show.main([]) == 0
-    told = capsys.readouterr()
-    assert "20251009-080000-aaaaaa" in told.out
-    expect_harmless(told.out + told.err)
-    assert len(told.err.splitlines()) == len(ODD), told.err  # a folder is no plan, and of the others each has a line
+    printed = capsys.readouterr()
+    assert "20251009-080000-aaaaaa" in printed.out
+    expect_harmless(printed.out + printed.err)
+    assert len(printed.err.splitlines()) == len(ODD), (
+        printed.err
+    )  # a folder is no plan, and of the others each has a line
     assert resume.find("20251009-08", home)[1] == good
     assert resume.find("latest", home)[1].parent == good.parent
     assert show.main(["20251009-080000-aaaaaa"]) == 0
@@ -108,11 +110,11 @@ def test_an_odd_file_is_one_sentence_for_everybody(
             resume.find(str(folder), home)
     capsys.readouterr()
     codes = [show.main([str(folder)]), compare.main([str(folder), str(folder)]), sync.main([str(folder)])]
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     damaged = name == "results.jsonl" and kind in ("deep", "not UTF-8", "a number", "digits")
-    assert codes == ([0, 2, 0] if damaged else [2, 2, 2]), told
-    expect_harmless(told.out + told.err)
-    complaints = [line for line in told.err.splitlines() if str(folder) in line]
+    assert codes == ([0, 2, 0] if damaged else [2, 2, 2]), printed
+    expect_harmless(printed.out + printed.err)
+    complaints = [line for line in printed.err.splitlines() if str(folder) in line]
     assert complaints or damaged
     assert all(len(line) < 800 for line in complaints)
 
@@ -175,15 +177,15 @@ def test_nothing_that_a_sweep_says_moves_the_terminal(home: Path, capsys: pytest
     assert show.main([str(folder)]) == 0
     assert compare.main([str(folder), str(folder), "--output", str(home / "x.png")]) == 0
     assert sync.main([str(folder)]) == 2
-    told = capsys.readouterr()
-    expect_harmless(told.out + told.err)
-    assert "\\x1b]0;stolen\\x07\\u202e" in told.out
-    assert "[red]" in told.out
+    printed = capsys.readouterr()
+    expect_harmless(printed.out + printed.err)
+    assert "\\x1b]0;stolen\\x07\\u202e" in printed.out
+    assert "[red]" in printed.out
 
 
-def expect_harmless(told: str) -> None:
+def expect_harmless(printed: str) -> None:
     """No traceback, and nothing in it that a terminal would act upon but colours of our own."""
-    plain = re.sub(r"\x1b\[[\d;]*m", "", told)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", printed)
     assert plain == printable_lines(plain)
     assert "Traceback" not in plain
 
@@ -265,10 +267,10 @@ def test_whatever_a_folder_holds_reading_is_harmless(
     except (UsageError, sync.SettingsError):
         pass
     estimate.earlier_results(home, {})
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert codes[0] == 0
     assert set(codes) <= {0, 2, 3}
-    assert "20251009-090000-bbbbbb" in told.out
-    expect_harmless(told.out + told.err)
+    assert "20251009-090000-bbbbbb" in printed.out
+    expect_harmless(printed.out + printed.err)
     assert sorted(str(path) for path in home.rglob("*") if not path.is_relative_to(folder)) == before
     assert sys.getrecursionlimit() >= 1000

@@ -131,9 +131,13 @@ def test_nothing_left_the_machine_and_nothing_of_ours_went_wrong(page: Page) -> 
     page.open()
     page.shows("vgg16, tiny b=1,2,64 cpu")
     events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert any(url.startswith(f"{page.server}/") for url in asked)
-    away = {url for url in asked if urlsplit(url).scheme.startswith("http") and urlsplit(url).hostname != "127.0.0.1"}
+    requested = [
+        event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert any(url.startswith(f"{page.server}/") for url in requested)
+    away = {
+        url for url in requested if urlsplit(url).scheme.startswith("http") and urlsplit(url).hostname != "127.0.0.1"
+    }
     assert not away
     entries = [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
     # MLflow's own page asks for a user that a server without accounts has not, and resizes its charts late.
