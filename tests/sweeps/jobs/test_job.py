@@ -167,9 +167,9 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
     ],
 )
 def test_a_trial_must_fit_what_is_asked_for(options: BatchJob, sentences: list[str]) -> None:
-    found = options.node().misses(TRIAL)
-    assert len(found) == len(sentences)
-    for problem, sentence in zip(found, sentences, strict=True):
+    problems = options.node().misses(TRIAL)
+    assert len(problems) == len(sentences)
+    for problem, sentence in zip(problems, sentences, strict=True):
         assert sentence in problem
 
 

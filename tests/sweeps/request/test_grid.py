@@ -9,8 +9,8 @@ pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_each_point_has_its_repeats() -> None:
-    points, found = grid.read(compose("config", ["repeats=2"]), iter([compose("config", ["batch=4"])]))
-    assert found == []
+    points, problems = grid.read(compose("config", ["repeats=2"]), iter([compose("config", ["batch=4"])]))
+    assert problems == []
     assert [[(trial.batch, trial.repeat) for trial in repeats] for repeats in points] == [[(32, 0), (32, 1)], [(4, 0)]]
 
 
@@ -26,6 +26,6 @@ def test_each_point_has_its_repeats() -> None:
     ],
 )
 def test_keys_of_the_whole_sweep_agree_in_all_points(one: str, other: str, message: str) -> None:
-    _, found = grid.read(compose("config", [one]), iter([compose("config", [other])]))
-    (sentence,) = found
+    _, problems = grid.read(compose("config", [one]), iter([compose("config", [other])]))
+    (sentence,) = problems
     assert message in sentence

@@ -25,8 +25,8 @@ def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
 
 
 def trial(*overrides: str) -> Trial:
-    made, found = read(overrides)
-    assert found == []
+    made, problems = read(overrides)
+    assert problems == []
     return made
 
 

@@ -31,18 +31,18 @@ def shapes(tmp_path: Path) -> Path:
 
 
 def problems(*overrides: str) -> list[str]:
-    trial, found = schema.read(compose("config", list(overrides)))
-    return [*found, *plan_checks.problems([trial], [NODE])]
+    trial, problems = schema.read(compose("config", list(overrides)))
+    return [*problems, *plan_checks.problems([trial], [NODE])]
 
 
 def test_tasks_take_the_keys_that_the_interface_documents(shapes: Path) -> None:
-    trial, found = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
-    assert found == []
+    trial, problems = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
+    assert problems == []
     assert trial.task_args == task_args("finetune", data=str(shapes))
     assert "num_classes" not in trial.model_args
     assert trial.passes == ()
-    classify, found = schema.read(compose("config", ["task=classify", f"task.images=[{shapes}]", "model=alexnet"]))
-    assert found == []
+    classify, problems = schema.read(compose("config", ["task=classify", f"task.images=[{shapes}]", "model=alexnet"]))
+    assert problems == []
     assert classify.task_args == task_args("classify", images=[str(shapes)])
     assert classify.model_args["num_classes"] == 1000
 

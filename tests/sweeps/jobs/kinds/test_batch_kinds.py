@@ -39,10 +39,10 @@ def kinds_with(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Modu
 
 
 def test_a_kind_is_found_in_a_module_beside_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = kinds_with(tmp_path, KIND.format(name="Mine"), monkeypatch).BATCH_KINDS
-    assert found.keys() == {*kinds.BATCH_KINDS, "mine"}
-    assert found["mine"].__name__ == "Mine"
-    assert issubclass(found["mine"], BatchJob)
+    batch_kinds = kinds_with(tmp_path, KIND.format(name="Mine"), monkeypatch).BATCH_KINDS
+    assert batch_kinds.keys() == {*kinds.BATCH_KINDS, "mine"}
+    assert batch_kinds["mine"].__name__ == "Mine"
+    assert issubclass(batch_kinds["mine"], BatchJob)
 
 
 @pytest.mark.parametrize(
