@@ -1,154 +1,21 @@
-"""The axes of a sweep's grid, one row each: how names, curves, comparisons, tables and MLflow treat it.
+"""The table of axes: every field of `tracking.record.Trial` that is part of its id, with the row that it states.
 
-A new axis takes a field of `tracking.record.Trial` (and of its `CAME_LATER`) with a row in `AXES`, an option in
-`sweeps/request/schema.py` and `conf/config.yaml` (with its type in `sweeps.library.api.Keys` for callers in Python),
-and the code that obeys it. Everything else reads this table.
+Names, curves, comparisons, tables, estimates and MLflow read this table and name no axis themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import MISSING, fields, replace
+from typing import Any
 
 from tracking.record import Trial
-from tracking.text.flat import flatten, pairs, text_of
+from tracking.schema.axis import Axis, Label, Role
 
-Role = Literal["question", "variant", "position", "repetition"]
-"""What it means for two trials to differ in an axis:
-
-- question: they measure different things, so they are on different curves and never compared;
-- variant: they do the same work another way, so they are on different curves, which speed-ups compare;
-- position: they are different points of one curve;
-- repetition: they are the same point, measured more than once.
-"""
-Label = str | int | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Axis:
-    """One axis; the defaults suit a plain value that sets curves apart."""
-
-    name: str
-    """The field of `Trial`, the MLflow parameter and the column of the results table."""
-    role: Role = "question"
-    label: Callable[[Trial], str] | None = None
-    """How tables and parameters show the value; None: as it is."""
-    prefix: str = ""
-    """What precedes the label in a name, e.g. `b=`."""
-    words: Callable[[Trial], Mapping[str, str]] | None = None
-    """What a name may say of the axis, in parts that are shown only where they differ; None: prefix and label."""
-    column: Literal["text", "integer"] | None = None
-    """Type of its column in the results table; None: it has none."""
-    timed: bool = False
-    """It applies only to trials that time passes."""
-    of_model: bool = False
-    """Names mention it only where trials of one model differ in it: two models differ in their arguments anyway."""
-    of_memory: bool = True
-    """Whether it affects how much memory a pass needs at a given batch size."""
-    of_peak: bool = False
-    """Whether it affects the highest rate that the device can reach."""
-    neutral: Any = None
-    """What `reset` sets it to where the field of `Trial` has no default."""
-
-    def label_of(self, trial: Trial) -> Label:
-        """The value as tables and parameters show it; None where it does not apply to the trial."""
-        if self.timed and not trial.passes:
-            return None
-        value: Label = self.label(trial) if self.label else getattr(trial, self.name)
-        return value
-
-    def words_of(self, trial: Trial) -> Mapping[str, str]:
-        """What a name may say, by part; empty text where there is nothing to say."""
-        if self.words:
-            return self.words(trial)
-        label = self.label_of(trial)
-        return {self.name: "" if label is None else f"{self.prefix}{label}"}
-
-    def params_of(self, trial: Trial, plain: Mapping[str, Any]) -> dict[str, str]:
-        """The MLflow parameters, those of nested values under dotted keys; `plain` is the trial as JSON."""
-        value = plain[self.name]
-        if self.label is None:
-            return flatten({self.name: value})
-        label = self.label_of(trial)
-        if label is None:
-            return {}
-        nested = value if isinstance(value, Mapping) else {}
-        details = {key: each for key, each in nested.items() if key != "name"}  # the label has the name
-        return {self.name: text_of(label)} | flatten({self.name: details})
-
-
-def _device_words(trial: Trial) -> dict[str, str]:
-    device = trial.device
-    return {
-        "device": device.label,
-        "resources": pairs(device.resources),
-        "accelerator": device.accelerator or "",
-        "node_labels": pairs(device.node_labels),
-    }
-
-
-def _layout_words(trial: Trial) -> dict[str, str]:
-    return {"layout": "" if trial.layout == "channels_last" else trial.layout}
-
-
-def _protocol_words(trial: Trial) -> dict[str, str]:
-    protocol = trial.protocol
-    settings = {field.name: getattr(protocol, field.name) for field in fields(protocol) if field.name != "name"}
-    return {
-        "protocol": protocol.name,
-        **{f"protocol.{key}": f"{key}={text_of(value)}" for key, value in settings.items()},
-    }
-
-
-def _weights_words(trial: Trial) -> dict[str, str]:
-    return {"weights": text_of(trial.as_typed.get("model.weights", trial.weights or ""))}
-
-
-def _task_args_words(trial: Trial) -> dict[str, str]:
-    given = {key: trial.as_typed.get(f"task.{key}", value) for key, value in trial.task_args.items()}
-    return {f"task.{key}": "" if value is None else f"{key}={text_of(value)}" for key, value in given.items()}
-
-
-AXES: tuple[Axis, ...] = (
-    Axis(name="model", column="text"),
-    Axis(name="batch", role="position", prefix="b=", column="integer", of_memory=False, neutral=1),
-    Axis(
-        name="device",
-        role="variant",
-        label=lambda trial: trial.device.label,
-        words=_device_words,
-        column="text",
-        of_peak=True,
-    ),
-    Axis(name="precision", role="variant", column="text", of_peak=True),
-    Axis(name="compile", role="variant", column="text"),
-    Axis(name="layout", role="variant", words=_layout_words, column="text"),
-    Axis(
-        name="protocol",
-        label=lambda trial: trial.protocol.name,
-        words=_protocol_words,
-        column="text",
-        timed=True,
-        of_memory=False,
-    ),
-    Axis(name="model_args", words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
-    Axis(name="inputs", words=lambda trial: {"inputs": pairs(trial.inputs)}),
-    Axis(name="target", of_model=True),
-    Axis(name="weights", words=_weights_words, of_model=True),
-    Axis(name="task"),
-    Axis(name="task_args", words=_task_args_words),
-    Axis(
-        name="passes",
-        label=lambda trial: ",".join(trial.passes),
-        words=lambda trial: {"passes": "+".join(trial.passes)},
-        timed=True,
-        of_memory=False,
-    ),
-    Axis(name="seed", prefix="seed=", of_memory=False),
-    Axis(name="repeat", role="repetition", prefix="r=", column="integer", of_memory=False),
+AXES: tuple[Axis, ...] = tuple(
+    replace(field.metadata["axis"], name=field.name) for field in fields(Trial) if "axis" in field.metadata
 )
-"""Every field of `Trial` that is part of its id, in the order in which names and tables show them."""
+"""In the order in which names and tables show them."""
 
 
 def of_role(*roles: Role) -> list[Axis]:

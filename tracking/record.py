@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
+from tracking.schema import axis_words
+from tracking.schema.axis import axis
+from tracking.schema.device import Device
 from tracking.schema.fields import (
     Count,
     Figure,
@@ -24,6 +27,7 @@ from tracking.schema.fields import (
     Seconds,
     host_problem,
 )
+from tracking.schema.flat import pairs
 from tracking.schema.measurement import Measurement
 from tracking.schema.protocols import Adaptive, Protocol
 from tracking.schema.reading import Also, FormatError, Matching, Within, read, shown
@@ -44,80 +48,68 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
-    """Where a trial runs: what it requires of the scheduler, and what TensorFlow may use."""
-
-    name: str = "cpu"
-    kind: Literal["cpu", "gpu"] = "cpu"
-    cpus: Count | None = None
-    """Cores the trial has to itself; None: every core of its node."""
-    gpus: Count = 0
-    threads: Count | None = None
-    """TensorFlow's threads within and between operations; None: one per core."""
-    resources: Mapping[str, float] = field(default_factory=dict)
-    """Custom Ray resources, by name."""
-    memory_mb: Count | None = None
-    """Resident memory at which the trial is ended; None: no limit."""
-    gpu_memory_mb: Count | None = None
-    """Hard limit of TensorFlow's memory on each GPU; None: it grows as needed."""
-    accelerator: str | None = None
-    """Ray accelerator type that the node must have, e.g. `H100`."""
-    node_labels: Mapping[str, str] = field(default_factory=dict)
-    """Ray node labels that the node must have."""
-    exclusive_node: bool = False
-    """No other trial runs on the node meanwhile."""
-
-    CAME_LATER: ClassVar[Mapping[str, Any]] = {
-        "memory_mb": None,
-        "gpu_memory_mb": None,
-        "accelerator": None,
-        "node_labels": {},
-        "exclusive_node": False,
-    }
-    """Fields that old records lack; at these values they are left out of the id, which stays as it was without them."""
-
-    @property
-    def label(self) -> str:
-        """The device's name and what differs from its plain form; valid in an MLflow metric key."""
-        words = [self.name]
-        if self.cpus is not None:
-            words.append(f"{self.cpus} core{'s' * (self.cpus != 1)}")
-        if self.threads is not None:
-            words.append(f"{self.threads} thread{'s' * (self.threads != 1)}")
-        if self.gpus > 1:
-            words.append(f"{self.gpus} gpus")
-        if self.memory_mb is not None:
-            words.append(f"{self.memory_mb} mb")
-        if self.gpu_memory_mb is not None:
-            words.append(f"{self.gpu_memory_mb} mb a gpu")
-        if self.exclusive_node:
-            words.append("alone")
-        return " ".join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a sweep's grid: everything that affects the number, and `timeout_s` and `profile`, which do not."""
+    """One point of a sweep's grid: everything that affects the number, and `timeout_s` and `profile`, which do not.
 
-    model: str
-    batch: Annotated[int, Within(1, 2**53)]
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    target: str | None = None
-    """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`."""
-    weights: str | None = None
-    device: Device = field(default_factory=Device)
-    precision: Precision = "float32"
-    compile: Compile = "graph"
-    passes: tuple[Pass, ...] = PASSES
-    protocol: Protocol = field(default_factory=Adaptive)
-    task: str = "benchmark"
-    task_args: Mapping[str, Any] = field(default_factory=dict)
-    layout: Layout = "channels_last"
+    Each field that does is an axis of the grid; its row says how names, curves, tables and comparisons treat it.
+    """
+
+    model: str = field(metadata=axis(column="text"))
+    batch: Annotated[int, Within(1, 2**53)] = field(
+        metadata=axis(role="position", prefix="b=", column="integer", of_memory=False, neutral=1)
+    )
+    device: Device = field(
+        default_factory=Device,
+        metadata=axis(
+            role="variant",
+            label=lambda trial: trial.device.label,
+            words=axis_words.device_words,
+            column="text",
+            of_peak=True,
+        ),
+    )
+    precision: Precision = field(default="float32", metadata=axis(role="variant", column="text", of_peak=True))
+    compile: Compile = field(default="graph", metadata=axis(role="variant", column="text"))
+    layout: Layout = field(
+        default="channels_last", metadata=axis(role="variant", words=axis_words.layout_words, column="text")
+    )
     """Order of the axes of images and inside the net; kernels have the same shapes in either."""
-    inputs: Mapping[str, Mapping[str, Annotated[int, Within(-(2**64), 2**64)]]] = field(default_factory=dict)
+    protocol: Protocol = field(
+        default_factory=Adaptive,
+        metadata=axis(
+            label=lambda trial: trial.protocol.name,
+            words=axis_words.protocol_words,
+            column="text",
+            timed=True,
+            of_memory=False,
+        ),
+    )
+    model_args: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=axis(words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
+    )
+    inputs: Mapping[str, Mapping[str, Annotated[int, Within(-(2**64), 2**64)]]] = field(
+        default_factory=dict, metadata=axis(words=lambda trial: {"inputs": pairs(trial.inputs)})
+    )
     """By input of the net, the range its whole numbers are drawn from: at least `low`, below `high`."""
-    seed: int = 0
-    repeat: Annotated[int, Within(0, 2**53)] = 0
+    target: str | None = field(default=None, metadata=axis(of_model=True))
+    """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`."""
+    weights: str | None = field(default=None, metadata=axis(words=axis_words.weights_words, of_model=True))
+    task: str = field(default="benchmark", metadata=axis())
+    task_args: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.task_args_words))
+    passes: tuple[Pass, ...] = field(
+        default=PASSES,
+        metadata=axis(
+            label=lambda trial: ",".join(trial.passes),
+            words=lambda trial: {"passes": "+".join(trial.passes)},
+            timed=True,
+            of_memory=False,
+        ),
+    )
+    seed: int = field(default=0, metadata=axis(prefix="seed=", of_memory=False))
+    repeat: Annotated[int, Within(0, 2**53)] = field(
+        default=0, metadata=axis(role="repetition", prefix="r=", column="integer", of_memory=False)
+    )
     timeout_s: Seconds | None = None
     profile: bool = False
     """After all timing, one more step of each pass runs under TensorFlow's profiler."""

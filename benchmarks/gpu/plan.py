@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from tracking.record import Compile, Device, Precision, Trial
+from tracking.record import Compile, Precision, Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Adaptive, Classic
 
 NETS = ("vgg16", "resnet_v2_50", "inception_v3", "alexnet", "resnet_v2_101", "resnet_v2_152", "resnet_v2_200")

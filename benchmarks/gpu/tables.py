@@ -33,7 +33,8 @@ from sweeps.worker.isolate import run_trial
 from tracking.analysis.doubts import judged
 from tracking.folder.journal import Journal
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Precision, Result, Sweep, Trial
+from tracking.record import Precision, Result, Sweep, Trial
+from tracking.schema.device import Device
 
 GPU = Grid(device=Device(name="gpu", kind="gpu", cpus=2, gpus=1))
 REHEARSAL = Grid(

@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from sweeps.machine.this_machine import this_node
 from sweeps.plan import checks
 from sweeps.plan.order import unique
-from sweeps.request import schema
+from sweeps.request import options, schema
 from sweeps.request.compose import Composer
 from tracking.record import Trial
 
@@ -52,13 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--hydra", type=int, default=100, help="points for Hydra, whose time per point is constant")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     options.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-        rows = [("Hydra's own", options.hydra, lambda overrides: compose("config", list(overrides)))]
-        rows += [("this system", count, Composer(loader, master).compose) for count in options.points]
+        rows = [("Hydra's own", chosen.hydra, lambda overrides: compose("config", list(overrides)))]
+        rows += [("this system", count, Composer(loader, master).compose) for count in chosen.points]
         for label, count, composer in rows:
             before = psutil.Process().memory_info().rss
             start = time.perf_counter()

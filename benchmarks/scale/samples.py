@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tracking.record import Device, Layer, Result, Sweep, Trial
+from tracking.record import Layer, Result, Sweep, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 from tracking.schema.protocols import Classic
 

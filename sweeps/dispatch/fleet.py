@@ -14,7 +14,8 @@ from typing import Any
 from sweeps.dispatch.task_inbox import Inbox
 from sweeps.machine import cores
 from sweeps.machine.node import Node, parts, ray_amounts
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from sweeps.dispatch.calibration import Calibration
 from sweeps.dispatch.fleet import Fleet, Slot
 from sweeps.dispatch.waiting import Turn, Waiting
 from sweeps.machine.node import demand
-from tracking.record import Device
+from tracking.schema.device import Device
 
 _Rank = tuple[bool, int, int, Slot]
 

@@ -13,7 +13,8 @@ from sweeps.errors import DispatchError
 from sweeps.plan.stopping import Limit
 from sweeps.worker import on_node
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Failure, Result, Status, Trial
+from tracking.record import Failure, Result, Status, Trial
+from tracking.schema.device import Device
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,9 @@ from sweeps.jobs import elsewhere, submitted
 from sweeps.machine.node import Node
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
-from tracking.record import Device, Sweep, Trial
+from tracking.record import Sweep, Trial
 from tracking.redact import redact
+from tracking.schema.device import Device
 from tracking.sinks.mlflow.client import DEFAULT_URI
 from tracking.text.printable import printable
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sweeps.wording import counted
-from tracking.record import Device
+from tracking.schema.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sweeps.machine.node import Node, demand
-from tracking.record import Device
+from tracking.schema.device import Device
 
 
 class NodeKinds:

@@ -18,10 +18,11 @@ from sweeps.machine import cgroup, cores
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.plan.preflight import Key, Net, key
-from tracking.axes import Label, variant_of
+from tracking.axes import variant_of
 from tracking.folder.folders import sweep_folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Pass, Result, Trial
+from tracking.schema.axis import Label
 
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, make_dataclass
 from enum import Enum
-from typing import Any, Optional, get_type_hints
+from typing import Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from sweeps.clusters.kinds import KINDS
 from sweeps.tasks.options import TASK_CONFS
-from tracking.record import COMPILES, LAYOUTS, PASSES, PRECISIONS
+from tracking.record import PASSES, Trial
 from tracking.schema.protocols import PROTOCOLS
 
 # OmegaConf knows enumerations, not Literal types.
 PassName = Enum("PassName", {name: name for name in PASSES})  # type: ignore[misc]
-PrecisionName = Enum("PrecisionName", {name: name for name in PRECISIONS})  # type: ignore[misc]
-CompileName = Enum("CompileName", {name: name for name in COMPILES})  # type: ignore[misc]
-LayoutName = Enum("LayoutName", {name: name for name in LAYOUTS})  # type: ignore[misc]
 DeviceKind = Enum("DeviceKind", {"cpu": "cpu", "gpu": "gpu"})
 Order = Enum("Order", {"grid": "grid", "interleaved": "interleaved"})
 Rerun = Enum("Rerun", {"failed": "failed"})
@@ -54,7 +51,7 @@ class TrackingConf:
 
 
 @dataclass
-class Config:
+class _Config:
     """Every key a user can set; `conf/config.yaml` gives the defaults and says what each one means."""
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -62,9 +59,6 @@ class Config:
     device: DeviceConf = field(default_factory=DeviceConf)
     inputs: dict[str, Any] = field(default_factory=dict)
     passes: list[PassName] = field(default_factory=lambda: list(PassName))
-    precision: PrecisionName = PrecisionName["float32"]
-    compile: CompileName = CompileName["graph"]
-    layout: LayoutName = LayoutName["channels_last"]
     protocol: Any = MISSING
     task: Any = MISSING
     cluster: Any = MISSING
@@ -83,6 +77,32 @@ class Config:
     objective: Optional[str] = None  # noqa: UP045
     dry_run: bool = False
     profile: bool = False
+
+
+_IN_GROUPS = ("model_args", "target", "weights", "task_args", "repeat")
+"""Axes that other keys set: `model`, `task`, `repeats`."""
+
+
+def _with_axes(config: type[Any], record: type[Any]) -> type[Any]:
+    """Return the config with a key for each axis of the record that it does not have, of the axis' type and default."""
+    types, known = get_type_hints(record), {*_IN_GROUPS, *(each.name for each in fields(config))}
+    added = [
+        (each.name, *_option(each.name, types[each.name], each.default))
+        for each in fields(record)
+        if "axis" in each.metadata and each.name not in known
+    ]
+    return make_dataclass("Config", added, bases=(config,))
+
+
+def _option(name: str, kind: Any, default: Any) -> tuple[Any, Any]:
+    """Return the type and the default of an axis as OmegaConf takes them: an enumeration for a choice of words."""
+    if get_origin(kind) is not Literal:
+        return kind, default
+    choices = Enum(name, {word: word for word in get_args(kind)})  # type: ignore[misc]
+    return choices, choices[default]
+
+
+Config: Any = _with_axes(_Config, Trial)
 
 
 def register() -> None:

@@ -17,7 +17,8 @@ from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
 from sweeps.wording import above, at_least, at_most, nearest, needs
-from tracking.record import PASSES, Device, Trial
+from tracking.record import PASSES, Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import PROTOCOLS, Adaptive
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}

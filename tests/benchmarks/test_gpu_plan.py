@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.gpu.plan import Grid, points
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from benchmarks.gpu import tables
 from benchmarks.gpu.plan import Grid, points
 from benchmarks.gpu.report import write
 from tracking.folder.journal import Journal
-from tracking.record import Device, Failure, Result, Sweep
+from tracking.record import Failure, Result, Sweep
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 
 GPU = Device(name="gpu", kind="gpu", gpus=1)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tracking.folder.journal import Journal
-from tracking.record import Device, Failure, Layer, Pass, Result, Status, Sweep, Trial
+from tracking.record import Failure, Layer, Pass, Result, Status, Sweep, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 
 STARTED_AT = 1_760_000_000.0

@@ -20,9 +20,11 @@ from tracking.analysis.frame import frame
 from tracking.analysis.peaks import Peaks
 from tracking.analysis.table import csv_text, table
 from tracking.analysis.verdicts import differing_fields, pair_up
-from tracking.axes import AXES, Axis
+from tracking.axes import AXES
 from tracking.names import series_names, trial_names
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.axis import Axis
+from tracking.schema.device import Device
 from tracking.sinks.mlflow import content, view
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from tests.support.records import make_result
 from tracking.names import metric_word, series_names, sweep_name, trial_names
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
+from tracking.schema.flat import flatten
 from tracking.schema.protocols import Adaptive, Classic
-from tracking.text.flat import flatten
 
 
 def names(*trials: Trial) -> list[str]:

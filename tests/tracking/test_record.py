@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import make_result
-from tracking.record import FORMAT, PASSES, Device, Result, Sweep, Trial
+from tracking.record import FORMAT, PASSES, Result, Sweep, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement, quantile
 from tracking.schema.protocols import Adaptive, Classic
 from tracking.schema.reading import FormatError
@@ -70,7 +71,7 @@ def test_the_id_is_the_same_in_another_process_and_in_any_order_of_arguments() -
     one = replace(TRIAL, model_args={"a": 1, "b": 2})
     other = replace(TRIAL, model_args={"b": 2, "a": 1})
     code = (
-        "from tracking.record import *; "
+        "from tracking.record import Trial; from tracking.schema.protocols import Classic; "
         "print(Trial(model='vgg16', batch=4, model_args={'a': 1, 'b': 2}, protocol=Classic(steps=5)).trial_id)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from tracking.text.flat import flatten
+from tracking.schema.flat import flatten
 
 Host = Mapping[str, Any]
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tracking.analysis.doubts import doubts_of
-from tracking.axes import Label, peak_of
+from tracking.axes import peak_of
 from tracking.names import host_name, trial_names
 from tracking.record import Pass, Result
+from tracking.schema.axis import Label
 
 _Key = tuple[str, tuple[Label, ...], float]
 _NOT_A_RATE = ("above peak", "work")

@@ -13,11 +13,11 @@ from tracking import axes
 from tracking.analysis import metrics
 from tracking.analysis.doubts import verdict
 from tracking.analysis.metrics import Metric
-from tracking.axes import Axis
 from tracking.names import host_name, trial_names
 from tracking.record import Pass, Result, Trial
+from tracking.schema.axis import Axis
+from tracking.schema.flat import flatten
 from tracking.schema.measurement import Measurement
-from tracking.text.flat import flatten
 from tracking.text.printable import printable, printable_lines
 
 Cell = str | int | float | None

@@ -18,7 +18,8 @@ from tracking.analysis.disturbance import Side, side_of
 from tracking.analysis.stats.intervals import Ratio, ratio_interval
 from tracking.axes import point_of
 from tracking.names import host_name, trial_names
-from tracking.record import PASSES, Device, Pass, Result, Trial
+from tracking.record import PASSES, Pass, Result, Trial
+from tracking.schema.device import Device
 
 Verdict = Literal["SLOWER", "FASTER", "SAME", "UNDECIDED"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.record import Layer, Pass, Result
-from tracking.text.flat import flatten
+from tracking.schema.flat import flatten
 
 _MOST_ROWS = 20_000
 """Layers in one report, all nets together."""

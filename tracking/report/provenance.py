@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from tracking.names import host_name
 from tracking.record import Result, Sweep
+from tracking.schema.flat import flatten
 from tracking.text.commits import commits
-from tracking.text.flat import flatten
 from tracking.text.units import utc_time
 
 _MOST_HOSTS = 50

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from sweeps.clusters.existing.answers import HeadError, answer
 from sweeps.machine.node import Node
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 _MOST_BUNDLES = 1000
 """Of one request: what more trials would ask for comes with later ones."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from sweeps.machine.nvml import visible_cards
 from sweeps.wording import counted
-from tracking.record import Device
+from tracking.schema.device import Device
 
 DRIVER = "libcuda.so.1"
 MANAGEMENT = "libnvidia-ml.so.1"

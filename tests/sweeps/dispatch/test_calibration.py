@@ -9,7 +9,8 @@ from sweeps.dispatch import loop
 from sweeps.dispatch.calibration import Calibration
 from sweeps.machine.cores import available
 from sweeps.machine.node import Node
-from tracking.record import Device, Failure, Result, Trial
+from tracking.record import Failure, Result, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 from tracking.schema.protocols import Classic
 

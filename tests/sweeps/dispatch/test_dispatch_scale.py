@@ -21,7 +21,8 @@ from sweeps.plan.stopping import SKIPPED, Ceiling
 from sweeps.screen.terminal import Terminal
 from sweeps.worker.on_node import Place
 from tests.sweeps.dispatch.dispatched import context_of, ended
-from tracking.record import Device, Failure, Result, Sweep, Trial
+from tracking.record import Failure, Result, Sweep, Trial
+from tracking.schema.device import Device
 
 DEVICES = [Device(cpus=1), Device(cpus=2), Device(cpus=1, threads=1), Device(name="gpu", kind="gpu", cpus=1, gpus=1)]
 

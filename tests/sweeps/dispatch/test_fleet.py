@@ -5,7 +5,8 @@ import pytest
 from sweeps.dispatch.fleet import NOTHING, Fleet, Held, Slot
 from sweeps.machine.cores import available
 from sweeps.machine.node import Node
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 

@@ -23,7 +23,8 @@ from sweeps.machine.node import Node
 from sweeps.plan.stopping import SKIPPED, Ceiling, Limit
 from sweeps.worker import forkserver, limits
 from sweeps.worker.forkserver import ForkServer, LastingServer
-from tracking.record import Device, Failure, Result, Trial
+from tracking.record import Failure, Result, Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 TINY = Trial(model="tiny", batch=1, passes=("forward",), protocol=Classic(burn_in=1, steps=2))

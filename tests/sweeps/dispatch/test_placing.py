@@ -13,7 +13,8 @@ from sweeps.dispatch.fleet import NOTHING, Fleet, Held, Slot
 from sweeps.dispatch.placing import Placing
 from sweeps.dispatch.waiting import Turn, Waiting
 from sweeps.machine.node import Node
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 ALL = Trial(model="tiny", batch=1)

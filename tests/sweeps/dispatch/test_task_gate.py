@@ -17,7 +17,8 @@ from sweeps.dispatch.task_gate import Gate
 from sweeps.dispatch.task_inbox import Inbox
 from sweeps.machine.node import Node
 from tests.sweeps.dispatch.dispatched import context_of, ended
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 

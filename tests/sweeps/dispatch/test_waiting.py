@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sweeps.dispatch.waiting import Turn, Waiting
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 ALL = Trial(model="tiny", batch=1)

@@ -16,7 +16,7 @@ from sweeps.jobs.kinds.ray_job import RayJob
 from sweeps.jobs.kinds.slurm import Slurm
 from tests.support.records import make_result, make_sweep, write_journal
 from tests.support.sweep_command import plain_environment
-from tracking.record import Device
+from tracking.schema.device import Device
 
 ROOT = Path(__file__).resolve().parents[3]
 TRIAL = Device(kind="gpu", cpus=8, gpus=2, accelerator="H100", node_labels={"rack": "7"}, resources={"disk": 1})

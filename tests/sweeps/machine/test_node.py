@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sweeps.machine.node import Node, environment, ray_options
-from tracking.record import Device
+from tracking.schema.device import Device
 
 GPU = Device(name="gpu", kind="gpu", cpus=2, gpus=1)
 

@@ -14,7 +14,8 @@ from sweeps.machine.nvml import THROTTLES, visible_cards
 from tests.support.machine import fake_nvml
 from tests.support.machine.fake_nvml import QUIET
 from tracking.analysis.doubts import judged
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -160,7 +161,8 @@ import json, os, sys
 import tensorflow as tf
 from sweeps.tasks import benchmark
 from tests.support.machine.fake_nvml import QUIET, write
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 # TensorFlow sees no GPU whose memory it could count.

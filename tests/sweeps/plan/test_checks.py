@@ -5,7 +5,8 @@ from pathlib import Path
 
 from sweeps.machine.node import Node
 from sweeps.plan.checks import problems, unwritable
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 A, B = Trial(model="tiny", batch=1), Trial(model="tiny", batch=2)
 

@@ -11,7 +11,8 @@ from sweeps.plan.estimate import Estimator, earlier_results, matrix_rate, total_
 from sweeps.plan.preflight import Net, key
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Adaptive, Classic
 
 TRIAL = Trial(model="net", batch=2, protocol=Classic(burn_in=9, steps=90))

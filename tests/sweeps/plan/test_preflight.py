@@ -18,7 +18,8 @@ from sweeps.plan.preflight import Preflight, key, memory_of
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
 from sweeps.worker.wire import Send
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 VGG = Trial(model="vgg16", batch=4)
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sweeps.plan.stopping import SKIPPED, Ceiling, FailFast
-from tracking.record import Device, Failure, Result, Status, Trial
+from tracking.record import Failure, Result, Status, Trial
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 
 A, B = Trial(model="tiny", batch=1), Trial(model="tiny", batch=2)

@@ -9,7 +9,8 @@ from hydra import compose
 from sweeps.errors import UsageError
 from sweeps.request import schema
 from sweeps.request.compose import drop_defaults_of_nets
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Adaptive, Classic
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

@@ -21,7 +21,8 @@ from sweeps.machine.cores import available
 from sweeps.worker import isolate, limits
 from sweeps.worker.isolate import run_trial
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 TINY = Trial(model="tiny", batch=2, protocol=Classic(burn_in=1, steps=3))

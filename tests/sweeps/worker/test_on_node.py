@@ -16,7 +16,8 @@ from sweeps.machine.node import Node
 from sweeps.worker import on_node
 from tracking.analysis.doubts import judged
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 TINY = Trial(

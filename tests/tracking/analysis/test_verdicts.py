@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.support.records import make_result
 from tracking.analysis import verdicts
 from tracking.analysis.stats.intervals import Ratio
-from tracking.record import Device, Result
+from tracking.record import Result
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 

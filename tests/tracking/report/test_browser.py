@@ -14,8 +14,9 @@ from tests.support.records import make_result, make_sweep
 from tracking.analysis.curves import figure_curves
 from tracking.plots import sweep_charts
 from tracking.plots.sweep_charts import CHARTS, Chart, Lines
-from tracking.record import Device, Failure, Layer
+from tracking.record import Failure, Layer
 from tracking.report import html_page
+from tracking.schema.device import Device
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 RESULTS = [

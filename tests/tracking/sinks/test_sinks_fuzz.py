@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from tests.support.records import make_layers, make_result, make_sweep
 from tracking.analysis.table import csv_text, rows, standard_columns
 from tracking.plots import sweep_plots
-from tracking.record import Device, Failure, Result
+from tracking.record import Failure, Result
 from tracking.report import html_page
+from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 from tracking.schema.reading import FormatError
 from tracking.sink import Sink

@@ -21,11 +21,11 @@ from tracking.folder import trial_files
 from tracking.folder.trial_folder import LOG, TrialFolder
 from tracking.names import sweep_name, trial_names
 from tracking.record import Result, Sweep
+from tracking.schema.flat import flatten
 from tracking.sink import Sink, SinkError
 from tracking.sinks.mlflow import content, view
 from tracking.sinks.mlflow.client import DEFAULT_EXPERIMENT, DEFAULT_URI
 from tracking.sinks.mlflow.experiment import Experiment
-from tracking.text.flat import flatten
 from tracking.text.printable import printable
 
 

@@ -10,7 +10,8 @@ import pytest
 from sweeps.clusters.existing import autoscaler
 from sweeps.machine.node import Node
 from tests.support.ray_nodes import QUICK, Machines, journal
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 REQUEST = """
 from ray._raylet import GcsClient

@@ -20,7 +20,8 @@ from sweeps.tasks.picture_classifier import pictures
 from sweeps.tasks.pictures import data_checks, dataset, image_paths
 from sweeps.tasks.pictures.dataset import DataError
 from tests.support.picture_data import make_shapes, picture, task_args
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 NOBODY = 65534

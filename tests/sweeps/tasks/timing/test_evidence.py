@@ -19,7 +19,8 @@ from sweeps.worker.isolate import run_trial
 from tracking.analysis.doubts import judged, verdict
 from tracking.folder.journal import Journal
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Result, Trial
+from tracking.record import Result, Trial
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"

@@ -14,7 +14,8 @@ import tensorflow as tf
 from sweeps.tasks.timing import gpus
 from sweeps.worker.isolate import run_trial
 from tracking.folder.trial_folder import TrialFolder
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 GPU = Device(name="gpu", kind="gpu", cpus=1, gpus=1)
 

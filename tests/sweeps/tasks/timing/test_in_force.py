@@ -11,7 +11,8 @@ import pytest
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
 from sweeps.worker.wire import Send
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 TINY = Trial(model="tiny", batch=1)
 

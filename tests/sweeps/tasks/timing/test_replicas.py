@@ -12,7 +12,8 @@ import pytest
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
 from sweeps.worker.wire import Send
-from tracking.record import Device, Trial
+from tracking.record import Trial
+from tracking.schema.device import Device
 
 DEEP = Trial(model="alexnet_conv", batch=8, model_args={"image_size": 67, "lrn": True})
 TINY = Trial(model="tiny", batch=6)

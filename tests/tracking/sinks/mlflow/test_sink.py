@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.records import STARTED_AT, make_result, make_sweep, write_journal
 from tests.tracking.conftest import Runs, record
-from tracking.record import Device, Result
+from tracking.record import Result
+from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
 from tracking.sink import SinkError
 from tracking.sinks.mlflow import content
