@@ -1,4 +1,4 @@
-"""The order in which `benchmarks/gpu.sh` measures: it decides what a short run contains."""
+"""The order in which `benchmarks/gpu.sh` measures, which decides what a short run contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters and shapes that the seeds print or that follow from them, without computing anything."""
+"""Parameters and shapes as the articles print them, or as they follow from the articles, without computing anything."""
 
 from __future__ import annotations
 

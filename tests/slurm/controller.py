@@ -3,7 +3,7 @@
 Needs Debian's packages and root: `apt-get install --no-install-recommends slurm-wlm munge`. Nothing outside the folder
 is read or written, and every daemon is ended on leaving.
 
-usage: python tests/slurm/controller.py COMMAND ...      runs COMMAND on a Slurm of three nodes
+usage: python -m tests.slurm.controller COMMAND ...      runs COMMAND on a Slurm of three nodes
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tests.support.ports import free_ports
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 START_S = 30.0
@@ -51,7 +53,7 @@ PartitionName=main Nodes=ALL Default=YES State=UP MaxTime=60
 
 
 def missing() -> str | None:
-    """Why no Slurm can be started here; None: it can."""
+    """Return why no Slurm can be started here; None: it can."""
     lacking = [name for name in DAEMONS if _program(name) is None]
     if lacking:
         return f"needs {', '.join(lacking)}: apt-get install --no-install-recommends slurm-wlm munge"
@@ -67,7 +69,7 @@ def slurm(folder: Path, nodes: int = 3) -> Iterator[Mapping[str, str]]:
         own.chmod(0o755)
         conf = own / "slurm.conf"
         environment = {**os.environ, "SLURM_CONF": str(conf)}
-        control, *ports = _free_ports(1 + nodes)
+        control, *ports = free_ports(1 + nodes)
         host = socket.gethostname()
         text = _CONF.format(host=host, control=control, folder=own)
         for number, port in enumerate(ports, start=1):
@@ -121,14 +123,6 @@ def _daemon(command: list[str], environment: Mapping[str, str], folder: Path) ->
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _until(condition: object, what: str) -> None:

@@ -58,7 +58,7 @@ class Site:
         (folder / "my_nets.py").write_text(NETS)
 
     def waiting(self, batches: str) -> list[str]:
-        """A grid whose first half runs, and whose second half waits for the file `late`."""
+        """Return a grid whose first half runs, and whose second half waits for the file `late`."""
         (self.folder / "early").touch()
         files = f"+model.go={self.folder}/early,{self.folder}/late"
         return ["-m", "model=tiny", "model._target_=my_nets.waiting", files, batches, "order=grid"]
@@ -83,7 +83,7 @@ class Site:
         return found[1]
 
     def follower(self, dependency: str) -> str:
-        """A job that starts as another one's exit code says."""
+        """Submit a job that starts depending on another job's exit code; return its number."""
         command = ["sbatch", "--parsable", "--output=/dev/null", f"--dependency={dependency}", "--wrap=true"]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -93,7 +93,7 @@ class Site:
         return dict(field.split("=", 1) for field in done.stdout.split() if "=" in field)
 
     def wait(self, number: str, until: Callable[[dict[str, str]], bool] | None = None) -> dict[str, str]:
-        """The job as scontrol shows it when it is over, or as `until` wants it."""
+        """Return the job as scontrol shows it, once it is over or `until` holds for it."""
         deadline = time.monotonic() + LONGEST_S
         while not (until or (lambda job: job["JobState"] in OVER))(job := self.job(number)):
             assert time.monotonic() < deadline, job
@@ -101,7 +101,7 @@ class Site:
         return job
 
     def words(self, number: str) -> str:
-        """What the job has written."""
+        """Return everything that the job has printed."""
         return "\n".join(path.read_text() for path in self.folder.glob(f"multirun/*/*/*-{number}.*"))
 
 
@@ -115,7 +115,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def left_of(number: str) -> list[str]:
-    """What of a job's Ray is still on this machine."""
+    """Return the processes of a job's Ray that are still on this machine."""
     place = f"/tmp/ray-{number}-"
     found = [str(process) for process in psutil.process_iter() if place in " ".join(_command_line(process))]
     return found + [str(path) for path in Path("/tmp").glob(f"ray-{number}-*")]
@@ -186,8 +186,8 @@ def check_mlflow(folder: Path, experiment: str, lines: list[dict[str, Any]]) -> 
     found = client.get_experiment_by_name(experiment)
     assert found is not None
     children = [run for run in client.search_runs([found.experiment_id]) if "mlflow.parentRunId" in run.data.tags]
-    told = {run.data.tags["trial_id"]: run.data.tags["status"] for run in children}
-    assert told == {line["trial_id"]: line["status"] for line in lines}
+    recorded = {run.data.tags["trial_id"]: run.data.tags["status"] for run in children}
+    assert recorded == {line["trial_id"]: line["status"] for line in lines}
 
 
 def test_a_job_at_its_time_limit_stops_in_order_and_the_next_one_finishes_the_sweep(site: Site) -> None:
@@ -254,8 +254,8 @@ def test_a_cancelled_job_leaves_nothing_running(site: Site) -> None:
 
 
 def test_what_slurm_was_not_asked_for_is_told_and_nothing_is_submitted(site: Site) -> None:
-    asked = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=1", "cluster.nodes=0"]
-    done = site.run("-m", "model=tiny", "batch=0,1", "device.cpus=1,2", *asked)
+    options = ["cluster=slurm", "cluster.cpus=1", "cluster.gpus=1", "cluster.nodes=0"]
+    done = site.run("-m", "model=tiny", "batch=0,1", "device.cpus=1,2", *options)
     assert done.returncode == 2
     assert "device.cpus=2 asks for 2 cores and a node of cluster=slurm has 1" in done.stderr
     assert "batch=0: " in done.stderr
@@ -279,7 +279,7 @@ def test_a_job_that_slurm_refuses_or_never_starts_is_one_sentence(site: Site) ->
 
 
 def test_a_ray_that_does_not_start_ends_the_job_at_once_with_the_cause(site: Site) -> None:
-    """On the first node it ends the job; on another one, the sweep goes on without that node."""
+    """On the first node it ends the job; on another node, the sweep goes on without that node."""
     bin_folder = site.folder / "venv" / "bin"
     bin_folder.mkdir(parents=True)
     ray = bin_folder / "ray"
@@ -290,10 +290,10 @@ exec {Path(sys.executable).parent}/ray "$@"
     (bin_folder / "python").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"\n')
     for path in bin_folder.iterdir():
         path.chmod(0o755)
-    asked = ["-m", "model=tiny", "tracking=none", "cluster.nodes=2", f"cluster.venv={bin_folder.parent}"]
+    options = ["-m", "model=tiny", "tracking=none", "cluster.nodes=2", f"cluster.venv={bin_folder.parent}"]
     why = "ModuleNotFoundError: No module named 'no_such_part_of_ray'"
     (site.folder / "broken").write_text("0")
-    first = site.submit(*asked, *QUICK)
+    first = site.submit(*options, *QUICK)
     over = site.wait(first)
     assert (over["JobState"], over["ExitCode"]) == ("FAILED", "2:0"), site.words(first)
     hours, minutes, seconds = map(int, over["RunTime"].split(":"))
@@ -302,7 +302,7 @@ exec {Path(sys.executable).parent}/ray "$@"
     assert re.search(f"error: Ray did not start on n\\d, the job's first node: {why}", site.words(first))
     assert left_of(first) == []
     (site.folder / "broken").write_text("1")
-    second = site.submit("resume=latest", *asked[2:], *QUICK[3:])
+    second = site.submit("resume=latest", *options[2:], *QUICK[3:])
     over = site.wait(second)
     assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(second)
     assert re.search(f"warning: Ray did not start on n\\d, the sweep goes on without it: {why}", site.words(second))

@@ -90,7 +90,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def data_problems(data: Path, labels: Path | None = None, *, skip: bool = False) -> tuple[str, ...]:
-    """What keeps the data from being trained on, looked at anew."""
+    """Return the problems that keep the data from being trained on, after a fresh look."""
     data_checks.problems.cache_clear()
     return data_checks.problems(str(data), None if labels is None else str(labels), 0.2, skip)
 

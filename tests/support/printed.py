@@ -1,4 +1,4 @@
-"""A terminal for the jobs that print what became of them."""
+"""A terminal that keeps what is printed on it."""
 
 from __future__ import annotations
 

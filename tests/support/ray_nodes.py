@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.sweep_command import plain_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 6379
@@ -56,7 +58,7 @@ class Machines:
         self._ray = folder / "ray"
         for path in (self.driver, self.claims, self._ray):
             path.mkdir(exist_ok=True)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+        kept = plain_environment()
         quick = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(20)}
         self.env = (
@@ -197,8 +199,8 @@ while True:
         self._made.append(number)
 
     def _pids(self, number: int) -> list[int]:
-        told = subprocess.run(_words(f"ip netns pids {self._name}n{number}"), capture_output=True, text=True)
-        return [int(pid) for pid in told.stdout.split()]
+        listed = subprocess.run(_words(f"ip netns pids {self._name}n{number}"), capture_output=True, text=True)
+        return [int(pid) for pid in listed.stdout.split()]
 
 
 def _words(command: str) -> list[str]:

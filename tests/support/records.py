@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracking.folder.journal import Journal
 from tracking.record import Failure, Layer, Pass, Result, Status, Sweep, Trial
 from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
@@ -81,6 +82,14 @@ def make_sweep(results: Sequence[Result], folder: str | Path = "", facts: Mappin
         trials=tuple({result.trial_id: result.trial for result in results}.values()),
         facts={"hostname": "driver", "python": "3.11.2", "git_commit": "0123abc"} if facts is None else facts,
     )
+
+
+def write_journal(sweep: Sweep, results: Sequence[Result] = ()) -> None:
+    """Write the plan of a sweep and these of its results into the sweep's folder, as its driver does."""
+    with Journal(sweep.folder) as journal:
+        journal.write_plan(sweep)
+        for result in results:
+            journal.append(result)
 
 
 def make_layers(batch: int) -> tuple[Layer, ...]:

@@ -1,4 +1,4 @@
-"""A task that touches no device: it says which GPUs its process was shown, and from when until when."""
+"""A task that touches no device: it records which GPUs its process was shown, and from when until when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_S = 200.0
 
 
 def run(trial: Trial, send: Send) -> None:
-    """Runs until so many `others` have begun, too, as their files in `folder` tell."""
+    """Run until as many as `others` more have begun, as their files in `folder` show."""
     begin = time.monotonic()
     folder = Path(str(trial.model_args["folder"]))
     (folder / f"{trial.trial_id}.begun").touch()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +13,7 @@ import pytest
 from sweeps import command
 from sweeps.typed.arguments import Arguments
 from sweeps.worker.forkserver import LastingServer
-
-COMMAND = [sys.executable, str(Path(__file__).resolve().parents[2] / "sweeps" / "run.py")]
+from tests.support.sweep_command import COMMAND, plain_environment
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +41,7 @@ def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int:
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     ],
 )
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     error: OSError, received: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fail_with(error, monkeypatch) == 2
@@ -52,16 +49,15 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert capsys.readouterr().err.splitlines() == [sentence]
 
 
-def test_an_error_of_the_network_is_none_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_network_is_not_blamed_on_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionResetError):
         fail_with(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), monkeypatch)
 
 
 def test_a_reader_that_goes_away_interrupts_in_silence(tmp_path: Path) -> None:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
     command = [*COMMAND, "model=tiny", "cluster=slurm", "dry_run=true"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import pytest
-from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict
@@ -14,11 +12,8 @@ from omegaconf import DictConfig, open_dict
 from hydra_plugins.trial_launcher import TrialLauncher
 from sweeps import session
 from sweeps.errors import DispatchError
-from sweeps.request import options
 from tests.support.records import make_result
 from tracking.record import Result
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 class Answering:
@@ -37,18 +32,16 @@ class Answering:
 
 
 @pytest.fixture
-def loader() -> Iterator[HydraContext]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+def context(hydra: ConfigLoader) -> HydraContext:
+    return HydraContext(config_loader=hydra, callbacks=Callbacks())
 
 
-def launch(loader: HydraContext, objective: str | None, answers: list[list[Result]]) -> Sequence[JobReturn]:
-    config = loader.config_loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+def launch(context: HydraContext, objective: str | None, answers: list[list[Result]]) -> Sequence[JobReturn]:
+    config = context.config_loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
     with open_dict(config):
         config.objective = objective
     launcher = TrialLauncher()
-    launcher.setup(hydra_context=loader, task_function=lambda _: None, config=config)
+    launcher.setup(hydra_context=context, task_function=lambda _: None, config=config)
     answering = Answering(answers)
     token = session._current.set(answering)  # type: ignore[arg-type]
     try:
@@ -60,15 +53,15 @@ def launch(loader: HydraContext, objective: str | None, answers: list[list[Resul
     return done
 
 
-def test_a_job_returns_its_results(loader: HydraContext) -> None:
+def test_a_job_returns_its_results(context: HydraContext) -> None:
     answers = [[make_result(batch=3)], [make_result(batch=5, status="oom")]]
-    done = launch(loader, None, answers)
+    done = launch(context, None, answers)
     assert [job.return_value for job in done] == answers
 
 
-def test_a_job_returns_its_objective_and_has_failed_without_one(loader: HydraContext) -> None:
+def test_a_job_returns_its_objective_and_has_failed_without_one(context: HydraContext) -> None:
     good = make_result(batch=3)
-    first, second = launch(loader, "forward/median_s", [[good], [make_result(batch=5, status="oom")]])
+    first, second = launch(context, "forward/median_s", [[good], [make_result(batch=5, status="oom")]])
     assert first.return_value == good.passes["forward"].median_s
     assert second.status == JobStatus.FAILED
     with pytest.raises(DispatchError, match="batch=5: no forward/median_s to optimise"):

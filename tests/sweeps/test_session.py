@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from sweeps.errors import UsageError
 from sweeps.process.interrupts import Interrupts
-from sweeps.request import options
 from sweeps.screen.terminal import Terminal
 from sweeps.session import Session
 from sweeps.typed.arguments import Arguments
 from sweeps.worker.forkserver import LastingServer
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 NONE = Arguments(program="sweeps/run.py", words=())
 
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
 @pytest.fixture(autouse=True)
-def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "problems"),
     [
         (["cluster.cpus=0"], ["cluster.cpus=0: expected at least 1. Received: 0."]),
         (["cluster.gpus=-1", "device=gpu"], ["cluster.gpus=-1: expected at least 0. Received: -1."]),
@@ -37,12 +34,14 @@ def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["cluster=ray", "cluster.wait_s=nan", "batch=0"], ["batch=0: ", "cluster.wait_s=nan: expected a number of"]),
     ],
 )
-def test_a_cluster_that_makes_no_sense_is_not_asked(overrides: list[str], told: list[str], tmp_path: Path) -> None:
+def test_a_cluster_with_wrong_options_is_not_contacted(
+    overrides: list[str], problems: list[str], tmp_path: Path
+) -> None:
     home = tmp_path / "multirun" / "day" / "time"
     with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run([compose("config", ["model=tiny", *overrides])], str(home))
-    assert len(raised.value.problems) == len(told), raised.value.problems
-    for problem, sentence in zip(raised.value.problems, told, strict=True):
+    assert len(raised.value.problems) == len(problems), raised.value.problems
+    for problem, sentence in zip(raised.value.problems, problems, strict=True):
         assert problem.startswith(sentence)
     assert list(tmp_path.iterdir()) == []
 

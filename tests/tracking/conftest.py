@@ -1,3 +1,5 @@
+"""MLflow databases, servers and browsers for the tests of this room, and what is read back from them."""
+
 from __future__ import annotations
 
 import shutil
@@ -43,7 +45,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium under Selenium that keeps what its pages asked for and complained about."""
+    """A headless Chromium under Selenium that logs the requests and the errors of its pages."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):

@@ -29,7 +29,7 @@ def test_name_holds_only_what_varies() -> None:
     assert names(trial(), trial(model_args={"name": "ResNet50"})) == ["vgg16 b=4", "vgg16 b=4 name=ResNet50"]
 
 
-def test_protocols_nodes_and_accelerators_are_told_apart() -> None:
+def test_protocols_nodes_and_accelerators_are_distinguished() -> None:
     assert names(trial(protocol=Classic(steps=10)), trial(protocol=Classic(steps=20))) == [
         "vgg16 b=4 steps=10",
         "vgg16 b=4 steps=20",

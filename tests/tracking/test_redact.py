@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.support.sweep_command import plain_environment
 from tracking.redact import MARK, is_redacted, redact, secrets_of
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ WORDS = ("the", "sweep", "of", "vgg16", "batch=4", "50%", "me@example.org", "{'a
 
 
 def ours(secret: str, text: str) -> bool:
-    """Whether the secret is anything that the text does not hold anyway."""
+    """Return whether the secret is something that the rest of the text does not contain anyway."""
     return all(
         spelled.strip() and spelled not in text for spelled in (secret, quote(secret, safe=""), quote_plus(secret))
     )
@@ -150,7 +151,7 @@ def test_what_was_taken_out_is_known_to_be() -> None:
 
 
 def test_line_by_line_no_time_is_lost() -> None:
-    """Backtracking over a long text would show as minutes."""
+    """Backtracking over a long text would take minutes."""
     for text in (
         "http://" * 20_000,
         "a:@" * 50_000,
@@ -166,18 +167,18 @@ def test_a_sweep_with_secrets_in_its_address_leaves_none_of_them(tmp_path: Path)
     """Nowhere: not in its folder, in Hydra's files, in what it prints, or beside it."""
     secrets = ("S3cr et'x", "Qu1ery", "T0ken", "Env1ron")
     uri = 'tracking.uri="http://me:S3cr et\'x@127.0.0.1:1/p?api_key=Qu1ery"'
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    kept = plain_environment()
     env = kept | {"MLFLOW_TRACKING_TOKEN": "T0ken", "TF_MY_API_KEY": "Env1ron", "XLA_FLAGS": ""}
     run = [sys.executable, str(ROOT / "sweeps" / "run.py"), *SWEEP.split(), uri]
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "lacks 1 result: no answer" in done.stderr
-    told = {"stdout": done.stdout, "stderr": done.stderr}
-    told |= {str(path): path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
-    assert any("***" in told[name] for name in told if name.endswith("plan.json"))
-    assert any("***" in told[name] for name in told if name.endswith("overrides.yaml"))
+    texts = {"stdout": done.stdout, "stderr": done.stderr}
+    texts |= {str(path): path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
+    assert any("***" in texts[name] for name in texts if name.endswith("plan.json"))
+    assert any("***" in texts[name] for name in texts if name.endswith("overrides.yaml"))
     for secret in (*secrets, "S3cr", "et'x", "S3cr%20et", "S3cr+et"):
-        assert [name for name, text in told.items() if secret in text] == [], secret
+        assert [name for name, text in texts.items() if secret in text] == [], secret
     resumed = ["resume=out"]
     again = subprocess.run([*run[:2], *resumed], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert again.returncode == 2

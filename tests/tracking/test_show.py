@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from tests.support.records import STARTED_AT, make_result, make_sweep
+from tests.support.records import STARTED_AT, make_result, make_sweep, write_journal
 from tests.tracking.conftest import Runs
 from tracking.analysis.metrics import spread
 from tracking.folder.journal import Journal
@@ -30,10 +30,7 @@ def rendered(table: RenderableType) -> str:
 
 
 def keep(folder: Path, results: list[Result], written: int) -> None:
-    with Journal(folder) as journal:
-        journal.write_plan(make_sweep(results, folder))
-        for result in results[:written]:
-            journal.append(result)
+    write_journal(make_sweep(results, folder), results[:written])
 
 
 def show(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tests.tracking.conftest import Runs
 from tracking import sync
 from tracking.folder.journal import RESULTS, Journal
@@ -23,10 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def planned(folder: Path, tracking: Mapping[str, Any], count: int = 3) -> list[Result]:
     results = [make_result(batch=batch) for batch in range(1, count + 1)]
-    with Journal(folder) as journal:
-        journal.write_plan(make_sweep(results, folder, facts={"tracking": tracking}))
-        for result in results:
-            journal.append(result)
+    write_journal(make_sweep(results, folder, facts={"tracking": tracking}), results)
     return results
 
 
@@ -52,7 +49,7 @@ def test_four_at_once_give_one_run_a_trial(tmp_path: Path) -> None:
     assert (folder / "results.parquet").is_file()
 
 
-def test_sweep_that_was_killed_is_told_as_such_and_later_completed(uri: str, tmp_path: Path) -> None:
+def test_sweep_that_was_killed_is_reported_as_such_and_later_completed(uri: str, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     results = planned(folder, {"mlflow": {"uri": uri, "experiment": "sweeps"}})
     whole = (folder / RESULTS).read_bytes()

@@ -63,7 +63,7 @@ def test_only_what_is_differentiated_counts(make: Callable[[Any], Any], backward
     assert training.products == 2 * (CONV + DENSE + backward)
 
 
-def test_branches_are_told_apart() -> None:
+def test_branches_are_distinguished() -> None:
     """The gradient of the frozen branch's input is nobody's, though a trained branch runs before it."""
     products = 2 * 384 * 5
     model = of_images(lambda x: layers.Add()([dense(5)(y := layers.Flatten()(x)), frozen(dense(5))(y)]))

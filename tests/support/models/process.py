@@ -34,11 +34,11 @@ def stopping_its_server(then: str = "hang", once: str | None = None) -> keras.Mo
     return nets.build("tiny")
 
 
-def stopping_itself(said: str = "") -> keras.Model:
-    """A net that stops its process, in the middle of a message where `said` is not empty."""
-    if said:
+def stopping_itself(text: str = "") -> keras.Model:
+    """A net that stops its process, in the middle of a message where `text` is not empty."""
+    if text:
         (connection,) = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if "socket:" in str(_target(fd))]
-        os.write(connection, struct.pack("!i", 1000) + said.encode())
+        os.write(connection, struct.pack("!i", 1000) + text.encode())
     os.kill(os.getpid(), signal.SIGSTOP)
     return nets.build("tiny")
 

@@ -70,7 +70,7 @@ def leaving_links() -> keras.Model:
 
 
 def _sends() -> list[Callable[..., None]]:
-    """Every `send` of the callers, as only a net of bad manners finds it: the task's first, the process's last."""
+    """Return every `send` of the callers, which only a misbehaving net looks for, the task's first."""
     frame: FrameType | None = sys._getframe()
     sends = []
     while frame:

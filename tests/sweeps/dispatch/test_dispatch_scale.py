@@ -20,6 +20,7 @@ from sweeps.plan.preflight import Preflight
 from sweeps.plan.stopping import SKIPPED, Ceiling
 from sweeps.screen.terminal import Terminal
 from sweeps.worker.on_node import Place
+from tests.sweeps.dispatch.dispatched import context_of, ended
 from tracking.record import Failure, Result, Sweep, Trial
 from tracking.schema.device import Device
 
@@ -33,10 +34,6 @@ def nodes_of(count: int) -> list[Node]:
 
 def grid(count: int) -> list[Trial]:
     return [Trial(model="tiny", batch=1 + index // 4, device=DEVICES[index % 4]) for index in range(count)]
-
-
-def ended(trial: Trial, place: Place) -> Result:
-    return Result(trial=trial, sweep_id="s", status="ok", host={"node_id": place.node.node_id})
 
 
 def out_above(batch: int) -> FakeRay:
@@ -80,15 +77,7 @@ def run(
     """Each result with the calls that were made for it and for what was started after the one before."""
     fleet = Fleet([Slot(node, lambda: "", local=False) for node in nodes_of(nodes)])
     fleet.inbox, ceiling = ray, Ceiling()
-    context = loop.Context(
-        sweep_id="s",
-        folder=folder,
-        server=lambda: "",
-        node=fleet.slots[0].node,
-        fleet=fleet,
-        calibration=Calibration(),
-        limit=ceiling.limit,
-    )
+    context = context_of(fleet, folder, calibration=Calibration(), limit=ceiling.limit)
     results = []
     with ray.installed(), counted(monkeypatch) as calls:
         for result in loop.on_ray(trials, context):

@@ -16,7 +16,7 @@ from sweeps.dispatch.fleet import NOTHING, Fleet, Held, Slot
 from sweeps.dispatch.task_gate import Gate
 from sweeps.dispatch.task_inbox import Inbox
 from sweeps.machine.node import Node
-from sweeps.worker.on_node import Place
+from tests.sweeps.dispatch.dispatched import context_of, ended
 from tracking.record import Result, Trial
 from tracking.schema.device import Device
 
@@ -64,7 +64,7 @@ class HeldRay(FakeRay):
     """A Ray on which a task gets its turn only on a node that nobody holds, and asks there whether it may start."""
 
     def __init__(self, fleet: Shared | Partly) -> None:
-        super().__init__(ran)
+        super().__init__(ended)
         self._fleet = fleet
 
     def next(self, timeout_s: float | None) -> Any | None:
@@ -73,13 +73,9 @@ class HeldRay(FakeRay):
             gate, token = ref.others
             if ref.place.node.name not in self._fleet.holders:
                 self.running.remove(ref)
-                result = ran(ref.trial, ref.place) if gate.gate.enter(token) else None
+                result = ended(ref.trial, ref.place) if gate.gate.enter(token) else None
                 ref.future().set_result((result, b""))
         return Inbox.next(self, 0.001)
-
-
-def ran(trial: Trial, place: Place) -> Result:
-    return Result(trial=trial, sweep_id="s", status="ok", host={"node_id": place.node.node_id})
 
 
 def run(
@@ -94,12 +90,9 @@ def run(
     withdrawn: list[str] = []
     ray = ray or HeldRay(fleet)
     fleet.inbox = ray
-    context = loop.Context(
-        sweep_id="s",
-        folder=folder,
-        server=lambda: "",
-        node=fleet.slots[0].node,
-        fleet=fleet,
+    context = context_of(
+        fleet,
+        folder,
         calibration=calibration,
         withdrawn=lambda trial: withdrawn.append(trial.trial_id),
         held_up=lambda words: said.append(words) if words else None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.test_run import QUICK, journal, only_sweep, run
+from tests.support.sweep_command import QUICK, journal, only_sweep, run
 
 INLINE = ("cluster=inline", "calibrate=false", "tracking=csv")
 

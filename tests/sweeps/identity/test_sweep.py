@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig
 
 from sweeps.errors import UsageError
 from sweeps.identity.sweep import FindNodes, Request, new, resumed, without_result
 from sweeps.machine.node import Node
-from sweeps.request import options
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
 from tracking.folder.journal import Journal
 from tracking.record import Result, Trial
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
 NODE = Node(cpus=2)
 
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
 @pytest.fixture(autouse=True)
-def hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
 
 
 def arguments(*words: str) -> Arguments:

@@ -12,7 +12,7 @@ import pytest
 from sweeps.identity import resume
 from sweeps.typed.arguments import Arguments
 from tests.support.records import make_result, make_sweep
-from tests.sweeps.test_run import journal, run
+from tests.support.sweep_command import journal, run
 from tests.tracking.sinks.test_trust import give_away, only_root
 from tracking.folder.journal import Journal
 from tracking.record import Trial

@@ -14,8 +14,8 @@ from sweeps.jobs.job import BatchJob
 from sweeps.jobs.kinds.kubernetes import Kubernetes
 from sweeps.jobs.kinds.ray_job import RayJob
 from sweeps.jobs.kinds.slurm import Slurm
-from tests.support.records import make_result, make_sweep
-from tracking.folder.journal import Journal
+from tests.support.records import make_result, make_sweep, write_journal
+from tests.support.sweep_command import plain_environment
 from tracking.schema.device import Device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +24,7 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=registry.example/sweeps:1", "
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    kept = plain_environment()
     command = [sys.executable, str(ROOT / "sweeps" / "run.py"), *arguments]
     env = {**kept, **environment}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
@@ -76,13 +76,12 @@ def test_a_refused_job_leaves_no_folder_and_what_was_there_before(tmp_path: Path
     assert "sbatch refused " in done.stderr
     assert "invalid account" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
-    results = [make_result()]
-    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
-        journal.write_plan(make_sweep([*results, make_result(batch=2)], journal.folder))
-    (journal.folder / "job.sh").write_text("before")
-    before = {path.name: path.read_bytes() for path in journal.folder.iterdir()}
+    folder = tmp_path / "outputs" / "day" / "time"
+    write_journal(make_sweep([make_result(), make_result(batch=2)], folder))
+    (folder / "job.sh").write_text("before")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert run(tmp_path, "resume=latest", "cluster=slurm", PATH=path).returncode == 2
-    assert {path.name: path.read_bytes() for path in journal.folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
     done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
     assert done.returncode == 1
@@ -121,24 +120,23 @@ def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "passed_on"),
     [([], ""), (["tracking.uri=http://b"], " tracking.uri=http://b"), (["tracking=mlflow"], None)],
 )
 def test_a_sweep_on_the_cluster_goes_on_with_its_own_tracking(
-    tmp_path: Path, arguments: list[str], told: str | None
+    tmp_path: Path, arguments: list[str], passed_on: str | None
 ) -> None:
     done = run(tmp_path, "resume=sweep-1", *KUBERNETES, *arguments, "dry_run=true", MLFLOW_TRACKING_URI="http://mine")
     assert done.returncode == 0, done.stderr
     scripts, _ = yaml.safe_load_all(done.stdout)
-    told = " tracking=mlflow tracking.uri=http://mine" if told is None else told
-    assert f"set -- resume=/results/sweep-1{told}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
+    passed_on = " tracking=mlflow tracking.uri=http://mine" if passed_on is None else passed_on
+    assert f"set -- resume=/results/sweep-1{passed_on}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
 
 
 def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> None:
     results = [make_result()]
     settings = {"mlflow": {"uri": "http://a", "experiment": "mine"}}
-    with Journal(tmp_path / "outputs" / "day" / "time") as journal:
-        journal.write_plan(make_sweep(results, journal.folder, facts={"tracking": settings}))
+    write_journal(make_sweep(results, tmp_path / "outputs" / "day" / "time", facts={"tracking": settings}))
     done = run(tmp_path, "resume=latest", "cluster=slurm", "dry_run=true", MLFLOW_TRACKING_URI="http://b")
     assert done.returncode == 0, done.stderr
     assert "'tracking.sinks=[mlflow]' tracking.uri=http://a tracking.experiment=mine" in done.stdout
@@ -147,11 +145,11 @@ def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> Non
 
 
 def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:
-    asked = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
-    done = run(tmp_path, "-m", "model=tiny", "batch=two", *asked, *KUBERNETES, "dry_run=true")
+    overrides = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=two", *overrides, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
-    done = run(tmp_path, "-m", "model=tiny", "batch=0", *asked, *KUBERNETES, "dry_run=true")
+    done = run(tmp_path, "-m", "model=tiny", "batch=0", *overrides, *KUBERNETES, "dry_run=true")
     assert done.stderr.splitlines() == ["error: batch=0: expected at least 1. Received: 0."]
 
 
@@ -169,10 +167,10 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
     ],
 )
 def test_a_trial_must_fit_what_is_asked_for(options: BatchJob, sentences: list[str]) -> None:
-    found = options.node().misses(TRIAL)
-    assert len(found) == len(sentences)
-    for told, sentence in zip(found, sentences, strict=True):
-        assert sentence in told
+    problems = options.node().misses(TRIAL)
+    assert len(problems) == len(sentences)
+    for problem, sentence in zip(problems, sentences, strict=True):
+        assert sentence in problem
 
 
 def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
@@ -211,7 +209,7 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_submitted(
+def test_the_impossible_is_reported_before_anything_is_submitted(
     tmp_path: Path, arguments: list[str], sentences: list[str]
 ) -> None:
     done = run(tmp_path, *arguments)
@@ -234,8 +232,8 @@ def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str]
 
 
 def test_what_only_this_folder_knows_is_refused_for_a_cluster_that_does_not_see_it(tmp_path: Path) -> None:
-    asked = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
-    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *asked, *KUBERNETES, "dry_run=true")
+    overrides = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
+    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *overrides, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: task.data=photos: expected an absolute path, as the nodes of cluster=kubernetes see it. Received: a "

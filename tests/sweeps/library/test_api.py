@@ -23,7 +23,7 @@ import pytest
 import sweeps
 from sweeps import DispatchError, UsageError, read, sweep
 from sweeps.library.api import SweepResult
-from tests.sweeps.test_run import left_in
+from tests.support.sweep_command import left_in
 
 ROOT = Path(__file__).resolve().parents[3]
 CHEAP: dict[str, Any] = {
@@ -135,7 +135,7 @@ def _alone(done: SweepResult) -> SweepResult:
     return replace(done, text="")
 
 
-def test_everything_that_is_wrong_is_raised_at_once(
+def test_all_problems_are_raised_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -65,7 +65,7 @@ def test_a_value_is_itself_in_hydra_whatever_is_in_it(value: object) -> None:
         )
 
 
-def test_everything_that_cannot_be_an_override_is_named_at_once() -> None:
+def test_everything_that_cannot_be_an_override_is_named_together() -> None:
     with pytest.raises(UsageError) as raised:
         words(["batch", "--cfg", 3], {"batch": [], "model": {"_target_": print, "a b": 1}, "seed": {1, 2}})  # type: ignore[list-item, dict-item]
     assert [problem.partition(" Received: ")[0] for problem in raised.value.problems] == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine import cgroup
-from tests.support.cgroups import limited
+from tests.support.machine.cgroups import limited
 
 ROOT = Path(__file__).resolve().parents[3]
 NO_LIMIT = "9223372036854771712"

@@ -54,7 +54,7 @@ def test_the_root_control_group_counts_nanoseconds(proc: Path, tmp_path: Path, n
     assert counter() == {0: 1.65, 1: 9.25}
 
 
-def test_a_containers_own_group_tells_nothing_of_others(proc: Path, tmp_path: Path) -> None:
+def test_a_containers_own_group_shows_nothing_of_others(proc: Path, tmp_path: Path) -> None:
     assert fine_counter(proc, usage(tmp_path, "200000000 5000000000 \n")) is None
 
 

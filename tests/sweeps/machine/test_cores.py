@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine import cores
-from tests.support.cgroups import limited
+from tests.support.machine.cgroups import limited
 
 ROOT = Path(__file__).resolve().parents[3]
 

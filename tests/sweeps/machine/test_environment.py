@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine import environment
-from tests.sweeps.test_run import QUICK, journal, only_sweep, run
+from tests.support.sweep_command import QUICK, journal, only_sweep, run
 
 
 def test_what_changes_a_figure_is_recorded_and_no_secret() -> None:

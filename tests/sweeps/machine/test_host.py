@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.machine import host
-from tests.support import fake_nvml
-from tests.support.cgroups import limited
+from tests.support.machine import fake_nvml
+from tests.support.machine.cgroups import limited
 
 ROOT = Path(__file__).resolve().parents[3]
 CARD = "Fake H100 80GB HBM3"

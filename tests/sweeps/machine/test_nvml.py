@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sweeps.machine.nvml import THROTTLES, visible_cards
-from tests.support import fake_nvml
-from tests.support.fake_nvml import QUIET
+from tests.support.machine import fake_nvml
+from tests.support.machine.fake_nvml import QUIET
 from tracking.analysis.doubts import judged
 from tracking.record import Result, Trial
 from tracking.schema.device import Device
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 WATCHED = """
 import json, os, sys
 from sweeps.machine.nvml import CardWatch, visible_cards
-from tests.support.fake_nvml import write
+from tests.support.machine.fake_nvml import write
 
 now = 0.0
 cards = visible_cards()
@@ -130,7 +130,7 @@ def test_a_clock_that_is_idle_or_set_is_no_throttling(tmp_path: Path) -> None:
     assert doubts(evidence) == ()
 
 
-def test_what_a_card_does_not_tell_is_left_out(tmp_path: Path) -> None:
+def test_what_a_card_does_not_report_is_left_out(tmp_path: Path) -> None:
     facts, free_mb, evidence = watched(tmp_path, {"sm_mhz": 900}, {"sm_mhz": 900})
     assert "memory_mb" not in facts[0]
     assert free_mb == [None]
@@ -142,23 +142,25 @@ def test_where_not_even_the_own_process_is_listed_nothing_is_known_of_others(tmp
     assert "gpu_foreign_processes" not in evidence
 
 
-@pytest.mark.parametrize(("visible", "told"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])])
+@pytest.mark.parametrize(
+    ("visible", "labels"), [(None, ["2 GPUs (H100)"]), ("GPU-fake-1", ["1 GPU (H100)"]), ("-1", [])]
+)
 def test_this_machine_offers_its_cards_by_rays_name_of_them(
-    tmp_path: Path, visible: str | None, told: list[str]
+    tmp_path: Path, visible: str | None, labels: list[str]
 ) -> None:
     env = fake_nvml.environment(tmp_path, QUIET)
     env.pop("CUDA_VISIBLE_DEVICES", None)
     env |= {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     command = [sys.executable, "-c", "from sweeps.machine.this_machine import this_node; print(this_node().kind)"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip().split(", ")[1:] == told
+    assert done.stdout.strip().split(", ")[1:] == labels
 
 
 TIMED = """
 import json, os, sys
 import tensorflow as tf
 from sweeps.tasks import benchmark
-from tests.support.fake_nvml import QUIET, write
+from tests.support.machine.fake_nvml import QUIET, write
 from tracking.record import Trial
 from tracking.schema.device import Device
 from tracking.schema.protocols import Classic

@@ -20,10 +20,10 @@ def test_problems_name_what_no_node_has() -> None:
         replace(A, weights="no/such/file.npy"),
         B,
     ]
-    found = problems(trials, [node])
-    assert len(found) == 4
-    assert "device.cpus=99 asks for 99 cores and this machine has 2" in found
-    assert "device=gpu asks for 1 GPU and this machine has none" in found
+    sentences = problems(trials, [node])
+    assert len(sentences) == 4
+    assert "device.cpus=99 asks for 99 cores and this machine has 2" in sentences
+    assert "device=gpu asks for 1 GPU and this machine has none" in sentences
     assert problems(trials[:3], [node, Node(cpus=128, gpus=8, resources={"tpu": 4})]) == []
 
 

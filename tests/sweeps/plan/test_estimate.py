@@ -57,7 +57,7 @@ def test_a_matrix_product_is_measured_in_operations_a_second() -> None:
         replace(TRIAL, task="classify"),
     ],
 )
-def test_of_what_is_not_known_nothing_is_said(trial: Trial) -> None:
+def test_nothing_is_claimed_about_the_unknown(trial: Trial) -> None:
     assert Estimator(NETS, [])(trial) is None
 
 

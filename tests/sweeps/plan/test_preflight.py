@@ -62,16 +62,16 @@ def test_every_net_of_ours_can_be_built_from_shapes(name: str, server: str) -> N
     assert found.nets[key(trial)].parameter_mb > 0
 
 
-def test_all_nets_that_cannot_be_built_are_reported_at_once(server: str) -> None:
+def test_all_nets_that_cannot_be_built_are_reported_together(server: str) -> None:
     small = {"image_size": 8}
     trials = [
         replace(VGG, model=name, model_args=small, batch=b) for name in ("alexnet", "inception_v3") for b in (1, 2)
     ]
     looked = Preflight()
-    found = looked.problems([*trials, VGG], lambda: server)
-    assert looked.problems(trials[:1], lambda: server) == found[:1]  # of a net that was looked at before, too
-    assert len(found) == 2
-    for sentence, name in zip(found, ("alexnet", "inception_v3"), strict=True):
+    problems = looked.problems([*trials, VGG], lambda: server)
+    assert looked.problems(trials[:1], lambda: server) == problems[:1]  # of a net that was looked at before, too
+    assert len(problems) == 2
+    for sentence, name in zip(problems, ("alexnet", "inception_v3"), strict=True):
         assert sentence.startswith(f"model={name} model.image_size=8: the net cannot be built: ")
 
 
@@ -130,9 +130,9 @@ def test_a_lost_server_is_a_sentence(tmp_path: Path) -> None:
     with Listener(str(tmp_path / "socket"), family="AF_UNIX") as listener:
         lost = threading.Thread(target=lambda: listener.accept().close())
         lost.start()
-        found = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
+        problems = Preflight().problems([VGG], lambda: str(tmp_path / "socket"))
         lost.join()
-    assert found == ["the nets could not be checked: the process that builds them has died"]
+    assert problems == ["the nets could not be checked: the process that builds them has died"]
 
 
 def _aborting(request: object, send: Send) -> None:

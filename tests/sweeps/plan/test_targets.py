@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.plan import targets
 from sweeps.worker.forkserver import ForkServer
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 from tests.sweeps.typed.test_input_paths import QUICK
 from tracking.record import Trial
 

@@ -47,7 +47,7 @@ with interrupts.held():
     ("first", "second"), [("SIGINT", "SIGINT"), ("SIGTERM", "SIGINT"), ("SIGINT", "SIGTERM"), ("SIGHUP", "SIGTERM")]
 )
 @pytest.mark.parametrize(
-    ("code", "exit_code", "said"),
+    ("code", "exit_code", "printed"),
     [
         (ONE, 0, "interrupted "),
         (ONE + TWO, 130, "interrupted "),
@@ -57,11 +57,11 @@ with interrupts.held():
     ids=["one", "two", "held", "held and two"],
 )
 def test_the_first_ends_in_order_and_the_second_at_once(
-    first: str, second: str, code: str, exit_code: int, said: str
+    first: str, second: str, code: str, exit_code: int, printed: str
 ) -> None:
     command = [sys.executable, "-c", SETTING + code.format(first=first, second=second)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout) == (exit_code, said), done.stderr
+    assert (done.returncode, done.stdout) == (exit_code, printed), done.stderr
 
 
 def test_under_nohup_a_closed_terminal_is_nothing() -> None:

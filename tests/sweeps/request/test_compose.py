@@ -1,31 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweeps.request import options
 from sweeps.request.compose import ComposeError, Composer
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
-
 
 @pytest.fixture
-def loader() -> Iterator[ConfigLoader]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield GlobalHydra.instance().config_loader()
-
-
-@pytest.fixture
-def master(loader: ConfigLoader) -> DictConfig:
-    return loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+def master(hydra: ConfigLoader) -> DictConfig:
+    return hydra.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +29,11 @@ def master(loader: ConfigLoader) -> DictConfig:
         ["cluster=inline", "tracking=none", "++model.lrn=true"],
     ],
 )
-def test_a_point_is_composed_as_hydra_does(loader: ConfigLoader, master: DictConfig, overrides: list[str]) -> None:
-    expected = loader.load_sweep_config(master, overrides)
+def test_a_point_is_composed_as_hydra_does(hydra: ConfigLoader, master: DictConfig, overrides: list[str]) -> None:
+    expected = hydra.load_sweep_config(master, overrides)
     with open_dict(expected):
         del expected["hydra"]
-    composer = Composer(loader, master)
+    composer = Composer(hydra, master)
     composer.compose(["batch=99", "seed=3"])  # another point before it leaves no trace
     found = composer.compose(overrides)
     assert found == expected
@@ -56,8 +41,8 @@ def test_a_point_is_composed_as_hydra_does(loader: ConfigLoader, master: DictCon
 
 
 @pytest.mark.parametrize("override", ["batch=two", "nothing=1", "model=none_such", "model.lnr=1", "passes=[sideways]"])
-def test_a_point_that_hydra_refuses_is_refused(loader: ConfigLoader, master: DictConfig, override: str) -> None:
+def test_a_point_that_hydra_refuses_is_refused(hydra: ConfigLoader, master: DictConfig, override: str) -> None:
     with pytest.raises(ComposeError):
-        loader.load_sweep_config(master, [override])
+        hydra.load_sweep_config(master, [override])
     with pytest.raises(ComposeError):
-        Composer(loader, master).compose([override])
+        Composer(hydra, master).compose([override])

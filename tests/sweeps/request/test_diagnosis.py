@@ -38,8 +38,8 @@ def test_a_value_is_tried_under_every_choice_of_its_group() -> None:
     ],
 )
 def test_an_unknown_key_is_reported_with_the_nearest(override: str, sentence: str) -> None:
-    (found,) = diagnosis("batch=range(1,101)", "hydra.sweep.dir=here", override)
-    assert found.startswith(sentence)
+    (problem,) = diagnosis("batch=range(1,101)", "hydra.sweep.dir=here", override)
+    assert problem.startswith(sentence)
 
 
 def test_a_key_that_was_removed_is_missed() -> None:
@@ -71,9 +71,9 @@ KUBERNETES = ["cluster=kubernetes", "cluster.image=i", "cluster.claim=c"]
     ],
 )
 def test_where_any_key_may_be_added_the_message_says_how(overrides: list[str], message: str) -> None:
-    (found,) = diagnosis(*overrides)
-    assert found.endswith(message)
-    _, _, command = found.partition("Write ")
+    (problem,) = diagnosis(*overrides)
+    assert problem.endswith(message)
+    _, _, command = problem.partition("Write ")
     added = command.removesuffix(" to add it.")
     assert not any("has no key" in sentence for sentence in diagnosis(*overrides[:-1], added))
 

@@ -1,26 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from sweeps.request import grid, options
+from sweeps.request import grid
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def test_each_point_has_its_repeats() -> None:
-    points, found = grid.read(compose("config", ["repeats=2"]), iter([compose("config", ["batch=4"])]))
-    assert found == []
+    points, problems = grid.read(compose("config", ["repeats=2"]), iter([compose("config", ["batch=4"])]))
+    assert problems == []
     assert [[(trial.batch, trial.repeat) for trial in repeats] for repeats in points] == [[(32, 0), (32, 1)], [(4, 0)]]
 
 
@@ -36,6 +26,6 @@ def test_each_point_has_its_repeats() -> None:
     ],
 )
 def test_keys_of_the_whole_sweep_agree_in_all_points(one: str, other: str, message: str) -> None:
-    _, found = grid.read(compose("config", [one]), iter([compose("config", [other])]))
-    (sentence,) = found
+    _, problems = grid.read(compose("config", [one]), iter([compose("config", [other])]))
+    (sentence,) = problems
     assert message in sentence

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from sweeps.errors import UsageError
-from sweeps.request import options, schema
+from sweeps.request import schema
 from sweeps.request.compose import drop_defaults_of_nets
 from tracking.record import Trial
 from tracking.schema.device import Device
@@ -17,11 +16,7 @@ from tracking.schema.protocols import Adaptive, Classic
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
@@ -31,8 +26,8 @@ def read(overrides: tuple[str, ...]) -> tuple[Trial, list[str]]:
 
 
 def trial(*overrides: str) -> Trial:
-    made, found = read(overrides)
-    assert found == []
+    made, problems = read(overrides)
+    assert problems == []
     return made
 
 
@@ -134,7 +129,7 @@ def test_paths_sinks_and_clusters_do_not_change_the_id() -> None:
     assert same.trial_id == trial().trial_id
 
 
-def test_all_problems_of_a_config_are_reported_at_once() -> None:
+def test_all_problems_of_a_config_are_reported_together() -> None:
     wrong = ["batch=0", "repeats=0", "timeout_s=0", "passes=[]", "device.threads=0", "protocol.target=0"]
     assert len(problems(*wrong)) == 6
 

@@ -78,7 +78,7 @@ def test_a_sink_that_failed_is_not_called_slow(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == ""
 
 
-def test_a_terminal_shows_what_runs_with_its_last_words_and_what_holds_up(
+def test_a_terminal_shows_what_runs_with_its_last_line_and_what_it_waits_for(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_RUNNING_ROWS", 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.sources import provenance
-from tests.sweeps.test_run import QUICK, only_sweep, run
+from tests.support.sweep_command import QUICK, only_sweep, run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -44,19 +44,19 @@ def test_without_a_compiler_there_is_nothing_to_take_apart(server: str, tmp_path
     assert "trace_s" not in result.passes["forward_backward"].evidence
 
 
-@pytest.mark.parametrize(("asked", "told"), [("0", "off"), ("1", "on")])
-def test_whether_tensorflow_uses_onednn_is_reported(tmp_path: Path, asked: str, told: str) -> None:
+@pytest.mark.parametrize(("variable", "reported"), [("0", "off"), ("1", "on")])
+def test_whether_tensorflow_uses_onednn_is_reported(tmp_path: Path, variable: str, reported: str) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("TensorFlow has oneDNN's choice on x86 only")
     code = (
         "from sweeps.tasks import setup; from tracking.record import Trial; "
         "print(setup.device_facts(Trial(model='tiny', batch=1))['onednn'])"
     )
-    env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": asked, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": variable, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{told}\n"
+    assert done.stdout == f"{reported}\n"
 
 
 def batch(trial: Trial, send: Send) -> None:

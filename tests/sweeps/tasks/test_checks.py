@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
 from sweeps.machine.node import Node
 from sweeps.plan import checks as plan_checks
-from sweeps.request import objective, options, schema
+from sweeps.request import objective, schema
 from sweeps.request.diagnosis import diagnose
 from sweeps.tasks import METRICS
 from sweeps.tasks.pictures import data_checks
@@ -18,12 +17,12 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 NODE = Node(cpus=2)
 
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
+
 @pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
+def no_cache() -> None:
     data_checks.problems.cache_clear()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
 
 
 @pytest.fixture
@@ -32,18 +31,18 @@ def shapes(tmp_path: Path) -> Path:
 
 
 def problems(*overrides: str) -> list[str]:
-    trial, found = schema.read(compose("config", list(overrides)))
-    return [*found, *plan_checks.problems([trial], [NODE])]
+    trial, problems = schema.read(compose("config", list(overrides)))
+    return [*problems, *plan_checks.problems([trial], [NODE])]
 
 
 def test_tasks_take_the_keys_that_the_interface_documents(shapes: Path) -> None:
-    trial, found = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
-    assert found == []
+    trial, problems = schema.read(compose("config", ["task=finetune", f"task.data={shapes}", "model=alexnet"]))
+    assert problems == []
     assert trial.task_args == task_args("finetune", data=str(shapes))
     assert "num_classes" not in trial.model_args
     assert trial.passes == ()
-    classify, found = schema.read(compose("config", ["task=classify", f"task.images=[{shapes}]", "model=alexnet"]))
-    assert found == []
+    classify, problems = schema.read(compose("config", ["task=classify", f"task.images=[{shapes}]", "model=alexnet"]))
+    assert problems == []
     assert classify.task_args == task_args("classify", images=[str(shapes)])
     assert classify.model_args["num_classes"] == 1000
 

@@ -1,4 +1,4 @@
-"""The other tasks through the command line, as a user runs them."""
+"""The tasks other than the benchmark, through the command line, as a user runs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from tests.support import logged_model
 from tests.support.picture_data import make_shapes, picture, save_bvlc, size_of
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 from tracking.record import Result
 
 SMALL = ["task=finetune", "task.data=shapes", "model=tiny", "model.image_size=32", "batch=16", "task.optimizer=adam"]

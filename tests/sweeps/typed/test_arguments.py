@@ -44,7 +44,7 @@ def test_the_last_word_of_a_key_counts() -> None:
     assert arguments.last("cluster") is None
 
 
-def test_other_words_are_read_anew() -> None:
+def test_other_words_are_read_again() -> None:
     arguments = typed("batch=1")
     assert arguments.keys == {"batch"}
     assert arguments.with_words(["seed=1"]).keys == {"seed"}

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from sweeps.command import CONF
 from sweeps.identity import origin
-from sweeps.request import options, schema
+from sweeps.request import schema
 from sweeps.tasks.pictures import image_paths
 from sweeps.typed import input_paths
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 from tracking.record import Sweep, Trial
 
 QUICK = ("cluster=inline", "tracking=none", "calibrate=false", "protocol=classic", "protocol.burn_in=1")
@@ -28,11 +26,7 @@ def small(vocabulary):
 """
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    options.register()
-    with initialize_config_dir(str(CONF), version_base=None):
-        yield
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def read(*overrides: str) -> Trial:

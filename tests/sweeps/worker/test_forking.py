@@ -175,9 +175,9 @@ def copied(_: Any, send: Send) -> None:
 
 @pytest.mark.parametrize("kind", DAEMONS)
 def test_no_daemon_outlives_its_call(bare: Bare, kind: str) -> None:
-    said = bare.run(leave, DAEMONS[kind])
-    assert said["exit"] == 0
-    assert not alive(said["daemon"])
+    replies = bare.run(leave, DAEMONS[kind])
+    assert replies["exit"] == 0
+    assert not alive(replies["daemon"])
     assert descendants.children(bare.process.pid) == []
 
 
@@ -285,9 +285,9 @@ def test_a_call_that_cannot_be_read_is_that_calls_failure(bare: Bare) -> None:
     for message in garbage:
         with connect(bare.address) as connection:
             connection.send_bytes(message)
-            said = dict(until_end(connection))
-        assert said["failed"]["failure"]["kind"] == "NotStarted"
-        assert said["exit"] != 0
+            replies = dict(until_end(connection))
+        assert replies["failed"]["failure"]["kind"] == "NotStarted"
+        assert replies["exit"] != 0
     assert bare.run(nothing)["exit"] == 0
 
 

@@ -43,7 +43,7 @@ def process_model(name: str, **arguments: object) -> Trial:
 
 @contextlib.contextmanager
 def running_again(server: str) -> Iterator[int]:
-    """The process id of the server, which goes on at the end where it was stopped."""
+    """The process id of the server, which is continued at the end if it was stopped."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(server)
         pid = int(struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
@@ -194,9 +194,9 @@ def test_a_limit_that_is_over_before_the_process_begins_is_a_time_limit(server: 
     assert result.status == "timeout", result.error
 
 
-@pytest.mark.parametrize("said", ["", "a part"])
-def test_a_trial_that_stops_itself_ends_at_its_time_limit(server: str, tmp_path: Path, said: str) -> None:
-    result = run(replace(process_model("stopping_itself", said=said), timeout_s=1.0), server, tmp_path)
+@pytest.mark.parametrize("text", ["", "a part"])
+def test_a_trial_that_stops_itself_ends_at_its_time_limit(server: str, tmp_path: Path, text: str) -> None:
+    result = run(replace(process_model("stopping_itself", text=text), timeout_s=1.0), server, tmp_path)
     assert result.status == "timeout", result.error
 
 

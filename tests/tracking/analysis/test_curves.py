@@ -48,7 +48,7 @@ def test_a_failed_trial_is_kept_and_another_repeat_covers_it() -> None:
     assert len(line.points) == 1
 
 
-def test_a_pass_that_was_not_asked_for_is_no_failure() -> None:
+def test_a_pass_that_was_not_requested_is_no_failure() -> None:
     failed = make_result(status="oom", passes=("forward",))
     assert curves.time_curves([failed], "forward_backward") == []
 

@@ -96,7 +96,7 @@ def test_work_that_was_left_out_has_no_bound() -> None:
         ("too few steps: 3", disturbance.DOUBTED_RUN_NOISE, disturbance.DOUBTED_RUN_NOISE),
     ],
 )
-def test_an_only_run_is_off_by_what_speaks_against_it(reason: str, least: float, most: float) -> None:
+def test_a_single_run_is_off_by_as_much_as_its_doubts(reason: str, least: float, most: float) -> None:
     doubted = run(reason, noise=0.0)
     drifting = tuple(0.1 * (1 + 0.2 * step / 29) for step in range(30))
     doubted = replace(doubted, passes={"forward": replace(doubted.passes["forward"], step_s=drifting)})

@@ -63,7 +63,7 @@ def test_a_quiet_trial_is_good() -> None:
         (measured(step_s=(0.1,) * 20, flops=20 * 10**9), "above peak: 200% of what the device can do"),
     ],
 )
-def test_each_doubt_is_told(result: Result, reason: str) -> None:
+def test_each_doubt_is_explained(result: Result, reason: str) -> None:
     doubts = judged(result).quality
     assert any(doubt.startswith(reason) for doubt in doubts), doubts
     assert verdict(judged(result)) != "good"

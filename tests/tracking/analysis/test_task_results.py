@@ -1,4 +1,4 @@
-"""How what a task found beside times looks everywhere: tables, plots, report, MLflow's content."""
+"""Results other than times (accuracies, for example) in tables, plots, the report and MLflow."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_record_of_a_task_goes_to_json_and_back() -> None:
         assert Result.from_json(result.to_json()) == result
 
 
-def test_names_say_only_what_varies() -> None:
+def test_names_hold_only_what_varies_between_trials() -> None:
     assert list(names.trial_names([result.trial for result in THREE]).values()) == [
         "alexnet b=32 learning_rate=0.1", "alexnet b=32 learning_rate=0.01", "alexnet b=32 learning_rate=10.0",
     ]  # fmt: skip

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking.folder.folders import find, sweep_folders
-from tracking.folder.journal import Journal, JournalError
+from tracking.folder.journal import JournalError
 
 
 def planned(folder: Path, sweep_id: str) -> Path:
-    with Journal(folder) as journal:
-        journal.write_plan(replace(make_sweep([make_result()], folder), sweep_id=sweep_id))
+    write_journal(replace(make_sweep([make_result()], folder), sweep_id=sweep_id))
     return folder
 
 

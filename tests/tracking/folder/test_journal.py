@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking.folder.journal import PLAN, RESULTS, Journal, JournalError, LockedError
 from tracking.record import Result
 
@@ -40,10 +40,7 @@ def short_result(batch: int) -> Result:
 
 def filled(folder: Path, count: int = 3) -> list[Result]:
     results = [short_result(batch) for batch in range(1, count + 1)]
-    with Journal(folder) as journal:
-        journal.write_plan(make_sweep(results, folder))
-        for result in results:
-            journal.append(result)
+    write_journal(make_sweep(results, folder), results)
     return results
 
 

@@ -1,4 +1,4 @@
-"""Sweeps' folders that hold anything: nobody who reads them hangs, fails with a traceback or writes elsewhere."""
+"""Sweeps' folders with arbitrary contents: no reader hangs, fails with a traceback or writes elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sweeps.errors import UsageError
 from sweeps.identity import resume
 from sweeps.plan import estimate
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking import compare, show, sync
 from tracking.folder.journal import Journal, JournalError, locked
 from tracking.text.printable import printable_lines
@@ -29,10 +29,7 @@ TITLE = "\x1b]0;stolen\x07\u202e\r[red]"
 
 def keep(folder: Path, sweep_id: str = "20251009-080000-aaaaaa", **trial: Any) -> Path:
     results = [make_result(batch=batch, sweep_id=sweep_id, steps=12, **trial) for batch in (4, 8)]
-    with Journal(folder) as journal:
-        journal.write_plan(make_sweep(results, folder, facts={"tracking": {"csv": {}}}))
-        for result in results:
-            journal.append(result)
+    write_journal(make_sweep(results, folder, facts={"tracking": {"csv": {}}}), results)
     return folder
 
 
@@ -88,10 +85,12 @@ def test_one_odd_plan_hides_no_other_sweep(home: Path, capsys: pytest.CaptureFix
     unreadable.mkdir()
     (unreadable / "plan.json").write_text("{")
     assert show.main([]) == 0
-    told = capsys.readouterr()
-    assert "20251009-080000-aaaaaa" in told.out
-    expect_harmless(told.out + told.err)
-    assert len(told.err.splitlines()) == len(ODD), told.err  # a folder is no plan, and of the others each has a line
+    printed = capsys.readouterr()
+    assert "20251009-080000-aaaaaa" in printed.out
+    expect_harmless(printed.out + printed.err)
+    assert len(printed.err.splitlines()) == len(ODD), (
+        printed.err
+    )  # a folder is no plan, and of the others each has a line
     assert resume.find("20251009-08", home)[1] == good
     assert resume.find("latest", home)[1].parent == good.parent
     assert show.main(["20251009-080000-aaaaaa"]) == 0
@@ -111,11 +110,11 @@ def test_an_odd_file_is_one_sentence_for_everybody(
             resume.find(str(folder), home)
     capsys.readouterr()
     codes = [show.main([str(folder)]), compare.main([str(folder), str(folder)]), sync.main([str(folder)])]
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     damaged = name == "results.jsonl" and kind in ("deep", "not UTF-8", "a number", "digits")
-    assert codes == ([0, 2, 0] if damaged else [2, 2, 2]), told
-    expect_harmless(told.out + told.err)
-    complaints = [line for line in told.err.splitlines() if str(folder) in line]
+    assert codes == ([0, 2, 0] if damaged else [2, 2, 2]), printed
+    expect_harmless(printed.out + printed.err)
+    complaints = [line for line in printed.err.splitlines() if str(folder) in line]
     assert complaints or damaged
     assert all(len(line) < 800 for line in complaints)
 
@@ -178,15 +177,15 @@ def test_nothing_that_a_sweep_says_moves_the_terminal(home: Path, capsys: pytest
     assert show.main([str(folder)]) == 0
     assert compare.main([str(folder), str(folder), "--output", str(home / "x.png")]) == 0
     assert sync.main([str(folder)]) == 2
-    told = capsys.readouterr()
-    expect_harmless(told.out + told.err)
-    assert "\\x1b]0;stolen\\x07\\u202e" in told.out
-    assert "[red]" in told.out
+    printed = capsys.readouterr()
+    expect_harmless(printed.out + printed.err)
+    assert "\\x1b]0;stolen\\x07\\u202e" in printed.out
+    assert "[red]" in printed.out
 
 
-def expect_harmless(told: str) -> None:
+def expect_harmless(printed: str) -> None:
     """No traceback, and nothing in it that a terminal would act upon but colours of our own."""
-    plain = re.sub(r"\x1b\[[\d;]*m", "", told)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", printed)
     assert plain == printable_lines(plain)
     assert "Traceback" not in plain
 
@@ -268,10 +267,10 @@ def test_whatever_a_folder_holds_reading_is_harmless(
     except (UsageError, sync.SettingsError):
         pass
     estimate.earlier_results(home, {})
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert codes[0] == 0
     assert set(codes) <= {0, 2, 3}
-    assert "20251009-090000-bbbbbb" in told.out
-    expect_harmless(told.out + told.err)
+    assert "20251009-090000-bbbbbb" in printed.out
+    expect_harmless(printed.out + printed.err)
     assert sorted(str(path) for path in home.rglob("*") if not path.is_relative_to(folder)) == before
     assert sys.getrecursionlimit() >= 1000

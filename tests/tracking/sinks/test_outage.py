@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tests.support.tracking_servers import MlflowServer
 from tests.tracking.conftest import Runs
 from tracking import sync
-from tracking.folder.journal import Journal
 from tracking.record import Result, Sweep
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.outbox import Outbox
@@ -55,10 +54,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def planned(folder: Path, uri: str, sweep_id: str, count: int = 4) -> tuple[Sweep, list[Result]]:
     results = [make_result(batch=batch, sweep_id=sweep_id) for batch in range(1, count + 1)]
     sweep = make_sweep(results, folder, facts={"tracking": {"mlflow": {"uri": uri, "experiment": sweep_id}}})
-    with Journal(folder) as journal:
-        journal.write_plan(sweep)
-        for result in results:
-            journal.append(result)
+    write_journal(sweep, results)
     return sweep, results
 
 

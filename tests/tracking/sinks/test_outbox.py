@@ -88,9 +88,9 @@ def test_one_sink_away_does_not_keep_back_the_other(caplog: pytest.LogCaptureFix
     assert batches(there) == [1, 2, 3, 4, 5]
     assert outbox.pending() == [Pending("memory", 5, "memory is away")]
     assert away.calls == ["open"], "it was asked again within the pause"
-    (said,) = [record.message for record in caplog.records]
-    assert said.startswith("memory is away; the sweep goes on")
-    assert "`python tracking/sync.py " in said
+    (warning,) = [record.message for record in caplog.records]
+    assert warning.startswith("memory is away; the sweep goes on")
+    assert "`python tracking/sync.py " in warning
     away.away = False
     clock.now = FIRST_PAUSE_S
     outbox.flush()
@@ -103,14 +103,14 @@ def test_pauses_grow_to_a_limit_and_begin_anew_after_success() -> None:
     outbox = Outbox([sink], clock)
     outbox.open(SWEEP)
     outbox.write(RESULTS[0])
-    asked = []
+    attempts = []
     while clock.now < 3_000:
         before = len(sink.calls)
         outbox.flush()
         if len(sink.calls) > before:
-            asked.append(clock.now)
+            attempts.append(clock.now)
         clock.now += 1
-    pauses = [later - earlier for earlier, later in zip([0.0, *asked], asked, strict=False)]
+    pauses = [later - earlier for earlier, later in zip([0.0, *attempts], attempts, strict=False)]
     assert pauses[:4] == [5, 10, 20, 40]
     assert max(pauses) == LONGEST_PAUSE_S
     sink.away = False
@@ -254,7 +254,7 @@ def test_preload_runs_beside_the_caller_where_there_are_sinks(tmp_path: Path) ->
     assert loaded.exists()
 
 
-def test_a_sink_is_told_how_long_it_may_take() -> None:
+def test_a_sink_gets_a_limit_of_time() -> None:
     class Patient(Memory):
         def limit(self, seconds: float) -> None:
             self.calls.append(f"limit {seconds:g}")

@@ -1,4 +1,4 @@
-"""Where `sync` and `resume=` are told to send by a plan, and whether this user's credentials go there."""
+"""Addresses in a plan to which `sync` and `resume=` would send, and whether this user's credentials go there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def give_away(folder: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
-    """A server that nobody is to speak to."""
+    """A server that must receive no request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
@@ -50,7 +50,7 @@ def uri(server: socket.socket) -> str:
 
 
 def sync(folder: Path, *options: str, answer: str | None = None) -> tuple[int, str]:
-    """The exit code and what was complained of; `answer`: what is typed on the terminal, where there is one."""
+    """Return the exit code and standard error; `answer`: what is typed on the terminal, if there is one."""
     command = [sys.executable, str(ROOT / "tracking" / "sync.py"), str(folder), *options]
     if answer is None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -93,7 +93,7 @@ def test_a_strangers_plan_says_nothing_about_where_to_send(home: Path, server: s
 
 
 @pytest.mark.parametrize(
-    ("known", "said"),
+    ("known", "address"),
     [
         ("http://good.example:5000", "http://{server}\\@good.example:5000"),
         ("http://good.example:5000", "http://{server}\\\\@good.example:5000/"),
@@ -105,14 +105,14 @@ def test_a_strangers_plan_says_nothing_about_where_to_send(home: Path, server: s
     ],
 )
 def test_an_address_that_others_read_differently_is_not_the_one_that_is_known(
-    home: Path, monkeypatch: pytest.MonkeyPatch, known: str, said: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, known: str, address: str
 ) -> None:
-    r"""To Python `http://A\@B` is on B; what sends to it asks A."""
+    r"""To Python `http://A\@B` is on B; what sends to it connects to A."""
     planned(home / "before", {"csv": {}}, count=1)
     shutil.move(home / "before", home / "sweep")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", known)
     plan = Journal(home / "sweep").read_plan()
-    words = trust.misgivings(plan, home / "sweep", said.format(server="127.0.0.1:9"))
+    words = trust.misgivings(plan, home / "sweep", address.format(server="127.0.0.1:9"))
     assert words.endswith("(which may lead to another host than it seems to), where MLFLOW_TRACKING_TOKEN would go")
     for same in (f"{known}/", known.replace("://", "://user@"), known.upper()):
         assert trust.misgivings(plan, home / "sweep", same) == ""
@@ -132,8 +132,8 @@ def test_credentials_do_not_follow_a_plan_that_was_copied(
     plan = Journal(home / "sweep").read_plan()
     assert trust.misgivings(plan, home / "sweep", "sqlite:////elsewhere/mlflow.db") == ""
     assert trust.misgivings(replace(plan, folder=str(home / "sweep")), home / "sweep", uri(server)) == ""
-    for said in ("/proc/self/cwd", ".", "sweep", f"{home}/x/../sweep", "/dev/fd/0/sweep"):
-        assert trust.misgivings(replace(plan, folder=said), home / "sweep", uri(server)), said
+    for folder in ("/proc/self/cwd", ".", "sweep", f"{home}/x/../sweep", "/dev/fd/0/sweep"):
+        assert trust.misgivings(replace(plan, folder=folder), home / "sweep", uri(server)), folder
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{uri(server)}/")
     assert trust.misgivings(plan, home / "sweep", uri(server)) == ""
     assert trust.misgivings(plan, home / "sweep", "http://127.0.0.1.example") != ""

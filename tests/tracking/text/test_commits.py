@@ -6,7 +6,7 @@ TOOL = {"git_commit": "a" * 40, "git_clean": True}
 PROJECT = {"git_project_commit": "b" * 40, "git_project_clean": False}
 
 
-def test_both_commits_are_told_with_what_is_not_committed() -> None:
+def test_both_commits_are_reported_with_uncommitted_changes() -> None:
     assert commits({}) == []
     assert commits({"git_commit": "0123abc"}) == ["this tool at commit 0123abc"]  # of an old plan
     assert commits(TOOL | PROJECT) == [

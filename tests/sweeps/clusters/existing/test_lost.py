@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,17 +34,25 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         yield made
 
 
+def started(
+    machines: Machines, gate: str, batches: str, address: str, *, number: int
+) -> tuple[subprocess.Popen[str], Path]:
+    """Start a sweep whose trials but the first wait at `gate`; return its driver and folder once it has a result."""
+    driver = machines.sweep(
+        *("-m", "model._target_=my_nets.gated", f"+model.gate={gate}", batches, "device.cpus=1", *QUICK),
+        f"hydra.sweep.dir=multirun/day/{gate}",
+        f"cluster.address={address}",
+        number=number,
+    )
+    folder = machines.driver / "multirun" / "day" / gate
+    until(lambda: journal(folder))
+    return driver, folder
+
+
 @pytest.mark.timeout(600)
 def test_a_sweep_goes_on_with_the_cluster_of_a_head_that_was_started_again(machines: Machines) -> None:
     machines.have({1: (), 2: ()})
-    driver = machines.sweep(
-        *("-m", "model._target_=my_nets.gated", "+model.gate=again", "batch=1,2,3", "device.cpus=1", *QUICK),
-        "hydra.sweep.dir=multirun/day/again",
-        f"cluster.address={machines.cluster}",
-        number=2,
-    )
-    folder = machines.driver / "multirun" / "day" / "again"
-    until(lambda: journal(folder))
+    driver, folder = started(machines, "again", "batch=1,2,3", machines.cluster, number=2)
     before = journal(folder)
     machines.kill(1)
     machines.start(1, "--num-cpus=1", apart=True)
@@ -65,14 +75,7 @@ def test_a_sweep_by_ray_client_goes_on_with_the_cluster_of_a_head_that_was_start
         machines.kill(number)
     machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001")
     machines.wait(1)
-    driver = machines.sweep(
-        *("-m", "model._target_=my_nets.gated", "+model.gate=client", "batch=1,2", "device.cpus=1", *QUICK),
-        "hydra.sweep.dir=multirun/day/client",
-        f"cluster.address=ray://{machines.address(1)}:10001",
-        number=3,
-    )
-    folder = machines.driver / "multirun" / "day" / "client"
-    until(lambda: journal(folder))
+    driver, folder = started(machines, "client", "batch=1,2", f"ray://{machines.address(1)}:10001", number=3)
     machines.kill(1)
     machines.start(1, "--num-cpus=1", "--ray-client-server-port=10001", apart=True)
     (machines.claims / "go-client").touch()

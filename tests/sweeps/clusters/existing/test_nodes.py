@@ -20,7 +20,7 @@ from sweeps.clusters.existing.nodes import RayFleet
 from sweeps.clusters.local import ray_on_this_machine
 from sweeps.machine.node import Node
 from sweeps.plan.node_inputs import Wanted
-from tests.support.cgroups import limited
+from tests.support.machine.cgroups import limited
 from tests.support.ray_nodes import QUICK, Machines, journal, until
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 
 QUICK = ["cluster=inline", "tracking=none", "calibrate=false", "protocol=classic", "protocol.steps=6"]
 
@@ -20,15 +20,15 @@ def sweep(folder: Path, *arguments: str, code: int) -> tuple[dict[str, dict[str,
     found, logs = {}, {}
     for line in journal(only_sweep(folder)):
         trial = line["trial"]
-        kind = " ".join([trial["model_args"].get("kind", trial["model"]), *_told(trial)])
+        kind = " ".join([trial["model_args"].get("kind", trial["model"]), *_words(trial)])
         found[kind] = line
         logs[kind] = (only_sweep(folder) / "trials" / line["trial_id"] / "log.txt").read_text()
     return found, logs
 
 
-def _told(trial: dict[str, Any]) -> list[str]:
-    told = [f"{key}={value}" for setting in trial["inputs"].values() for key, value in setting.items()]
-    return told if trial["compile"] == "graph" else [*told, trial["compile"]]
+def _words(trial: dict[str, Any]) -> list[str]:
+    inputs = [f"{key}={value}" for setting in trial["inputs"].values() for key, value in setting.items()]
+    return inputs if trial["compile"] == "graph" else [*inputs, trial["compile"]]
 
 
 def spied(log: str) -> set[tuple[float, float, int]]:

@@ -1,4 +1,4 @@
-"""What XLA's program says of the products of a step."""
+"""What XLA's program shows of the products of a step."""
 
 from __future__ import annotations
 

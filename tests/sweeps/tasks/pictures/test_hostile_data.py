@@ -1,4 +1,4 @@
-"""Lists, labels and folders of pictures that are odd on purpose: a sentence each, at once, and never a traceback."""
+"""Lists, labels and folders of pictures that are odd on purpose: one sentence per problem, never a traceback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def problems(data: object, labels: object = None, *, skip: bool = False) -> tupl
 
 
 def odd_places(folder: Path) -> dict[str, str]:
-    """Paths that are no files, and what they are said to be."""
+    """Paths that are not files, with the words that name what they are."""
     os.mkfifo(folder / "pipe")
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to("loop")
@@ -71,9 +71,9 @@ def test_every_key_that_takes_a_path_says_what_is_there(tmp_path: Path, own_shap
         *_, sentence = plan_checks.problems([trial], [], files=True)
         assert f"expected a file. Received: {words}" in sentence.replace("a path that ", ""), path
         args = task_args("classify", images=str(own_shapes / "disc" / "000.jpg"), labels=path)
-        found = " ".join(checks.files(Trial(model="tiny", batch=1, device=DEVICE, task="classify", task_args=args)))
-        assert "task.labels=" in found, path
-        assert words in found
+        sentences = " ".join(checks.files(Trial(model="tiny", batch=1, device=DEVICE, task="classify", task_args=args)))
+        assert "task.labels=" in sentences, path
+        assert words in sentences
         if words == "a folder" or not path:
             continue
         (sentence,) = problems(path)
@@ -154,21 +154,21 @@ def write_list(folder: Path, *lines: str) -> Path:
 )
 def test_labels_of_every_kind(own_shapes: Path, label: str, words: str) -> None:
     lines = [f"{kind}/00{i}.jpg\t{number}" for kind, number in (("disc", "0"), ("ring", "1")) for i in range(2)]
-    found = problems(write_list(own_shapes, *lines, f"disc/002.jpg\t{label}"))
+    sentences = problems(write_list(own_shapes, *lines, f"disc/002.jpg\t{label}"))
     if words in ("", "2 classes"):  # a name beside numbers: all are names, and this one has too few pictures
-        assert all("expected at least 2 pictures per class" in sentence for sentence in found)
-        assert bool(found) == bool(words)
+        assert all("expected at least 2 pictures per class" in sentence for sentence in sentences)
+        assert bool(sentences) == bool(words)
     else:
-        assert words in " ".join(found)
+        assert words in " ".join(sentences)
 
 
 def test_paths_of_every_kind_in_a_list(own_shapes: Path) -> None:
     odd = odd_places(own_shapes)
     del odd[""], odd["zero\0byte"]
-    found = problems(write_list(own_shapes, "list.txt 0", *(f"{path} 1" for path in odd)))
-    assert len(found) == 6
-    assert "more lines like these" in found[-1]
-    assert all(len(sentence) < 1200 for sentence in found)
+    sentences = problems(write_list(own_shapes, "list.txt 0", *(f"{path} 1" for path in odd)))
+    assert len(sentences) == 6
+    assert "more lines like these" in sentences[-1]
+    assert all(len(sentence) < 1200 for sentence in sentences)
     (sentence, *_) = problems(
         write_list(own_shapes, "list.txt 0", "disc/000.jpg 0", "disc/001.jpg 1", "ring/000.jpg 1")
     )

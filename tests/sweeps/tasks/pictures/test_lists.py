@@ -41,17 +41,17 @@ def test_a_line_that_is_wrong(shapes: Path, line: str, words: str) -> None:
 def test_labels_out_of_the_range_that_the_names_give(shapes: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("disc\nring\n")
-    found = data_problems(write_list(shapes, *listed("1", "2")), labels)
-    assert "line 6: expected a label of 0 to 1. Received: 2." in found[0]
+    problems = data_problems(write_list(shapes, *listed("1", "2")), labels)
+    assert "line 6: expected a label of 0 to 1. Received: 2." in problems[0]
     assert data_problems(write_list(shapes, *listed("disc", "ring")), labels) == ()
-    found = data_problems(write_list(shapes, *listed("disc", "rings")), labels)
-    assert "line 6: expected a label of one of disc, ring. Received: rings." in found[0]
+    problems = data_problems(write_list(shapes, *listed("disc", "rings")), labels)
+    assert "line 6: expected a label of one of disc, ring. Received: rings." in problems[0]
 
 
 def test_many_wrong_lines_are_summed_up(shapes: Path) -> None:
-    found = data_problems(write_list(shapes, *(f"none{i}.jpg 0" for i in range(20))))
-    assert len(found) == 6
-    assert found[-1].endswith("15 more lines like these.")
+    problems = data_problems(write_list(shapes, *(f"none{i}.jpg 0" for i in range(20))))
+    assert len(problems) == 6
+    assert problems[-1].endswith("15 more lines like these.")
 
 
 @pytest.mark.parametrize("separator", [" ", "\t", ",", ", ", " \t "])

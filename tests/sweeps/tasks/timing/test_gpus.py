@@ -106,7 +106,7 @@ def test_a_library_is_found_among_nvidias_packages(tmp_path: Path, monkeypatch: 
 
 
 def test_memory_grows_or_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow takes no such limit for a processor, so that its own functions are stood in for."""
+    """TensorFlow takes no such limit for a processor, so its functions are replaced."""
     grow = create_autospec(tf.config.experimental.set_memory_growth)
     end = create_autospec(tf.config.set_logical_device_configuration)
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grow)

@@ -1,4 +1,4 @@
-"""What was asked for is what TensorFlow does: each check in a process of its own, against a setting that is not so."""
+"""TensorFlow does what the trial requests: each check runs in its own process, against a setting that differs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_layout_is_reported(server: str, compiler: str) -> None:
 def test_tf32_is_in_force_only_on_gpus_that_have_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int] | None], on: bool
 ) -> None:
-    """There is no GPU here: TensorFlow's own words about them are stood in for."""
+    """There is no GPU here, so what TensorFlow reports about GPUs is replaced."""
     import tensorflow as tf
 
     from sweeps.tasks.timing import in_force

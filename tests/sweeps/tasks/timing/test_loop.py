@@ -177,13 +177,13 @@ def test_the_collector_is_back_after_a_failure() -> None:
 
 
 def test_progress_is_reported_between_steps() -> None:
-    told: list[tuple[int, float]] = []
+    reported: list[tuple[int, float]] = []
     machine = Machine(iter([1.0, 2.0, 3.0]))
     measure(
         machine.step,
         Classic(burn_in=0, steps=2),
         sync=machine.sync,
         clock=lambda: machine.now,
-        progress=lambda index, seconds: told.append((index, seconds)),
+        progress=lambda index, seconds: reported.append((index, seconds)),
     )
-    assert told == [(0, 2.0), (1, 3.0)]
+    assert reported == [(0, 2.0), (1, 3.0)]

@@ -1,4 +1,4 @@
-"""A profiled step of a real trial: the files it leaves, and what they say."""
+"""A profiled step of a real trial: the files it leaves, and their contents."""
 
 from __future__ import annotations
 

@@ -163,13 +163,13 @@ def trained(examples: Any, folder: Path, args: dict[str, Any], stop_after: int |
     checkpoint = Checkpoint(folder, made)
     state = checkpoint.restore("data")
 
-    def told(state: State) -> None:
+    def progress(state: State) -> None:
         if len(state.history) == stop_after:
             raise KeyboardInterrupt
 
     data = pipeline(examples, cache=True, flip=True)
     try:
-        epochs.train(made, data, pipeline(examples, cache=True), args, checkpoint, state, told)
+        epochs.train(made, data, pipeline(examples, cache=True), args, checkpoint, state, progress)
     except KeyboardInterrupt:
         return state
     checkpoint.restore_best(state)

@@ -1,4 +1,4 @@
-"""What is found of a net by looking at it: how it scales its input, and whether it gives logits or probabilities."""
+"""What the form of a net reveals: how it scales its input, and whether its output is logits or probabilities."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_what_standardises_each_picture_is_no_scaling() -> None:
 
 
 class Spy(layers.Layer):
-    """Keeps what reaches it."""
+    """Keeps what it receives."""
 
     seen: Any = None
 

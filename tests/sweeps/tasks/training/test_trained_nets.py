@@ -1,4 +1,4 @@
-"""What a user's own nets and pictures come to through the command line: right figures, or a sentence that says why."""
+"""A user's own nets and pictures through the command line: right figures, or a sentence that explains why not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nets.weights.test_loading import KERAS_SAVES
 from tests.support import logged_model
 from tests.support.models.healthy import scaled_softmax
 from tests.support.picture_data import picture
-from tests.sweeps.test_run import journal, only_sweep, run
+from tests.support.sweep_command import journal, only_sweep, run
 
 COMMON = ["cluster=inline", "tracking=none", "calibrate=false"]
 

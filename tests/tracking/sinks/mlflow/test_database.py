@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tests.support.tracking_servers import MlflowServer
 from tests.tracking.conftest import Runs
 from tracking import show, sync
-from tracking.folder.journal import Journal
 from tracking.record import Result, Sweep
 from tracking.sink import SinkError
 from tracking.sinks.mlflow.sink import MlflowSink
@@ -31,10 +30,7 @@ OLDER = "867495a8f9d4"
 def planned(folder: Path, uri: str, sweep_id: str = "20251009-085320-a1b2c3") -> tuple[Sweep, list[Result]]:
     results = [make_result(batch=batch, sweep_id=sweep_id, steps=3) for batch in (1, 2)]
     sweep = make_sweep(results, folder, facts={"tracking": {"mlflow": {"uri": uri, "experiment": "sweeps"}}})
-    with Journal(folder) as journal:
-        journal.write_plan(sweep)
-        for result in results:
-            journal.append(result)
+    write_journal(sweep, results)
     return sweep, results
 
 

@@ -1,4 +1,4 @@
-"""Reaching an experiment: where its files are, whose it is, and what is said when it cannot be reached."""
+"""Reaching an experiment: where its files are, whose it is, and the error when it cannot be reached."""
 
 from __future__ import annotations
 

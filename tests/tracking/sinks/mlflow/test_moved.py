@@ -113,7 +113,7 @@ def test_another_projects_database_does_not_take_a_sweep_from_its_own(project: P
     assert Runs(uri).experiment is None
 
 
-def test_a_database_that_is_gone_is_asked_for_and_not_made_again(
+def test_a_database_that_is_gone_is_demanded_and_not_made_again(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "b" / "sweep"

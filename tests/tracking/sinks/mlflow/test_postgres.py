@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.records import make_result, make_sweep
+from tests.support.sweep_command import plain_environment
 from tests.support.tracking_servers import MlflowServer, Postgres
 from tests.tracking.conftest import Runs
 from tracking import sync
@@ -59,7 +59,7 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def sweep(folder: Path, uri: str) -> subprocess.Popen[str]:
     folder.mkdir()
     command = [sys.executable, str(ROOT / "sweeps" / "run.py"), *GRID.split(), f"tracking.uri={uri}"]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
+    kept = plain_environment()
     return subprocess.Popen(command, cwd=folder, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

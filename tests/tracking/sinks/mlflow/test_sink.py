@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import STARTED_AT, make_result, make_sweep
+from tests.support.records import STARTED_AT, make_result, make_sweep, write_journal
 from tests.tracking.conftest import Runs, record
-from tracking.folder.journal import Journal
 from tracking.record import Result
 from tracking.schema.device import Device
 from tracking.schema.protocols import Classic
@@ -115,116 +114,12 @@ def test_sweep_is_a_parent_and_nested_children(
     assert table["output shape"][1] == "4x56x56x64"
 
 
-def test_same_again_changes_nothing(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4), make_result(batch=8, status="timeout")]
-    sweep = make_sweep(results, tmp_path)
-    record(uri, sweep, results)
-    before = Runs(uri)
-    sink = MlflowSink(uri)
-    for _ in range(2):
-        sink.open(sweep)
-        for result in [*results, *results]:
-            sink.write(result)
-        sink.close(sweep, results)
-    record(uri, sweep, results)
-    after = Runs(uri)
-    assert {run.info.run_id for run in after.children} == {run.info.run_id for run in before.children}
-    assert after.parent.info.run_id == before.parent.info.run_id
-    assert after.parent.info.status == "FAILED"
-    assert after.parent.info.end_time == before.parent.info.end_time
-    for runs in (before, after):
-        assert len(runs.history(runs.by_batch[4], "forward/step_s")) == 30
-        assert len(runs.history(runs.parent, "vgg16/cpu/forward/mean_s")) == 1
-
-
-def test_runs_of_a_sweep_that_grew_are_called_what_sets_them_apart(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4, precision=precision) for precision in ("float32", "bfloat16")]
-    sink = MlflowSink(uri)
-    sink.open(make_sweep(results[:1], tmp_path))
-    for result in results:
-        sink.write(result)
-    sink.close(make_sweep(results, tmp_path), results)
-    runs = Runs(uri)
-    assert {run.info.run_name for run in runs.children} == {"vgg16 b=4 float32", "vgg16 b=4 bfloat16"}
-    wider = [*results, make_result("tiny", batch=8)]
-    sink = MlflowSink(uri)
-    sink.open(make_sweep(wider, tmp_path))
-    sink.close(make_sweep(wider, tmp_path), results)
-    assert Runs(uri).parent.info.run_name == "vgg16, tiny b=4,8 cpu"
-
-
-def test_retried_trial_has_one_run(uri: str, tmp_path: Path) -> None:
-    failed, good = make_result(batch=4, status="crashed"), make_result(batch=4)
-    other = make_result(batch=8)
-    sweep = make_sweep([failed, other], tmp_path)
-    record(uri, sweep, [failed, other])
-    before = Runs(uri).parent
-    assert before.info.status == "FAILED"
-    record(uri, sweep, [good, other])
-    runs = Runs(uri)
-    assert runs.by_batch[4].info.status == "FINISHED"
-    assert runs.parent.info.status == "FINISHED"
-    assert runs.parent.info.run_id == before.info.run_id, "a new point needs no new parent"
-    assert [step for step, _ in runs.history(runs.parent, "vgg16/cpu/forward/mean_s")] == [4, 8]
-
-
-def test_driver_killed_within_a_child(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4), make_result(batch=8)]
-    sweep = make_sweep(results, tmp_path)
-    sink = MlflowSink(uri)
-    sink.open(sweep)
-    sink.write(results[0])
-    client = Runs(uri).client
-    child = Runs(uri).by_batch[4]
-    # As a driver leaves it that dies between two requests: the child has its metrics and is still running.
-    client.update_run(child.info.run_id, status="RUNNING")
-    record(uri, sweep, results)
-    runs = Runs(uri)
-    assert len(runs.by_batch) == 2
-    assert runs.by_batch[4].info.run_id != child.info.run_id
-    assert len(runs.history(runs.by_batch[4], "forward/step_s")) == 30
-
-
-def test_surplus_runs_are_cleared_up(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4)]
-    sweep = make_sweep(results, tmp_path)
-    record(uri, sweep, results)
-    runs = Runs(uri)
-    for run in (runs.parent, runs.by_batch[4]):
-        # As a second driver, or a request that was answered too late, leaves behind.
-        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
-        runs.client.create_run(runs.experiment.experiment_id, tags=tags)
-    assert (len(Runs(uri).parents), len(Runs(uri).children)) == (2, 2)
-    record(uri, sweep, results)
-    after = Runs(uri)
-    assert after.by_batch[4].info.run_id == runs.by_batch[4].info.run_id
-    assert after.by_batch[4].data.tags["mlflow.parentRunId"] == after.parent.info.run_id
-
-
-def test_run_that_a_slow_server_makes_too_late_is_cleared_up_at_the_end(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4), make_result(batch=8)]
-    sweep = make_sweep(results, tmp_path)
-    sink = MlflowSink(uri)
-    sink.open(sweep)
-    for result in results:
-        sink.write(result)
-    runs = Runs(uri)
-    for run in (runs.parent, runs.by_batch[8]):
-        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
-        runs.client.create_run(runs.experiment.experiment_id, tags=tags)
-    sink.close(sweep, results)
-    after = Runs(uri)
-    assert after.parent.info.run_id == runs.parent.info.run_id
-    assert {run.info.run_id for run in after.children} == {run.info.run_id for run in runs.children}
-
-
 def test_facts_of_the_trials_machines_are_in_the_sweeps_run_once(uri: str, tmp_path: Path) -> None:
     host = {"hostname": "node1", "gpu": "H100", "gpu_driver": "550.1", "cuda": "12.4", "onednn": "on"}
     results = [make_result(batch=batch, device="gpu", host=host) for batch in (1, 2)]
     results.append(make_result(batch=4, device="gpu", host=host | {"gpu": "A100", "onednn": "off"}))
     sweep = make_sweep(results, tmp_path, facts={"hostname": "driver", "cuda": "12.4"})
-    with Journal(tmp_path) as journal:
-        journal.write_plan(sweep)
+    write_journal(sweep)
     sink = MlflowSink(uri)
     sink.open(sweep)
     sink.write(results[0])
@@ -243,35 +138,6 @@ def test_facts_of_the_trials_machines_are_in_the_sweeps_run_once(uri: str, tmp_p
         2: ("H100", "on"),
         4: ("A100", "off"),
     }
-
-
-def test_deleted_parent_is_made_again_and_adopts_its_children(uri: str, tmp_path: Path) -> None:
-    results = [make_result(batch=4), make_result(batch=8)]
-    sweep = make_sweep(results, tmp_path)
-    record(uri, sweep, results)
-    before = Runs(uri)
-    before.client.delete_run(before.parent.info.run_id)
-    record(uri, sweep, results)
-    after = Runs(uri)
-    assert after.parent.info.run_id != before.parent.info.run_id
-    assert {run.data.tags["mlflow.parentRunId"] for run in after.by_batch.values()} == {after.parent.info.run_id}
-
-
-def test_point_that_moves_is_not_there_twice(uri: str, tmp_path: Path) -> None:
-    first, second = make_result(batch=4, repeat=0), make_result(batch=4, repeat=1)
-    sweep = make_sweep([first, second], tmp_path)
-    missing = replace(second, status="crashed", passes={})
-    record(uri, sweep, [first, missing])
-    runs = Runs(uri)
-    assert runs.history(runs.parent, "vgg16/cpu/forward/mean_s") == [(4, first.passes["forward"].mean_s)]
-    record(uri, sweep, [first, second])
-    runs = Runs(uri)
-    mean = (first.passes["forward"].mean_s + second.passes["forward"].mean_s) / 2
-    ((step, value),) = runs.history(runs.parent, "vgg16/cpu/forward/mean_s")
-    assert step == 4
-    assert value == pytest.approx(mean)
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs.children} == {runs.parent.info.run_id}
-    assert len(runs.children) == 2
 
 
 def test_long_histories_and_odd_values_fit(uri: str, tmp_path: Path) -> None:

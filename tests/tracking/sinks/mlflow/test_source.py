@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.records import make_result, make_sweep
+from tests.support.records import make_result, make_sweep, write_journal
 from tracking import compare
-from tracking.folder.journal import Journal
 from tracking.record import Result
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.mlflow.source import SourceError, read_sweep
@@ -26,8 +25,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         results.append(make_result("alexnet", status="ok" if factor == 1 else "oom", sweep_id=sweep_id))
         sweep = make_sweep(results, folder / "elsewhere" / sweep_id, facts={"cpu": "Example CPU @ 2.00GHz"})
-        with Journal(sweep.folder) as journal:
-            journal.write_plan(sweep)
+        write_journal(sweep)
         sink = MlflowSink(f"sqlite:///{folder}/mlflow.db")
         sink.open(sweep)
         for result in results:
@@ -82,8 +80,7 @@ def test_sweep_ids_and_parent_runs_compare(capsys: pytest.CaptureFixture[str]) -
 def test_a_sweep_that_ended_early_does_not_pass_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = [make_result(batch=batch, mean=0.1, sweep_id="partial", seed=1, steps=20) for batch in (1, 2)]
     sweep = make_sweep(results, tmp_path)
-    with Journal(tmp_path) as journal:
-        journal.write_plan(sweep)
+    write_journal(sweep)
     uri = f"sqlite:///{tmp_path}/partial.db"
     sink = MlflowSink(uri)
     sink.open(sweep)
@@ -115,7 +112,7 @@ def test_no_database(tmp_path: Path) -> None:
 
 
 def test_settings_and_limits_of_a_trials_host_are_not_the_drivers(tmp_path: Path) -> None:
-    """Their absence tells something, so a trial that has none must not be given those of the sweep's driver."""
+    """Their absence has a meaning, so a trial that has none must not be given those of the sweep's driver."""
     driver = {"env": {"XLA_FLAGS": "--mine"}, "cpu_quota": 0.5, "memory_limit_mb": 900, "python": "3.11.2"}
     settings = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--theirs"}
     results = [
@@ -123,8 +120,7 @@ def test_settings_and_limits_of_a_trials_host_are_not_the_drivers(tmp_path: Path
         make_result(batch=2, steps=20, sweep_id="nodes", host={"hostname": "n2", "env": settings, "cpu_quota": 2.0}),
     ]
     sweep = make_sweep(results, tmp_path, facts=driver)
-    with Journal(tmp_path) as journal:
-        journal.write_plan(sweep)
+    write_journal(sweep)
     uri = f"sqlite:///{tmp_path}/nodes.db"
     sink = MlflowSink(uri)
     sink.open(sweep)

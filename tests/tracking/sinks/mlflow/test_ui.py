@@ -38,7 +38,7 @@ class Page:
         self.driver.get(self.address + place)
 
     def wait(self, ready: Callable[[], Any], what: str) -> Any:
-        """What `ready` gives as soon as it gives something."""
+        """Return what `ready` returns as soon as that is true."""
         from selenium.common.exceptions import StaleElementReferenceException
 
         end = time.monotonic() + 120
@@ -127,13 +127,17 @@ def test_the_report_opens_in_the_artifact_view(page: Page) -> None:
 
 
 def test_nothing_left_the_machine_and_nothing_of_ours_went_wrong(page: Page) -> None:
-    """In this test and in all before it."""
+    """The requests of this test and of all before it."""
     page.open()
     page.shows("vgg16, tiny b=1,2,64 cpu")
     events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert any(url.startswith(f"{page.server}/") for url in asked)
-    away = {url for url in asked if urlsplit(url).scheme.startswith("http") and urlsplit(url).hostname != "127.0.0.1"}
+    requested = [
+        event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert any(url.startswith(f"{page.server}/") for url in requested)
+    away = {
+        url for url in requested if urlsplit(url).scheme.startswith("http") and urlsplit(url).hostname != "127.0.0.1"
+    }
     assert not away
     entries = [entry for entry in page.driver.get_log("browser") if entry["level"] == "SEVERE"]
     # MLflow's own page asks for a user that a server without accounts has not, and resizes its charts late.

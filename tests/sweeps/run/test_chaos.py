@@ -22,9 +22,8 @@ import psutil
 import pytest
 
 from sweeps.process import temporary
+from tests.support.sweep_command import COMMAND, ROOT, left_in, running_in, terminal_environment
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-COMMAND = [sys.executable, str(ROOT / "sweeps" / "run.py")]
 TARGETS = {
     "null": "ok",
     "tests.support.models.failing.segfaulting": "crashed",
@@ -51,26 +50,9 @@ PLANNED = 2 * len(TARGETS)
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a driver in `tmp_path`; what it leaves running there is killed at the end."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_", "PYTEST"))}
-    yield kept | {"COLUMNS": "160", "PYTHONPATH": str(ROOT)}
+    yield terminal_environment() | {"PYTHONPATH": str(ROOT)}
     for process in running_in(tmp_path):
         process.kill()
-
-
-def running_in(folder: Path) -> list[psutil.Process]:
-    """The driver in this folder and everything that it started: fork server, trials, Ray."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.cwd().startswith(str(folder)):
-                found.append(process)
-    return found
-
-
-def left_in(folder: Path) -> list[str]:
-    """What runs there and does not end by itself."""
-    psutil.wait_procs(running_in(folder), timeout=60)
-    return [str(process) for process in running_in(folder)]
 
 
 def abandoned_memory() -> set[str]:

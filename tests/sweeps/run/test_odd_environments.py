@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.test_run import COMMAND, QUICK, ROOT, journal, only_sweep, run
+from tests.support.sweep_command import COMMAND, QUICK, ROOT, journal, only_sweep, run
 
 NET = """
 import functools, keras
@@ -75,7 +75,7 @@ def test_a_sweep_from_a_notebook_in_ascii_in_a_folder_of_odd_names(tmp_path: Pat
 
 
 def test_mlflow_in_folders_of_odd_names(tmp_path: Path) -> None:
-    """SQLAlchemy and MLflow take no name that is not UTF-8, which is said before anything runs."""
+    """SQLAlchemy and MLflow take no name that is not UTF-8, which is reported before anything runs."""
     done = run(odd_folder(tmp_path), "model._target_=mynet.net", "cluster=inline", "calibrate=false", *QUICK)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "expected a place for MLflow whose name is text in this locale. Received: " in done.stderr

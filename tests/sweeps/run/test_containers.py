@@ -1,4 +1,4 @@
-"""Sweeps through the command line in real control groups: what is planned, run and said within their limits."""
+"""Sweeps through the command line in real control groups: what is planned, run and reported within their limits."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.cgroups import limited
-from tests.sweeps.test_run import COMMAND, QUICK, _environment, journal, only_sweep
+from tests.support.machine.cgroups import limited
+from tests.support.sweep_command import COMMAND, QUICK, journal, only_sweep, terminal_environment
 
 NET = """
 import keras
@@ -21,7 +21,7 @@ def hungry():
 def run(within: Sequence[str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*within, *COMMAND, *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=_environment()
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=terminal_environment()
     )
 
 

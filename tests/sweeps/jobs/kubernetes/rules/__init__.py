@@ -1,0 +1,1 @@
+"""What KubeRay and Kubernetes refuse of a RayJob after its schema has let it pass, as rules that tests can apply."""

@@ -1,0 +1,1 @@
+"""`python tracking/compare.py`: verdicts about two sweeps, and when they fail a build."""
