@@ -189,7 +189,9 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
     kubectl.write_text("#!/bin/sh\necho no such namespace >&2\nexit 1\n")
     done = run(tmp_path, "model=tiny", *KUBERNETES, PATH=path)
-    assert (done.returncode, "kubectl did not take the job: no such namespace" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "kubectl did not accept the job: no such namespace" in done.stderr) == (2, True), (
+        done.stderr
+    )
     assert not (tmp_path / "outputs").exists()
 
 
