@@ -73,7 +73,7 @@ class SlurmJob:
             with self._written() as path:
                 job = submission.submit(path, options, name, os.environ, self.environment)
         except (JournalError, OSError) as error:
-            raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
+            raise UsageError([f"expected a results folder that can be written to. Received: {error}"]) from error
         except submission.RefusedError as error:
             raise UsageError([str(error)]) from error
         for remark in job.remarks.splitlines():

@@ -52,7 +52,7 @@ def test_no_room_for_logs(tmp_path: Path) -> None:
         pytest.skip("needs the right to mount a file system")
     try:
         said = refused(RUN, tmp_path, TMPDIR=str(place))
-        assert "has 8 MB of room" in said
+        assert "has 8 MB of free space" in said
         assert [path.name for path in place.glob("sweeps-*/*")] == ["lock"]
     finally:
         subprocess.run(["umount", place], check=False)

@@ -176,7 +176,7 @@ def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: loop.Co
     fleet.wait_s = 0.3
     with pytest.raises(DispatchError, match=r"no node came in 0\.3 s for 2 trials \(cpu\)"):
         list(loop.on_ray(trials(2), replace(context, fleet=fleet, warn=warned.append)))
-    assert warned == ["no node is left for 2 trials (cpu); waiting 0.3 s for one"]
+    assert warned == ["no node is left for 2 trials (cpu); waiting up to 0.3 s for one"]
 
 
 def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: loop.Context) -> None:

@@ -109,7 +109,7 @@ def test_a_dry_run_asks_for_nothing_and_says_what_would_be_asked_for(scaled: Mac
     driver = scaled.sweep(*("model=tiny", "device.cpus=3", "dry_run=true", *QUICK), f"cluster.address={scaled.cluster}")
     said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, said
-    assert "no node has cpu 3 cores yet: the sweep would ask the cluster's autoscaler for one" in said
+    assert "no node has cpu 3 cores yet: the sweep would request one from the cluster's autoscaler" in said
     assert scaled.python(REQUEST.format(cluster=scaled.cluster), check=False).stdout.strip() in (b"", b"[]")
 
 

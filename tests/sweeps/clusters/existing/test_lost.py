@@ -51,7 +51,7 @@ def test_a_sweep_goes_on_with_the_cluster_of_a_head_that_was_started_again(machi
     (machines.claims / "go-again").touch()
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
-    assert f"the head of the Ray cluster at {machines.cluster} was started again as a new cluster; connecting" in said
+    assert f"the head of the Ray cluster at {machines.cluster} was started again as a new cluster; reconnecting" in said
     assert "StackTrace" not in said
     after = journal(folder)
     assert after[: len(before)] == before
@@ -78,6 +78,6 @@ def test_a_sweep_by_ray_client_goes_on_with_the_cluster_of_a_head_that_was_start
     (machines.claims / "go-client").touch()
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
-    assert f"the connection to the Ray cluster at {machines.address(1)}:10001 is lost; connecting anew" in said
+    assert f"the connection to the Ray cluster at {machines.address(1)}:10001 is lost; reconnecting" in said
     assert "ERROR" not in said
     assert sorted(line["trial"]["batch"] for line in journal(folder)) == [1, 2]
