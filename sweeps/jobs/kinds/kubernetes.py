@@ -33,7 +33,7 @@ _LONGEST_SCRIPT = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A RayJob that is ready to be submitted, and where its results will lie."""
+    """A RayJob that is ready to be submitted, and the place of its results."""
 
     name: str
     namespace: str | None
@@ -65,7 +65,7 @@ class Manifest:
 
 @dataclass
 class Kubernetes(RemoteJob):
-    """KubeRay on a Kubernetes cluster; `conf/cluster/kubernetes.yaml` says what each option means."""
+    """KubeRay on a Kubernetes cluster; `conf/cluster/kubernetes.yaml` explains each option."""
 
     name: str = "kubernetes"
     image: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time

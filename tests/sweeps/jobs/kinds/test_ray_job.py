@@ -299,7 +299,7 @@ def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         True,
     )
     command = re.escape("`ray job logs --follow sweep-1 --address 'http://head (1)'`")
-    with pytest.raises(SweepError, match=f"does not answer any more .* The job goes on; {command}"):
+    with pytest.raises(SweepError, match=f"no longer answers .* The job goes on; {command}"):
         asyncio.run(ray_job._follow(client, "sweep-1", "http://head (1)"))
 
 
@@ -338,9 +338,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (0, r"did not answer: .*; `ray job status sweep-1 --address .*` tells whether it took the job"),
-        (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` tells whether it took the job"),
-        (400, r"did not take the job: .*400"),
+        (0, r"did not answer: .*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
+        (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
+        (400, r"did not accept the job: .*400"),
     ],
 )
 def test_a_job_that_may_have_been_taken_is_told_from_one_that_was_not(
@@ -361,7 +361,7 @@ def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (port,) = _free_ports(1)
     job = replace(OPTIONS, address=f"http://127.0.0.1:{port}").remote_job(Request(name="sweep-1", arguments=[]))
-    with pytest.raises(SweepError, match="did not take the job"):
+    with pytest.raises(SweepError, match="did not accept the job"):
         job.submit(Printed())
 
 

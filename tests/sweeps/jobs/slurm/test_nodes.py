@@ -120,7 +120,10 @@ def test_a_node_reaches_the_head_or_says_that_it_cannot() -> None:
         head.listen()
         nodes.reach(f"127.0.0.1:{head.getsockname()[1]}", 0)
     (port,) = nodes.free_ports(1)
-    with pytest.raises(ConnectionError, match=r"no way to Ray's head at .*; cluster.interface chooses another network"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"Ray's head at .* could not be reached within .*; cluster.interface chooses another network",
+    ):
         nodes.reach(f"127.0.0.1:{port}", 0)
 
 

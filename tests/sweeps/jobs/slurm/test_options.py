@@ -224,9 +224,9 @@ CANCELLED = f"{STOPS}kill -TERM $PPID; /bin/sleep 0.2; "
             3,
             60,
             False,
-            "Not requeued: it was 3 times, and cluster.requeue=3 allows",
+            "Not requeued: it was requeued 3 times, and cluster.requeue=3 allows",
         ),
-        (f"{STOPS}exit 130", 0, 60, False, "Not requeued: not one trial was done within a whole time limit"),
+        (f"{STOPS}exit 130", 0, 60, False, "Not requeued: no trial finished within a whole time limit"),
         (f"{STOPS}exit 130", 0, 3600, True, "Requeued"),  # preempted, long before the limit
         (f"{DONE}{STOPS}exit 1", 0, 60, False, ""),  # all trials were done
         (f"{DONE}exit 130", 0, 60, False, ""),

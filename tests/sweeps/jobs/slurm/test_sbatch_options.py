@@ -54,7 +54,7 @@ def test_what_a_user_adds_to_ours_does_not_replace_it(value: str) -> None:
         ("-N 4", "expected cluster.nodes for --nodes. Received: '-N 4'."),
         ({"time": "1:00"}, "expected cluster.time for --time"),
         ("--parti=gpu", "expected cluster.partition for --parti"),
-        ("--dependency=afterok:1?afterok:2", "expected dependencies that are joined by commas"),
+        ("--dependency=afterok:1?afterok:2", "expected dependencies joined by commas"),
     ],
 )
 def test_what_a_job_of_ours_cannot_have_is_one_sentence(value: Any, sentence: str) -> None:
