@@ -22,7 +22,7 @@ from sweeps.identity import remembered, resume
 from sweeps.identity import sweep as requests
 from sweeps.identity.sweep import Request, without_result
 from sweeps.jobs.hand_over import hand_over
-from sweeps.jobs.job import BatchJob, Handed, Order
+from sweeps.jobs.job import BatchJob, HandedOver, Order
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machinery import Machinery
@@ -60,7 +60,7 @@ class Session:
         self._runner = Runner(terminal, interrupts)
         self._started_in = Path.cwd()
         self._planned: Sweep | None = None
-        self._handed: Handed | None = None
+        self._handed: HandedOver | None = None
         self._token: Token[Session]
 
     def __enter__(self) -> Session:
@@ -266,7 +266,7 @@ class Session:
             left = without_result(sweep.trials, results, rerun=cfg.rerun is not None)
             if not left:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
-                self._handed = Handed(0 if all(result.ok for result in results.values()) else 1, None)
+                self._handed = HandedOver(0 if all(result.ok for result in results.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
         order = Order(values, self._arguments, sweep)

@@ -71,7 +71,7 @@ class LocalSite(Site):
         self._running.close()
 
 
-class OwnRay:
+class PrivateRay:
     """A private Ray, which can be restarted."""
 
     def __init__(self, node: Node) -> None:
@@ -84,7 +84,7 @@ class OwnRay:
     def start(self) -> None:
         """Start it, or restart it. Raises UsageError where that fails."""
         self.close()
-        self._essential = self._running.enter_context(start.own_ray(self._node))
+        self._essential = self._running.enter_context(start.private_ray(self._node))
 
     def lost(self) -> str | None:
         """Return how it was lost, as a clause for a message; None: it still runs."""
@@ -95,9 +95,9 @@ class OwnRay:
 
 
 @contextlib.contextmanager
-def ray_on_this_machine(node: Node) -> Iterator[OwnRay]:
+def ray_on_this_machine(node: Node) -> Iterator[PrivateRay]:
     """Run a private Ray for the length of the body. Raises UsageError where it cannot be started."""
-    with contextlib.closing(OwnRay(node)) as ray:
+    with contextlib.closing(PrivateRay(node)) as ray:
         yield ray
 
 
@@ -106,7 +106,7 @@ class LocalFleet(Fleet):
 
     look_every_s = _LOOK_EVERY_S
 
-    def __init__(self, ray: OwnRay, node: Node, server: Callable[[], str]) -> None:
+    def __init__(self, ray: PrivateRay, node: Node, server: Callable[[], str]) -> None:
         super().__init__([Slot(node, server)])
         self._ray = ray
 

@@ -63,7 +63,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
+def private_ray(node: Node) -> Iterator[Mapping[str, int]]:
     """Start a private Ray without dashboard or output, connect to it for the length of the body, and end it.
 
     Yields the ids of the processes that it cannot do without, by name. Raises UsageError where it cannot be started;

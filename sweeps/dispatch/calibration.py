@@ -22,14 +22,14 @@ class Calibration:
         """Return the id of the calibration that has to precede the trial on a node; None: none."""
         return self._id(trial) if trial.task == "benchmark" else None
 
-    def known(self, calibration_id: str, node_id: str) -> bool:
+    def is_done(self, calibration_id: str, node_id: str) -> bool:
         """Return whether that calibration has been done on the node."""
         return (node_id, calibration_id) in self._limits
 
-    def first(self, trial: Trial, node_id: str) -> Trial | None:
+    def preceding(self, trial: Trial, node_id: str) -> Trial | None:
         """Return the calibration that still has to precede the trial on that node; None: none."""
         needed = self.needed(trial)
-        return None if needed is None or self.known(needed, node_id) else _calibration(trial)
+        return None if needed is None or self.is_done(needed, node_id) else _calibration(trial)
 
     def lost(self, result: Result, node_id: str) -> int:
         """Count a calibration lost through no fault of its own, and return how often it has been lost on that node."""

@@ -113,14 +113,14 @@ class Slot:
         """Return whether a trial on `device` cannot start, but could if others held nothing of the node."""
         return bool(self._held) and self.has_room(device, keep, held=NOTHING) and not self.has_room(device, keep)
 
-    def never_alone(self, device: Device) -> bool:
+    def shares(self, device: Device) -> bool:
         """Return whether a trial on `device` needs only part of the node, part of which others hold."""
         whole = device.exclusive_node or self.node.cores_for(device) == self.node.cpus
         return bool(self._held.cpus) and not whole
 
-    def beside(self, device: Device) -> bool:
+    def fits_beside(self, device: Device) -> bool:
         """Return whether a trial on `device`, which needs only part of the node, fits beside what others hold."""
-        return self.never_alone(device) and self._held.cpus + self.node.cores_for(device) <= self.node.cpus
+        return self.shares(device) and self._held.cpus + self.node.cores_for(device) <= self.node.cpus
 
     def needs_all(self, device: Device) -> bool:
         """Return whether a trial on `device` would leave the driver no core of this node."""

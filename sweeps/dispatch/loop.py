@@ -30,7 +30,7 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
         if limit and not limit.passes:
             yield context.skipped(trial, limit.reason)
             continue
-        while context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
+        while context.calibration and (first := context.calibration.preceding(trial, context.node.node_id)):
             calibrated = _run_here(first, context)
             context.calibrated(calibrated, server_lost(calibrated), context.node)
         for attempt in itertools.count():

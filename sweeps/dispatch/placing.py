@@ -88,8 +88,8 @@ class _Kind:
         whole = slot.needs_all(self._device)
         room = able and slot.has_room(self._device, 0 if whole else fleet.keeps(slot))
         wanted = self._calibration_id
-        measured = calibration is None or wanted is None or calibration.known(wanted, slot.node.node_id)
-        measured = measured or slot.never_alone(self._device)
+        measured = calibration is None or wanted is None or calibration.is_done(wanted, slot.node.node_id)
+        measured = measured or slot.shares(self._device)
         drivers = whole and fleet.keeps(slot) > 0
         self._rest.put(slot, able=able and not drivers, room=room, measured=measured)
         self._drivers.put(slot, able=able and drivers, room=room, measured=measured)
@@ -137,9 +137,9 @@ class Placing:
         able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
         return [slot for slot in able if slot.held_up(device, self._keep(slot, device))]
 
-    def beside(self, turn: Turn, slot: Slot) -> bool:
+    def fits_beside(self, turn: Turn, slot: Slot) -> bool:
         """Return whether the trial could start beside what others hold of the node, if the sweep ran nothing there."""
-        return slot in self._kind(turn).able.members and slot.beside(turn.trial.device)
+        return slot in self._kind(turn).able.members and slot.fits_beside(turn.trial.device)
 
     def room(self, turn: Turn) -> list[Slot]:
         """Return the nodes that have room for the trial now, checking every node."""

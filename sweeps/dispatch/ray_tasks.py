@@ -158,8 +158,8 @@ class RayDispatch:
     def _start(self, turn: Turn, slot: Slot, *, queued: bool = False) -> None:
         """Hand out the trial, or the calibration that it needs first on that node; `queued`: behind others there."""
         calibration = self._context.calibration
-        first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
-        if first and slot.never_alone(turn.trial.device):
+        first = calibration.preceding(turn.trial, slot.node.node_id) if calibration else None
+        if first and slot.shares(turn.trial.device):
             first = None
             self._warn_uncalibrated(slot)
         job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))

@@ -35,7 +35,7 @@ def movable(waiting: Waiting, placing: Placing, placements: Placements) -> list[
     taken: set[Slot] = set()
     for job in placements.queued():
         if job.turn is None:
-            if any(placing.beside(turn, job.slot) for turn in waiting.heads()):
+            if any(placing.fits_beside(turn, job.slot) for turn in waiting.heads()):
                 jobs.append(job)
             continue
         free = [slot for slot in placing.room(job.turn) if slot is not job.slot and slot not in taken]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import BatchJob, Handed, Order, Terminal
+from sweeps.jobs.job import BatchJob, HandedOver, Order, Terminal
 from sweeps.plan.ahead import LookAhead
 from tracking.record import Trial
 
 
-def hand_over(cluster: BatchJob, order: Order, trials: Sequence[Trial], ahead: LookAhead, terminal: Terminal) -> Handed:
+def hand_over(
+    cluster: BatchJob, order: Order, trials: Sequence[Trial], ahead: LookAhead, terminal: Terminal
+) -> HandedOver:
     """Submit the sweep, whose remaining trials these are; with `dry_run`, only print the job.
 
     Raises UsageError if nothing was submitted, SweepError if that is unknown.
@@ -27,5 +29,5 @@ def hand_over(cluster: BatchJob, order: Order, trials: Sequence[Trial], ahead: L
     job = cluster.job(order)
     if order.values["dry_run"]:
         terminal.text(job.text)
-        return Handed(0, None)
+        return HandedOver(0, None)
     return job.submit(terminal)

@@ -39,7 +39,7 @@ class Terminal(Protocol):
     def text(self, text: str) -> None: ...
 
 
-class Handed(NamedTuple):
+class HandedOver(NamedTuple):
     """The result of handing a sweep over."""
 
     exit_code: int
@@ -65,7 +65,7 @@ class Job(Protocol):
     def text(self) -> str:
         """The text that is submitted, for the user to read."""
 
-    def submit(self, terminal: Terminal) -> Handed:
+    def submit(self, terminal: Terminal) -> HandedOver:
         """Submit it. Raises UsageError if nothing was submitted, SweepError if that is unknown."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
+from sweeps.jobs.job import HandedOver, PlannedNode, RemoteJob, Terminal
 from sweeps.jobs.kubernetes import manifest, values
 from sweeps.machine.host import version_of
 from sweeps.machine.node import Node
@@ -41,7 +41,7 @@ class Manifest:
     """The manifest: a ConfigMap with the sweep's script, and the RayJob."""
     results: str
 
-    def submit(self, terminal: Terminal) -> Handed:
+    def submit(self, terminal: Terminal) -> HandedOver:
         """Hand the manifest to kubectl. Raises UsageError with its message where it fails."""
         state, output = self._kubectl("get", "rayjob", self.name), self._kubectl("logs", "--follow", f"job/{self.name}")
         command = [COMMAND, "apply", "--filename", "-"]
@@ -56,7 +56,7 @@ class Manifest:
         terminal.say(f"Job      {self.name}; `{state}` shows its state")
         terminal.say(f"Output   `{output}`")
         terminal.say(f"Results  {self.results}")
-        return Handed(0, self.name)
+        return HandedOver(0, self.name)
 
     def _kubectl(self, *arguments: str) -> str:
         """Return a command about the job as a user would type it, in the job's namespace."""

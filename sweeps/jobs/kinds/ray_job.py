@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 from sweeps.errors import SweepError, UsageError
-from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
+from sweeps.jobs.job import HandedOver, PlannedNode, RemoteJob, Terminal
 from sweeps.machine.node import Node
 from sweeps.process.interrupts import EXIT_CODE
 from sweeps.sources import baggage, provenance
@@ -65,7 +65,7 @@ class EntryPoint:
         """The entry point as the head's shell will read it."""
         return f"{self.entrypoint}\n"
 
-    def submit(self, terminal: Terminal) -> Handed:
+    def submit(self, terminal: Terminal) -> HandedOver:
         """Submit, and with `follow` wait for the sweep's exit code.
 
         Raises UsageError if nothing was submitted or the sweep cannot have begun, SweepError if either is unknown.
@@ -103,9 +103,9 @@ class EntryPoint:
         terminal.say(f"Output   {_command('logs --follow', self.name, self.address)}")
         terminal.say(f"Results  {self.folder} on the cluster's head")
         if not self.follow:
-            return Handed(0, self.name)
+            return HandedOver(0, self.name)
         try:
-            return Handed(asyncio.run(_follow(client, self.name, self.address)), self.name)
+            return HandedOver(asyncio.run(_follow(client, self.name, self.address)), self.name)
         except KeyboardInterrupt:
             terminal.say(f"The job goes on; {_command('stop', self.name, self.address)} stops it.")
             raise

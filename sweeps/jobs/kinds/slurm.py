@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed, Job, Order, PlannedNode, Terminal, unprintable
+from sweeps.jobs.job import HandedOver, Job, Order, PlannedNode, Terminal, unprintable
 from sweeps.jobs.slurm import batch_script, submission
 from sweeps.jobs.slurm.options import COMMAND, SCRIPT, Options, folder_problems
 from sweeps.machine import host
@@ -66,7 +66,7 @@ class SlurmJob:
     environment: Mapping[str, str]
     """Secret variables of the job, which are not written into its script."""
 
-    def submit(self, terminal: Terminal) -> Handed:
+    def submit(self, terminal: Terminal) -> HandedOver:
         options, folder = self.options, self.sweep.folder
         name = f"sweep-{self.sweep.sweep_id}"
         try:
@@ -82,12 +82,12 @@ class SlurmJob:
             terminal.warn(sentence)
         if options.parsable:
             terminal.text(f"{job}\n")
-            return Handed(0, job.number)
+            return HandedOver(0, job.number)
         state, stop = f"scontrol {job.where}show job {job.number}", f"scancel {job.where}{job.number}"
         terminal.say(f"Job      {job.number}; `{state}` shows its state, `{stop}` stops it")
         terminal.say(f"Output   {folder}/slurm-{job.number}.out")
         terminal.say(f"Results  {folder}; `{command_line.resuming_command(folder)}` runs whatever is left")
-        return Handed(0, job.number)
+        return HandedOver(0, job.number)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[Path]:

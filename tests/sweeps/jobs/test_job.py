@@ -1,4 +1,4 @@
-"""Batch jobs from the command line, as far as no cluster is needed."""
+"""Batch jobs from the command line, where no cluster is needed."""
 
 from __future__ import annotations
 
@@ -121,17 +121,17 @@ def test_the_manifest_is_all_that_a_dry_run_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "tracking"),
     [([], ""), (["tracking.uri=http://b"], " tracking.uri=http://b"), (["tracking=mlflow"], None)],
 )
 def test_a_sweep_on_the_cluster_goes_on_with_its_own_tracking(
-    tmp_path: Path, arguments: list[str], told: str | None
+    tmp_path: Path, arguments: list[str], tracking: str | None
 ) -> None:
     done = run(tmp_path, "resume=sweep-1", *KUBERNETES, *arguments, "dry_run=true", MLFLOW_TRACKING_URI="http://mine")
     assert done.returncode == 0, done.stderr
     scripts, _ = yaml.safe_load_all(done.stdout)
-    told = " tracking=mlflow tracking.uri=http://mine" if told is None else told
-    assert f"set -- resume=/results/sweep-1{told}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
+    tracking = " tracking=mlflow tracking.uri=http://mine" if tracking is None else tracking
+    assert f"set -- resume=/results/sweep-1{tracking}\n" in scripts["data"]["run.sh"].replace(" \n", "\n")
 
 
 def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_a_slurm_job_goes_on_with_the_sweeps_own_tracking(tmp_path: Path) -> Non
 
 
 def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> None:
-    asked = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
-    done = run(tmp_path, "-m", "model=tiny", "batch=two", *asked, *KUBERNETES, "dry_run=true")
+    arguments = ["device.cpus=4096", "model.weights=/there.npy", "cluster.cpus=4096"]
+    done = run(tmp_path, "-m", "model=tiny", "batch=two", *arguments, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["error: batch=two: expected a whole number. Received: 'two'."]
-    done = run(tmp_path, "-m", "model=tiny", "batch=0", *asked, *KUBERNETES, "dry_run=true")
+    done = run(tmp_path, "-m", "model=tiny", "batch=0", *arguments, *KUBERNETES, "dry_run=true")
     assert done.stderr.splitlines() == ["error: batch=0: expected at least 1. Received: 0."]
 
 
@@ -168,11 +168,11 @@ def test_this_machine_is_not_what_trials_elsewhere_must_fit(tmp_path: Path) -> N
         (Kubernetes(cpus=8), ["asks for 2 GPUs and a node of cluster=kubernetes has none"]),
     ],
 )
-def test_a_trial_must_fit_what_is_asked_for(options: BatchJob, sentences: list[str]) -> None:
-    found = options.node().misses(TRIAL)
-    assert len(found) == len(sentences)
-    for told, sentence in zip(found, sentences, strict=True):
-        assert sentence in told
+def test_a_trial_must_fit_the_requested_nodes(options: BatchJob, sentences: list[str]) -> None:
+    problems = options.node().misses(TRIAL)
+    assert len(problems) == len(sentences)
+    for problem, sentence in zip(problems, sentences, strict=True):
+        assert sentence in problem
 
 
 def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_submitted(
+def test_impossible_options_are_reported_before_anything_is_submitted(
     tmp_path: Path, arguments: list[str], sentences: list[str]
 ) -> None:
     done = run(tmp_path, *arguments)
@@ -227,7 +227,7 @@ def test_what_cannot_be_is_told_before_anything_is_submitted(
 @pytest.mark.parametrize(
     ("arguments", "command"), [(["cluster=slurm"], "sbatch"), (KUBERNETES, "kubectl")], ids=["slurm", "kubernetes"]
 )
-def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str], command: str) -> None:
+def test_a_missing_submission_command_is_reported(tmp_path: Path, arguments: list[str], command: str) -> None:
     (tmp_path / "bin").mkdir()
     done = run(tmp_path, "model=tiny", *arguments, PATH=str(tmp_path / "bin"))
     assert done.returncode == 2, done.stdout + done.stderr
@@ -236,8 +236,8 @@ def test_where_there_is_nobody_to_submit_to(tmp_path: Path, arguments: list[str]
 
 
 def test_what_only_this_folder_knows_is_refused_for_a_cluster_that_does_not_see_it(tmp_path: Path) -> None:
-    asked = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
-    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *asked, *KUBERNETES, "dry_run=true")
+    arguments = ["task=finetune", "task.data=photos", "model.weights=~/w.npy", "task.labels=/names.txt"]
+    done = run(tmp_path, "model=alexnet", "model._target_=in_the.image", *arguments, *KUBERNETES, "dry_run=true")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: task.data=photos: expected an absolute path, as the nodes of cluster=kubernetes see it. Received: a "

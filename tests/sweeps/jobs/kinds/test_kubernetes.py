@@ -1,4 +1,4 @@
-"""The RayJob manifest against KubeRay's own schema, and what Kubernetes' restricted policy asks of pods."""
+"""The RayJob manifest against KubeRay's schema and the rules of Kubernetes' restricted policy for pods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed
+from sweeps.jobs.job import HandedOver
 from sweeps.jobs.kinds import kubernetes
 from sweeps.jobs.kinds.kubernetes import Kubernetes, Manifest
 from sweeps.typed.command_line import Request
@@ -78,7 +78,7 @@ def documents(options: Kubernetes, **further: Any) -> tuple[dict[str, Any], dict
 
 
 def strict(schema: Any) -> Any:
-    """The schema as JSON Schema, that refuses unknown fields: the API server drops them without a word."""
+    """The schema as a JSON Schema that refuses unknown fields, which the API server would drop silently."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
@@ -180,7 +180,7 @@ def test_no_pod_has_more_rights_than_the_restricted_policy_allows(options: Kuber
             assert container["resources"]["requests"] == container["resources"]["limits"]
 
 
-def test_trials_run_on_workers_with_what_was_asked_for() -> None:
+def test_trials_run_on_workers_with_the_requested_amounts() -> None:
     cluster = documents(ALL)[1]["spec"]["rayClusterSpec"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert cluster["authOptions"] == {"mode": "token"}
@@ -234,7 +234,7 @@ def test_a_sweep_of_any_name_is_resumed() -> None:
 
 
 def test_what_a_stopped_job_has_reaches_the_object_store(tmp_path: Path) -> None:
-    """As Ray stops it: SIGTERM to everything that the job has started, and a while for it to end."""
+    """Stop it as Ray does: SIGTERM to everything that the job has started, and then some time to end."""
     manifest = documents(ALL)[1]
     (head,) = pods(manifest)[1]["containers"]
     assert head["env"] == [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"}]
@@ -359,9 +359,9 @@ def test_a_sweep_that_is_there_is_resumed_by_its_name() -> None:
     ids=str,
 )
 def test_problems_are_reported_all_at_once(wrong: dict[str, Any], sentences: list[str]) -> None:
-    found = replace(CLAIM, **wrong).problems()
-    assert len(found) == len(sentences), found
-    for line, sentence in zip(found, sentences, strict=True):
+    problems = replace(CLAIM, **wrong).problems()
+    assert len(problems) == len(sentences), problems
+    for line, sentence in zip(problems, sentences, strict=True):
         assert sentence in line
 
 
@@ -386,7 +386,7 @@ def test_printed_commands_can_be_pasted() -> None:
     taker = Manifest(name="sweep-1", namespace="lab", text="", results="there")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kubernetes, "COMMAND", "true")
-        assert taker.submit(printed) == Handed(0, "sweep-1")
+        assert taker.submit(printed) == HandedOver(0, "sweep-1")
         patch.setattr(kubernetes, "COMMAND", "false")
         with pytest.raises(
             UsageError, match="`false get rayjob sweep-1 --namespace lab` shows whether it was created anyway"

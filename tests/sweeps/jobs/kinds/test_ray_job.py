@@ -42,7 +42,7 @@ OPTIONS = RayJob(address="http://127.0.0.1:8265")
 
 
 def entrypoint(request: Request, options: RayJob = OPTIONS) -> str:
-    """The arguments that the head's shell makes of the job's command line, one a line."""
+    """The arguments that the head's shell makes of the job's command line, one per line."""
     command = options.remote_job(request).entrypoint.replace("python sweeps/run.py", "printf '%s\\n'", 1)
     done = subprocess.run(command, shell=True, env={"HOME": "/home/me"}, capture_output=True, text=True, check=True)
     return done.stdout
@@ -79,11 +79,11 @@ def test_a_sweep_on_the_head_is_resumed_by_name_or_folder(name: str, folder: str
     assert lines == ["rerun=failed", lines[1], *lines[-2:]]
 
 
-def test_problems_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_reported_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
     assert OPTIONS.problems() == []
-    found = RayJob(address="head:8265", folder="sweeps", env=["NOWHERE"]).problems()
-    assert [sentence.partition(":")[0] for sentence in found] == [
+    problems = RayJob(address="head:8265", folder="sweeps", env=["NOWHERE"]).problems()
+    assert [sentence.partition(":")[0] for sentence in problems] == [
         "cluster.address",
         "cluster.folder=sweeps",
         "cluster.env",
@@ -219,7 +219,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 class CutOnce(socketserver.ThreadingTCPServer):
-    """Stands before a server, and cuts the first connection that brings certain words from there, after these."""
+    """A proxy that cuts the first connection on which the server sends certain words, right after them."""
 
     daemon_threads = True
 
@@ -262,8 +262,8 @@ def test_following_goes_on_after_a_dropped_connection(
         assert asyncio.run(ray_job._follow(client, "followed", head.address)) == 3
         proxy.shutdown()
     assert proxy.cuts == 1
-    told = capfd.readouterr().out
-    assert [line for line in told.splitlines() if line in ("one", "two")] == ["one", "two"], told
+    output = capfd.readouterr().out
+    assert [line for line in output.splitlines() if line in ("one", "two")] == ["one", "two"], output
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
@@ -286,7 +286,7 @@ def test_a_followed_job_that_is_no_sweep_says_whether_one_ran(head: Head) -> Non
         assert type(caught.value) is kind, name
 
 
-def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_server_that_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.job_submission import JobSubmissionClient
 
     monkeypatch.setattr(ray_job, "_AGAIN_S", 0.001)
@@ -304,7 +304,7 @@ def test_a_job_server_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
-    """A job server that knows its version, and then does as its class says when it is given a job."""
+    """A job server that reports its version, and answers the submission of a job as its class attribute says."""
 
     answer = 0
     """The status for a job; 0: the connection is closed instead."""
@@ -313,8 +313,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        found = self.path == "/api/version"
-        self._reply(200, {"version": "4", "ray_version": "2.60.0", "ray_commit": "x"} if found else {})
+        is_version = self.path == "/api/version"
+        self._reply(200, {"version": "4", "ray_version": "2.60.0", "ray_commit": "x"} if is_version else {})
 
     def do_PUT(self) -> None:
         self._reply(200, {})
@@ -336,15 +336,15 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning")  # Ray's own way
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (0, r"did not answer: .*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
         (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
         (400, r"did not accept the job: .*400"),
     ],
 )
-def test_a_job_that_may_have_been_taken_is_told_from_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, told: str
+def test_a_job_that_may_have_been_accepted_is_distinguished_from_a_refused_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Answering, "answer", answer)
@@ -352,12 +352,12 @@ def test_a_job_that_may_have_been_taken_is_told_from_one_that_was_not(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         options = replace(OPTIONS, address=f"http://127.0.0.1:{server.server_address[1]}")
         job = options.remote_job(Request(name="sweep-1", arguments=[]))
-        with pytest.raises(SweepError, match=f"(?s){told}"):
+        with pytest.raises(SweepError, match=f"(?s){message}"):
             job.submit(Printed())
         server.shutdown()
 
 
-def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_job_server_accepted_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (port,) = _free_ports(1)
     job = replace(OPTIONS, address=f"http://127.0.0.1:{port}").remote_job(Request(name="sweep-1", arguments=[]))
@@ -365,7 +365,7 @@ def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch:
         job.submit(Printed())
 
 
-def test_without_the_token_no_job_is_taken(head: Head, tmp_path: Path) -> None:
+def test_without_the_token_no_job_is_accepted(head: Head, tmp_path: Path) -> None:
     done = submit(head, tmp_path, "-m", "model=tiny", "batch=1,2", RAY_AUTH_TOKEN=secrets.token_hex(32))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "expected its token in RAY_AUTH_TOKEN" in done.stderr

@@ -33,7 +33,7 @@ def directives(text: str) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
 
 
-def test_what_is_asked_of_slurm() -> None:
+def test_the_options_that_slurm_gets() -> None:
     assert directives(script(PLAIN)) == [
         "--job-name=sweep-20260101-000000-abc",
         '--output="/home/me/my sweep/slurm-%j.out"',
@@ -96,7 +96,7 @@ def test_the_job_resumes_the_sweep_with_this_commands_settings() -> None:
         (Options(interface="ib0"), "nodes.py address ib0)"),
     ],
 )
-def test_where_it_runs(options: Options, line: str) -> None:
+def test_the_script_sets_up_the_environment_of_the_job(options: Options, line: str) -> None:
     assert line in script(options)
 
 
@@ -140,13 +140,13 @@ def test_a_script_takes_every_sign_for_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sweep_id", "name"), [("x\n#SBATCH --wrap=y", "a"), ("x", 'a"'), ("x", "a\\"), ("", "a")])
-def test_what_a_line_of_slurms_cannot_hold(sweep_id: str, name: str) -> None:
+def test_folders_and_ids_that_an_sbatch_line_cannot_hold_are_refused(sweep_id: str, name: str) -> None:
     (problem,) = folder_problems(sweep_id, Path("/home") / name)
     assert "\n" not in problem
 
 
 class Allocation:
-    """A job's script on this machine, with stand-ins for what Slurm gives it."""
+    """A job's script on this machine, with stand-ins for Slurm's commands and variables."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -292,8 +292,8 @@ def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(alloc
         ),
     ],
 )
-def test_problems_are_told_all_at_once(options: Options, sentences: list[str]) -> None:
-    found = options.problems()
-    assert len(found) == len(sentences)
-    for told, sentence in zip(found, sentences, strict=True):
-        assert sentence in told
+def test_problems_are_reported_all_at_once(options: Options, sentences: list[str]) -> None:
+    problems = options.problems()
+    assert len(problems) == len(sentences)
+    for problem, sentence in zip(problems, sentences, strict=True):
+        assert sentence in problem

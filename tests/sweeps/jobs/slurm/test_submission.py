@@ -1,4 +1,4 @@
-"""Handing a script to sbatch, and reading what Slurm reports. `tests/slurm` does it with a real one."""
+"""Submitting a script with sbatch, and explaining Slurm's reasons. `tests/slurm` does it with a real Slurm."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
         ("None", None),
     ],
 )
-def test_what_a_reason_means(reason: str, words: str | None) -> None:
+def test_the_message_for_each_reason_of_slurms(reason: str, words: str | None) -> None:
     sentence = submission.sentence(reason, Job("5"))
     assert (sentence is None) == (words is None)
     assert words is None or (sentence is not None and words in sentence)
