@@ -1,4 +1,4 @@
-"""The parts of the manifest that are alike in all pods, and the manifest as YAML.
+"""The parts of a RayJob manifest: pods, containers and the ConfigMap, and all of it as YAML.
 
 Pods request no privileges, and request exactly as much as they may use, so that Kubernetes gives them whole cores where
 it can.

@@ -1,4 +1,4 @@
-"""What keeps Ray from starting is output in a sentence before anything has started."""
+"""What keeps Ray from starting is reported in one sentence before anything has started."""
 
 from __future__ import annotations
 
