@@ -220,7 +220,7 @@ def _check(essential: Mapping[str, int], until: float) -> None:
     if reason := lost(essential):
         raise OSError(reason)
     if time.monotonic() > until:
-        raise OSError(f"it was not up after {START_S:g} s; is the machine that busy?")
+        raise OSError(f"it was not up after {START_S:g} s; the machine may be too busy")
 
 
 def _try_a_worker(essential: Mapping[str, int]) -> None:

@@ -167,7 +167,7 @@ class Fleet:
 
     look_every_s: float | None = None
     """How often to `look`, seconds; None: never, as nothing changes by itself."""
-    revival = "it is started again"
+    revival = "restarting it"
     """What happens when all of it is `lost`, as a clause for a message."""
     wait_s = 0.0
     """How long to wait for a node when the remaining trials fit none, seconds."""

@@ -25,6 +25,6 @@ def option_problems(arguments: Sequence[str], cluster: str) -> list[str]:
     chosen = [argument for argument in arguments if argument.partition("=")[0] in _OF_HYDRA]
     return [
         f"{option}: expected this project's own conf/ with cluster={cluster}, which composes the command again. "
-        f"Received: files that stay here."
+        f"Received: files on this machine."
         for option in chosen
     ]

@@ -86,7 +86,7 @@ class ScalingRequest:
         self._active = False
 
     def replace(self, wanted: list[Bundle]) -> bool:
-        """Request this instead, and return whether it may come. Raises HeadError."""
+        """Request this instead, and return whether it may be fulfilled. Raises HeadError."""
         self._bundles, self._active = wanted, True
         return answer(lambda: self._request(wanted))
 

@@ -43,7 +43,7 @@ class Connection:
         # After this long without a head, Ray ends the process; we would rather report that and finish in order.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
         _disable_auto_connect()
-        self._give_words_back = quiet_ray.hush()
+        self._unhush = quiet_ray.hush()
         self._open()
 
     def cut_off(self) -> bool:
@@ -77,7 +77,7 @@ class Connection:
         # Without a head, this takes 15 s: then it is left to the end of the process, after the report.
         if no_answer(*self.endpoint) is None:
             ray.shutdown()
-            self._give_words_back()
+            self._unhush()
 
     def _open(self) -> None:
         import ray

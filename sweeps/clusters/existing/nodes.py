@@ -82,7 +82,7 @@ class RayFleet(Fleet):
         self.may_grow = False
         """Whether there is an autoscaler that has not been sent a request, so that more nodes may come."""
 
-    def meet(self, trials: Sequence[Trial] = (), *, ask: bool = True) -> list[str]:
+    def query(self, trials: Sequence[Trial] = (), *, ask: bool = True) -> list[str]:
         """Query the nodes that are there, and return the problems that keep a sweep from running on them.
 
         An autoscaler gets a request for what these trials need, and this waits until every kind of trial has a node.
@@ -90,10 +90,10 @@ class RayFleet(Fleet):
         if the cluster is lost meanwhile.
         """
         with self._head.expected():
-            return self._meet(trials, ask)
+            return self._query(trials, ask)
 
-    def _meet(self, trials: Sequence[Trial], ask: bool) -> list[str]:
-        self._find(self._head.nodes())
+    def _query(self, trials: Sequence[Trial], ask: bool) -> list[str]:
+        self._query_new(self._head.nodes())
         self._await(_ANSWER_S)
         if trials:
             autoscaled: bool = answer(self._connection.autoscaled)
@@ -127,7 +127,7 @@ class RayFleet(Fleet):
                 labels = ", ".join(dict.fromkeys(device.label for device in devices))
                 self._warn(f"waiting up to {self._start_s:g} s for the cluster's autoscaler to add nodes for {labels}")
                 announced = True
-            self._find(self._head.nodes())
+            self._query_new(self._head.nodes())
             if (ref := self.inbox.next(1.0)) is not None:
                 self.heard(ref)
             may_come = self._request.repeat()
@@ -172,7 +172,7 @@ class RayFleet(Fleet):
         if isinstance(reply, str):
             self._ready(member, reply)
         else:
-            self._met(member, reply)
+            self._reported(member, reply)
 
     def look(self) -> None:
         if self.lost() is not None:
@@ -189,7 +189,7 @@ class RayFleet(Fleet):
             member.state = states[node_id]
             if member.slot is not None:
                 member.slot.share(held(member.state, member.slot.used()), member.state.leaving)
-        self._find(states)
+        self._query_new(states)
         self._give_up_silent(_ANSWER_S)
 
     def lost(self) -> str | None:
@@ -207,7 +207,7 @@ class RayFleet(Fleet):
         self._head.reopen()
         with contextlib.suppress(HeadError):  # the next look finds out
             self._request.repeat()
-        self._find(self._head.nodes())
+        self._query_new(self._head.nodes())
 
     def _give_up_silent(self, seconds: float) -> list[str]:
         """Give up the nodes that have not answered for that long, and return their names."""
@@ -227,7 +227,7 @@ class RayFleet(Fleet):
         if self._head.lost is None and member and member.slot is slot and member not in self._pending.values():
             self._warm(member)
 
-    def _find(self, states: Mapping[str, NodeState]) -> None:
+    def _query_new(self, states: Mapping[str, NodeState]) -> None:
         """Ask new nodes for their reports."""
         for node_id, state in states.items():
             if node_id not in self._members:
@@ -267,7 +267,7 @@ class RayFleet(Fleet):
             if (ref := self.inbox.next(left_s)) is not None:
                 self.heard(ref)
 
-    def _met(self, member: _Member, about: Mapping[str, Any]) -> None:
+    def _reported(self, member: _Member, about: Mapping[str, Any]) -> None:
         member.about = about
         if not self._begun:
             return

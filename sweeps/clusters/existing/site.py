@@ -69,7 +69,7 @@ class RaySite(Site):
                 started_in=self._surroundings.folder,
             )
             self._fleet = self._running.enter_context(cluster)
-            misfits = self._fleet.meet(trials, ask=not dry_run)
+            misfits = self._fleet.query(trials, ask=not dry_run)
         return self._fleet.nodes, misfits
 
     def start(self) -> None:

@@ -120,7 +120,7 @@ def test_trials_go_on_when_ray_is_lost(
     assert [result.status for result in results] == ["ok"] * 3
     assert len({result.trial_id for result in results}) == 3
     (warning,) = warned
-    assert warning == f"Ray was lost: its {name} {how}; it is started again"
+    assert warning == f"Ray was lost: its {name} {how}; restarting it"
 
 
 def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_ends_the_sweep(

@@ -214,7 +214,7 @@ def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
     warnings: list[str] = []
     with ray_on_this_machine(Node(cpus=1)):
         fleet = RayFleet(ThisRay(), Wanted(), wait_s=5, driver_core=False, warn=warnings.append)
-        assert fleet.meet() == []
+        assert fleet.query() == []
         (agent,) = [each for each in psutil.Process().children(recursive=True) if named(each, "ray::Agent")]
         agent.suspend()
         fleet.warm()
