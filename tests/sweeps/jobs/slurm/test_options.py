@@ -288,7 +288,7 @@ def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(alloc
         (Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
         (
             Options(partition='a"b', account="", memory="\\"),
-            ["cluster.memory: expected a value", "cluster.partition: expected a value", "cluster.account: expected a"],
+            [f"cluster.{key}: expected a non-empty value without" for key in ("memory", "partition", "account")],
         ),
     ],
 )
