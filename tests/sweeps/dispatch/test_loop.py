@@ -231,7 +231,7 @@ def _shown(tmp_path: Path, gpus: int = 1, others: int = 0) -> Trial:
 @contextlib.contextmanager
 def _server_with_shown_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "sitecustomize.py").write_text(
-        _EXTRA_TASK.format(path=Path(__file__).parents[3] / "support" / "shown_gpus.py")
+        _EXTRA_TASK.format(path=Path(__file__).parents[2] / "support" / "shown_gpus.py")
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with ForkServer() as server:
