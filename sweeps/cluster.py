@@ -35,15 +35,15 @@ class Site:
     """Where a session's trials run. It lasts as long as the session."""
 
     checks_imports: ClassVar[bool] = False
-    """Whether its nodes have been asked themselves for what trials import."""
+    """Whether `nodes` has already checked, on the nodes, that what trials import is there."""
 
     @property
     def may_grow(self) -> bool:
-        """Whether nodes may come that have what the present ones lack."""
+        """Whether nodes may join later that have what the present ones lack."""
         return False
 
     def nodes(self, trials: Sequence[Trial], *, dry_run: bool) -> tuple[list[Node], list[str]]:
-        """Return the nodes that these trials can run on, and what speaks against running any there.
+        """Return the nodes that these trials can run on, and the problems that keep the sweep from running there.
 
         Raises UsageError where no node can be reached.
         """
@@ -53,7 +53,7 @@ class Site:
         """Start what trials need besides this machine's fork server. Raises UsageError where that fails."""
 
     def run(self, trials: Sequence[Trial], context: Context) -> Results:
-        """Run the trials, and yield each result as soon as it is there."""
+        """Run the trials, and yield each result as soon as it is available."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -75,19 +75,19 @@ class Cluster:
     connects_to: ClassVar[str | None] = None
     """The option that names the place to which a resumed sweep would connect; None: there is none."""
     trials_at_once: ClassVar[int | None] = None
-    """The most trials that run at a time; None: as many as the nodes have room for."""
+    """The most trials that run at a time; None: as many as fit on the nodes."""
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the options, one sentence per problem."""
+        """Return the problems with the options, one sentence each."""
         return []
 
     def config_problems(self, values: Mapping[str, Any]) -> list[str]:
-        """Return what of a whole composed config is wrong or impossible on this cluster, its own options included."""
+        """Return the problems of a whole composed config on this cluster, those with its own options included."""
         del values
         return self.problems()
 
     def target_problems(self, target: str, arguments: Mapping[str, Any]) -> list[str]:
-        """Return what is wrong with a callable of the user's own, as far as its source text here tells."""
+        """Return the problems with a callable of the user's own, as far as its source text on this machine shows."""
         return custom.check(target, arguments)
 
     def site(self, surroundings: Surroundings) -> Site:

@@ -32,24 +32,24 @@ from tracking.redact import redact
 
 CONF = ROOT / "conf"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of the place where files are written, which may name no file."""
+"""Errors of the file system that is written to, which may name no file."""
 
 
 def command(cfg: DictConfig) -> None:
-    """One trial: Hydra's way without `-m`. With it, the launcher goes to the session itself."""
-    own = hydra.core.hydra_config.HydraConfig.get()
-    os.chdir(own.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
-    if own.output_subdir is not None:
-        _without_secrets(Path(own.runtime.output_dir, own.output_subdir))
-    drop_defaults_of_nets(cfg, own.overrides.task)
+    """Run one trial: Hydra calls this without `-m`. With it, the launcher goes to the session itself."""
+    hydra_config = hydra.core.hydra_config.HydraConfig.get()
+    os.chdir(hydra_config.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
+    if hydra_config.output_subdir is not None:
+        _without_secrets(Path(hydra_config.runtime.output_dir, hydra_config.output_subdir))
+    drop_defaults_of_nets(cfg, hydra_config.overrides.task)
     try:
-        session.current().run([cfg], folder=own.runtime.output_dir)
+        session.current().run([cfg], folder=hydra_config.runtime.output_dir)
     except Exception as error:
-        raise _Passing from error  # Hydra has a word of its own for what it catches
+        raise _Passing from error  # Hydra would print its own message for what it catches
 
 
 def _without_secrets(folder: Path) -> None:
-    """Take secrets out of the files in which Hydra keeps the config, where a user wants them."""
+    """Redact secrets in the files in which Hydra keeps the config, where the user wants those files."""
     for path in folder.glob("*.yaml"):
         text = files.read(folder, path.name).decode()
         if (clean := redact(text)) != text:
@@ -66,7 +66,7 @@ def _run(arguments: Arguments) -> None:
     parser = get_args_parser()
     parsed = parser.parse_args(_as_composed(arguments).words)
     if parsed.experimental_rerun is not None:
-        raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER goes on with a sweep."])
+        raise UsageError(["--experimental-rerun: expected KEY=VALUE arguments; resume=FOLDER continues a sweep."])
     try:
         _run_hydra(
             args=parsed,
@@ -81,12 +81,12 @@ def _run(arguments: Arguments) -> None:
 
 
 def _as_composed(arguments: Arguments) -> Arguments:
-    """The arguments as Hydra gets them: with a resumed plan's cluster, where only options of it are given."""
+    """Return the arguments for Hydra: with a resumed plan's cluster, where they set only options of it."""
     return remembered.with_cluster(arguments, lambda: resume.find(text_of("resume", arguments), Path.cwd())[0])
 
 
 def main(server: LastingServer, arguments: Arguments) -> int:
-    """Run the command line with these arguments, its trials through `server`, and give its exit code."""
+    """Run the command line with these arguments, its trials through `server`, and return its exit code."""
     terminal = Terminal()
     outcome = conduct(server, arguments, terminal)
     terminal.problems(outcome.problems)
@@ -94,12 +94,12 @@ def main(server: LastingServer, arguments: Arguments) -> int:
 
 
 def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> Outcome:
-    """Run the sweep that these arguments ask for, its trials through `server`, and return what it has come to.
+    """Run the sweep that these arguments ask for, its trials through `server`, and return its outcome.
 
-    This process is the sweep's: its signals are taken, and Hydra and Ray change its environment.
+    The sweep takes this process over: it handles its signals, and Hydra and Ray change its environment.
     """
     options.register()
-    # Hydra ends the process on an error unless it is told to let it through.
+    # Without this, Hydra ends the process on an error instead of raising it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupts = Interrupts()
     interrupts.install()
@@ -115,10 +115,10 @@ def conduct(server: LastingServer, arguments: Arguments, terminal: Terminal) -> 
     except OSError as error:
         if running.recorder is not None or not (error.filename or error.errno in _NO_ROOM):
             raise
-        # Hydra makes the folder before anybody is asked.
+        # Hydra creates the folder before anything is checked.
         received = f"{error.filename} ({error.strerror})" if error.filename else error.strerror
-        place = f"expected a results folder that can be written. Received: {received}."
-        return _refused(running, [place, *diagnose(_overrides(for_hydra), CONF, [this_node()])])
+        problem = f"expected a results folder that can be written to. Received: {received}."
+        return _refused(running, [problem, *diagnose(_overrides(for_hydra), CONF, [this_node()])])
     except (SweepError, JournalError) as error:
         return replace(running.outcome(), exit_code=1, error=type(error).__name__, problems=[str(error)])
     except KeyboardInterrupt as error:
@@ -131,6 +131,9 @@ def _overrides(arguments: Arguments) -> list[str]:
 
 
 def _refused(running: session.Session, problems: Sequence[str]) -> Outcome:
-    """2 says that nothing ran: a sweeper that composes a batch at a time may come to a bad point later."""
+    """Return the outcome of a refusal: exit code 2 if nothing ran, else 1.
+
+    A sweeper that composes a batch at a time may reach a bad point only after others have run.
+    """
     code = 2 if running.recorder is None else 1
     return replace(running.outcome(), exit_code=code, error=UsageError.__name__, problems=problems)

@@ -26,7 +26,7 @@ class Machinery:
         self._open = contextlib.ExitStack()
 
     def site(self, cluster: Cluster, folder: Path) -> Site:
-        """Return the site of this session, opened with the first call; `folder` is where the sweep was started.
+        """Return the site of this session, opened on the first call; `folder` is where the sweep was started.
 
         Raises UsageError where it cannot be opened.
         """
@@ -36,7 +36,7 @@ class Machinery:
         return self._site
 
     def start(self, settings: registry.Settings, *, dry_run: bool) -> Outbox:
-        """Start everything, unless it was started before, and return the sinks. A dry run needs the fork server alone.
+        """Start everything once, and return the sinks. A dry run needs only the fork server.
 
         Raises UsageError where something cannot be started.
         """
@@ -53,5 +53,5 @@ class Machinery:
         return self._outbox
 
     def close(self) -> None:
-        """Stop what was started, the sinks excepted, which the recorder closes."""
+        """Stop what was started, except the sinks, which the recorder closes."""
         self._open.close()

@@ -1,6 +1,6 @@
 """The command: `python sweeps/run.py [-m] KEY=VALUE ...`.
 
-Exit codes: 0 every trial ok; 1 the sweep finished, some trial is not ok; 2 bad request, nothing ran; 130 interrupted.
+Exit codes: 0 every trial ok; 1 the sweep finished, some trial failed; 2 bad request, nothing ran; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from tracking import startup
 
 @contextlib.contextmanager
 def started(arguments: Arguments) -> Iterator[LastingServer]:
-    """Make this process one that runs the sweep of these arguments, with the fork server for its trials.
+    """Prepare this process to run the sweep of these arguments, and yield the fork server for its trials.
 
-    Raises UsageError where the current folder has gone.
+    Raises UsageError if the current folder no longer exists.
     """
     startup.prepare()
     try:
         startup.own_modules_last()  # a user's nets lie in the current folder
     except OSError as error:
-        raise UsageError([f"expected to be started in a folder that is there. Received: {error.strerror}."]) from error
+        raise UsageError([f"expected to be started in a folder that exists. Received: {error.strerror}."]) from error
     with LastingServer() as server:
         if arguments.runs_trials_here:
-            with contextlib.suppress(UsageError):  # raised again, where it can be reported
-                server.start()  # it imports TensorFlow, the longest wait there is, while this process imports the rest
+            with contextlib.suppress(UsageError):  # it is raised again where it can be reported
+                server.start()  # imports TensorFlow, the longest wait, while this process imports the rest
         yield server
 
 
 def main() -> int:
-    """Run the command line in `sys.argv` and give its exit code."""
+    """Run the command line in `sys.argv` and return its exit code."""
     arguments = Arguments(program=sys.argv[0], words=tuple(input_paths.quoted(sys.argv[1:])))
     try:
         with started(arguments) as server:

@@ -1,4 +1,4 @@
-"""The trials of a session, run and kept: each result is judged, journaled, sent and shown as it comes."""
+"""Runs the trials of a session: each result is judged, journaled, sent and shown as it arrives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tracking.record import Trial
 
 
 class Runner:
-    """Runs trials at a site. What it learns of devices and hosts counts for all later trials of the session."""
+    """Runs trials at a site. What it learns about devices and hosts applies to all later trials of the session."""
 
     def __init__(self, terminal: Terminal, interrupts: Interrupts) -> None:
         self._terminal, self._interrupts = terminal, interrupts
@@ -40,10 +40,10 @@ class Runner:
         node: Node,
         server: Callable[[], str],
     ) -> None:
-        """Run the trials at `site` and record each result; `node` is the one that is used where there is only one.
+        """Run the trials at `site` and record each result; `node` is used where there is only one.
 
         `server` returns the address of this machine's fork server. Raises StoppedError by `fail_fast`, JournalError
-        when results can no longer be kept, DispatchError when the site is lost.
+        when results can no longer be saved, DispatchError when the site is lost.
         """
         progress = self._terminal.progress
         stop_rules = self._stop_rules = self._stop_rules or rules(cfg)

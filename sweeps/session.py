@@ -22,7 +22,7 @@ from sweeps.identity import remembered, resume
 from sweeps.identity import sweep as requests
 from sweeps.identity.sweep import Request, without_result
 from sweeps.jobs.hand_over import hand_over
-from sweeps.jobs.job import BatchJob, Handed, Order
+from sweeps.jobs.job import BatchJob, HandedOver, Order
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machinery import Machinery
@@ -44,7 +44,7 @@ _current: ContextVar[Session] = ContextVar("session")
 
 
 def current() -> Session:
-    """Return the session of this command; the way from Hydra's launcher to it."""
+    """Return the session of this command, for Hydra's launcher."""
     return _current.get()
 
 
@@ -60,7 +60,7 @@ class Session:
         self._runner = Runner(terminal, interrupts)
         self._started_in = Path.cwd()
         self._planned: Sweep | None = None
-        self._handed: Handed | None = None
+        self._handed: HandedOver | None = None
         self._token: Token[Session]
 
     def __enter__(self) -> Session:
@@ -80,8 +80,8 @@ class Session:
         """Run the trials that these configs ask for, and return each config's results, one per repeat.
 
         Raises UsageError with every problem of every config before anything has started, StoppedError by `fail_fast`,
-        JournalError when results can no longer be kept. Of points that come when trials have run, or that an optimising
-        sweeper tries, those that cannot run are `infeasible`, as long as some can.
+        JournalError when results can no longer be saved. Once trials have run, and with an optimising sweeper, points
+        that cannot run are recorded as `infeasible`, as long as others can run.
         """
         home = Path(folder).absolute()
         try:
@@ -94,7 +94,7 @@ class Session:
             resume.remove_if_empty(home)
 
     def outcome(self) -> Outcome:
-        """Return what the session has come to so far."""
+        """Return the session's outcome so far."""
         sweep = self._planned if self.recorder is None else self.recorder.sweep
         job = None if self._handed is None else self._handed.job
         is_here = sweep is not None and Path(sweep.folder, PLAN).is_file()
@@ -106,7 +106,7 @@ class Session:
         )
 
     def _exit_code(self) -> int:
-        """Return 0 if every planned trial is ok, else 1; of a batch job, its own where it was waited for."""
+        """Return 0 if every planned trial is ok, else 1; for a batch job that was waited for, its exit code."""
         if self.recorder is None:
             return 0 if self._handed is None else self._handed.exit_code
         results = self.recorder.results
@@ -143,7 +143,7 @@ class Session:
         return self._results(request, site, self.recorder)
 
     def _results(self, request: Request, site: Site, recorder: Recorder) -> list[list[Result]]:
-        """Run what has no result yet, and return the results of every config."""
+        """Run the trials that have no result yet, and return the results of every config."""
         todo = without_result(request.trials, recorder.results, rerun=request.config.rerun is not None)
         self.terminal.plan(recorder.sweep, todo, request.nodes)
         self.terminal.variables(request.nodes)
@@ -153,9 +153,9 @@ class Session:
         return [[recorder.results[trial.trial_id] for trial in repeats] for repeats in request.points]
 
     def _point_by_point(self, configs: Sequence[DictConfig], home: Path) -> list[list[Result]]:
-        """Return each config's results for a sweeper: a point that cannot run must not end what others began.
+        """Return each config's results for a sweeper: a point that cannot run must not end the sweep of the others.
 
-        Raises UsageError where no point could run so far, or where they are no points of one sweep.
+        Raises UsageError if no point could run so far, or if the configs are not points of one sweep.
         """
         try:
             return self._run(iter(configs), home)
@@ -178,9 +178,9 @@ class Session:
         ]
 
     def _infeasible(self, cfg: DictConfig, error: UsageError, recorder: Recorder) -> list[Result]:
-        """Record a config's trials with the reasons why none of them can run. Raises UsageError where it asks for none.
+        """Record a config's trials as infeasible with the reasons why none of them can run; earlier results stay.
 
-        Those that have a result keep it.
+        Raises UsageError if the config describes no trials.
         """
         trials = grid.repeats(schema.read(cfg)[0], cfg)
         recorder.extend(trials)
@@ -199,7 +199,7 @@ class Session:
         return [recorder.results[trial.trial_id] for trial in trials]
 
     def _resume_problems(self, first: DictConfig, others: Iterator[DictConfig]) -> list[str]:
-        """Return what makes no sense beside `resume=`; of a sweep that is on a cluster, all else that is wrong too."""
+        """Return what makes no sense beside `resume=`; for a sweep on a remote cluster, all other problems too."""
         several = next(others, None) is not None
         problems = resume.problems(first.resume, self._arguments, several=several)
         return problems or ([] if kinds.of_config(first).shares_files else schema.read(first)[1])
@@ -219,10 +219,10 @@ class Session:
         self._machinery.server.move_to(folder)
 
     def _nodes(self, cfg: DictConfig, trials: Sequence[Trial]) -> tuple[list[Node], list[str]]:
-        """Return the nodes that the trials can run on, and what speaks against running them there."""
+        """Return the nodes that the trials can run on, and the problems that keep the sweep from running there."""
         cluster = kinds.of_config(cfg)
         if not cluster.is_batch and cluster.problems():
-            return [], []  # schema.read reports them, and no node can be asked for in this way
+            return [], []  # schema.read reports them, and with wrong options no node can be found
         try:
             site = self._machinery.site(cluster, self._started_in)
             nodes, misfits = site.nodes(trials, dry_run=cfg.dry_run)
@@ -235,7 +235,7 @@ class Session:
         ]
 
     def _look_ahead(self, request: Request, site: Site) -> None:
-        """Raise UsageError with every net that cannot be built, and warn of those that will hardly fit."""
+        """Raise UsageError with every net that cannot be built, and warn of those that may not fit into memory."""
         problems = self._ahead.net_problems(request.trials, flops=request.config.dry_run)
         if not site.checks_imports:
             problems += self._ahead.import_problems(request.trials)
@@ -255,18 +255,18 @@ class Session:
         self.terminal.forecast(todo, estimates, self._ahead.nets.memory_mb, request.nodes, at_once)
 
     def _left(self, sweep: Sweep, trials: Sequence[Trial], *, rerun: bool) -> list[Trial]:
-        """Return those of the trials that the sweep's journal has no result of."""
+        """Return the trials of which the sweep's journal has no result."""
         return without_result(trials, {result.trial_id: result for result in Journal(sweep.folder).read()}, rerun=rerun)
 
     def _hand_over(self, cluster: BatchJob, cfg: DictConfig, sweep: Sweep | None) -> None:
-        """Hand the sweep to a batch system; None: the one that is resumed is on the cluster."""
+        """Hand the sweep over to a batch system; `sweep` is None if the one to be resumed is on the cluster."""
         left: list[Trial] = []
         if sweep is not None:
             results = {result.trial_id: result for result in Journal(sweep.folder).read()}
             left = without_result(sweep.trials, results, rerun=cfg.rerun is not None)
             if not left:
                 self.terminal.say(f"Every trial of {sweep.folder} has a result: nothing was submitted.")
-                self._handed = Handed(0 if all(result.ok for result in results.values()) else 1, None)
+                self._handed = HandedOver(0 if all(result.ok for result in results.values()) else 1, None)
                 return
         values: Any = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
         order = Order(values, self._arguments, sweep)

@@ -1,1 +1,1 @@
-"""Where trials run at once: this machine, or an existing Ray cluster."""
+"""Clusters on which a command runs its trials itself: this machine, or an existing Ray cluster."""

@@ -29,7 +29,7 @@ class Inline(Cluster):
 
 
 class InlineSite(Site):
-    """This process: each trial is run by its fork server, which the session has."""
+    """This process, and the session's fork server."""
 
     def nodes(self, trials: Sequence[Trial], *, dry_run: bool) -> tuple[list[Node], list[str]]:  # noqa: ARG002
         return [this_node()], []

@@ -22,7 +22,7 @@ KINDS: Mapping[str, type[Cluster]] = {
 
 
 def of_config(cfg: DictConfig) -> Cluster:
-    """Return the cluster that a composed config asks for, with its options."""
+    """Return the cluster that a composed config chooses, with its options."""
     return of_values(OmegaConf.to_container(cfg.cluster, resolve=True))
 
 

@@ -1,4 +1,4 @@
-"""`cluster=local`: this machine, under a Ray of our own that is started again where it is lost."""
+"""`cluster=local`: this machine, under a private Ray that is restarted when it is lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LocalSite(Site):
         return [self._node()], []
 
     def _node(self) -> Node:
-        """Raise UsageError for more cores than there are."""
+        """Return this machine as the options limit it. Raises UsageError for more cores than it has."""
         here, cpus = this_node(), self._options.cpus
         if cpus is not None and cpus > here.cpus:
             limit = f" ({here.container})" if here.cpu_quota is not None else ""
@@ -71,8 +71,8 @@ class LocalSite(Site):
         self._running.close()
 
 
-class OwnRay:
-    """A Ray of our own, from the start of one to the end of the last."""
+class PrivateRay:
+    """A private Ray, which can be restarted."""
 
     def __init__(self, node: Node) -> None:
         """Start it. Raises UsageError where that fails."""
@@ -82,12 +82,12 @@ class OwnRay:
         self.start()
 
     def start(self) -> None:
-        """Start it, again if it was there. Raises UsageError where that fails."""
+        """Start it, or restart it. Raises UsageError where that fails."""
         self.close()
-        self._essential = self._running.enter_context(start.own_ray(self._node))
+        self._essential = self._running.enter_context(start.private_ray(self._node))
 
     def lost(self) -> str | None:
-        """Return how it was lost, in words; None: it is there."""
+        """Return how it was lost, as a clause for a message; None: it still runs."""
         return start.lost(self._essential)
 
     def close(self) -> None:
@@ -95,18 +95,18 @@ class OwnRay:
 
 
 @contextlib.contextmanager
-def ray_on_this_machine(node: Node) -> Iterator[OwnRay]:
-    """A Ray of our own, ended on leaving. Raises UsageError where it cannot be started."""
-    with contextlib.closing(OwnRay(node)) as ray:
+def ray_on_this_machine(node: Node) -> Iterator[PrivateRay]:
+    """Run a private Ray for the length of the body. Raises UsageError where it cannot be started."""
+    with contextlib.closing(PrivateRay(node)) as ray:
         yield ray
 
 
 class LocalFleet(Fleet):
-    """This machine alone. When its Ray is lost, by whatever killed it, there is another one."""
+    """This machine alone. When its Ray is lost, for whatever reason, another one is started."""
 
     look_every_s = _LOOK_EVERY_S
 
-    def __init__(self, ray: OwnRay, node: Node, server: Callable[[], str]) -> None:
+    def __init__(self, ray: PrivateRay, node: Node, server: Callable[[], str]) -> None:
         super().__init__([Slot(node, server)])
         self._ray = ray
 

@@ -1,4 +1,4 @@
-"""Whether Ray can start on this machine: what it needs, and the reason when it could not."""
+"""Whether this machine has room for Ray: what Ray needs to start, and the reason if it did not."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import psutil
 from sweeps.machine import cgroup
 
 _THREADS = 250
-"""Threads that Ray's processes have on a machine with few cores, and some to spare."""
+"""Threads that Ray's processes have on a machine with few cores, plus some to spare."""
 _THREADS_A_CORE = 8
 _FILES = 256
-"""Files that one of Ray's processes may open, at least."""
+"""The fewest open files that each of Ray's processes needs."""
 _FILES_WANTED = 4096
 _DISK = 2**25
-"""Bytes that Ray's logs may take, at least."""
+"""The least disk space that Ray's logs need, bytes."""
 _INODES = 256
 _LONGEST_LOG = 2**18
 _ANSWER_S = 10.0
@@ -40,32 +40,32 @@ _CAUSES = {
         errno.ENETUNREACH,
     )
 }
-"""What Ray's logs may say of the system, in the system's own words."""
+"""Error numbers by the system's messages, which Ray's logs quote."""
 _LOGS = ("gcs_server.err", "raylet.err", "gcs_server.out", "raylet.out", "runtime_env_agent.err", "dashboard_agent.err")
 
 
 def problems(folder: Path) -> list[str]:
-    """What keeps Ray from starting with its files in `folder`, in words; limits that may be raised are raised first."""
+    """Return what keeps Ray from starting with its files in `folder`, after raising the limits that may be raised."""
     return [*_loopback(), *_threads(), *_files(), *_disk(folder)]
 
 
 def why(folder: Path, error: BaseException) -> str:
-    """The reason why Ray did not start with its files in `folder`, as far as its logs or this error tell it."""
+    """Return why Ray did not start with its files in `folder`, as far as its logs or this error show."""
     texts = [str(error), *(_end(path) for name in _LOGS for path in sorted(folder.glob(f"ray/session_2*/logs/{name}")))]
-    for words in _CAUSES:
-        if any(words in text for text in texts):
-            return _in_words(_CAUSES[words], folder)
+    for message in _CAUSES:
+        if any(message in text for text in texts):
+            return _explanation(_CAUSES[message], folder)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         return f"it ended at once; its limit of address space (ulimit -v) is {limit // 2**20} MB"
-    told = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return told[0].rstrip(".") if told else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _in_words(number: int, folder: Path) -> str:
-    words = os.strerror(number)
+def _explanation(number: int, folder: Path) -> str:
+    message = os.strerror(number)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"{folder} ({words})"
+        return f"{folder} ({message})"
     limits = {
         errno.EAGAIN: ("processes", resource.RLIMIT_NPROC, "-u"),
         errno.EMFILE: ("open files", resource.RLIMIT_NOFILE, "-n"),
@@ -75,8 +75,8 @@ def _in_words(number: int, folder: Path) -> str:
         name, kind, option = limits[number]
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:
-            return f"{words}; its limit of {name} (ulimit {option}) is {limit}"
-    return words
+            return f"{message}; its limit of {name} (ulimit {option}) is {limit}"
+    return message
 
 
 def _loopback() -> Iterator[str]:
@@ -92,7 +92,7 @@ def _loopback() -> Iterator[str]:
 
 def _threads() -> Iterator[str]:
     needed = _THREADS + _THREADS_A_CORE * (os.cpu_count() or 1)
-    advice = f"and Ray takes about {needed}"
+    advice = f"and Ray needs about {needed}"
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if os.geteuid() != 0 and soft != resource.RLIM_INFINITY:  # root has no such limit
         used = _threads_of(os.getuid())
@@ -100,16 +100,16 @@ def _threads() -> Iterator[str]:
             resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft - used < needed:
-            yield f"the limit of processes and threads (ulimit -u) is {soft}, {used} are there, {advice}"
+            yield f"the limit of processes and threads (ulimit -u) is {soft}, {used} are in use, {advice}"
     if (left := cgroup.processes_left()) is not None and left < needed:
         yield f"the container's limit leaves {left} processes and threads, {advice}"
 
 
 def _threads_of(user: int) -> int:
-    found = psutil.process_iter(["uids", "num_threads"])
+    processes = psutil.process_iter(["uids", "num_threads"])
     return sum(
         process.info["num_threads"] or 0
-        for process in found
+        for process in processes
         if process.info["uids"] and process.info["uids"].real == user
     )
 
@@ -121,15 +121,15 @@ def _files() -> Iterator[str]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     if soft != resource.RLIM_INFINITY and soft < _FILES:
-        yield f"the limit of open files (ulimit -n) is {soft}, and Ray takes about {_FILES}"
+        yield f"the limit of open files (ulimit -n) is {soft}, and Ray needs about {_FILES}"
 
 
 def _disk(folder: Path) -> Iterator[str]:
     if (free := shutil.disk_usage(folder).free) < _DISK:
-        yield f"{folder} has {free / 2**20:.0f} MB of room, and Ray's logs take up to {_DISK // 2**20} (TMPDIR)"
+        yield f"{folder} has {free / 2**20:.0f} MB of free space, and Ray's logs take up to {_DISK // 2**20} (TMPDIR)"
     status = os.statvfs(folder)
     if status.f_files and status.f_favail < _INODES:
-        yield f"{folder} has room for {status.f_favail} files, and Ray makes about {_INODES} (TMPDIR)"
+        yield f"{folder} has room for {status.f_favail} files, and Ray creates about {_INODES} (TMPDIR)"
 
 
 def _end(path: Path) -> str:

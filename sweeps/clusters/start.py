@@ -1,7 +1,7 @@
-"""Start of a Ray of our own on this machine, closed to everybody else.
+"""Starts a private Ray on this machine, closed to everybody else.
 
-Whoever can speak to a Ray runs code as its user. So it listens on the loopback interface only, wants a token that is
-made for it and is in no file, and keeps its sockets and logs in a folder that nobody else may enter.
+Whoever can talk to a Ray can run code as its user. So this one listens on the loopback interface only, requires a
+random token that is in no file, and keeps its sockets and logs in a folder that nobody else may enter.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sweeps.process.project import ROOT
 from sweeps.process.temporary import Folder
 
 START_S = 180.0
-"""How long Ray may take to start, seconds, as long as its processes live; left alone it gives up after 30."""
+"""How long Ray may take to start, seconds, as long as its processes live; by default it gives up after 30."""
 _END_S = 20.0
 """How long Ray may take to end, seconds."""
 _ROOM = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _OBJECTS = 2**28
-"""Bytes of shared memory for results on their way; Ray would take a third of the machine's."""
+"""Bytes of shared memory for results in transit; by default Ray takes a third of the machine's."""
 _ESSENTIAL = ("gcs_server", "raylet")
 _ELSEWHERE = (
     "RAY_ADDRESS",
@@ -42,9 +42,9 @@ _ELSEWHERE = (
     "RAY_REDIS_ADDRESS",
     "RAY_TMPDIR",
 )
-"""Variables that would lead Ray to a place, a cluster or a token of somebody else's."""
+"""Variables that would lead Ray to another folder, cluster or token."""
 _SETTINGS: dict[str, Any] = {
-    # Its daemons wake up less often: a sweep of one machine needs none of what they then do.
+    # Its daemons wake up less often: a sweep on one machine needs nothing that they do then.
     "raylet_report_resources_period_milliseconds": 1000,
     "gcs_pull_resource_loads_period_milliseconds": 10_000,
     "raylet_check_gc_period_milliseconds": 10_000,
@@ -52,30 +52,30 @@ _SETTINGS: dict[str, Any] = {
     "free_objects_period_milliseconds": 5000,
     "local_fs_monitor_interval_ms": 5000,
     "enable_metrics_collection": False,
-    # On a busy machine they are slow to start and, as they let trials go first, slow to answer.
+    # On a busy machine they start slowly and, since trials take precedence, answer slowly.
     "agent_register_timeout_ms": int(START_S * 1000),
     "worker_register_timeout_seconds": int(START_S),
     "health_check_timeout_ms": 60_000,
     "health_check_failure_threshold": 10,
-    # Ray ends a process that has lost its head for so long; the driver would rather start Ray again.
+    # After this long without a head, Ray ends the process; the driver would rather restart Ray.
     "gcs_rpc_server_reconnect_timeout_s": 600,
 }
 
 
 @contextlib.contextmanager
-def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
-    """Be connected to a Ray that is started for this, without dashboard and without a word, and ended on leaving.
+def private_ray(node: Node) -> Iterator[Mapping[str, int]]:
+    """Start a private Ray without dashboard or output, connect to it for the length of the body, and end it.
 
-    Gives the processes without which it is lost, by name. Raises UsageError where it cannot be started, with nothing
-    left.
+    Yields the ids of the processes that it cannot do without, by name. Raises UsageError where it cannot be started;
+    nothing is left behind then.
     """
     with Folder("ray", room=_ROOM) as folder:
-        if found := room.problems(folder):
-            raise _refusal("; ".join(found))
-        with guarded(folder), contextlib.ExitStack() as words:
+        if problems := room.problems(folder):
+            raise _refusal("; ".join(problems))
+        with guarded(folder), contextlib.ExitStack() as hushed:
             try:
-                essential = _start(node, folder, words)
-            except Exception as error:  # Ray has no class of its own for what keeps it from starting
+                essential = _start(node, folder, hushed)
+            except Exception as error:  # Ray has no exception class for a failed start
                 raise _refusal(room.why(folder, error)) from error
             try:
                 yield essential
@@ -83,14 +83,14 @@ def own_ray(node: Node) -> Iterator[Mapping[str, int]]:
                 _shut_down(essential)
 
 
-def _start(node: Node, folder: Path, words: contextlib.ExitStack) -> Mapping[str, int]:
+def _start(node: Node, folder: Path, hushed: contextlib.ExitStack) -> Mapping[str, int]:
     others = set(psutil.Process().children(recursive=True))
     try:
         with interrupts.handlers_kept(), _environment():
             import ray
 
             _read_again()
-            words.callback(quiet_ray.hush())
+            hushed.callback(quiet_ray.hush())
             with _patience(others):
                 ray.init(
                     address="local",
@@ -117,9 +117,9 @@ def _start(node: Node, folder: Path, words: contextlib.ExitStack) -> Mapping[str
 
 
 def _job_config() -> Any:
-    """Ray's settings without the folders that its workers would look for modules in before the standard library.
+    """Return Ray's settings without the folders that its workers would search for modules before the standard library.
 
-    One is the current folder, whose `queue.py` is the user's and not what Ray means.
+    One of them is the current folder, where a `queue.py` of the user's would shadow the module that Ray means.
     """
     from ray.job_config import JobConfig
 
@@ -132,28 +132,30 @@ def _job_config() -> Any:
 
 
 def lost(essential: Mapping[str, int]) -> str | None:
-    """Which of these processes of Ray's, by name, has ended or was stopped, and how, in words; None: none has."""
+    """Return which of these processes of Ray's has ended or was stopped, and how; None: all of them run."""
     for name, pid in essential.items():
         try:
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # Ray has found out before, and knows how
+        except ChildProcessError:  # Ray itself has collected its exit status
             return f"its {name} has ended"
         if ended is not None:
-            how = {os.CLD_EXITED: "exited with code", os.CLD_STOPPED: "was stopped by signal"}
-            return f"its {name} {how.get(ended.si_code, 'was killed by signal')} {ended.si_status}"
+            verbs = {os.CLD_EXITED: "exited with code", os.CLD_STOPPED: "was stopped by signal"}
+            return f"its {name} {verbs.get(ended.si_code, 'was killed by signal')} {ended.si_status}"
     return None
 
 
 def _refusal(reason: str) -> UsageError:
-    words = "cluster=local: expected Ray to start on this machine"
-    return UsageError([f"{words}. Received: {reason}. cluster=inline runs the trials one after another without Ray."])
+    expected = "cluster=local: expected Ray to start on this machine"
+    return UsageError(
+        [f"{expected}. Received: {reason}. cluster=inline runs the trials one after another without Ray."]
+    )
 
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """An environment in which Ray, and what it starts, is closed to others.
+    """Set an environment in which Ray, and what it starts, is closed to others.
 
-    Afterwards nobody inherits its token: this process has read it by then.
+    It is taken back afterwards, so that nobody inherits the token, which this process has read by then.
     """
     before = {name: value for name, value in os.environ.items() if _of_ray(name)}
     for name in _ELSEWHERE:
@@ -163,10 +165,10 @@ def _environment() -> Iterator[None]:
         PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")])),  # workers import this package
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
-        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # where nodes keep to the loopback interface, on Linux as on those
-        RAY_DEDUP_LOGS_SKIP_REGEX=".",  # what it says of its own end goes to standard output
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # nodes keep to the loopback interface, on Linux too
+        RAY_DEDUP_LOGS_SKIP_REGEX=".",  # its message about this would go to standard output
         RAY_USAGE_STATS_ENABLED="0",
-        RAY_raylet_start_wait_time_s="1",  # of one look in `_patience`
+        RAY_raylet_start_wait_time_s="1",  # per attempt in `_patience`
     )
     try:
         yield
@@ -181,7 +183,7 @@ def _of_ray(name: str) -> bool:
 
 
 def _read_again() -> None:
-    """Have Ray read the environment where it was imported, or started, before."""
+    """Have Ray read the environment again, in case it was imported or started before."""
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
@@ -195,34 +197,34 @@ def _patience(others: set[psutil.Process]) -> Iterator[None]:
     """Have Ray wait for its node as long as its processes live, and no longer."""
     from ray._private import services
 
-    ask, until = services.get_node, time.monotonic() + START_S
+    get_node, until = services.get_node, time.monotonic() + START_S
 
     def wait(address: str, node_id: str) -> Any:
         while True:
             try:
-                return ask(address, node_id)
+                return get_node(address, node_id)
             except Exception as error:
                 _check(_essential(others), until)
-                if not isinstance(error, RuntimeError):  # what Ray raises for a node that it does not know yet
+                if not isinstance(error, RuntimeError):  # which Ray raises for a node that has not registered yet
                     raise
 
     services.get_node = wait
     try:
         yield
     finally:
-        services.get_node = ask
+        services.get_node = get_node
 
 
 def _check(essential: Mapping[str, int], until: float) -> None:
-    """Raise an OSError with the reason where Ray will not come up."""
+    """Raise an OSError with the reason if Ray will not come up any more."""
     if reason := lost(essential):
         raise OSError(reason)
     if time.monotonic() > until:
-        raise OSError(f"it was not up after {START_S:g} s; is the machine that busy?")
+        raise OSError(f"it was not up after {START_S:g} s; the machine may be too busy")
 
 
 def _try_a_worker(essential: Mapping[str, int]) -> None:
-    """Have a first worker start: where that fails, Ray itself would try for ever."""
+    """Start a first worker: if that fails, Ray itself would retry for ever."""
     import ray
 
     until = time.monotonic() + START_S
@@ -239,7 +241,7 @@ def _nothing() -> None:
 def _shut_down(essential: Mapping[str, int]) -> None:
     import ray
 
-    # Ray says goodbye to them, and where one of them has been stopped or hangs would wait for ever, Ctrl-C or not.
+    # Ray waits for these to end; if one is stopped or hangs, it would wait for ever, even after Ctrl-C.
     processes = [child for child in psutil.Process().children() if child.pid in essential.values()]
     _kill(process for process in processes if _is_stopped(process))
     end = threading.Timer(_END_S, _kill, (processes,))
@@ -265,7 +267,7 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def _essential(others: set[psutil.Process]) -> Mapping[str, int]:
-    """Names and ids of this process's own children among Ray's, dead or alive, without which it is lost."""
+    """Return the ids of this process's children, dead or alive, that Ray cannot do without, by name."""
     named = {_name(child): child.pid for child in psutil.Process().children() if child not in others}
     return {name: named[name] for name in _ESSENTIAL if name in named}
 
@@ -278,10 +280,10 @@ def _name(process: psutil.Process) -> str:
 
 
 def _let_trials_go_first(processes: set[psutil.Process]) -> None:
-    """Let these processes run only where nothing else wants to: Ray's housekeeping otherwise takes 2% of two cores.
+    """Let these processes run only on idle cores: Ray's housekeeping otherwise takes 2% of two cores.
 
-    That is felt as 3% in every step, because a parallel step is as slow as its slowest thread. What they start later,
-    workers among it, runs as usual.
+    That slows every step by 3%, because a parallel step is as slow as its slowest thread. Whatever they start later,
+    such as workers, has the usual priority.
     """
     for task in (task for process in processes for task in Path(f"/proc/{process.pid}/task").glob("*")):
         with contextlib.suppress(OSError):  # it has ended, or the system does not let us

@@ -1,1 +1,1 @@
-"""Trials to nodes: which trial goes where and when, and what becomes of it."""
+"""Dispatch of trials to nodes: which trial runs where and when, and its result."""

@@ -11,7 +11,7 @@ from tracking.record import Result, Trial
 
 
 class Calibration:
-    """What the devices of each node can do, by the calibration that a trial's device and precision ask for."""
+    """The measured limits of each node's devices, by the calibration that a trial's device and precision need."""
 
     def __init__(self) -> None:
         self._limits: dict[tuple[str, str], Mapping[str, float]] = {}
@@ -19,33 +19,33 @@ class Calibration:
         self._ids: dict[tuple[str, str], str] = {}
 
     def needed(self, trial: Trial) -> str | None:
-        """The id of what has to be measured on a node before the trial; None: nothing."""
+        """Return the id of the calibration that has to precede the trial on a node; None: none."""
         return self._id(trial) if trial.task == "benchmark" else None
 
-    def known(self, calibration_id: str, node_id: str) -> bool:
-        """Whether that was measured on the node."""
+    def is_done(self, calibration_id: str, node_id: str) -> bool:
+        """Return whether that calibration has been done on the node."""
         return (node_id, calibration_id) in self._limits
 
-    def first(self, trial: Trial, node_id: str) -> Trial | None:
-        """What has to be measured on that node before the trial; None: nothing, or nothing any more."""
+    def preceding(self, trial: Trial, node_id: str) -> Trial | None:
+        """Return the calibration that still has to precede the trial on that node; None: none."""
         needed = self.needed(trial)
-        return None if needed is None or self.known(needed, node_id) else _calibration(trial)
+        return None if needed is None or self.is_done(needed, node_id) else _calibration(trial)
 
     def lost(self, result: Result, node_id: str) -> int:
-        """How often this calibration has now been lost on that node, through no fault of its own."""
+        """Count a calibration lost through no fault of its own, and return how often it has been lost on that node."""
         self._lost[node_id, result.trial_id] += 1
         return self._lost[node_id, result.trial_id]
 
     def note(self, result: Result, node_id: str) -> str | None:
-        """Take what a calibration found; a sentence if it found nothing."""
+        """Keep a calibration's limits, and return a sentence for the user if it failed."""
         self._limits[node_id, result.trial_id] = result.limits
         if result.error is None:
             return None
-        what = f"{result.trial.device.label} at {result.trial.precision}"
-        return f"{what} could not be calibrated: {result.error.kind}: {result.error.message}"
+        device = f"{result.trial.device.label} at {result.trial.precision}"
+        return f"{device} could not be calibrated: {result.error.kind}: {result.error.message}"
 
     def judge(self, result: Result) -> Result:
-        """The result with the limits of its device where it ran, and the verdict on its figures."""
+        """Return the result with the limits of its device where it ran, and the verdict on its figures."""
         where = result.host.get("node_id", "")
         return judged(replace(result, limits=self._limits.get((where, self._id(result.trial)), {})))
 
@@ -57,7 +57,7 @@ class Calibration:
 
 
 def _calibration(trial: Trial) -> Trial:
-    # The trial's own limits are none of the device's, and who runs beside it changes nothing of what it can do.
+    # The trial's own limits are not the device's, and what runs beside the trial does not change what it can do.
     device = replace(trial.device, memory_mb=None, gpu_memory_mb=None, exclusive_node=False)
     return Trial(
         model="calibration",

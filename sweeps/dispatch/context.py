@@ -1,4 +1,4 @@
-"""What every trial of a sweep shares, and what becomes of a trial's result before it is recorded."""
+"""What all trials of a sweep share, and what happens to a trial's result before it is recorded."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from tracking.record import Failure, Result, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every trial of a sweep shares."""
+    """What all trials of a sweep share."""
 
     sweep_id: str
     folder: Path
     server: Callable[[], str]
-    """Gives the address of a fork server that is there now, on this machine."""
+    """Returns the address of a live fork server on this machine."""
     node: Node
     fleet: Fleet | None = None
-    """The nodes that trials run on; None: this machine alone, as `node` says."""
+    """The nodes that trials run on; None: `node` alone, which is this machine."""
     calibration: Calibration | None = None
-    """What devices can do is measured for it, before a trial on a node where that is not known."""
+    """Has each device measured before its first trial on a node; None: nothing is measured."""
     retries: int = 1
-    """How often a trial is tried again that has lost its worker, its node or its fork server."""
+    """How often a trial that has lost its worker, node or fork server is tried again."""
     started: Callable[[Trial], None] = field(default=lambda _: None)
     """Called by the driver when a trial has been handed out."""
     withdrawn: Callable[[Trial], None] = field(default=lambda _: None)
-    """Called by the driver when a trial that has been handed out and had not started waits again."""
+    """Called by the driver when a trial that was handed out but had not started waits again."""
     held_up: Callable[[str], None] = field(default=lambda _: None)
-    """Called by the driver, again and again, with what trials wait for that others hold; empty: nothing."""
+    """Called by the driver, repeatedly, with a message about trials that wait for nodes held by others; empty: none."""
     retrying: Callable[[Result], None] = field(default=lambda _: None)
-    """Called by the driver with what became of a trial that is about to be tried again."""
+    """Called by the driver with the result of a trial that is about to be tried again."""
     limit: Callable[[Trial], Limit | None] = field(default=lambda _: None)
-    """What is left of a trial that is next; it then is `oom` for the reason why the rest is not run."""
+    """Returns the passes that the next trial may still run, and why it is recorded as `oom`; None: no limit."""
     warn: Callable[[str], None] = field(default=lambda _: None)
-    """Called by the driver with what the user should know."""
+    """Called by the driver with a warning for the user."""
 
     def log(self, trial: Trial) -> Path:
-        """Where the trial's own words are found."""
+        """Return the path of the trial's log."""
         return TrialFolder.within(self.folder, trial.trial_id).log
 
     def final(self, result: Result, lost: bool, attempt: int, before: Sequence[str] = ()) -> Result | None:
-        """The result to be recorded; None: the trial is to be tried again. `before` says where it was lost already."""
+        """Return the result to record; None: the trial is tried again. `before` lists where earlier tries were lost."""
         if not lost or result.error is None:
             return result
         if attempt < self.retries:
@@ -60,11 +60,11 @@ class Context:
         return replace(result, error=replace(result.error, message=message, detail=detail))
 
     def skipped(self, trial: Trial, reason: Failure) -> Result:
-        """The result of a trial that is not run."""
+        """Return the result of a trial that is not run."""
         return Result(trial=trial, sweep_id=self.sweep_id, status="oom", started_at=time.time(), error=reason)
 
     def calibrated(self, result: Result, lost: bool, node: Node) -> None:
-        """Take what a calibration has found; one that was lost is measured again, as often as a trial would be."""
+        """Keep the result of a calibration; a lost one is measured again, as often as a trial would be."""
         if self.calibration and lost and self.calibration.lost(result, node.node_id) <= self.retries:
             return
         if self.calibration and (sentence := self.calibration.note(result, node.node_id)):
@@ -72,10 +72,10 @@ class Context:
 
 
 def server_lost(result: Result) -> bool:
-    """Whether the trial was lost with its fork server."""
+    """Return whether the trial was lost with its fork server."""
     return result.status == "crashed" and result.error is not None and result.error.kind == LOST
 
 
 def limited(result: Result, limit: Limit | None) -> Result:
-    """The result of a trial of which only a part was run."""
+    """Return the result, which is `oom` if the limit allowed only part of the trial to run."""
     return replace(result, status="oom", error=limit.reason) if limit and result.ok else result

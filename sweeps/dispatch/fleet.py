@@ -1,7 +1,7 @@
-"""The nodes that trials run on, as the driver sees them: what each has left to give.
+"""The nodes that trials run on, as the driver sees them: what is free on each.
 
 Pure bookkeeping: how nodes come and go is in `sweeps.clusters.existing.nodes`, and the choice of the next trial and its
-node in `sweeps.dispatch.placing`, which hears from here of every node that has changed.
+node in `sweeps.dispatch.placing`, which gets every node that has changed from here.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ NOTHING = Held()
 
 
 class Slot:
-    """One node: what it has left to give. Nodes are compared by identity.
+    """One node and what is free on it. Slots are compared by identity.
 
-    Whatever changes what `has_room` says or how `busy` it is has to call `changed`.
+    Whatever may change what `has_room` returns, or `busy`, has to call `changed`.
     """
 
     def __init__(self, node: Node, server: Callable[[], str], *, local: bool = True, keeps: int = 0) -> None:
         self.node = node
         self.server = server
-        """Gives the address of its fork server."""
+        """Returns the address of its fork server."""
         self.local = local
-        """The driver runs there, and a trial writes straight into the sweep's folder."""
+        """Whether the driver runs there, so that a trial writes straight into the sweep's folder."""
         self.keeps = keeps
-        """Cores that the driver keeps for itself while other nodes are there."""
+        """Cores that the driver keeps for itself while there are other nodes."""
         self.busy = 0
-        """Trials that run there."""
+        """The number of trials that run there."""
         self.place = 0
-        """Its place in its fleet: nodes that came earlier have a lower one."""
+        """Its position in its fleet: nodes that joined earlier have a lower one."""
         self.changes: dict[Slot, None] = {}
-        """Where it reports a change; its fleet's, once it has one."""
+        """Where it reports a change: its fleet's `changes`, once it belongs to one."""
         self.gate: Any = None
-        """Where a task asks on that node whether it may start (`sweeps.dispatch.task_gate`); None: it always may."""
+        """The gate on that node where a task asks whether it may start (`sweeps.dispatch.task_gate`); None: it may."""
         self._ready = True
         self._leaving = False
         self._held = NOTHING
@@ -77,23 +77,23 @@ class Slot:
 
     @property
     def held(self) -> Held:
-        """What others had of it when the fleet last looked."""
+        """What others held of it when the fleet last looked."""
         return self._held
 
     def share(self, held: Held, leaving: bool) -> None:
-        """Take note of what others have of it, and whether it is about to leave the cluster and gets no more trials."""
+        """Note what others hold of it, and whether it is about to leave the cluster and gets no more trials."""
         if (held, leaving) != (self._held, self._leaving):
             self._held, self._leaving = held, leaving
             self.changed()
 
     def changed(self) -> None:
-        """Report that this node may have other room than before."""
+        """Report that the room on this node may have changed."""
         self.changes[self] = None
 
     def has_room(self, device: Device, keep: int = 0, *, held: Held | None = None) -> bool:
-        """Whether a trial on `device` can start now, with `keep` cores left over.
+        """Return whether a trial on `device` can start now, with `keep` cores left over.
 
-        `held` is what others have of the node, unless it is what the fleet last saw.
+        `held` is what others hold of the node; None: what the fleet last saw.
         """
         held = self._held if held is None else held
         return (
@@ -111,45 +111,45 @@ class Slot:
         )
 
     def held_up(self, device: Device, keep: int = 0) -> bool:
-        """Whether a trial on `device` could start if others held nothing of it."""
+        """Return whether a trial on `device` cannot start, but could if others held nothing of the node."""
         return bool(self._held) and self.has_room(device, keep, held=NOTHING) and not self.has_room(device, keep)
 
-    def never_alone(self, device: Device) -> bool:
-        """Whether a trial on `device`, which needs a part of the node, is not to wait until others have left it."""
+    def shares(self, device: Device) -> bool:
+        """Return whether a trial on `device` needs only part of the node, part of which others hold."""
         whole = device.exclusive_node or self.node.cores_for(device) == self.node.cpus
         return bool(self._held.cpus) and not whole
 
-    def beside(self, device: Device) -> bool:
-        """Whether others leave the cores that a trial on `device` needs, which needs a part of the node."""
-        return self.never_alone(device) and self._held.cpus + self.node.cores_for(device) <= self.node.cpus
+    def fits_beside(self, device: Device) -> bool:
+        """Return whether a trial on `device`, which needs only part of the node, fits beside what others hold."""
+        return self.shares(device) and self._held.cpus + self.node.cores_for(device) <= self.node.cpus
 
     def needs_all(self, device: Device) -> bool:
-        """Whether a trial on `device` would leave the driver no core of this node."""
+        """Return whether a trial on `device` would leave the driver no core of this node."""
         return device.exclusive_node or self.node.cores_for(device) > self.node.cpus - self.keeps
 
     def take(self, device: Device, *, queued: bool = False) -> None:
-        """Set aside what a trial on `device` takes; `queued`: it is still behind what others run there."""
+        """Reserve what a trial on `device` takes; `queued`: it still waits behind what others run there."""
         self._count(device, 1)
         if not queued:
             self.begin(device)
 
     def begin(self, device: Device) -> None:
-        """Take note that a trial that was behind others has started."""
+        """Note that a trial has started that waited behind others."""
         self._mine.update(ray_amounts(device, self.node))
 
     def wait(self, device: Device) -> None:
-        """Take note that a trial has turned out to be still behind what others run there."""
+        """Note that a trial turned out to be still waiting behind what others run there."""
         self._mine.subtract(ray_amounts(device, self.node))
 
     def give_back(self, device: Device, *, queued: bool = False) -> None:
-        """Take back what a trial on `device` had; `queued`: it had not started."""
+        """Release what a trial on `device` had reserved; `queued`: it had not started."""
         self._count(device, -1)
         if not queued:
             self.wait(device)
             self._ended.update(ray_amounts(device, self.node))
 
     def used(self) -> Counter[str]:
-        """What the sweep's own trials have of Ray's resources, or have had since this was last called."""
+        """Return the Ray resources that the sweep's own trials use, or have used since the last call."""
         used, self._ended = self._ended + self._mine, Counter()
         return used
 
@@ -167,17 +167,17 @@ class Fleet:
     """The nodes of a sweep. This one never changes; Ray's own cluster has `sweeps.clusters.existing.nodes.RayFleet`."""
 
     look_every_s: float | None = None
-    """How often to `look`, seconds; None: nothing changes by itself."""
-    revival = "it is started again"
-    """What is done when all of it was `lost`, in words."""
+    """How often to `look`, seconds; None: never, as nothing changes by itself."""
+    revival = "restarting it"
+    """What happens when all of it is `lost`, as a clause for a message."""
     wait_s = 0.0
-    """How long to wait for a node when no node is left that a trial fits, seconds."""
+    """How long to wait for a node when the remaining trials fit none, seconds."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
         self.changes: dict[Slot, None] = {}
-        """The nodes that have changed, come or gone since somebody emptied this."""
+        """The nodes that have changed, joined or left since this was last emptied."""
         self.inbox = Inbox()
-        """Where what Ray was asked for arrives: trials and answers of nodes."""
+        """Where results of trials and answers of nodes arrive from Ray."""
         self._slots: dict[Slot, None] = {}
         self._places = 0
         for slot in slots:
@@ -185,14 +185,14 @@ class Fleet:
 
     @property
     def slots(self) -> list[Slot]:
-        """All nodes, in the order in which they came."""
+        """All nodes, in the order in which they joined."""
         return list(self._slots)
 
     def __contains__(self, slot: Slot) -> bool:
         return slot in self._slots
 
     def add(self, slot: Slot) -> None:
-        """Take a node in, behind all others."""
+        """Add a node behind all others."""
         self._slots[slot] = None
         slot.place = self._places
         self._places += 1
@@ -200,22 +200,22 @@ class Fleet:
         self._resized(slot)
 
     def remove(self, slot: Slot) -> None:
-        """Let a node go; what runs there still gives its room back."""
+        """Remove a node; what still runs there is released on its slot as before."""
         del self._slots[slot]
         self._resized(slot)
 
     def _resized(self, slot: Slot) -> None:
         slot.changed()
-        if len(self._slots) <= 2:  # with the second node the driver begins to keep cores of its own, without it it ends
+        if len(self._slots) <= 2:  # with a second node the driver starts to keep cores for itself, and without it stops
             for other in self._slots:
                 other.changed()
 
     def keeps(self, slot: Slot) -> int:
-        """Cores of that node that no trial gets: the driver's, where there are other nodes."""
+        """Return the number of cores that the driver keeps on that node: none if it is the only one."""
         return slot.keeps if len(self._slots) > 1 else 0
 
     def writing_cores(self, result: Result, slot: Slot, running: Iterable[Slot]) -> Sequence[int]:
-        """Cores on which the driver may write the result of a trial on `slot` without being timed; none: on any."""
+        """Return the untimed cores on which the driver may write the result of a trial on `slot`; empty: on any."""
         kept = [self.keeps(other) for other in running if other.local]
         if not kept:
             return ()
@@ -225,28 +225,28 @@ class Fleet:
 
     @property
     def waits_for_nodes(self) -> bool:
-        """Whether a node has been asked something and has not answered yet."""
+        """Whether a request to a node has not been answered yet."""
         return False
 
     def heard(self, ref: Any) -> None:
-        """Take a node's answer."""
+        """Handle a node's answer."""
 
     def look(self) -> None:
-        """Find out which nodes have come and gone. Raises DispatchError when the cluster is lost."""
+        """Find out which nodes have joined and left. Raises DispatchError when the cluster is lost."""
 
     def lost(self) -> str | None:
-        """Why no trial that runs now will be heard of again, in words; None: they will."""
+        """Return why no running trial will ever report back, as a clause for a message; None: they will."""
         return None
 
     def cut_off(self) -> bool:
-        """Whether everything has just been `lost`, as Ray's errors that have no class of their own may mean."""
+        """Return whether everything has just been `lost`, which some errors of Ray's do not show by their class."""
         return False
 
     def revive(self) -> None:
-        """Take trials again after everything was `lost`. Raises DispatchError where that is impossible."""
+        """Make the fleet usable again after everything was `lost`. Raises DispatchError where that is impossible."""
 
     def needs(self, trials: Iterable[Trial]) -> None:
-        """Note which trials are still to be run; nodes that none of them needs may go."""
+        """Note which trials are still to run; nodes that none of them needs may be released."""
 
     def suspect(self, slot: Slot) -> None:
-        """A trial was lost there: the node is to show that it can take another one."""
+        """Check, after a trial was lost there, that the node can take another one."""

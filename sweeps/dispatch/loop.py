@@ -1,4 +1,4 @@
-"""Trials to workers: `inline` runs them one after another here, `on_ray` as Ray tasks with each trial's own resources.
+"""Runs trials: `inline` one after another here, `on_ray` as Ray tasks with each trial's own resources.
 
 Both are generators of results in order of completion, and both let the consumer finish with a result before they start
 the next trial: what the driver writes then runs on the cores that the trial has just given back or, after a trial on
@@ -30,7 +30,7 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
         if limit and not limit.passes:
             yield context.skipped(trial, limit.reason)
             continue
-        while context.calibration and (first := context.calibration.first(trial, context.node.node_id)):
+        while context.calibration and (first := context.calibration.preceding(trial, context.node.node_id)):
             calibrated = _run_here(first, context)
             context.calibrated(calibrated, server_lost(calibrated), context.node)
         for attempt in itertools.count():
@@ -42,10 +42,10 @@ def inline(trials: Sequence[Trial], context: Context) -> Results:
 
 
 def on_ray(trials: Sequence[Trial], context: Context) -> Results:
-    """Run the trials as Ray tasks; as many at a time as their resources allow. Ray must have been started.
+    """Run the trials as Ray tasks, as many at a time as their resources allow. Ray must be running.
 
-    What still runs when the generator is closed is ended. Raises DispatchError when the cluster is lost, a Ray of our
-    own when it is lost time and again, and when for `fleet.wait_s` there is no node that the remaining trials fit.
+    Closing the generator ends what still runs. Raises DispatchError when the cluster is lost, when a private Ray is
+    lost again and again, and when the remaining trials have fitted no node for `fleet.wait_s`.
     """
     dispatch = RayDispatch(trials, context)
     try:

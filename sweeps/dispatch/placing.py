@@ -2,8 +2,8 @@
 
 The driver chooses the node itself, so that it knows whose cores, fork server and calibration a trial will use, and
 never hands out a trial that would have to wait within Ray. A choice costs the same with ten nodes and with ten
-thousand: for each kind of trial the nodes that can take it are kept in order, and only a node that has changed is put
-into its new place.
+thousand: for each kind of trial the nodes that can take it are kept in order, and only a node that has changed is
+moved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Rank = tuple[bool, int, int, Slot]
 
 
 class _Ranking:
-    """Nodes in order: those that nobody shares, then those with the fewest trials, then those that came first."""
+    """Nodes in order: unshared ones first, then by the number of trials, then in the order of joining."""
 
     def __init__(self) -> None:
         self._order: list[_Rank] = []
@@ -36,7 +36,7 @@ class _Ranking:
         return self._order[0][-1] if self._order else None
 
     def put(self, slot: Slot, wanted: bool) -> None:
-        """Have the node at its place or, unless it is wanted, not at all."""
+        """Move the node to its position or, if it is not wanted, remove it."""
         new = (bool(slot.held), slot.busy, slot.place, slot) if wanted else None
         old = self._ranks.get(slot)
         if new == old:
@@ -56,9 +56,9 @@ class _Able:
         self.members: set[Slot] = set()
         self.ready = _Ranking()
         self.free = _Ranking()
-        """Those with room now, and with nothing to be measured there first."""
+        """Those with room now and nothing to be measured first."""
         self.unmeasured = _Ranking()
-        """Those where nothing runs now, and that have to be calibrated first."""
+        """Idle ones that have to be calibrated first."""
 
     def put(self, slot: Slot, *, able: bool, room: bool, measured: bool) -> None:
         (self.members.add if able else self.members.discard)(slot)
@@ -68,28 +68,28 @@ class _Able:
 
 
 class _Kind:
-    """The nodes as one kind of trial sees them: those that ask the same of a node, and for the same calibration."""
+    """The nodes for one kind of trial: those with the same demands on a node and the same calibration."""
 
     def __init__(self, device: Device, calibration_id: str | None) -> None:
         self._device, self._calibration_id = device, calibration_id
         self._fits: dict[str, bool] = {}
         self._rest = _Able()
         self._drivers = _Able()
-        """The driver's node, where a trial would take all its cores: what the driver writes would then be timed."""
+        """The driver's node if a trial would take all its cores: the driver's writing would then disturb the timing."""
 
     @property
     def able(self) -> _Able:
-        """The nodes to choose from: the driver's takes no trial that needs all its cores if another one can."""
+        """The nodes to choose from: the driver's takes a trial that needs all its cores only if no other node can."""
         return self._rest if self._rest.members else self._drivers
 
     def put(self, slot: Slot, fleet: Fleet, calibration: Calibration | None) -> None:
-        """Take note of what has become of a node."""
+        """Update a node that has changed."""
         able = slot in fleet and self._fit(slot)
         whole = slot.needs_all(self._device)
         room = able and slot.has_room(self._device, 0 if whole else fleet.keeps(slot))
         wanted = self._calibration_id
-        measured = calibration is None or wanted is None or calibration.known(wanted, slot.node.node_id)
-        measured = measured or slot.never_alone(self._device)
+        measured = calibration is None or wanted is None or calibration.is_done(wanted, slot.node.node_id)
+        measured = measured or slot.shares(self._device)
         drivers = whole and fleet.keeps(slot) > 0
         self._rest.put(slot, able=able and not drivers, room=room, measured=measured)
         self._drivers.put(slot, able=able and drivers, room=room, measured=measured)
@@ -102,7 +102,7 @@ class _Kind:
 
 
 class Placing:
-    """Which trial is next, and on which node. A calibration has its node to itself."""
+    """Chooses the next trial and its node. A calibration has its node to itself."""
 
     def __init__(self, waiting: Waiting, fleet: Fleet, calibration: Calibration | None = None) -> None:
         self._waiting, self._fleet, self._calibration = waiting, fleet, calibration
@@ -111,38 +111,38 @@ class Placing:
         fleet.changes.clear()
 
     def choose(self, calibrating: int = 0) -> tuple[Turn, Slot] | None:
-        """The next trial that can start and its node: one where it was not lost before, the one with the fewest trials.
+        """Return the next trial that can start, and its node: the least busy one, if possible none to avoid.
 
-        A trial that can have no node now keeps the least busy of those it could have: trials behind it get no room
-        there, or a stream of small ones would hold up a large one for ever. Where something has to be measured first,
-        that needs a node on which nothing runs; `calibrating` nodes are being measured now, no more than trials wait.
+        A trial that fits nowhere now reserves the least busy of its nodes: trials behind it get no room there, or a
+        stream of small ones would hold up a large one for ever. A calibration needs a node on which nothing runs;
+        `calibrating` is the number of nodes being calibrated now, which never exceeds the number of waiting trials.
         """
         for changed in self._fleet.changes:
             for kind in self._kinds.values():
                 kind.put(changed, self._fleet, self._calibration)
         self._fleet.changes.clear()
-        kept: set[Slot] = set()
+        reserved: set[Slot] = set()
         for turn in self._waiting.heads():
             able = self._kind(turn).able
             rankings = [able.free, able.unmeasured] if calibrating < len(self._waiting) else [able.free]
-            if (slot := _first(rankings, kept, turn.avoid)) is not None:
+            if (slot := _first(rankings, reserved, turn.avoid)) is not None:
                 return turn, slot
             if (least := able.ready.first) is not None:
-                kept.add(least)
+                reserved.add(least)
         return None
 
     def held_up(self, turn: Turn) -> list[Slot]:
-        """The nodes on which the trial could start if others held nothing of them. Looks at every node."""
+        """Return the nodes on which the trial could start if others held nothing of them, checking every node."""
         device = turn.trial.device
         able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
         return [slot for slot in able if slot.held_up(device, self._keep(slot, device))]
 
-    def beside(self, turn: Turn, slot: Slot) -> bool:
-        """Whether the trial could start beside what others hold of the node, where nothing of the sweep ran there."""
-        return slot in self._kind(turn).able.members and slot.beside(turn.trial.device)
+    def fits_beside(self, turn: Turn, slot: Slot) -> bool:
+        """Return whether the trial could start beside what others hold of the node, if the sweep ran nothing there."""
+        return slot in self._kind(turn).able.members and slot.fits_beside(turn.trial.device)
 
     def room(self, turn: Turn) -> list[Slot]:
-        """The nodes that have room for the trial now. Looks at every node."""
+        """Return the nodes that have room for the trial now, checking every node."""
         device = turn.trial.device
         able = sorted(self._kind(turn).able.members, key=lambda slot: slot.place)
         return [slot for slot in able if slot.has_room(device, self._keep(slot, device))]
@@ -152,23 +152,23 @@ class Placing:
 
     def _kind(self, turn: Turn) -> _Kind:
         trial = turn.trial
-        known = (turn.asks, trial.precision, trial.task)
-        if known not in self._kind_of:
+        traits = (turn.demand, trial.precision, trial.task)
+        if traits not in self._kind_of:
             calibration_id = self._calibration.needed(trial) if self._calibration else None
             key = (demand(trial.device), calibration_id)
             if key not in self._kinds:
                 self._kinds[key] = _Kind(trial.device, calibration_id)
                 for slot in self._fleet.slots:
                     self._kinds[key].put(slot, self._fleet, self._calibration)
-            self._kind_of[known] = self._kinds[key]
-        return self._kind_of[known]
+            self._kind_of[traits] = self._kinds[key]
+        return self._kind_of[traits]
 
 
-def _first(rankings: list[_Ranking], kept: set[Slot], avoid: frozenset[str]) -> Slot | None:
-    """The first node that is not kept for another trial; one to avoid only if there is no other."""
+def _first(rankings: list[_Ranking], reserved: set[Slot], avoid: frozenset[str]) -> Slot | None:
+    """Return the first node that is not reserved for another trial; one to avoid only if there is no other."""
     last_resort: Slot | None = None
     for *_, slot in heapq.merge(*rankings):
-        if slot in kept:
+        if slot in reserved:
             continue
         if slot.node.node_id not in avoid:
             return slot

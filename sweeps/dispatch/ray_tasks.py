@@ -1,4 +1,4 @@
-"""A sweep's trials as Ray tasks: which ones wait, which ones run where, and what is recorded of each."""
+"""A sweep's trials as Ray tasks: which wait, which run where, and the result recorded of each."""
 
 from __future__ import annotations
 
@@ -14,55 +14,47 @@ from sweeps.dispatch import task_queue as queue
 from sweeps.dispatch.context import Context, limited
 from sweeps.dispatch.fleet import Fleet, Slot
 from sweeps.dispatch.placing import Placing
-from sweeps.dispatch.task_gate import Placements, may_start
-from sweeps.dispatch.task_outcome import Job, lost_with_ray, outcome
+from sweeps.dispatch.task_gate import Placements
+from sweeps.dispatch.task_job import Job, Tasks, cancel, has_ended, lost_with_ray, outcome
 from sweeps.dispatch.waiting import Turn, Waiting
 from sweeps.errors import DispatchError
-from sweeps.machine import node
-from sweeps.worker import on_node
-from sweeps.worker.on_node import Place
-from tracking.record import Pass, Result, Trial
+from tracking.record import Result, Trial
 
 _LOOK_AGAIN_S = 0.5
-"""How often to look for a node while none is left that a trial fits."""
+"""How often to look for a node while the remaining trials fit none."""
 _GO_ON = "resume=latest runs the rest, cluster=inline without Ray"
-_CANCEL_S = 5.0
-"""How long tasks that are cancelled may take to end, seconds."""
-_CANCEL_AGAIN_S = 0.2
 
 
 class RayDispatch:
-    """The trials that wait and the Ray tasks that run, `sweeps.dispatch.loop.on_ray`'s state.
+    """The trials that wait and the Ray tasks that run: the state of `sweeps.dispatch.loop.on_ray`.
 
-    `start` hands out what the nodes have room for, `collect` waits for the next end and gives what is to be recorded
-    of it. Results come from generators, so that the consumer writes each one before the next trial starts. Nothing
-    that is done for a trial grows with the number of nodes, or of trials that wait or run.
+    `start` hands out what the nodes have room for, `collect` waits for the next task to end and yields its result.
+    Results come from generators, so that the consumer writes each one before the next trial starts. The work per trial
+    does not grow with the number of nodes, waiting trials or running trials.
     """
 
     def __init__(self, trials: Sequence[Trial], context: Context) -> None:
-        import ray
-
         self._context = context
         self._fleet = context.fleet or Fleet([Slot(context.node, context.server)])
         self._inbox = self._fleet.inbox
-        self._task = ray.remote(_ray_task)
+        self._submission = Tasks(context)
         self._waiting = Waiting(trials)
         self._placing = Placing(self._waiting, self._fleet, context.calibration)
         self._placements = Placements(self._inbox.expect, self._began, self._taken_back)
         self._may_queue = False
-        """Whether the nodes that others hold have been looked at since trials were last put behind them."""
+        """Whether the fleet has looked at the nodes since trials were last queued behind other jobs."""
         self._uncalibrated: set[str] = set()
-        """Ids of the nodes of which the user has been told that they cannot be calibrated."""
+        """Ids of the nodes that the user has been warned cannot be calibrated."""
         self._running: dict[Any, Job] = {}
         self._tasks: dict[Any, Future[Any]] = {}
-        """What each of those will come to."""
+        """The future of each running job."""
         self._calibrating = 0
         self._here: list[Slot] = []
         """The node of each job that runs on the driver's machine."""
         self._not_skipped: set[Turn] = set()
-        """Turns that are known to have something to be run."""
+        """Turns that are known to have something to run."""
         self._freed: Sequence[int] = ()
-        """The cores that the last trial has given back, as far as the driver may write on them."""
+        """The cores of the last trial that ended, if the driver may write on them."""
         self._looked_at = time.monotonic()
         self._idle_since: float | None = None
         self._losses = 0
@@ -75,9 +67,9 @@ class RayDispatch:
         return bool(self._waiting) or len(self._running) > self._calibrating
 
     def start(self) -> Iterator[Result]:
-        """Hand out trials, and calibrations that have to come before them, until no node has room or a result is there.
+        """Hand out trials, and calibrations that precede them, until no node has room or a result has arrived.
 
-        Gives the results of trials whose turn has come and that need not be run.
+        Yields the results of trials whose turn has come but that need not run.
         """
         while self._waiting:
             yield from self._skip()
@@ -90,7 +82,7 @@ class RayDispatch:
                 break
 
     def collect(self) -> Iterator[Result]:
-        """Wait until something ends or a node answers, and give what is to be recorded of it."""
+        """Wait until a task ends or a node answers, and yield the result, if there is one."""
         if not self.unfinished:
             return
         ref = None
@@ -108,24 +100,22 @@ class RayDispatch:
             self._fleet.heard(ref)
 
     def lost(self) -> str | None:
-        """Why nothing will be heard of any task that runs, in words; None: it will."""
+        """Return why no running task will ever report back, as a clause for a message; None: they will."""
         return self._fleet.lost()
 
     def cut_off(self) -> bool:
-        """Whether an error of Ray's means that all of it is `lost`."""
+        """Return whether an error of Ray's means that all of it is `lost`."""
         return self._fleet.cut_off()
 
     def recover(self, why: str) -> Iterator[Result]:
-        """Take what has ended before all of Ray was lost, and start it again for the rest.
+        """Yield the results of tasks that ended before all of Ray was lost, and restart Ray for the rest.
 
-        Raises DispatchError where that has been in vain too often.
+        Raises DispatchError if that has failed too often.
         """
-        import ray
-
         for ref in list(self._running):
-            ended = _has_ended(self._tasks[ref])
+            ended = has_ended(self._tasks[ref])
             if ref in self._placements and not ended:
-                self._taken_back(ref)  # as far as is known it had not started, and was not tried
+                self._taken_back(ref)  # as far as is known it had not started, so this was no try
             else:
                 yield from self._end(ref, None if ended else why)
         self._placements.clear()
@@ -135,7 +125,7 @@ class RayDispatch:
         if self._waiting:
             self._context.warn(f"{why}; {self._fleet.revival}")
             self._fleet.revive()
-            self._task = ray.remote(_ray_task)  # what was sent to the one is not known to the other
+            self._submission.register()
 
     def cancel(self) -> None:
         """End what still runs."""
@@ -143,16 +133,10 @@ class RayDispatch:
 
         if not ray.is_initialized() or self._fleet.lost():
             return
-        left, until = list(self._running), time.monotonic() + _CANCEL_S
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            while left and time.monotonic() < until:
-                # Ray does not cancel a task that has reached its worker and has not begun, nor try again by itself.
-                for ref in left:
-                    ray.cancel(ref, force=True)
-                _, left = ray.wait(left, num_returns=len(left), timeout=_CANCEL_AGAIN_S, fetch_local=False)
+        cancel(self._running)
 
     def _skip(self) -> Iterator[Result]:
-        """Take away the trials that are next and need not be run, and give their results."""
+        """Remove the trials that are next but need not run, and yield their results."""
         while new := [turn for turn in self._waiting.heads() if turn not in self._not_skipped]:
             for turn in new:
                 limit = self._context.limit(turn.trial)
@@ -164,7 +148,7 @@ class RayDispatch:
                     yield self._context.skipped(turn.trial, limit.reason)
 
     def _queue(self) -> None:
-        """Put trials behind what others run, on nodes that they hold, unless that was done since the last look."""
+        """Queue trials behind other jobs on the nodes that those hold, once per look."""
         if not self._may_queue:
             return
         self._may_queue = False
@@ -174,23 +158,14 @@ class RayDispatch:
     def _start(self, turn: Turn, slot: Slot, *, queued: bool = False) -> None:
         """Hand out the trial, or the calibration that it needs first on that node; `queued`: behind others there."""
         calibration = self._context.calibration
-        first = calibration.first(turn.trial, slot.node.node_id) if calibration else None
-        if first and slot.never_alone(turn.trial.device):
+        first = calibration.preceding(turn.trial, slot.node.node_id) if calibration else None
+        if first and slot.shares(turn.trial.device):
             first = None
-            self._shared(slot)
+            self._warn_uncalibrated(slot)
         job = Job(first, slot, None) if first else Job(turn.trial, slot, turn, self._context.limit(turn.trial))
-        device = job.trial.device
-        place = Place(
-            server=slot.server(),
-            node=slot.node,
-            folder=self._context.folder if slot.local else None,
-            spared=0 if slot.needs_all(device) else self._fleet.keeps(slot),
-        )
-        options = {"max_retries": 0, "name": job.trial.model, **node.ray_options(job.device, slot.node), **_on(slot)}
-        passes = job.limit.passes if job.limit else job.trial.passes
+        spared = 0 if slot.needs_all(job.trial.device) else self._fleet.keeps(slot)
         token = self._placements.token()
-        arguments = (job.trial, self._context.sweep_id, place, passes, slot.gate, token)
-        ref = self._task.options(**options).remote(*arguments)  # where that fails, the trial goes on waiting
+        ref = self._submission.submit(job, token, spared=spared)  # if this fails, the trial goes on waiting
         slot.take(job.device, queued=queued)
         if job.turn:
             self._waiting.remove(turn)
@@ -205,23 +180,23 @@ class RayDispatch:
         self._tasks[ref] = self._inbox.expect(ref)
         self._placements.add(ref, job, token, queued=queued)
 
-    def _shared(self, slot: Slot) -> None:
-        """Say, once, that a node cannot be calibrated."""
+    def _warn_uncalibrated(self, slot: Slot) -> None:
+        """Warn, once per node, that it cannot be calibrated."""
         if slot.node.node_id not in self._uncalibrated:
             self._uncalibrated.add(slot.node.node_id)
             self._context.warn(
-                f"{slot.node.name}: other jobs of the cluster hold a part of it, so what it can do is not measured, "
-                f"and the trials' rates are not compared with that"
+                f"{slot.node.name}: other jobs of the cluster hold part of it, so it is not calibrated, and the rates "
+                f"of its trials are not compared with its limits"
             )
 
     def _began(self, job: Job) -> None:
-        """Take note that a trial that others were in front of has started."""
+        """Note that a trial has started that waited behind others."""
         job.slot.begin(job.device)
         if job.turn:
             self._context.started(job.trial)
 
     def _taken_back(self, ref: Any) -> None:
-        """Have a trial wait again that had not started, and now will not."""
+        """Put a trial back into the queue that had not started, and now will not."""
         import ray
 
         job = self._forget(ref)
@@ -233,7 +208,7 @@ class RayDispatch:
                 ray.cancel(ref, force=True)
 
     def _forget(self, ref: Any) -> Job:
-        """Give back what a job had of its node, and return it."""
+        """Release what a job had of its node, and return the job."""
         job = self._running.pop(ref)
         del self._tasks[ref]
         if job.slot.local:
@@ -244,7 +219,7 @@ class RayDispatch:
         return job
 
     def _end(self, ref: Any, gone: str | None = None) -> Iterator[Result]:
-        """Give what is to be recorded of a job that has ended, or is `gone` with Ray; nothing where it runs again."""
+        """Yield the result of a job that has ended, or is `gone` with Ray; nothing if it is tried again."""
         job, context = self._running[ref], self._context
         result, lost = lost_with_ray(job, gone, context) if gone else outcome(self._tasks[ref], job, context)
         if result is not None and job.turn is None:
@@ -264,7 +239,7 @@ class RayDispatch:
         if final is None:
             where = f"{job.slot.node.name}: {result.error.message if result.error else ''}"
             again = replace(job.turn, lost=(*job.turn.lost, where), avoid=job.turn.avoid | {job.slot.node.node_id})
-            # What has killed Ray is to be found out before all others have died with it.
+            # The trial that killed Ray must show itself before all others have died with it.
             (self._waiting.add_first if gone else self._waiting.add)(again)
             return
         self._freed = self._fleet.writing_cores(final, job.slot, self._here)
@@ -274,7 +249,7 @@ class RayDispatch:
             self._not_skipped.clear()
 
     def _look(self) -> None:
-        """Have the fleet look at its nodes, now and then."""
+        """Have the fleet look at its nodes, every `look_every_s`."""
         every_s = self._fleet.look_every_s
         if every_s is not None and time.monotonic() - self._looked_at >= every_s:
             self._fleet.look()
@@ -283,7 +258,7 @@ class RayDispatch:
                 self._look_at_others()
 
     def _look_at_others(self) -> None:
-        """Ask which trials have started, move those that wait in vain, and say what is waited for."""
+        """Ask which trials have started, move those that wait in vain, and report what trials wait for."""
         if not self._waiting:
             self._fleet.needs(job.trial for job in self._running.values() if job.turn)
         self._placements.look()
@@ -296,50 +271,25 @@ class RayDispatch:
             self._context.held_up("")
 
     def _wait_for_a_node(self) -> None:
-        """Sleep a moment, where nothing else can be done. Raises DispatchError when that has been so for too long."""
+        """Sleep a moment while no node fits. Raises DispatchError when that has lasted for `wait_s`."""
         now, wait_s = time.monotonic(), self._fleet.wait_s
         devices_left = ", ".join(dict.fromkeys(turn.trial.device.label for turn in self._waiting.heads()))
         left = f"{len(self._waiting)} trial{'s' * (len(self._waiting) != 1)} ({devices_left})"
         if self._idle_since is None:
             self._idle_since = now
             if wait_s:
-                self._context.warn(f"no node is left for {left}; waiting {wait_s:g} s for one")
+                self._context.warn(f"no node is left for {left}; waiting up to {wait_s:g} s for one")
         if now - self._idle_since >= wait_s:
             raise DispatchError(f"no node came in {wait_s:g} s for {left}. resume=latest runs them when there is one")
         time.sleep(min(_LOOK_AGAIN_S, wait_s))
 
 
-def _has_ended(task: Future[Any]) -> bool:
-    """Whether a task has ended, in whatever way; not one that was only cut off from us."""
-    return task.done() and not isinstance(task.exception(), ConnectionError)
-
-
-def _on(slot: Slot) -> dict[str, Any]:
-    """Ray's argument that puts a task on a node and no other."""
-    if not slot.node.node_id:
-        return {}
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(slot.node.node_id, soft=False)}
-
-
-def _ray_task(
-    trial: Trial, sweep_id: str, place: Place, passes: tuple[Pass, ...], gate: Any, token: str
-) -> tuple[Result | None, bytes]:
-    import ray
-
-    if not may_start(gate, token):
-        return None, b""
-
-    return on_node.run(trial, sweep_id, place, passes, tuple(str(gpu) for gpu in ray.get_gpu_ids()))
-
-
 @contextlib.contextmanager
 def _on_cores(freed: Sequence[int]) -> Iterator[None]:
-    """Keep this thread on the cores that a trial has given back while other trials are being timed."""
+    """Keep this thread on the cores that the last trial used, so that it disturbs no trial that is being timed."""
     before = os.sched_getaffinity(0)
     if freed:
-        with contextlib.suppress(OSError):  # cores as a trial has reported them
+        with contextlib.suppress(OSError):  # the cores are those that a trial has reported
             os.sched_setaffinity(0, freed)
     try:
         yield

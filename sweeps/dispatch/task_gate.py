@@ -1,8 +1,8 @@
-"""Whether a trial that was put on a node has started there, and taking it back while it has not.
+"""Whether a trial that was handed to a node has started there, and taking it back if it has not.
 
-On a cluster that others use as well, a node that was free may be taken before a task gets there. The task then waits
-within Ray, beside nodes that are free by now. So it asks, on its node, whether it may start, and the driver tells the
-node when it has taken the trial back: one of the two is first, and a trial never runs twice.
+On a shared cluster, others may take a free node before a task arrives there. The task then waits within Ray, although
+other nodes may be free by then. So a task asks its node's gate whether it may start, and the driver asks the same gate
+to take the trial back: whichever comes first wins, and a trial never runs twice.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.dispatch.task_outcome import Job
+from sweeps.dispatch.task_job import Job
 
 _SLOW_LOOKS = 5
-"""After so many looks a task that should have started at once is one that others are in front of."""
+"""After so many looks, a task that should have started at once counts as waiting behind others."""
 
 
 class Gate:
-    """Lives on a node, as part of its agent: which tasks have started, and which must not any more."""
+    """Lives on a node as part of its agent, and knows which tasks have started and which no longer may."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,7 +29,7 @@ class Gate:
         self._taken_back: set[str] = set()
 
     def enter(self, token: str) -> bool:
-        """Start the task of that token; False: it was taken back."""
+        """Return whether the task with that token may start; False: it was taken back."""
         with self._lock:
             if token in self._taken_back:
                 return False
@@ -37,28 +37,16 @@ class Gate:
             return True
 
     def started(self, tokens: Iterable[str]) -> set[str]:
-        """Return those of the tokens whose tasks have started."""
+        """Return the tokens whose tasks have started."""
         with self._lock:
             return self._started & set(tokens)
 
     def take_back(self, tokens: Iterable[str]) -> set[str]:
-        """Keep these tasks from starting; return those for which it is too late."""
+        """Keep these tasks from starting, and return the tokens of those that have started already."""
         with self._lock:
             too_late = self._started & set(tokens)
             self._taken_back |= set(tokens) - too_late
             return too_late
-
-
-def may_start(gate: Any, token: str) -> bool:
-    """Ask on the node, within the task, whether it may start. A gate that is gone lets nobody in."""
-    import ray
-
-    if gate is None:
-        return True
-    try:
-        return bool(ray.get(gate.enter.remote(token)))
-    except ray.exceptions.RayError:
-        return False
 
 
 @dataclass(eq=False)
@@ -70,13 +58,13 @@ class _Placed:
     token: str
     gate: Any
     queued: bool
-    """It was put behind other jobs, or has turned out to be."""
+    """It was put behind other jobs, or turned out to be behind them."""
     looks: int = 0
 
 
 @dataclass(eq=False)
 class _Question:
-    """What a node's gate was asked."""
+    """A question to a node's gate."""
 
     placed: list[_Placed]
     takes_back: bool
@@ -88,10 +76,10 @@ class Placements:
     def __init__(
         self, ask: Callable[[Any], object], began: Callable[[Job], None], taken_back: Callable[[Any], None]
     ) -> None:
-        """Each of them is called in its time.
+        """Set what is called when something happens.
 
-        `ask` with every reference whose answer is for `heard`, `began` with a job that others were in front of and that
-        has started, `taken_back` with the reference of a task that will not run.
+        `ask` gets every reference whose answer `heard` expects, `began` a job that waited behind others and has
+        started, `taken_back` the reference of a task that will not run.
         """
         self._ask, self._began, self._taken_back = ask, began, taken_back
         self._placed: dict[Any, _Placed] = {}
@@ -99,30 +87,30 @@ class Placements:
 
     @staticmethod
     def token() -> str:
-        """Return a new name for a task at its gate."""
+        """Return a new token for a task at its gate."""
         return secrets.token_hex(8)
 
     def __contains__(self, ref: Any) -> bool:
-        """Whether that task is not known to have started."""
+        """Return whether that task may not have started yet."""
         return ref in self._placed
 
     def add(self, ref: Any, job: Job, token: str, *, queued: bool) -> None:
-        """Take note of a task that was put on a node; `queued`: behind what other jobs run there."""
+        """Add a task that was handed to a node; `queued`: it waits behind what other jobs run there."""
         if job.slot.gate is not None:
             self._placed[ref] = _Placed(ref, job, token, job.slot.gate, queued)
 
     def remove(self, ref: Any) -> bool:
-        """Forget a task that has ended or will not start; whether it was still behind others."""
+        """Forget a task that has ended or will not start, and return whether it still waited behind others."""
         placed = self._placed.pop(ref, None)
         return placed is not None and placed.queued
 
     def clear(self) -> None:
-        """Forget every task and question, as all of Ray is lost."""
+        """Forget every task and question, because all of Ray is lost."""
         self._placed.clear()
         self._questions.clear()
 
     def queued(self) -> list[Job]:
-        """The jobs that wait behind others on their nodes."""
+        """Return the jobs that wait behind others on their nodes."""
         return [placed.job for placed in self._placed.values() if placed.queued]
 
     def look(self) -> None:
@@ -138,17 +126,19 @@ class Placements:
                 self._ask(ref)
 
     def take_back(self, jobs: Iterable[Job]) -> None:
-        """Ask the gates of these jobs to keep them from starting, where it is not too late."""
-        asked = {placed for question in self._questions.values() for placed in question.placed if question.takes_back}
+        """Ask the gates of these jobs to keep them from starting if they have not."""
+        being_taken_back = {
+            placed for question in self._questions.values() for placed in question.placed if question.takes_back
+        }
         wanted = set(jobs)
         for placed in self._placed.values():
-            if placed.job in wanted and placed not in asked:
+            if placed.job in wanted and placed not in being_taken_back:
                 ref = placed.gate.take_back.remote([placed.token])
                 self._questions[ref] = _Question([placed], takes_back=True)
                 self._ask(ref)
 
     def heard(self, ref: Any) -> bool:
-        """Take a gate's answer; False: it is none."""
+        """Handle a gate's answer; False: the reference is not one."""
         import ray
 
         if (question := self._questions.pop(ref, None)) is None:
@@ -157,7 +147,7 @@ class Placements:
         try:
             started = ray.get(ref)
         except ray.exceptions.RayError:
-            # With its gate the node's fork server is gone: what had started is lost, and says so; nothing else will.
+            # The fork server is gone with the gate: started tasks are lost and report that, the others will not start.
             return True
         for placed in present:
             if placed.token in started:

@@ -1,4 +1,4 @@
-"""Where results of Ray tasks arrive, so that none of the many that still run has to be looked at for one that ended."""
+"""Where answers from Ray arrive, so that the many tasks that still run need not be polled."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 class Inbox:
-    """References to what Ray was asked for, each once it is there or has failed, in that order."""
+    """References to Ray tasks, queued in the order in which they finish or fail."""
 
     def __init__(self) -> None:
         self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def expect(self, ref: Any) -> Future[Any]:
-        """Return the future of a reference, which `next` gives when it has come."""
+        """Return the future of a reference, which `next` returns once it is done."""
         future: Future[Any] = ref.future()
-        future.add_done_callback(lambda _: self._arrived.put(ref))  # from a thread of Ray's
+        future.add_done_callback(lambda _: self._arrived.put(ref))  # called from a thread of Ray's
         return future
 
     @property
@@ -25,7 +25,7 @@ class Inbox:
         return self._arrived.empty()
 
     def next(self, timeout_s: float | None) -> Any | None:
-        """Wait for the next reference that has come; None where none has within that time."""
+        """Wait for the next reference that is done; None: none was within that time."""
         try:
             return self._arrived.get(timeout=timeout_s)
         except queue.Empty:

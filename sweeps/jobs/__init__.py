@@ -1,1 +1,1 @@
-"""A sweep handed to a batch system."""
+"""Batch jobs: a sweep that is handed over to a batch system."""

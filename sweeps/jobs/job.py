@@ -1,8 +1,7 @@
-"""A sweep that is checked here and handed over to run elsewhere, as a batch job.
+"""The interface of a batch job: a sweep that is checked here and runs elsewhere.
 
-What runs there is this same command with `cluster=ray`. Where the job sees this machine's files, the plan lies in the
-sweep's folder and the job resumes it. Where it sees nothing of them (`RemoteJob`), it gets the command line anew, and
-makes its folder where it runs.
+The job runs this same command with `cluster=ray`. If it sees this machine's files, the plan is in the sweep's folder
+and the job resumes it. If not (`RemoteJob`), it gets the command line again, and creates its folder where it runs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from tracking.sinks.mlflow.client import DEFAULT_URI
 from tracking.text.printable import printable
 
 _SWEEP_ID = re.compile(r"^(\d{8}-\d{6}-[0-9a-f]{6})$")
-"""A sweep's id, whose folder on a cluster bears the name of its job."""
+"""A sweep's id; the sweep's folder on a cluster is named after its job."""
 _JOB_NAME = re.compile(r"sweep-\d{8}-\d{6}-[0-9a-f]{6}$")
 
 
@@ -41,11 +40,11 @@ class Terminal(Protocol):
     def text(self, text: str) -> None: ...
 
 
-class Handed(NamedTuple):
+class HandedOver(NamedTuple):
     """The result of handing a sweep over."""
 
     exit_code: int
-    """The sweep's where the job was waited for, else 0."""
+    """The sweep's exit code if the job was waited for, else 0."""
     job: str | None
     """The job's id or name; None: nothing was submitted."""
 
@@ -57,7 +56,7 @@ class Order(NamedTuple):
     """The composed config."""
     arguments: Arguments
     sweep: Sweep | None
-    """None: a sweep that is on the cluster already is resumed."""
+    """None: the job resumes a sweep whose folder is on the cluster."""
 
 
 class Job(Protocol):
@@ -65,21 +64,21 @@ class Job(Protocol):
 
     @property
     def text(self) -> str:
-        """Return what is submitted, for the user to read."""
+        """The text that is submitted, for the user to read."""
 
-    def submit(self, terminal: Terminal) -> Handed:
-        """Submit it. Raises UsageError where nothing was submitted, SweepError where that is not known."""
+    def submit(self, terminal: Terminal) -> HandedOver:
+        """Submit it. Raises UsageError if nothing was submitted, SweepError if that is unknown."""
 
 
 class PlannedNode(Node):
-    """A node that the job will get: only its cores and GPUs are known before."""
+    """A node that the job will get: until then, only its cores and GPUs are known."""
 
     def misses(self, device: Device) -> list[str]:
         return super().misses(replace(device, accelerator=None, node_labels={}, resources={}))
 
 
 class PlannedSite(Site):
-    """The nodes that a job will get, as far as its options say."""
+    """The nodes that a job will get, as far as its options determine them."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -90,25 +89,25 @@ class PlannedSite(Site):
 
 @dataclass
 class BatchJob(Cluster):
-    """A batch system. A subclass in `sweeps.jobs.kinds` has its options, and makes the job of them."""
+    """A batch system. A subclass in `sweeps.jobs.kinds` has its options and makes the job from them."""
 
     is_batch: ClassVar[bool] = True
     submits_with: ClassVar[str | None] = None
     """The command that must be installed here; None: none."""
     checks_imports: ClassVar[bool] = False
-    """Whether what trials import is looked for here before the job is submitted."""
+    """Whether this command tries to import, before it submits the job, what trials import."""
 
     @property
     def has_this_environment(self) -> bool:
-        """Whether what can be imported here can be imported in the job, and what cannot, cannot."""
+        """Whether the job can import exactly what can be imported here."""
         return False
 
     def node(self) -> Node:
-        """Return what each node of the job will offer, as far as the options say."""
+        """Return what each node of the job will offer, as far as the options determine it."""
         raise NotImplementedError
 
     def job(self, order: Order) -> Job:
-        """Make the job. Raises UsageError for what it cannot hold."""
+        """Return the job. Raises UsageError for a command that its script cannot hold."""
         raise NotImplementedError
 
     def site(self, surroundings: Surroundings) -> Site:  # noqa: ARG002
@@ -117,23 +116,25 @@ class BatchJob(Cluster):
     def config_problems(self, values: Mapping[str, Any]) -> list[str]:
         problems, command = self.problems(), self.submits_with
         if command is not None and shutil.which(command) is None and not values["dry_run"]:
-            without = "dry_run=true shows the job without it"
-            problems.append(f"cluster={self.name}: expected the command {command} here. Received: none; {without}.")
+            hint = "dry_run=true shows the job without it"
+            problems.append(f"cluster={self.name}: expected the command {command} here. Received: none; {hint}.")
         if (objective := values["objective"]) is not None:
-            problems.append(f"objective={objective}: expected a cluster that a sweeper can wait for, as cluster=ray.")
+            problems.append(
+                f"objective={objective}: expected a cluster that a sweeper can wait for, such as cluster=ray."
+            )
         return problems
 
 
 @dataclass
 class RemoteJob(BatchJob):
-    """A batch system that sees nothing of this machine's files."""
+    """A batch system that does not see this machine's files."""
 
     shares_files: ClassVar[bool] = False
     carries_modules: ClassVar[bool] = False
-    """Whether the modules beside the command travel with the job."""
+    """Whether modules in the current folder travel with the job."""
 
     def remote_job(self, request: command_line.Request) -> Job:
-        """Make the job that runs the request. Raises UsageError for what it cannot hold."""
+        """Return the job that runs the request. Raises UsageError for one that it cannot hold."""
         raise NotImplementedError
 
     def config_problems(self, values: Mapping[str, Any]) -> list[str]:
@@ -149,8 +150,8 @@ class RemoteJob(BatchJob):
     def target_problems(self, target: str, arguments: Mapping[str, Any]) -> list[str]:
         name = target.partition(".")[0]
         travels = self.carries_modules and (Path(f"{name}.py").is_file() or Path(name).is_dir())
-        known_here = travels or name in custom.OF_PYTHON or "." not in target
-        return custom.check(target, arguments) if known_here else []
+        can_be_checked = travels or name in custom.OF_PYTHON or "." not in target
+        return custom.check(target, arguments) if can_be_checked else []
 
     def job(self, order: Order) -> Job:
         values, arguments, sweep = order
@@ -174,13 +175,13 @@ class RemoteJob(BatchJob):
 
 
 def _another_name(resumed: str) -> str:
-    """Return the name of a job that resumes a sweep on the cluster: the one before it may still be known there."""
-    known = _JOB_NAME.search(resumed)
-    return f"{known[0]}-{uuid.uuid4().hex[:6]}" if known else f"sweep-{uuid.uuid4().hex[:12]}"
+    """Return the name of a job that resumes a sweep on the cluster, where the earlier job's name may still be taken."""
+    earlier = _JOB_NAME.search(resumed)
+    return f"{earlier[0]}-{uuid.uuid4().hex[:6]}" if earlier else f"sweep-{uuid.uuid4().hex[:12]}"
 
 
 def unprintable(texts: Mapping[str, str]) -> list[str]:
-    """Return a problem for each of these texts, by what they are, that no script can hold on one line."""
+    """Return a problem for each of these texts, by their descriptions, that a script cannot hold on one line."""
     return [
         f"{what}: expected a name without control characters, which a batch job's script cannot hold. "
         f"Received: {printable(text)}."

@@ -1,10 +1,10 @@
-"""Copy a sweep's folder to an object store or back, for pods whose own files do not last.
+"""Copy a sweep's folder to an object store or back, for pods whose files are lost with them.
 
 usage: python -m sweeps.jobs.store FROM TO [--every SECONDS]
        FROM and TO: a folder, or s3://bucket/folder, gs://bucket/folder
 
-Nothing happens where FROM does not exist. With --every, what has changed in the folder FROM is copied again and again
-until the process is ended. Credentials are those that the cloud gives the pod's service account.
+Nothing happens where FROM does not exist. With --every, changes in the folder FROM are copied repeatedly until the
+process is ended. Credentials are those that the cloud gives the pod's service account.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pyarrow import fs
 
 
 def copy(source: str, target: str) -> None:
-    """Copy all files under `source`; a file that `target` has already is replaced. Raises OSError."""
+    """Copy all files under `source`, replacing those that `target` already has. Raises OSError."""
     from_system, from_path = _located(source)
     to_system, to_path = _located(target)
     if from_system.get_file_info(from_path).type == fs.FileType.NotFound:
@@ -28,7 +28,7 @@ def copy(source: str, target: str) -> None:
 
 
 class Follower:
-    """Copies of a folder what is new since the last time."""
+    """Copies what is new in a folder since the last time."""
 
     def __init__(self, folder: str, target: str) -> None:
         self._folder, self._place = Path(folder), _located(target)
@@ -69,7 +69,7 @@ def main() -> None:
         time.sleep(arguments.every)
         try:
             follower.copy()
-        except OSError as error:  # the next time may do better, and the copy at the end reports it
+        except OSError as error:  # the next time may succeed, and the copy at the end reports a failure
             sys.stderr.write(f"warning: {arguments.target}: {error}\n")
 
 

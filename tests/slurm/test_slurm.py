@@ -273,7 +273,7 @@ def test_a_job_that_slurm_refuses_or_never_starts_is_one_sentence(site: Site) ->
     assert "Traceback" not in done.stderr
     assert [path.name for path in site.folder.iterdir() if path.name != "my_nets.py"] == []
     number = site.submit(
-        "-m", "model=tiny", "cluster.time=120", warns="can never start: Slurm says PartitionTimeLimit. "
+        "-m", "model=tiny", "cluster.time=120", warns="can never start as submitted: Slurm reports PartitionTimeLimit. "
     )
     subprocess.run(["scancel", number], env=site.environment, check=True)
 
@@ -305,7 +305,7 @@ exec {Path(sys.executable).parent}/ray "$@"
     second = site.submit("resume=latest", *options[2:], *QUICK[3:])
     over = site.wait(second)
     assert (over["JobState"], over["ExitCode"]) == ("COMPLETED", "0:0"), site.words(second)
-    assert re.search(f"warning: Ray did not start on n\\d, the sweep goes on without it: {why}", site.words(second))
+    assert re.search(f"warning: Ray did not start on n\\d; the sweep continues without it: {why}", site.words(second))
 
 
 def test_a_sweep_goes_on_over_its_time_limits_by_itself(site: Site) -> None:

@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_reported(
     error: OSError, received: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fail_with(error, monkeypatch) == 2
-    sentence = f"error: expected a results folder that can be written. Received: {received}."
+    sentence = f"error: expected a results folder that can be written to. Received: {received}."
     assert capsys.readouterr().err.splitlines() == [sentence]
 
 

@@ -1,4 +1,4 @@
-"""Answers of a Ray cluster's head, or what it means that there is none."""
+"""Requests to a Ray cluster's head, and what it means when no answer comes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from sweeps.errors import DispatchError
 
 T = TypeVar("T")
 _ANOTHER_CLUSTER = "WrongClusterID"
-"""What Ray's error says when the head is not the one that its client once met."""
+"""Part of Ray's message when the head is not the one that its client first connected to."""
 
 
 class HeadError(DispatchError):
-    """The head has given no answer."""
+    """The head gave no answer."""
 
 
 class HeadReplacedError(HeadError):
-    """Another cluster than before answers under the head's address."""
+    """Another cluster now answers at the head's address."""
 
 
 class HeadLostError(HeadError):
     """The head does not answer."""
 
 
-def answer(question: Callable[[], T]) -> T:
-    """Return the head's answer. Raises HeadReplacedError or HeadLostError where there is none."""
+def answer(request: Callable[[], T]) -> T:
+    """Return the head's answer. Raises HeadReplacedError or HeadLostError if none comes."""
     import ray
 
     try:
-        return question()
+        return request()
     except (ray.exceptions.RayError, ConnectionError) as error:
         if _ANOTHER_CLUSTER in str(error):
             raise HeadReplacedError("the head of the Ray cluster was started again as a new cluster") from error

@@ -1,7 +1,7 @@
-"""Nodes that a Ray cluster does not have yet: asking its autoscaler for them, and giving them back.
+"""Requests to a Ray cluster's autoscaler for nodes, and their withdrawal.
 
-Ray keeps one request for the whole cluster, which each new one replaces, and neither forgets it with the driver that
-made it. Which kinds of nodes an autoscaler may add is known to nobody else: what it cannot add does not come.
+Ray keeps one request for the whole cluster, which each new one replaces and which outlives the driver that made it.
+Only the autoscaler knows which kinds of nodes it may add: what it cannot add never comes.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from tracking.record import Trial
 from tracking.schema.device import Device
 
 _MOST_BUNDLES = 1000
-"""Of one request: what more trials would ask for comes with later ones."""
+"""The most bundles in one request; further trials are requested for later."""
 _STATUS_KEY = b"__autoscaling_status"
 _WITHOUT_AUTOSCALER = "node_"
-"""How the monitor of a head without an autoscaler names the kinds of its nodes: each by its id."""
+"""Prefix of the node kinds that a head without an autoscaler reports: it names each by its id."""
 _ACCELERATOR_SHARE = 0.001
-"""What one task takes of a node's accelerator type, as Ray itself counts it."""
+"""The share of a node's accelerator type that Ray itself counts for one task."""
 
 
 class Bundle(NamedTuple):
-    """What one trial needs of a node, by Ray's names."""
+    """What one trial needs of a node, by Ray's names for resources and labels."""
 
     resources: dict[str, float]
     labels: dict[str, str]
 
 
 class Need(NamedTuple):
-    """How many trials want a device."""
+    """How many trials need a device."""
 
     device: Device
     trials: int
 
 
 def needs(trials: Iterable[Trial]) -> list[Need]:
-    """What the trials need, each device once."""
+    """Return what the trials need, each device once."""
     devices: dict[str, Device] = {}
     counts: Counter[str] = Counter()
     for trial in trials:
@@ -52,7 +52,7 @@ def needs(trials: Iterable[Trial]) -> list[Need]:
 
 
 def bundles(wanted: Sequence[Need], nodes: Sequence[Node]) -> list[Bundle]:
-    """What the autoscaler is asked for so that these trials can run, as many at a time as it lets them."""
+    """Return the bundles to request so that as many of these trials as possible can run at a time."""
     share = max(1, _MOST_BUNDLES // max(1, len(wanted)))
     return [
         bundle for need in wanted for bundle in itertools.repeat(_bundle(need.device, nodes), min(need.trials, share))
@@ -60,7 +60,7 @@ def bundles(wanted: Sequence[Need], nodes: Sequence[Node]) -> list[Bundle]:
 
 
 def _bundle(device: Device, nodes: Sequence[Node]) -> Bundle:
-    """What a trial on `device` takes; all cores are those of the largest node there is that fits it."""
+    """Return what a trial on `device` takes; all cores are those of the largest present node that fits it."""
     fitting = [max(node.cpus, node.ray_cpus) for node in nodes if not node.misses(device)]
     whole = max(fitting, default=device.cpus or 1)
     cpus = whole if device.cpus is None or device.exclusive_node else device.cpus
@@ -73,44 +73,44 @@ def _bundle(device: Device, nodes: Sequence[Node]) -> Bundle:
 
 
 def lacking(wanted: Sequence[Need], nodes: Sequence[Node]) -> list[Device]:
-    """The devices that no node can give."""
+    """Return the devices that no node has."""
     return [need.device for need in wanted if all(node.misses(need.device) for node in nodes)]
 
 
-class Wishes:
-    """What a sweep has asked the autoscaler for. Nothing is asked of a cluster that was never asked for anything."""
+class ScalingRequest:
+    """A sweep's request to the autoscaler; a cluster that was never sent one is not sent changes of it either."""
 
     def __init__(self, request: Callable[[Sequence[Bundle]], bool]) -> None:
-        """`request` replaces what the autoscaler is asked for, and says whether that may come."""
+        """`request` replaces the autoscaler's request, and returns whether it may be fulfilled."""
         self._request = request
         self._bundles: list[Bundle] = []
-        self._asks = False
+        self._active = False
 
     def replace(self, wanted: list[Bundle]) -> bool:
-        """Ask for this instead; whether it may come. Raises HeadError."""
-        self._bundles, self._asks = wanted, True
+        """Request this instead, and return whether it may be fulfilled. Raises HeadError."""
+        self._bundles, self._active = wanted, True
         return answer(lambda: self._request(wanted))
 
     def repeat(self) -> bool:
-        """Ask for the same again, as another program may have asked for something else. Raises HeadError."""
-        return self._asks and self.replace(self._bundles)
+        """Request the same again, as another program may have replaced it. Raises HeadError."""
+        return self._active and self.replace(self._bundles)
 
     def adjust(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> None:
-        """Ask for what these trials need, where that is not what was asked for last."""
-        if self._asks and (wanted := bundles(needs(trials), nodes)) != self._bundles:
+        """Request what these trials need, if that differs from the last request."""
+        if self._active and (wanted := bundles(needs(trials), nodes)) != self._bundles:
             with contextlib.suppress(HeadError):  # the fleet's next look finds out
                 self.replace(wanted)
 
     def withdraw(self) -> None:
-        """Ask for nothing any more."""
-        if self._asks:
+        """Withdraw the request."""
+        if self._active:
             with contextlib.suppress(HeadError):
                 self.replace([])
-            self._asks = False
+            self._active = False
 
 
 def present(client: Any, answer_s: float) -> bool:
-    """Whether the cluster of this client of its head has an autoscaler, which may add nodes."""
+    """Return whether the cluster whose head `client` is connected to has an autoscaler, which may add nodes."""
     import json
 
     from ray.autoscaler.v2.utils import is_autoscaler_v2
@@ -123,7 +123,7 @@ def present(client: Any, answer_s: float) -> bool:
 
 
 def request(wanted: Sequence[Bundle]) -> None:
-    """Replace what the cluster's autoscaler is asked for; nothing lets it remove nodes again that are idle."""
+    """Replace the request to the cluster's autoscaler; an empty one lets it remove idle nodes."""
     from ray.autoscaler.sdk import request_resources
 
     request_resources(
@@ -132,7 +132,7 @@ def request(wanted: Sequence[Bundle]) -> None:
 
 
 def impossible(client: Any, answer_s: float) -> bool:
-    """Whether the autoscaler says that it can never add what it was asked for. The older kind does not say."""
+    """Return whether the autoscaler reports that it can never fulfil the request. The older kind does not report it."""
     from ray.core.generated import autoscaler_pb2
 
     reply = autoscaler_pb2.GetClusterStatusReply()

@@ -1,4 +1,4 @@
-"""The way to an existing Ray cluster, and what travels there."""
+"""The connection to an existing Ray cluster, and the code that is sent there."""
 
 from __future__ import annotations
 
@@ -22,62 +22,62 @@ from tracking.record import Trial
 NAMESPACE = "sweeps"
 _CLIENT_TRIES = 3
 _NO_SERVER = "Starting Ray client server failed"
-"""What Ray Client says where the process that it starts for a client has died, as on a head that has just come up."""
+"""Ray Client's message if the process that it starts for a client died, as on a head that has just come up."""
 
 
 class Connection:
-    """The connection of this process to a Ray cluster, with the sweep's code on its way there."""
+    """The connection of this process to a Ray cluster, which gets the sweep's code."""
 
     def __init__(self, address: str, wait_s: float, code: Mapping[str, str]) -> None:
-        """Connect to the cluster at `address`, and send it `code`, Ray's runtime environment.
+        """Connect to the cluster at `address`, and send it `code`, a runtime environment of Ray.
 
-        Its head may be away for `wait_s` before Ray gives the connection up.
+        Ray keeps the connection while the head is away for at most `wait_s` seconds.
 
-        Raises UsageError when there is no such cluster, or it does not let us in.
+        Raises UsageError if there is no such cluster or it refuses the connection.
         """
         self._address, self._code = address, code
         self._client = address.startswith("ray://")
         self.endpoint = _endpoint(address)
         if (refused := no_answer(*self.endpoint)) is not None:
             raise UsageError([f"cluster.address={address}: expected a Ray cluster. Received: {refused}."])
-        # Ray ends a process that has lost its head for so long; we would rather say so and write the report.
+        # After this long without a head, Ray ends the process; we would rather report that and finish in order.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(wait_s) + 600))
-        _never_by_itself()
-        self._give_words_back = quiet_ray.hush()
+        _disable_auto_connect()
+        self._unhush = quiet_ray.hush()
         self._open()
 
     def cut_off(self) -> bool:
-        """Whether Ray Client has given the connection up, as half a minute after its server has died."""
+        """Return whether Ray Client has given up the connection, as it does half a minute after its server died."""
         from ray.util.client import ray as client
 
         return self._client and not client.is_connected()
 
     def reopen(self) -> None:
-        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
+        """Reconnect, to whatever cluster is there now. Raises UsageError where that fails."""
         import ray
 
         ray.shutdown()
         self._open()
 
     def nodes(self) -> dict[str, NodeState]:
-        """The nodes that are alive, by their ids. Raises what Ray raises."""
+        """Return the nodes that are alive, by id. Raises what Ray raises."""
         return self._head.nodes()
 
     def autoscaled(self) -> bool:
-        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        """Return whether the cluster has an autoscaler. Raises what Ray raises."""
         return self._head.autoscaled()
 
     def request(self, wanted: Sequence[Bundle]) -> bool:
-        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        """Replace the request to the autoscaler, and return whether it may be fulfilled. Raises what Ray raises."""
         return self._head.request(wanted)
 
     def close(self) -> None:
         import ray
 
-        # Without its head it takes a quarter of a minute: then it is left to the end of the process, after the report.
+        # Without a head, this takes 15 s: then it is left to the end of the process, after the report.
         if no_answer(*self.endpoint) is None:
             ray.shutdown()
-            self._give_words_back()
+            self._unhush()
 
     def _open(self) -> None:
         import ray
@@ -95,7 +95,7 @@ class Connection:
                     )
                 self._head: Head | RemoteHead = RemoteHead() if client else Head()
                 break
-            except Exception as error:  # Ray has no class of its own for what keeps one from connecting
+            except Exception as error:  # Ray has no exception class for a failed connection
                 if not tries_left or _NO_SERVER not in str(error):
                     raise UsageError([f"cluster.address={self._address}: {_reason(error)}"]) from error
         self.home: str | None = None if client else ray.get_runtime_context().get_node_id()
@@ -116,13 +116,13 @@ def connected(
 
     The other parameters are those of `RayFleet`; the sweep's own modules are in the folder `started_in`.
 
-    Raises UsageError when there is no such cluster, or it does not let us in.
+    Raises UsageError if there is no such cluster or it refuses the connection.
     """
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # of asking a head that refuses us, a second each
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # attempts at a head that refuses us, a second each
     targets = [trial.target for trial in trials if trial.target is not None]
     wanted = node_inputs.of_trials(trials, started_in)
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
-        code = {} if _code_is_there() else {"working_dir": str(baggage.pack(Path(folder), started_in, targets))}
+        code = {} if _code_was_submitted() else {"working_dir": str(baggage.pack(Path(folder), started_in, targets))}
         with contextlib.closing(Connection(address, wait_s, code)) as connection:
             fleet = RayFleet(
                 connection,
@@ -137,15 +137,15 @@ def connected(
                 yield fleet
 
 
-def _never_by_itself() -> None:
-    """Keep Ray from starting a cluster on this machine, or connecting to another one, as the one of ours is lost."""
+def _disable_auto_connect() -> None:
+    """Keep Ray from starting or joining another cluster by itself when ours is lost."""
     from ray._private import auto_init_hook
 
     auto_init_hook.enable_auto_connect = False
 
 
 def _endpoint(address: str) -> tuple[str, int]:
-    """Host and port that the cluster listens on. Raises UsageError for what is no address, or no cluster's."""
+    """Return host and port of the cluster. Raises UsageError for an invalid address, or if `auto` finds no cluster."""
     where = address.removeprefix("ray://")
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address_or_die
@@ -153,26 +153,26 @@ def _endpoint(address: str) -> tuple[str, int]:
         try:
             where = canonicalize_bootstrap_address_or_die("auto")
         except ConnectionError as error:
-            words = "expected a Ray cluster that runs on this machine, or RAY_ADDRESS"
-            raise UsageError([f"cluster.address=auto: {words}. Received: none."]) from error
+            expected = "expected a Ray cluster that runs on this machine, or RAY_ADDRESS"
+            raise UsageError([f"cluster.address=auto: {expected}. Received: none."]) from error
     host_name, _, port = where.rpartition(":")
     if not host_name or not (port.isascii() and port.isdigit()):
         raise UsageError([f"cluster.address={address}: expected auto, HOST:PORT or ray://HOST:PORT."])
     return host_name, int(port)
 
 
-def _code_is_there() -> bool:
-    """Whether this is a Ray job that was submitted with its code; Ray takes no second one."""
+def _code_was_submitted() -> bool:
+    """Return whether this is a Ray job that was submitted with its code; Ray accepts no second one."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return "working_dir" in (job.get("runtime_env") or {})
 
 
 def _reason(error: Exception) -> str:
-    """The line of Ray's message that says what is wrong."""
+    """Return the line of Ray's message that gives the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [str(error), *(str(cause) for cause in (error.__cause__, error.__context__) if cause)]
-    if any("uthenticat" in words for words in told):
-        return "the cluster wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what its nodes have"
-    if any("Traceback" in line for line in lines):  # a server's own: what was raised comes last
+    messages = [str(error), *(str(cause) for cause in (error.__cause__, error.__context__) if cause)]
+    if any("uthenticat" in message for message in messages):
+        return "the cluster requires a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as on its nodes"
+    if any("Traceback" in line for line in lines):  # of a server: the exception comes last
         return lines[-1]
     return " ".join(lines[:3]) or type(error).__name__

@@ -1,7 +1,7 @@
-"""What a Ray cluster's head says of its nodes: which are there, what they offer, and what is free on them now.
+"""A Ray cluster's nodes as its head reports them: which are alive, what they offer, and what is free on them now.
 
-The head is asked through a client of its own instead of `ray.nodes()`: that one ends the whole process, from C++, when
-another cluster answers under the address, as it does after a restart of the head. This one raises.
+The head is queried through a client of its own instead of `ray.nodes()`, which ends the whole process, from C++, when
+another cluster answers at the address, as after a restart of the head. This client raises.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sweeps.machine.node import Node, limits
 _ANSWER_S = 10.0
 """How long the head may take to answer, seconds."""
 _PROBE_S = 5.0
-"""How long it may take to accept a connection, seconds."""
+"""How long the head may take to accept a connection, seconds."""
 _ACCELERATOR = "accelerator_type:"
-_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+_BUILT_IN = ("CPU", "GPU", "memory", "object_store_memory")
 _OF_PLACEMENT_GROUP = re.compile(r".+_group_(\d+_)?[0-9a-f]{32,}")
-"""What Ray calls the part of a node that a job has set aside for its own tasks."""
+"""Ray's names for the part of a node that a job has set aside for its own tasks."""
 _SMALLEST = 1e-4
-"""Of what Ray counts of a resource."""
+"""The smallest amount of a resource that Ray counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,10 @@ class NodeState:
     offers: Mapping[str, float]
     """Its resources, by Ray's names."""
     free: Mapping[str, float]
-    """What of them nobody holds."""
+    """The part of them that nobody holds."""
     labels: Mapping[str, str]
     leaving: bool
-    """It is about to be removed, as idle nodes of an autoscaler and pre-empted ones are."""
+    """It is about to be removed, like an autoscaler's idle nodes and pre-empted ones."""
 
     @property
     def name(self) -> str:
@@ -50,31 +50,31 @@ class NodeState:
 
 
 class Connection(Protocol):
-    """The way to the cluster, as the fleet needs it."""
+    """The connection to the cluster, as the fleet needs it."""
 
     home: str | None
-    """Id of the node that the driver runs on; None: it is no node of the cluster."""
+    """Id of the node that the driver runs on; None: it runs outside of the cluster."""
     endpoint: tuple[str, int]
     """Where the cluster accepts connections."""
 
     def nodes(self) -> dict[str, NodeState]:
-        """Return the nodes that are alive, by their ids."""
+        """Return the nodes that are alive, by id."""
 
     def autoscaled(self) -> bool:
-        """Whether the cluster has an autoscaler."""
+        """Return whether the cluster has an autoscaler."""
 
     def request(self, wanted: Sequence[autoscaler.Bundle]) -> bool:
-        """Replace what the autoscaler is asked for; whether that may come."""
+        """Replace the request to the autoscaler, and return whether it may be fulfilled."""
 
     def cut_off(self) -> bool:
-        """Whether nothing can be asked through this connection any more, whatever is there."""
+        """Return whether this connection is unusable from now on, whether or not the cluster is alive."""
 
     def reopen(self) -> None:
-        """Connect anew, to whatever cluster is there now. Raises UsageError where that fails."""
+        """Reconnect, to whatever cluster is there now. Raises UsageError where that fails."""
 
 
 def no_answer(host_name: str, port: int) -> OSError | None:
-    """Why nobody accepts a connection there; None: somebody does."""
+    """Return why nobody accepts a connection there; None: somebody does."""
     try:
         socket.create_connection((host_name, port), timeout=_PROBE_S).close()
     except OSError as error:
@@ -83,7 +83,7 @@ def no_answer(host_name: str, port: int) -> OSError | None:
 
 
 class Head:
-    """The head of the cluster that this process is connected to; on a node, or as an actor there for Ray Client."""
+    """The head of the cluster that this process, on one of its nodes, is connected to."""
 
     def __init__(self) -> None:
         import ray
@@ -95,7 +95,7 @@ class Head:
         self._hostnames: dict[bytes, str] = {}
 
     def nodes(self) -> dict[str, NodeState]:
-        """The nodes that are alive, by their ids. Raises what Ray raises."""
+        """Return the nodes that are alive, by id. Raises what Ray raises."""
         from ray.core.generated import autoscaler_pb2
 
         reply = autoscaler_pb2.GetClusterResourceStateReply()
@@ -119,17 +119,17 @@ class Head:
         }
 
     def autoscaled(self) -> bool:
-        """Whether the cluster has an autoscaler. Raises what Ray raises."""
+        """Return whether the cluster has an autoscaler. Raises what Ray raises."""
         return autoscaler.present(self._client, _ANSWER_S)
 
     def request(self, wanted: Sequence[autoscaler.Bundle]) -> bool:
-        """Replace what the autoscaler is asked for; whether that may come. Raises what Ray raises."""
+        """Replace the request to the autoscaler, and return whether it may be fulfilled. Raises what Ray raises."""
         autoscaler.request(wanted)
         return not autoscaler.impossible(self._client, _ANSWER_S)
 
 
 class RemoteHead:
-    """The same for a driver that is no node of the cluster, which has only Ray Client's port."""
+    """The head for a driver outside of the cluster, which reaches only Ray Client's port: a `Head` in an actor."""
 
     def __init__(self) -> None:
         import ray
@@ -154,7 +154,7 @@ class RemoteHead:
 
 
 def node(state: NodeState, about: Mapping[str, Any]) -> Node:
-    """What a node offers to trials, by what Ray and its agent say of it."""
+    """Return what a node offers to trials, from its state in Ray and what its agent reports `about` it."""
     accelerators = [name.removeprefix(_ACCELERATOR) for name in state.offers if name.startswith(_ACCELERATOR)]
     return Node(
         cpus=min(int(state.offers.get("CPU", 0)), about.get("cores", 0)),
@@ -171,7 +171,7 @@ def node(state: NodeState, about: Mapping[str, Any]) -> Node:
 
 
 def held(state: NodeState, used: Counter[str]) -> Held:
-    """What others hold of a node of which the sweep has `used` so much."""
+    """Return what others hold of a node of which the sweep has `used` this much."""
 
     def others(name: str) -> float:
         rest = state.offers.get(name, 0.0) - state.free.get(name, 0.0) - used[name]
@@ -186,5 +186,5 @@ def held(state: NodeState, used: Counter[str]) -> Held:
 
 
 def _is_custom(resource: str) -> bool:
-    rays = resource in _RAYS_OWN or resource.startswith((_ACCELERATOR, "node:"))
-    return not rays and not _OF_PLACEMENT_GROUP.fullmatch(resource)
+    built_in = resource in _BUILT_IN or resource.startswith((_ACCELERATOR, "node:"))
+    return not built_in and not _OF_PLACEMENT_GROUP.fullmatch(resource)

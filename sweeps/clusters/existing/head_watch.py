@@ -1,4 +1,4 @@
-"""Whether a Ray cluster's head still answers, and why the cluster counts as lost where it does not."""
+"""Whether a Ray cluster's head still answers, and why the cluster counts as lost if it does not."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class HeadWatch:
         """`wait_s`: how long the head may be away before the cluster is given up, seconds."""
         self._connection, self._wait_s = connection, wait_s
         self.lost: str | None = None
-        """Why the cluster is lost; None: it is not."""
+        """Why the cluster is lost, as a clause for a message; None: it is not."""
 
     def is_there(self) -> bool:
-        """Whether the cluster is not lost and its head accepts connections."""
+        """Return whether the cluster is not lost and its head accepts connections."""
         return self.lost is None and no_answer(*self._connection.endpoint) is None
 
     def cut_off(self) -> bool:
-        """Whether the connection to the cluster is lost, which is `lost` from then on."""
+        """Return whether the connection to the cluster is lost; if so, the cluster is `lost` from then on."""
         if not self._connection.cut_off():
             return False
         self.lost = f"the connection to the Ray cluster at {self._place} is lost"
@@ -36,7 +36,7 @@ class HeadWatch:
 
     @contextlib.contextmanager
     def expected(self) -> Iterator[None]:
-        """Raise DispatchError where the cluster is lost in the body, in which nothing runs yet."""
+        """Raise DispatchError if the cluster is lost within the body, before any trial runs."""
         try:
             yield
         except Exception as error:
@@ -49,10 +49,10 @@ class HeadWatch:
     def nodes(self) -> dict[str, NodeState]:
         """Return the nodes that are alive, by id; none where the cluster is `lost`.
 
-        Nothing else is asked before the head has answered, since it would hang. Raises DispatchError when there has
-        been no head for `wait_s`.
+        Every other request comes after this one, since without a head it would hang. Raises DispatchError if no head
+        has answered for `wait_s`.
         """
-        seen = time.monotonic()
+        began = time.monotonic()
         while True:
             error: Exception | None = no_answer(*self._connection.endpoint)
             if error is None and self.cut_off():
@@ -66,16 +66,18 @@ class HeadWatch:
                     return {}
                 except HeadLostError as lost:
                     error = lost
-            if time.monotonic() - seen >= self._wait_s:
-                words = f"the head of the Ray cluster at {self._place} is lost ({error}), for {self._wait_s:g} s"
-                raise DispatchError(f"{words}. {GO_ON}")
+            if time.monotonic() - began >= self._wait_s:
+                problem = (
+                    f"the head of the Ray cluster at {self._place} has not answered for {self._wait_s:g} s ({error})"
+                )
+                raise DispatchError(f"{problem}. {GO_ON}")
             time.sleep(min(_TRY_AGAIN_S, self._wait_s))
         if self._connection.home is not None and self._connection.home not in states:
             self.lost = "the Ray node of the driver's machine has ended"
         return states
 
     def reopen(self) -> None:
-        """Connect to the cluster that is there now. Raises DispatchError where there is none for `wait_s`."""
+        """Connect to the cluster that is there now. Raises DispatchError if there is none for `wait_s`."""
         until = time.monotonic() + self._wait_s
         while True:
             try:

@@ -42,7 +42,7 @@ class RayCluster(Cluster):
 
 
 class RaySite(Site):
-    """The nodes of the cluster, met with the first trials."""
+    """The nodes of the cluster, queried when the first trials are known."""
 
     checks_imports: ClassVar[bool] = True
 
@@ -69,11 +69,11 @@ class RaySite(Site):
                 started_in=self._surroundings.folder,
             )
             self._fleet = self._running.enter_context(cluster)
-            misfits = self._fleet.meet(trials, ask=not dry_run)
+            misfits = self._fleet.query(trials, ask=not dry_run)
         return self._fleet.nodes, misfits
 
     def start(self) -> None:
-        assert self._fleet is not None, "the nodes are met before anything is started on them"
+        assert self._fleet is not None, "`nodes` is called before `start`"
         self._fleet.warm()
 
     def run(self, trials: Sequence[Trial], context: Context) -> Results:

@@ -1,4 +1,4 @@
-"""The kinds of batch job, a module each: `cluster=NAME` is the subclass of `BatchJob` in the module NAME."""
+"""The kinds of batch job, one per module: `cluster=NAME` is the subclass of `BatchJob` in the module NAME."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.jobs.job import BatchJob
 
 
 def _kind(module: str) -> type[BatchJob]:
-    """Return the class of a batch job that a module of this folder defines."""
+    """Return the subclass of `BatchJob` that a module of this folder defines."""
     name = f"{__name__}.{module}"
     kinds = [kind for kind in vars(importlib.import_module(name)).values() if isinstance(kind, type)]
     [kind] = [kind for kind in kinds if issubclass(kind, BatchJob) and kind.__module__ == name]
@@ -20,4 +20,4 @@ def _kind(module: str) -> type[BatchJob]:
 BATCH_KINDS: Mapping[str, type[BatchJob]] = {
     module.name: _kind(module.name) for module in pkgutil.iter_modules(__path__)
 }
-"""By their names, which `cluster=` takes."""
+"""The kinds by the names that `cluster=` takes."""

@@ -1,7 +1,6 @@
 """A sweep as KubeRay's `RayJob`: a manifest that carries the command line, and its submission with kubectl.
 
-KubeRay starts a head and workers, the head runs the sweep, trials run on the workers only. Pods ask for nothing
-privileged, and for as much as they may use, so that Kubernetes gives them whole cores where it can.
+KubeRay starts a head and workers; the head runs the sweep, and trials run on the workers only.
 """
 
 from __future__ import annotations
@@ -14,32 +13,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
-import yaml
-
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed, PlannedNode, RemoteJob, Terminal
-from sweeps.jobs.kubernetes import values
+from sweeps.jobs.job import HandedOver, PlannedNode, RemoteJob, Terminal
+from sweeps.jobs.kubernetes import manifest, values
 from sweeps.machine.host import version_of
 from sweeps.machine.node import Node
+from sweeps.typed import command_line
 from sweeps.typed.arguments import key_of
-from sweeps.typed.command_line import Request, resuming, text
+from sweeps.typed.command_line import Request
 
 COMMAND = "kubectl"
 _RESULTS = "/results"
 _SCRIPTS = "/sweep"
-_STOP_S = 120
-"""Time that a pod or a job which is stopped has to keep what it found, seconds."""
-_UID = 1000
-"""The user that the image runs as."""
 _COPY_S = 60
 """How often a sweep's folder is copied to the object store while the sweep runs, seconds."""
 _LONGEST_SCRIPT = 200_000
-"""`kubectl apply` keeps what it was given in an annotation, which has 256 KiB for everything."""
+"""Bytes; `kubectl apply` keeps the whole manifest in an annotation, which may have 256 KiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A RayJob that is ready to be submitted, and where its results will lie."""
+    """A RayJob that is ready to be submitted, and the place of its results."""
 
     name: str
     namespace: str | None
@@ -47,8 +41,8 @@ class Manifest:
     """The manifest: a ConfigMap with the sweep's script, and the RayJob."""
     results: str
 
-    def submit(self, terminal: Terminal) -> Handed:
-        """Hand the manifest to kubectl. Raises UsageError with what it says."""
+    def submit(self, terminal: Terminal) -> HandedOver:
+        """Hand the manifest to kubectl. Raises UsageError with its message where it fails."""
         state, output = self._kubectl("get", "rayjob", self.name), self._kubectl("logs", "--follow", f"job/{self.name}")
         command = [COMMAND, "apply", "--filename", "-"]
         try:
@@ -56,22 +50,22 @@ class Manifest:
         except OSError as error:
             raise UsageError([f"kubectl could not be started, nothing was submitted: {error}"]) from error
         if done.returncode != 0:
-            # It makes two objects, one after the other.
-            there = f"; `{state}` tells whether the job is there all the same"
-            raise UsageError([f"kubectl did not take the job: {done.stderr.strip()}{there}"])
-        terminal.say(f"Job      {self.name}; `{state}` tells its state")
+            # It creates two objects, one after the other, so the job may exist all the same.
+            hint = f"; `{state}` shows whether it was created anyway"
+            raise UsageError([f"kubectl did not accept the job: {done.stderr.strip()}{hint}"])
+        terminal.say(f"Job      {self.name}; `{state}` shows its state")
         terminal.say(f"Output   `{output}`")
         terminal.say(f"Results  {self.results}")
-        return Handed(0, self.name)
+        return HandedOver(0, self.name)
 
     def _kubectl(self, *arguments: str) -> str:
-        """A command about the job as a user types it, in the job's namespace."""
+        """Return a command about the job as a user would type it, in the job's namespace."""
         return shlex.join([COMMAND, *arguments, *(["--namespace", self.namespace] if self.namespace else [])])
 
 
 @dataclass
 class Kubernetes(RemoteJob):
-    """KubeRay on a Kubernetes cluster; `conf/cluster/kubernetes.yaml` says what each option means."""
+    """KubeRay on a Kubernetes cluster; `conf/cluster/kubernetes.yaml` explains each option."""
 
     name: str = "kubernetes"
     image: Optional[str] = None  # noqa: UP045 - OmegaConf reads the annotation at run time
@@ -100,22 +94,22 @@ class Kubernetes(RemoteJob):
     submits_with: ClassVar[str | None] = COMMAND
 
     def problems(self) -> list[str]:
-        found = []
+        problems = []
         if self.image is None:
-            found.append("cluster.image: expected an image with this project in it, as the Dockerfile builds it.")
+            problems.append("cluster.image: expected an image that contains this project, as the Dockerfile builds it.")
         if (self.claim is None) == (self.store is None):
             received = "neither" if self.claim is None else "both"
-            found.append(
-                "cluster.claim, cluster.store: expected one of them, because the pods' own files go with the pods. "
+            problems.append(
+                "cluster.claim, cluster.store: expected one of them, because files in the pods are lost with them. "
                 f"Received: {received}."
             )
-        return found + values.problems({**vars(self), "ray_version": _ray_version(self)})
+        return problems + values.problems({**vars(self), "ray_version": _ray_version(self)})
 
     def node(self) -> Node:
         return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=kubernetes")
 
     def remote_job(self, request: Request) -> Manifest:
-        """Make the job that runs the request in a folder of its name, or resumes one that is there.
+        """Return the job that runs the request in a folder of its name, or resumes a sweep that is there.
 
         Raises UsageError for a command line that is too long.
         """
@@ -124,59 +118,64 @@ class Kubernetes(RemoteJob):
         arguments = [*request.arguments, *request.tracking(f"sqlite:///{_RESULTS}/mlflow.db")]
         script = _exports(request) + _script(self, name, folder, arguments, new=request.resume is None)
         if (size := len(script.encode())) > _LONGEST_SCRIPT:
-            longest = f"expected arguments of at most {_LONGEST_SCRIPT} bytes, which Kubernetes can hold"
-            raise UsageError([f"cluster=kubernetes: {longest}. Received: {size}."])
-        documents = [_config_map(self, name, script), manifest(self, name)]
-        written = "".join(f"---\n{yaml.dump(document, Dumper=_Dumper, sort_keys=False)}" for document in documents)
+            expected = f"expected arguments that fit into the {_LONGEST_SCRIPT} bytes of a manifest's script"
+            raise UsageError([f"cluster=kubernetes: {expected}. Received: {size} bytes."])
+        about = manifest.metadata(name, self.namespace, self.labels)
+        text = manifest.to_yaml([manifest.config_map(about, {"run.sh": script}), _ray_job(self, about)])
         place = f"claim {self.claim}, {folder.removeprefix(_RESULTS)}" if self.claim else _stored(self, folder)
-        return Manifest(name=name, namespace=self.namespace, text=written, results=place)
+        return Manifest(name=name, namespace=self.namespace, text=text, results=place)
 
 
-def manifest(options: Kubernetes, name: str) -> dict[str, Any]:
-    """The RayJob."""
+def _ray_job(options: Kubernetes, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RayJob with the metadata `about`, whose head mounts the ConfigMap of the same name."""
+    pods = manifest.Pods(
+        image=options.image,
+        image_pull_secrets=options.image_pull_secrets,
+        service_account=options.service_account,
+        gpu_resource=options.gpu_resource,
+    )
     worker = {
         "groupName": "workers",
         "replicas": options.workers,
         "minReplicas": options.workers,
         "maxReplicas": options.workers,
         "rayStartParams": {"num-cpus": str(options.cpus), "num-gpus": str(options.gpus)},
-        "template": _pod(
-            options,
-            _container("ray-worker", options, options.cpus, options.memory, gpus=options.gpus),
+        "template": pods.pod(
+            pods.container("ray-worker", options.cpus, options.memory, gpus=options.gpus),
             nodeSelector=dict(options.node_selector),
             tolerations=[values.toleration(each) for each in options.tolerations],
         ),
     }
-    beside = {
+    placement = {
         "nodeSelector": dict(options.head_node_selector),
         "tolerations": [values.toleration(each) for each in options.head_tolerations],
     }
-    head = _container("ray-head", options, options.head_cpus, options.head_memory)
+    head = pods.container("ray-head", options.head_cpus, options.head_memory)
     head["volumeMounts"] = [{"name": "sweep", "mountPath": _SCRIPTS}, {"name": "results", "mountPath": _RESULTS}]
-    # Ray itself would give a job that is stopped 3 s.
-    head["env"] = [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": str(_STOP_S)}]
+    # Ray itself would give a job that is being stopped only 3 s.
+    head["env"] = [{"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": str(manifest.STOP_S)}]
     if options.secret is not None:
         head["envFrom"] = [{"secretRef": {"name": options.secret}}]
     claim = {"persistentVolumeClaim": {"claimName": options.claim}} if options.claim else {"emptyDir": {}}
-    volumes = [{"name": "sweep", "configMap": {"name": name}}, {"name": "results", **claim}]
-    submitter = _container("submitter", options, 1, "1Gi")
+    volumes = [{"name": "sweep", "configMap": {"name": about["name"]}}, {"name": "results", **claim}]
+    submitter = pods.container("submitter", 1, "1Gi")
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": _metadata(options, name),
+        "metadata": dict(about),
         "spec": {
             "entrypoint": f"bash {_SCRIPTS}/run.sh",
             "backoffLimit": options.backoff_limit,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": options.keep_s,
-            "submitterPodTemplate": _pod(options, submitter, restartPolicy="Never", **beside),
+            "submitterPodTemplate": pods.pod(submitter, restartPolicy="Never", **placement),
             "rayClusterSpec": {
-                # Without it KubeRay refuses a token, and from it KubeRay knows how to ask Ray for its health.
+                # KubeRay refuses authentication by token without a version, and chooses Ray's health checks by it.
                 "rayVersion": _ray_version(options),
                 "authOptions": {"mode": "token"},
                 "headGroupSpec": {
                     "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},  # no trial beside the driver
-                    "template": _pod(options, head, volumes=volumes, **beside),
+                    "template": pods.pod(head, volumes=volumes, **placement),
                 },
                 "workerGroupSpecs": [worker],
             },
@@ -185,7 +184,7 @@ def manifest(options: Kubernetes, name: str) -> dict[str, Any]:
 
 
 def _ray_version(options: Kubernetes) -> str:
-    """The Ray in the image: what the options say, or the release that is installed here, which the image pins too."""
+    """Return the version of Ray in the image: the option, or the release installed here, which the image pins too."""
     if options.ray_version is not None:
         return options.ray_version
     release = re.match(r"\d+(\.\d+)*", version_of("ray") or "")
@@ -193,12 +192,12 @@ def _ray_version(options: Kubernetes) -> str:
 
 
 def _script(options: Kubernetes, name: str, folder: str, arguments: Sequence[str], *, new: bool) -> str:
-    """What the head runs: the sweep, or what is left of it when the job is started again."""
-    where = text(folder)
+    """Return what the head runs: the sweep, or what is left of it when the job is started again."""
+    where = command_line.text(folder)
     stored, ended = shlex.quote(_stored(options, folder)), shlex.quote(f"{folder}/.{name}.ended")
     folder = shlex.quote(folder)
-    taken = resuming(arguments)
-    once = [argument for argument in taken if key_of(argument) != "rerun"]
+    resumed_with = command_line.resuming(arguments)
+    once = [argument for argument in resumed_with if key_of(argument) != "rerun"]
     lines = ["cd /sweeps || exit 1"]
     if options.store is not None:
         copy = "python -m sweeps.jobs.store"
@@ -206,16 +205,18 @@ def _script(options: Kubernetes, name: str, folder: str, arguments: Sequence[str
     if new:
         places = [f"hydra.sweep.dir={where}", f"hydra.run.dir={where}"]
         lines.append(f"set -- {shlex.join([*arguments, *places])}")
-    lines.append("trap : TERM  # of a stopped job, Ray stops the sweep itself, and what it has is still to be kept")
-    resume = f"set -- {shlex.join([f'resume={where}', *taken])}"
+    lines.append(
+        "trap : TERM  # when the job is stopped, Ray stops the sweep itself, and its results are still to be copied"
+    )
+    resume = f"set -- {shlex.join([f'resume={where}', *resumed_with])}"
     lines.append(f"[ -f {folder}/plan.json ] && {resume}" if new else resume)
-    if once != taken:
+    if once != resumed_with:
         again = f"set -- {shlex.join([f'resume={where}', *once])}"
-        lines.append(f"[ -f {ended} ] && {again}  # a retry runs nothing anew that this job has run anew")
+        lines.append(f"[ -f {ended} ] && {again}  # a retry does not repeat what this job has already rerun")
     if options.store is not None:
         lines += [f"{copy} {folder} {stored} --every {_COPY_S} &", "copying=$!"]
     lines += ['python sweeps/run.py "$@" cluster=ray cluster.address=auto', "code=$?"]
-    if once != taken:
+    if once != resumed_with:
         lines.append(f'[ "$code" -le 1 ] && : > {ended}')
     if options.store is not None:
         lines += ['kill "$copying" 2>/dev/null', 'wait "$copying" 2>/dev/null', f"{copy} {folder} {stored} || exit 1"]
@@ -223,73 +224,9 @@ def _script(options: Kubernetes, name: str, folder: str, arguments: Sequence[str
 
 
 def _exports(request: Request) -> str:
-    """Lines that tell the job of the command that submitted it."""
+    """Return the lines that tell the job which command submitted it."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in request.environment.items())
 
 
 def _stored(options: Kubernetes, folder: str) -> str:
     return f"{(options.store or '').rstrip('/')}{folder.removeprefix(_RESULTS)}"
-
-
-def _metadata(options: Kubernetes, name: str) -> dict[str, Any]:
-    labels = {**options.labels, "app.kubernetes.io/name": "sweeps", "app.kubernetes.io/instance": name}
-    return {"name": name, **({"namespace": options.namespace} if options.namespace else {}), "labels": labels}
-
-
-def _config_map(options: Kubernetes, name: str, script: str) -> dict[str, Any]:
-    data = {"run.sh": script}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(options, name), "data": data}
-
-
-def _pod(options: Kubernetes, container: Mapping[str, Any], **further: Any) -> dict[str, Any]:
-    spec = {
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _UID,
-            "runAsGroup": _UID,
-            "fsGroup": _UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "automountServiceAccountToken": options.service_account is not None,
-        "terminationGracePeriodSeconds": _STOP_S,
-        "containers": [dict(container)],
-        **{key: value for key, value in further.items() if value},
-    }
-    if options.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in options.image_pull_secrets]
-    if options.service_account is not None:
-        spec["serviceAccountName"] = options.service_account
-    return {"spec": spec}
-
-
-def _container(name: str, options: Kubernetes, cpus: int, memory: str, *, gpus: int = 0) -> dict[str, Any]:
-    amounts = {"cpu": str(cpus), "memory": memory} | ({options.gpu_resource: str(gpus)} if gpus else {})
-    return {
-        "name": name,
-        "image": options.image,
-        "resources": {"requests": amounts, "limits": dict(amounts)},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-
-
-_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
-_READ_AS_OTHERS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a script as a block that can be read, and texts so that no reader of YAML takes them for anything else.
-
-    PyYAML alone would leave 1e3 bare, which is a number to kubectl.
-    """
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    plain = _PLAIN.fullmatch(value) and value.lower() not in _READ_AS_OTHERS
-    style = "|" if "\n" in value else None if plain else "'"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _text)

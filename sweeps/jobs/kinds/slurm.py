@@ -1,4 +1,4 @@
-"""`cluster=slurm`: a sweep as one Slurm job, whose nodes see this machine's files."""
+"""`cluster=slurm`: a sweep as one Slurm job, whose nodes share this machine's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed, Job, Order, PlannedNode, Terminal, unprintable
+from sweeps.jobs.job import HandedOver, Job, Order, PlannedNode, Terminal, unprintable
 from sweeps.jobs.slurm import batch_script, submission
 from sweeps.jobs.slurm.options import COMMAND, SCRIPT, Options, folder_problems
 from sweeps.machine import host
@@ -32,15 +32,15 @@ class Slurm(Options):
 
     @property
     def has_this_environment(self) -> bool:
-        own = self.container or self.venv or self.setup
-        return not (own or (self.gpus and not host.gpu_facts()))
+        has_another = self.container or self.venv or self.setup
+        return not (has_another or (self.gpus and not host.gpu_facts()))
 
     def node(self) -> Node:
         return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=slurm")
 
     def job(self, order: Order) -> Job:
         sweep = order.sweep
-        assert sweep is not None, "a sweep that is resumed is in a folder here"
+        assert sweep is not None, "a sweep that Slurm resumes has its folder on this machine"
         folder = Path(sweep.folder)
         arguments, environment = command_line.as_composed(order.values)
         environment[command_line.IN_JOB] = sweep.sweep_id
@@ -64,16 +64,16 @@ class SlurmJob:
     sweep: Sweep
     text: str
     environment: Mapping[str, str]
-    """Variables of the job that its script must not show."""
+    """Secret variables of the job, which are not written into its script."""
 
-    def submit(self, terminal: Terminal) -> Handed:
+    def submit(self, terminal: Terminal) -> HandedOver:
         options, folder = self.options, self.sweep.folder
         name = f"sweep-{self.sweep.sweep_id}"
         try:
             with self._written() as path:
                 job = submission.submit(path, options, name, os.environ, self.environment)
         except (JournalError, OSError) as error:
-            raise UsageError([f"expected a results folder that can be written. Received: {error}"]) from error
+            raise UsageError([f"expected a results folder that can be written to. Received: {error}"]) from error
         except submission.RefusedError as error:
             raise UsageError([str(error)]) from error
         for remark in job.remarks.splitlines():
@@ -82,16 +82,16 @@ class SlurmJob:
             terminal.warn(sentence)
         if options.parsable:
             terminal.text(f"{job}\n")
-            return Handed(0, job.number)
+            return HandedOver(0, job.number)
         state, stop = f"scontrol {job.where}show job {job.number}", f"scancel {job.where}{job.number}"
-        terminal.say(f"Job      {job.number}; `{state}` tells its state, `{stop}` stops it")
+        terminal.say(f"Job      {job.number}; `{state}` shows its state, `{stop}` stops it")
         terminal.say(f"Output   {folder}/slurm-{job.number}.out")
-        terminal.say(f"Results  {folder}; `{command_line.resuming_command(folder)}` runs what may be left")
-        return Handed(0, job.number)
+        terminal.say(f"Results  {folder}; `{command_line.resuming_command(folder)}` runs whatever is left")
+        return HandedOver(0, job.number)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[Path]:
-        """Write script and plan into the sweep's folder for the body; if Slurm refuses the job, all is as before."""
+        """Write script and plan into the sweep's folder; if Slurm refuses the job in the body, undo that."""
         folder = Path(self.sweep.folder)
         path = folder / SCRIPT
         before = files.read(folder, SCRIPT) if path.is_file() else None

@@ -1,1 +1,1 @@
-"""`cluster=kubernetes`: a KubeRay RayJob."""
+"""`cluster=kubernetes`: the manifest of a KubeRay RayJob, and the values that it may hold."""

@@ -1,6 +1,7 @@
-"""What Kubernetes takes as a name, a label, an amount or a toleration, in one sentence where a value is none.
+"""Validation of names, labels, amounts and tolerations for Kubernetes.
 
-Most of these rules are the API server's; some wrong values it would take, and pods would wait for ever.
+Most of these rules are the API server's; the others are for wrong values that it would accept, with pods that wait for
+ever.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from sweeps.wording import at_least, at_most
 from tracking.text.printable import printable
 
 _LARGEST = 2**31 - 1
-"""Of the numbers that KubeRay keeps in 32 bits."""
+"""The largest number in KubeRay's 32-bit fields."""
 _LEAST_MEMORY = 512 * 2**20
-"""Below it not even Ray starts: what was meant is another unit."""
+"""With less, bytes, not even Ray starts: another unit was meant."""
 _EARLIEST_RAY = (2, 52)
-"""The first Ray that knows access tokens; KubeRay refuses a job with an earlier one."""
+"""The first version of Ray with access tokens; KubeRay refuses a job with an earlier one."""
 _UNITS = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGTPE", 1)}}
 _UNITS |= {f"{unit.upper()}i": 1024**power for power, unit in enumerate("kMGTPE", 1)}
 
@@ -37,12 +38,12 @@ _OPERATORS = ("Exists", "Equal")
 _TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 
 Check = Callable[[str], str]
-"""What a value is expected to be; empty: it is that."""
+"""Returns what a value was expected to be; empty: the value is valid."""
 
 
 def problems(options: Mapping[str, Any]) -> list[str]:
-    """What Kubernetes would not take of the options of `cluster=kubernetes`, or not the way they are meant."""
-    found: list[str] = []
+    """Return a problem for each option of `cluster=kubernetes` that Kubernetes would refuse or misunderstand."""
+    problems: list[str] = []
     checks: dict[str, Check] = {
         "image": _image,
         "namespace": _label_name,
@@ -56,26 +57,26 @@ def problems(options: Mapping[str, Any]) -> list[str]:
     }
     for key, check in checks.items():
         if (value := options[key]) is not None:
-            found += _refused(f"cluster.{key}={printable(value)}", check(value))
+            problems += _refused(f"cluster.{key}={printable(value)}", check(value))
     if (secret := options["secret"]) is not None and (expected := _name(secret)):
-        # As KEY=VALUE it would be taken for the secret itself, and hidden.
-        found.append(f"cluster.secret: expected {expected}. Received: {printable(secret)}.")
+        # Printed as KEY=VALUE, it would be taken for a secret and redacted.
+        problems.append(f"cluster.secret: expected {expected}. Received: {printable(secret)}.")
     for name in options["image_pull_secrets"]:
-        found += _refused(f"cluster.image_pull_secrets={printable(name)}", _name(name))
+        problems += _refused(f"cluster.image_pull_secrets={printable(name)}", _name(name))
     for key in ("node_selector", "head_node_selector", "labels"):
         for label, value in options[key].items():
             shown = f"cluster.{key}={{{printable(label)}: {printable(value)}}}"
-            found += _refused(shown, _label_key(label) or _label_value(value))
+            problems += _refused(shown, _label_key(label) or _label_value(value))
     for key in ("tolerations", "head_tolerations"):
         for written in options[key]:
-            found += _refused(f"cluster.{key}: {_shown(written)}", _toleration_problem(written))
+            problems += _refused(f"cluster.{key}: {_shown(written)}", _toleration_problem(written))
     least = {"workers": 1, "cpus": 1, "gpus": 0, "head_cpus": 1, "keep_s": 0, "backoff_limit": 0}
-    found += at_least("cluster.", options, least)
-    return found + at_most("cluster.", options, dict.fromkeys(least, _LARGEST))
+    problems += at_least("cluster.", options, least)
+    return problems + at_most("cluster.", options, dict.fromkeys(least, _LARGEST))
 
 
 def toleration(written: Any) -> dict[str, Any]:
-    """A toleration as Kubernetes has it: a mapping as it is, a text as kubectl writes a taint, KEY[=VALUE][:EFFECT]."""
+    """Return a toleration for the manifest, from a mapping or a taint in kubectl's form, KEY[=VALUE][:EFFECT]."""
     if isinstance(written, Mapping):
         fields = {str(name): _text(value) for name, value in written.items()}
         if "key" in fields:
@@ -90,7 +91,7 @@ def toleration(written: Any) -> dict[str, Any]:
 
 def _toleration_problem(written: Any) -> str:
     if isinstance(written, Sequence) and not isinstance(written, str):
-        return "KEY=VALUE:EFFECT, KEY:EFFECT or a mapping as Kubernetes has it"
+        return "KEY=VALUE:EFFECT, KEY:EFFECT or a mapping in Kubernetes' form"
     fields = toleration(written)
     if unknown := [name for name in fields if name not in _TOLERATION]:
         near = did_you_mean(unknown[0], _TOLERATION)
@@ -128,7 +129,7 @@ def _shown(written: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value of a YAML file as the text that it was there."""
+    """Return a value from a YAML file as the text that it was there."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
@@ -155,9 +156,9 @@ def _label_value(value: str) -> str:
 
 def _resource(value: str) -> str:
     domain, _, name = value.rpartition("/")
-    # Its quota is called requests.DOMAIN/NAME, which is to be a label's name as well.
-    own = domain == "kubernetes.io" or domain.endswith(".kubernetes.io") or domain.startswith("requests.")
-    good = domain and name and not _label_key(f"requests.{value}") and not own
+    # Its quota is called requests.DOMAIN/NAME, which must be a valid label name, too.
+    reserved = domain == "kubernetes.io" or domain.endswith(".kubernetes.io") or domain.startswith("requests.")
+    good = domain and name and not _label_key(f"requests.{value}") and not reserved
     return "" if good else "a resource that a device plugin offers, as nvidia.com/gpu or amd.com/gpu"
 
 

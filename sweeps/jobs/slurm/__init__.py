@@ -1,1 +1,1 @@
-"""`cluster=slurm`: one batch job on Slurm's nodes."""
+"""`cluster=slurm`: one batch job on Slurm's nodes, its options, its script and its submission."""

@@ -1,6 +1,6 @@
-"""The batch script of `cluster=slurm`: Ray on the nodes, the sweep on the first of them, and what comes after.
+"""The batch script of `cluster=slurm`: Ray on the nodes, the sweep on the first of them, and requeueing.
 
-Its exit code: 0 every trial ok; 1 some trial is not; 2 nothing ran, as Ray did not start or the sweep was refused; 130
+Its exit code: 0 every trial ok; 1 some trial failed; 2 nothing ran, as Ray did not start or the sweep was refused; 130
 stopped before the time limit, with trials left. A job that requeues itself has none until its last start.
 """
 
@@ -17,13 +17,13 @@ from sweeps.typed import command_line
 from tracking.folder.journal import RESULTS
 
 _START_S = 300
-"""Longest time that nodes may take to join Ray, seconds."""
+"""How long nodes may take to join Ray, seconds."""
 _LATE_S = 150
-"""A signal that comes earlier than `stop_s` and this before the time limit does not announce it, seconds."""
+"""How much earlier than `stop_s` before the time limit a signal may come and still announce it, seconds."""
 
 
 def text(options: Options, *, sweep_id: str, folder: Path, cwd: Path, arguments: Sequence[str]) -> str:
-    """The batch script that runs the sweep in `folder` with these further arguments of the command line."""
+    """Return the batch script that runs the sweep in `folder` with these further arguments."""
     setup = setup_lines(options)
     if options.container is None:
         setup.append(f'export PATH={shlex.quote(options.venv or sys.prefix)}/bin:"$PATH"')
@@ -54,7 +54,7 @@ _SCRIPT = """\
 #!/bin/bash
 {directives}
 
-# USR1: the time limit is near, or the job is preempted. The sweep stops in order, and the next start resumes it.
+# USR1: the time limit is near, or the job is preempted. The sweep stops cleanly, and the next start resumes it.
 stop= signalled= ended= limit= child=
 end_time() {{  # of the job, in seconds since 1970; nothing where it has no limit
     local at
@@ -62,7 +62,7 @@ end_time() {{  # of the job, in seconds since 1970; nothing where it has no limi
     date +%s --date="${{at:-none}}"
 }} 2> /dev/null
 trap 'stop=1 signalled=1; [ -z "$child" ] || kill -TERM "$child"' USR1
-attend() {{  # waits for what was started last and sets its exit code; a signal ends a wait early
+attend() {{  # waits for the last child process and sets `code` to its exit code; a signal ends a wait early
     local last
     child=$!
     [ -z "$stop" ] || kill -TERM "$child"
@@ -74,7 +74,7 @@ attend() {{  # waits for what was started last and sets its exit code; a signal 
         last=$?
         [ "$last" -eq 127 ] || [ "$last" -eq 255 ] || code=$last
     done
-    # Of one that ends in the moment of a signal, bash may lose the code: the next start sees what is left.
+    # If the child ends at the moment of a signal, bash may lose its code: the next start finds out what is left.
     [ "$code" -ne 138 ] || code=130
 }}
 
@@ -83,7 +83,7 @@ cd {cwd} || exit 2
 
 folder={folder}
 log="$folder/ray-$SLURM_JOB_ID.log"
-mark=$(stat --format=%s "$log" 2> /dev/null || echo 0)  # a start before this one has written so much
+mark=$(stat --format=%s "$log" 2> /dev/null || echo 0)  # what an earlier start has written
 results() {{ wc -l < "$folder/{results}" || echo 0; }} 2> /dev/null
 before=$(results)
 
@@ -98,10 +98,10 @@ export RAY_IP RAY_PORT RAY_CLIENT_PORT
 ray_node() {{  # Ray on one node, for as long as the job step lives
     local temporary ip ray= over= code=1
     temporary=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-$SLURM_PROCID-XXXXXX") || exit 1  # nobody else may enter it
-    # The end of the job: the head goes last. scancel: all go at once.
+    # URG is the end of the job: the head ends last. TERM is scancel: all end at once.
     trap 'over=1; [ "$SLURM_PROCID" -gt 0 ] || sleep 2; [ -z "$ray" ] || kill "$ray"' URG
     trap 'over=1; [ -z "$ray" ] || kill -KILL "$ray"' TERM
-    hold() {{  # until what was started last has ended
+    hold() {{  # until the last child process has ended
         ray=$!
         [ -z "$over" ] || kill "$ray"
         while kill -0 "$ray" 2> /dev/null; do wait "$ray"; done
@@ -131,7 +131,7 @@ ray_node() {{  # Ray on one node, for as long as the job step lives
     [ -n "$over" ] || exit "$code"
 }}
 export -f ray_node
-# The nodes that are left go on without one that fails.
+# If a node fails, the others continue without it.
 {{
     srun --export=ALL --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
         --ntasks-per-node=1{srun_cpus} --no-kill --wait=0 --kill-on-bad-exit=0 --cpu-bind=none --label \\
@@ -145,23 +145,23 @@ end_ray() {{
 }}
 
 limit=$(end_time)
-# scancel tells the sweep itself. No command substitution here: with it, bash may lose what it waits for.
+# scancel signals the sweep itself. No command substitution here: it may make bash lose the child it waits for.
 trap 'signalled=1; printf -v ended "%(%s)T" -1' TERM
 
 preempted() {{ scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' PreemptTime=[0-9]'; }} 2> /dev/null
 
-again() {{  # after a stop in order: puts the job into the queue anew, unless somebody has cancelled it
+again() {{  # after a clean stop: requeues the job, unless somebody has cancelled it
     [ {requeue} -gt 0 ] || return
     local now refusal
     now=$(date +%s)
     [ -n "$ended" ] || limit=$(end_time)  # which may have been changed
     if [ -n "$ended" ] && [ "$ended" -lt "${{limit:-$((now + 1))}}" ] && ! preempted; then return; fi
     if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {requeue} ]; then
-        echo "Not requeued: it was $SLURM_RESTART_COUNT times, and cluster.requeue={requeue} allows no more."
+        echo "Not requeued: it was requeued $SLURM_RESTART_COUNT times, and cluster.requeue={requeue} allows no more."
     elif [ "$(results)" -eq "$before" ] && [ $((${{limit:-$now + {near_s} + 1}} - now)) -le {near_s} ]; then
-        echo "Not requeued: not one trial was done within a whole time limit; a longer cluster.time is needed."
+        echo "Not requeued: no trial finished within a whole time limit; a longer cluster.time is needed."
     elif refusal=$(scontrol requeue "$SLURM_JOB_ID" 2>&1); then
-        echo "Requeued: the job goes on with what is left when Slurm starts it again, in two minutes or later."
+        echo "Requeued: the job continues with what is left when Slurm restarts it, in two minutes or later."
         sleep 60  # Slurm ends this script
     else
         echo "Not requeued: Slurm refuses it here ($refusal)."
@@ -182,6 +182,6 @@ attend
 {sweep} {arguments} "cluster.address=$RAY_IP:$RAY_PORT" &
 attend
 child=
-[ -z "$stop" ] || [ "$code" -ne 143 ] || code=130  # it had no time to listen to signals
+[ -z "$stop" ] || [ "$code" -ne 143 ] || code=130  # it was killed before it could handle the signal
 finish "$code"
 """

@@ -1,9 +1,9 @@
-"""What the batch script of `sweeps.jobs.slurm.batch_script` asks on the nodes of its job; run as a script there.
+"""Addresses, ports and waiting for Ray: a script that the batch script runs on the nodes of its job.
 
-usage: nodes.py address [INTERFACE]           this node's address and two free ports, on one line
-       nodes.py reach ADDRESS SECONDS         until something listens at ADDRESS, at most SECONDS
+usage: nodes.py address [INTERFACE]           print this node's address and two free ports on one line
+       nodes.py reach ADDRESS SECONDS         wait until something listens at ADDRESS, at most SECONDS
        nodes.py wait ADDRESS COUNT SECONDS LOG OFFSET
-           until COUNT nodes have joined Ray or ended, at most SECONDS; from OFFSET on, LOG is what they write
+           wait until COUNT nodes have joined Ray or ended, at most SECONDS; LOG has their output from OFFSET on
 """
 
 from __future__ import annotations
@@ -23,43 +23,44 @@ _ENDED = re.compile(r"Ray ended on (\S+), exit code (\d+)")
 _STEP_ENDED = re.compile(r"The job step ended, exit code \d+")
 _DECORATION = re.compile(r"\x1b\[[\d;]*m")
 _BOILERPLATE = re.compile(r"\[\S+ \S+ [CEF] \d+ \d+\] \(\w+\) \S+:\d+:.*?Check failed: ")
-"""What Ray writes before the reason why one of its processes gave up."""
+"""What precedes the reason why one of Ray's processes gave up."""
 _NOISE = re.compile(
     r"srun: error: \S+: tasks? [\d,-]+: (Exited|Terminated|Killed)|slurmstepd\S*: error: \*\*\* STEP"
     r"|srun: cluster configuration lacks|\S+ \S+\s+(INFO|SUCC) "
 )
-"""Lines that say how things go, not why."""
+"""Lines that report progress, not causes."""
 _CAUSES = (
     re.compile(r"(?!SystemExit)[\w.]*(?:Error|Exception)\b(: .*)?$|\S*command not found|.*: error: unrecognized"),
     re.compile(
         r"(?i).*(no such file|not found|permission denied|already in use|no space left|out of memory|cannot |could not"
-        r"|unable to|no way to|mismatch|version `|fatal|killed|refused|srun: error|srun: .*temporarily disabled)"
+        r"|unable to|mismatch|version `|fatal|killed|refused|srun: error|srun: .*temporarily disabled)"
     ),
     re.compile(r"(?i).*\b(error|failed|failure|exited unexpectedly)\b"),
     re.compile(r".*\S"),
 )
-"""What a line looks like that tells why Ray did not start, the most telling kinds first."""
+"""Kinds of lines that may give the reason why Ray did not start, the most specific first."""
 _LONGEST = 300
 
 
 def address(interface: str = "") -> str:
-    """This node's IPv4 address on the interface, or as others see it. Raises ValueError for an unknown interface."""
+    """Return this node's IPv4 address, on `interface` if given. Raises ValueError for an unknown interface."""
     if interface:
         import psutil
 
-        known = psutil.net_if_addrs()
-        for each in known.get(interface, ()):
+        interfaces = psutil.net_if_addrs()
+        for each in interfaces.get(interface, ()):
             if each.family == socket.AF_INET:
                 return str(each.address)
-        raise ValueError(f"cluster.interface={interface}: expected one of {', '.join(sorted(known))} with an address.")
+        names = ", ".join(sorted(interfaces))
+        raise ValueError(f"cluster.interface={interface}: expected one of {names} with an address.")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # sends nothing: the system only says which address it would use
+        probe.connect(("192.0.2.1", 9))  # sends nothing, but makes the system choose an address
         return str(probe.getsockname()[0])
     return socket.gethostbyname(socket.gethostname())
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment."""
+    """Return that many distinct ports that are free at the moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -68,28 +69,30 @@ def free_ports(count: int) -> list[int]:
 
 
 def reach(ray_address: str, seconds: float) -> None:
-    """Wait until something listens at the address. Raises ConnectionError where nothing does in time."""
+    """Wait until something listens at the address. Raises ConnectionError if nothing does in time."""
     deadline = time.monotonic() + seconds
     while error := _refusal(ray_address):
         if time.monotonic() > deadline:
             hint = "cluster.interface chooses another network"
-            raise ConnectionError(f"no way to Ray's head at {ray_address} within {seconds:g} s ({error}); {hint}")
+            raise ConnectionError(
+                f"Ray's head at {ray_address} could not be reached within {seconds:g} s ({error}); {hint}"
+            )
         time.sleep(0.5)
 
 
 class Step:
-    """The job step that runs Ray on the nodes, as far as its log tells, from a start that began at `offset`."""
+    """The job step that runs Ray on the nodes, according to its log, in which this start begins at `offset`."""
 
     def __init__(self, log: Path, offset: int) -> None:
         self.log, self.offset = log, offset
         self._lines: dict[int | None, list[str]] = {}
         self.ended: dict[int, tuple[str, str]] = {}
-        """By number of the node: its name and why its Ray is not there any more."""
+        """For each node whose Ray has ended, by number: its name, and why."""
         self.over: str | None = None
-        """Why the whole step has ended; None: it has not."""
+        """Why the whole step has ended; None: it runs."""
 
     def read(self) -> None:
-        """Take note of what was written since the start."""
+        """Read what has been written since the start."""
         try:
             with self.log.open("rb") as file:
                 file.seek(self.offset)
@@ -99,22 +102,22 @@ class Step:
         self._lines, self.ended = {}, {}
         for line in text.splitlines():
             label = _LABELLED.fullmatch(line)
-            number, words = (int(label[1]), label[2]) if label else (None, line)
-            if match := _ENDED.fullmatch(words):
+            number, message = (int(label[1]), label[2]) if label else (None, line)
+            if match := _ENDED.fullmatch(message):
                 assert number is not None
                 self.ended[number] = (match[1], cause(self._lines.get(number, [])) or f"exit code {match[2]}")
-            elif _STEP_ENDED.fullmatch(words):
-                self.over = cause(self._lines.get(None, [])) or words
+            elif _STEP_ENDED.fullmatch(message):
+                self.over = cause(self._lines.get(None, [])) or message
             else:
-                self._lines.setdefault(number, []).append(words)
+                self._lines.setdefault(number, []).append(message)
 
     def hint(self) -> str:
-        """What Slurm itself has said last; empty: nothing."""
+        """Return the reason that Slurm itself has logged; empty: none."""
         return cause(self._lines.get(None, []))
 
 
 def cause(lines: Sequence[str]) -> str:
-    """The line of these that a reader would pick as the reason; empty: there is none."""
+    """Return the line that best explains the failure, shortened; empty: there is none."""
     plain = [_DECORATION.sub("", line).strip() for line in lines]
     telling = [line for line in plain if line and not _NOISE.match(line)]
     for kind in _CAUSES:
@@ -127,9 +130,9 @@ def cause(lines: Sequence[str]) -> str:
 
 
 def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
-    """Wait for the nodes of the step and give a warning for each that does not come.
+    """Wait for the nodes of the step, and return a warning for each that does not join.
 
-    Raises ConnectionError with the cause as soon as it is clear that the first one does not.
+    Raises ConnectionError with the cause as soon as it is clear that the first node will not.
     """
     deadline = time.monotonic() + seconds
     while refusal := _refusal(ray_address):
@@ -147,7 +150,7 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
 
     import ray
 
-    # Somebody else may listen at the address, and Ray waits long for an answer.
+    # Another program may listen at the address, and Ray waits long for an answer.
     threading.Thread(target=_end_without_head, args=[step], daemon=True).start()
     try:
         ray.init(ray_address, logging_level=logging.ERROR, log_to_driver=False)
@@ -164,10 +167,10 @@ def wait(ray_address: str, count: int, seconds: float, step: Step) -> list[str]:
     finally:
         ray.shutdown()
     warnings = [
-        f"Ray did not start on {name}, the sweep goes on without it: {why}" for name, why in step.ended.values()
+        f"Ray did not start on {name}; the sweep continues without it: {why}" for name, why in step.ended.values()
     ]
     if missing > 0:
-        late = f"{missing} of {count} nodes have not joined within {seconds:g} s; the sweep goes on without them"
+        late = f"{missing} of {count} nodes have not joined within {seconds:g} s; the sweep continues without them"
         warnings.append(f"{late}: {hint}" if (hint := step.hint()) else late)
     return warnings
 
@@ -185,7 +188,7 @@ def _end_without_head(step: Step) -> None:
 
 
 def _refusal(ray_address: str) -> str:
-    """Why nothing answers at this address; empty: something does."""
+    """Return why nothing answers at this address; empty: something does."""
     host, _, port = ray_address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()

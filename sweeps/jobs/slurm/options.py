@@ -1,4 +1,4 @@
-"""`cluster=slurm`: a sweep as one Slurm job, its options and what can be wrong with them.
+"""The options of `cluster=slurm`, their validation, and the `#SBATCH` lines that they become.
 
 One allocation, no job array: the script (`batch_script`) starts Ray on every node through srun and runs the sweep on
 the first node, and Ray schedules inside. The sweep's plan is in its folder already, so the job is `resume=FOLDER`, for
@@ -21,7 +21,7 @@ from tracking.text.printable import printable
 COMMAND = "sbatch"
 SCRIPT = "job.sh"
 _EARLY_S = 60
-"""Slurm may send the signal before the time limit earlier by as much, seconds."""
+"""How much too early Slurm may send the signal before the time limit, seconds."""
 _ID = re.compile(r"[A-Za-z0-9._-]+")
 _TIME = re.compile(r"\d+|(\d+-)?\d+(:\d+){0,2}")
 _ENDLESS = ("infinite", "unlimited")
@@ -30,7 +30,7 @@ _NODES = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass
 class Options(BatchJob):
-    """What `cluster=slurm` takes; `conf/cluster/slurm.yaml` says what each one means."""
+    """The options of `cluster=slurm`; `conf/cluster/slurm.yaml` explains each one."""
 
     name: str = "slurm"
     nodes: Any = 1
@@ -51,61 +51,60 @@ class Options(BatchJob):
     parsable: bool = False
 
     def problems(self) -> list[str]:
-        refusals = at_least("cluster.", vars(self), {"cpus": 1, "gpus": 0, "stop_s": 0, "requeue": 0})
+        problems = at_least("cluster.", vars(self), {"cpus": 1, "gpus": 0, "stop_s": 0, "requeue": 0})
         if not _valid_nodes(self.nodes):
-            words = "expected a number of nodes, at least 1, or a range such as 2-8"
-            refusals.append(f"cluster.nodes={self.nodes}: {words}. Received: {self.nodes}.")
+            expected = "expected a number of nodes, at least 1, or a range such as 2-8"
+            problems.append(f"cluster.nodes={self.nodes}: {expected}. Received: {self.nodes}.")
         if self.gpu_type is not None and self.gpus == 0:
-            refusals.append(
+            problems.append(
                 f"cluster.gpu_type={self.gpu_type}: expected cluster.gpus with it. Received: cluster.gpus=0."
             )
-        refusals += _time_problems(self)
+        problems += _time_problems(self)
         if self.requeue > 0 and self.stop_s == 0:
-            words = "expected cluster.stop_s above 0 with it, the time in which the sweep stops before it is requeued"
-            refusals.append(f"cluster.requeue={self.requeue}: {words}. Received: cluster.stop_s=0.")
+            expected = "expected cluster.stop_s above 0 with it, the time for the sweep to stop before it is requeued"
+            problems.append(f"cluster.requeue={self.requeue}: {expected}. Received: cluster.stop_s=0.")
         if self.venv is not None and self.container is not None:
-            refusals.append("cluster.venv, cluster.container: expected one of them. Received: both.")
+            problems.append("cluster.venv, cluster.container: expected one of them. Received: both.")
         lines = {
             key: value for key, value in vars(self).items() if isinstance(value, str) and printable(value) != value
         }
-        refusals += [
+        problems += [
             f"cluster.{key}: expected one line. Received: {value!r}."
             for key, value in lines.items()
             if key not in ("sbatch", "setup")
         ]
-        refusals += [
-            # Unquoted, a blank in one of these would begin another option, and a # a comment.
-            f"cluster.{key}: expected a value without quotation marks and backslashes, and not an empty one. "
-            f"Received: {value!r}."
+        problems += [
+            # Without quotation marks, a blank in one of these would begin another option, and a # a comment.
+            f"cluster.{key}: expected a non-empty value without quotation marks and backslashes. Received: {value!r}."
             for key, value in _in_directives(self).items()
             if key not in lines and (not value.strip() or set(value) & set('"\\'))
         ]
         if not isinstance(self.setup, str) and not _texts(self.setup):
-            refusals.append(f"cluster.setup: expected a shell line or a list of them. Received: {self.setup!r}.")
-        return refusals + sbatch_options.problems(self.sbatch)
+            problems.append(f"cluster.setup: expected a shell line or a list of them. Received: {self.setup!r}.")
+        return problems + sbatch_options.problems(self.sbatch)
 
 
 def _in_directives(options: Options) -> dict[str, str]:
-    """The texts that become part of Slurm's own lines of the script, by their keys."""
+    """Return the texts that become part of the `#SBATCH` lines of the script, by key."""
     keys = ("gpu_type", "memory", "partition", "account")
     return {key: value for key in keys if (value := getattr(options, key)) is not None}
 
 
 def setup_lines(options: Options) -> list[str]:
-    """The shell lines that the user wants before anything else."""
+    """Return the shell lines that the user wants to run first."""
     return [options.setup] if isinstance(options.setup, str) else list(options.setup)
 
 
 def directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
-    """The options of sbatch for this sweep, as lines of the script."""
+    """Return sbatch's options for this sweep, one per `#SBATCH` line of the script."""
     lines = [
         f"--job-name=sweep-{sweep_id}",
         f'--output="{pattern(folder)}/slurm-%j.out"',
-        "--open-mode=append",  # a job that is requeued goes on in the same file
+        "--open-mode=append",  # a requeued job continues the same file
         f"--nodes={options.nodes}",
-        # Of a range, Slurm would take the fewest nodes that have room for so many tasks. It has one task a node anyway.
+        # With a range, this would make Slurm take as few nodes as fit the tasks. There is one task per node anyway.
         *(["--ntasks-per-node=1"] if str(options.nodes).isdigit() else []),
-        "--no-kill",  # a node that fails takes its trials along, not the job
+        "--no-kill",  # a node that fails ends its trials, not the job
         "--exclusive" if options.cpus is None else f"--cpus-per-task={options.cpus}",
     ]
     given = {"mem": options.memory, "time": options.time, "partition": options.partition, "account": options.account}
@@ -116,7 +115,7 @@ def directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
         lines.append("--requeue")
     kind = "" if options.gpu_type is None else f"{options.gpu_type}:"
     ours = {
-        # A submission that resumes the sweep waits for the one before it.
+        # A later submission that resumes the sweep waits for this one.
         "dependency": "singleton",
         "gres": f"gpu:{kind}{options.gpus}" if options.gpus else None,
     }
@@ -124,19 +123,19 @@ def directives(options: Options, sweep_id: str, folder: Path) -> list[str]:
 
 
 def pattern(folder: Path) -> str:
-    """The folder in a file name in which Slurm puts something in the place of `%j`."""
+    """Return the folder as part of a file name in which Slurm replaces `%j`."""
     return str(folder).replace("%", "%%")
 
 
 def folder_problems(sweep_id: str, folder: Path) -> list[str]:
-    """What Slurm's own lines of the script, which no shell reads, cannot hold, as problems."""
-    refusals = []
+    """Return the problems with a folder or id that the `#SBATCH` lines, which no shell reads, cannot hold."""
+    problems = []
     if any(sign in str(folder) for sign in '"\\'):
-        words = "a name without quotation marks and backslashes, which Slurm's lines of a script cannot hold"
-        refusals.append(f"the sweep's folder: expected {words}. Received: {folder}.")
+        expected = "a name without quotation marks and backslashes, which #SBATCH lines cannot hold"
+        problems.append(f"the sweep's folder: expected {expected}. Received: {folder}.")
     if not _ID.fullmatch(sweep_id):
-        refusals.append(f"sweep_id: expected letters, digits, '.', '_' and '-'. Received: {printable(sweep_id)}.")
-    return refusals
+        problems.append(f"sweep_id: expected letters, digits, '.', '_' and '-'. Received: {printable(sweep_id)}.")
+    return problems
 
 
 def _valid_nodes(nodes: object) -> bool:
@@ -165,9 +164,9 @@ def _time_problems(options: Options) -> list[str]:
 
 
 def _seconds(time: str) -> int:
-    """A time limit as Slurm takes it, in seconds; 0: none."""
+    """Return a time limit in one of Slurm's forms in seconds; 0: no limit."""
     days, dash, rest = time.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
-    # One number is minutes, two are minutes and seconds; after days, it begins with hours.
+    # One number is minutes, two are minutes and seconds; after days, the first is hours.
     hours, minutes, seconds = [*parts, 0, 0][:3] if dash or len(parts) == 3 else ([0, *parts, 0])[:3]
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -1,6 +1,6 @@
-"""`cluster.sbatch`: options of sbatch that have no key of their own, in the forms that people type.
+"""`cluster.sbatch`: options of sbatch without a key of their own, in any form that people type.
 
-One text as on sbatch's command line, a list of such texts, or a mapping of names to values, to which
+Valid forms are one text as on sbatch's command line, a list of such texts, or a mapping of names to values, to which
 `+cluster.sbatch.qos=high` adds. Each option becomes an `#SBATCH` line of the script.
 """
 
@@ -38,53 +38,53 @@ _KEYS = {
     "signal": "stop_s",
     "time": "time",
 }
-"""Options that have a key of `cluster` of their own."""
+"""Options that have their own key of `cluster`."""
 _OURS = {
     "array": "one job runs the whole sweep",
     "error": "the output is in the sweep's folder",
-    "job-name": "by its name a job waits for another of the same sweep",
-    "no-kill": "it is set already",
+    "job-name": "jobs of one sweep wait for each other by that name",
+    "no-kill": "it is already set",
     "ntasks": "each node runs one task, its Ray",
     "ntasks-per-node": "each node runs one task, its Ray",
     "open-mode": "the output is in the sweep's folder",
     "output": "the output is in the sweep's folder",
     "test-only": "dry_run=true shows the job",
-    "wait": "the command returns when the job is submitted",
+    "wait": "the command returns once the job is submitted",
     "wrap": "the script is the sweep's",
 }
 """Options that the script relies on, and why."""
 _MERGED = ("dependency", "gres")
-"""Options to whose values ours are added: the later one would replace the earlier one."""
+"""Options whose values are merged with ours: if set twice, the later one would replace the earlier one."""
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]*&|!?~^-]+")
 
 
 def problems(value: Any) -> list[str]:
-    """What is wrong with this value of `cluster.sbatch`, as problems."""
+    """Return the problems with this value of `cluster.sbatch`."""
     try:
         options = _options(value)
     except ValueError as error:
         return [f"cluster.sbatch: {error}"]
-    refusals = []
+    problems = []
     for words in options:
         line = " ".join(words)
         name = _name(words[0])
         if not words[0].startswith("-") or name == "":
-            refusals.append(f"cluster.sbatch: expected options of sbatch, as {EXAMPLE}. Received: {line!r}.")
+            problems.append(f"cluster.sbatch: expected options of sbatch, as {EXAMPLE}. Received: {line!r}.")
         elif any(printable(word) != word or set(word) & set('"\\') for word in words):
-            without = "one line without quotation marks and backslashes"
-            refusals.append(f"cluster.sbatch: expected {without}. Received: {line!r}.")
+            expected = "one line without quotation marks and backslashes"
+            problems.append(f"cluster.sbatch: expected {expected}. Received: {line!r}.")
         elif (key := _KEYS.get(name)) is not None:
-            refusals.append(f"cluster.sbatch: expected cluster.{key} for --{name}. Received: {line!r}.")
+            problems.append(f"cluster.sbatch: expected cluster.{key} for --{name}. Received: {line!r}.")
         elif (why := _OURS.get(name)) is not None:
-            refusals.append(f"cluster.sbatch: expected no --{name}: {why}. Received: {line!r}.")
+            problems.append(f"cluster.sbatch: expected no --{name}: {why}. Received: {line!r}.")
         elif name == "dependency" and "?" in "".join(words):
-            either = "dependencies that are joined by commas; another job of the sweep is always waited for, too"
-            refusals.append(f"cluster.sbatch: expected {either}. Received: {line!r}.")
-    return refusals
+            expected = "dependencies joined by commas, because the job also waits for earlier jobs of the sweep"
+            problems.append(f"cluster.sbatch: expected {expected}. Received: {line!r}.")
+    return problems
 
 
 def lines(value: Any, ours: Mapping[str, str]) -> list[str]:
-    """The options as lines of a batch script, with those of ours that a user may add to."""
+    """Return the options as lines of a batch script, merged with `ours`, to which a user may add."""
     merged = {name: [text] for name, text in ours.items()}
     others = []
     for words in _options(value):
@@ -96,22 +96,22 @@ def lines(value: Any, ours: Mapping[str, str]) -> list[str]:
 
 
 def names(value: Any) -> set[str]:
-    """The long names of the options that are set."""
+    """Return the long names of the options that are set."""
     return {_name(words[0]) for words in _options(value)}
 
 
 def value_of(value: Any, name: str) -> str | None:
-    """What an option is set to, last; None: it is not."""
+    """Return the last value that an option is set to; None: it is not set."""
     return next((_value(words) for words in reversed(_options(value)) if _name(words[0]) == name), None)
 
 
 def _options(value: Any) -> list[list[str]]:
-    """Each option as its words: `--qos=high`, or `-C` and `a100`. Raises ValueError for what holds no options."""
+    """Return each option as its words: `--qos=high`, or `-C` and `a100`. Raises ValueError for any other value."""
     if value is None:
         return []
     if isinstance(value, Mapping):
         pairs = [(str(name).strip("-").replace("_", "-"), each) for name, each in value.items()]
-        # `false` takes back what a site's file sets.
+        # `false` removes what a site's file sets.
         return [_pair(name, each) for name, each in pairs if each is not False]
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
@@ -134,7 +134,7 @@ def _options(value: Any) -> list[list[str]]:
 
 
 def _pair(name: str, value: Any) -> list[str]:
-    """One entry of a mapping as the words of an option."""
+    """Return an entry of a mapping as the words of an option."""
     dashes = "-" if len(name) == 1 else "--"
     if value is True or value is None:
         return [dashes + name]
@@ -142,22 +142,22 @@ def _pair(name: str, value: Any) -> list[str]:
 
 
 def _value(words: Sequence[str]) -> str:
-    """What an option is set to; empty: it is a flag."""
+    """Return the value of an option; empty: it is a flag."""
     if len(words) > 1:
         return words[1]
     return words[0].partition("=")[2] if words[0].startswith("--") else words[0][2:]
 
 
 def _name(word: str) -> str:
-    """The long name of an option, which sbatch takes shortened, too."""
+    """Return the long name of an option, which sbatch also accepts shortened."""
     if not word.startswith("--"):
         return _SHORT.get(word[1:2], word[1:2])
     name = word[2:].partition("=")[0]
-    known = [*_KEYS, *_OURS, *_MERGED]
-    longer = [each for each in known if each.startswith(name)]
-    return longer[0] if len(longer) == 1 and name not in known and len(name) > 2 else name
+    full_names = [*_KEYS, *_OURS, *_MERGED]
+    longer = [each for each in full_names if each.startswith(name)]
+    return longer[0] if len(longer) == 1 and name not in full_names and len(name) > 2 else name
 
 
 def quoted(word: str) -> str:
-    """A word as Slurm's lines of a script hold it."""
+    """Return a word quoted for an `#SBATCH` line where necessary."""
     return word if _PLAIN.fullmatch(word) else f'"{word}"'

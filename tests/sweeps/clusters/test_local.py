@@ -1,4 +1,4 @@
-"""A Ray of our own: nobody else gets in, it leaves nothing, and trials survive its death."""
+"""A private Ray: nobody else gets in, it leaves nothing behind, and trials survive its death."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def server() -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home that Ray would write a token to."""
+    """A home folder to which Ray would write a token."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
-def test_our_ray_is_one_of_our_own_that_nobody_else_reaches(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_ray_is_reached_by_nobody_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # somebody else's cluster
     monkeypatch.setenv("RAY_AUTH_TOKEN", "somebody-elses")
     monkeypatch.setenv("RAY_TMPDIR", str(home / "elsewhere"))
@@ -71,7 +71,7 @@ def test_our_ray_is_one_of_our_own_that_nobody_else_reaches(home: Path, monkeypa
 
 
 def listening_elsewhere(pids: set[int]) -> list[str]:
-    """Addresses, as the kernel writes them, other than loopback ones that these processes listen on."""
+    """The addresses that these processes listen on, except loopback ones, as the kernel writes them."""
     mine = {str(file.readlink()) for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
     open_to = [words[1].partition(":")[0] for words in lines if words[3] == LISTENS and f"socket:[{words[9]}]" in mine]
@@ -81,7 +81,7 @@ def listening_elsewhere(pids: set[int]) -> list[str]:
 
 
 def refused_to_others(address: str, folder: Path) -> None:
-    """Ask Ray's head as a user who has no token, or one of another Ray's."""
+    """Send Ray's head a request without a token, or with that of another Ray."""
     asking = (
         "import os, sys\n"
         "from ray._raylet import GcsClient\n"
@@ -121,7 +121,7 @@ def test_trials_go_on_when_ray_is_lost(
     assert [result.status for result in results] == ["ok"] * 3
     assert len({result.trial_id for result in results}) == 3
     (warning,) = warned
-    assert warning == f"Ray was lost: its {name} {how}; it is started again"
+    assert warning == f"Ray was lost: its {name} {how}; restarting it"
 
 
 def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_ends_the_sweep(
@@ -139,7 +139,7 @@ def test_a_trial_that_always_kills_ray_is_crashed_and_a_ray_that_always_dies_end
     assert re.fullmatch(r"Ray was lost: its raylet .* \(tries: 2\)", results[1].error.message)
 
 
-def test_a_ray_that_has_been_stopped_holds_nobody_up_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_ray_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "_END_S", 1.0)
     with ray_on_this_machine(NODE):
         (stopped,) = [child for child in psutil.Process().children() if child.name() == "gcs_server"]
@@ -148,12 +148,12 @@ def test_a_ray_that_has_been_stopped_holds_nobody_up_at_the_end(monkeypatch: pyt
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="needs setsid")
-def test_what_a_killed_driver_and_guardian_leave_is_ended_by_the_next_sweep() -> None:
+def test_the_next_sweep_ends_what_a_killed_driver_and_guardian_leave() -> None:
     code = (
         "import os, signal, psutil\n"
         "from sweeps.machine.node import Node\n"
-        "from sweeps.clusters.local import OwnRay\n"
-        "ray = OwnRay(Node(cpus=1))\n"
+        "from sweeps.clusters.local import PrivateRay\n"
+        "ray = PrivateRay(Node(cpus=1))\n"
         "for process in psutil.Process().children():\n"
         "    if 'guardian.py' in ' '.join(process.cmdline()): process.kill()\n"
         "for process in psutil.Process().children(recursive=True):\n"
@@ -173,7 +173,7 @@ def test_what_a_killed_driver_and_guardian_leave_is_ended_by_the_next_sweep() ->
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_ray_that_dies_while_it_starts_is_refused_in_a_sentence_and_leaves_nothing() -> None:
+def test_a_ray_that_dies_while_it_starts_is_one_error_and_leaves_nothing() -> None:
     before, stop = set(temporary.base().iterdir()), threading.Event()
     others = set(psutil.Process().children())
 

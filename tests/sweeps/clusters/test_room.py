@@ -1,4 +1,4 @@
-"""What keeps Ray from starting is said in a sentence before anything has started."""
+"""What keeps Ray from starting is reported in one sentence before anything has started."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for anoth
 
 
 def refused(command: list[str], folder: Path, **env: str) -> str:
-    """What a sweep says that cannot start, after a look at what it has left."""
+    """Return what a sweep that cannot start prints, after a check that it has left nothing behind."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RAY_"))}
     done = subprocess.run(command, cwd=folder, env=kept | env, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -32,8 +32,8 @@ def refused(command: list[str], folder: Path, **env: str) -> str:
 
 
 def test_too_few_open_files(tmp_path: Path) -> None:
-    said = refused(["bash", "-c", 'ulimit -n 100; exec "$@"', "bash", *RUN], tmp_path)
-    assert "the limit of open files (ulimit -n) is 100" in said
+    output = refused(["bash", "-c", 'ulimit -n 100; exec "$@"', "bash", *RUN], tmp_path)
+    assert "the limit of open files (ulimit -n) is 100" in output
 
 
 @needs_root
@@ -41,8 +41,8 @@ def test_too_few_open_files(tmp_path: Path) -> None:
 def test_no_loopback_interface(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-n", "true"], check=False).returncode != 0:
         pytest.skip("needs the right to make a network namespace")
-    said = refused(["unshare", "-n", *RUN], tmp_path)
-    assert "nothing can be reached at 127.0.0.1 (Network is unreachable)" in said
+    output = refused(["unshare", "-n", *RUN], tmp_path)
+    assert "nothing can be reached at 127.0.0.1 (Network is unreachable)" in output
 
 
 @needs_root
@@ -51,8 +51,8 @@ def test_no_room_for_logs(tmp_path: Path) -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode != 0:
         pytest.skip("needs the right to mount a file system")
     try:
-        said = refused(RUN, tmp_path, TMPDIR=str(place))
-        assert "has 8 MB of room" in said
+        output = refused(RUN, tmp_path, TMPDIR=str(place))
+        assert "has 8 MB of free space" in output
         assert [path.name for path in place.glob("sweeps-*/*")] == ["lock"]
     finally:
         subprocess.run(["umount", place], check=False)
@@ -85,7 +85,7 @@ def test_too_few_processes_for_a_container(tmp_path: Path) -> None:
     assert cgroup.processes_left(tmp_path) == 60
 
 
-def test_the_reason_is_looked_for_in_rays_logs(tmp_path: Path) -> None:
+def test_the_reason_is_taken_from_rays_logs(tmp_path: Path) -> None:
     logs = tmp_path / "ray" / "session_2026" / "logs"
     logs.mkdir(parents=True)
     error = RuntimeError("Failed to start GCS.\nPlease check")

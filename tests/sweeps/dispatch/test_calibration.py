@@ -44,73 +44,75 @@ def test_each_device_and_precision_is_measured_once_before_its_first_trial(conte
     assert calibration is not None
     results = list(loop.inline(trials, context))
     assert [r.trial for r in results] == trials
-    assert all(calibration.first(trial, "") is None for trial in trials)
-    found = [calibration.judge(r).limits for r in results]
-    assert found[0] == found[1] != found[2]
-    for limits in found:
+    assert all(calibration.preceding(trial, "") is None for trial in trials)
+    recorded = [calibration.judge(r).limits for r in results]
+    assert recorded[0] == recorded[1] != recorded[2]
+    for limits in recorded:
         assert 0 <= limits["others_share"] < 1
         assert 1 < limits["peak_gflops_per_s"] < 1e6
         assert 0.1 < limits["copy_gb_per_s"] < 1e5
 
 
-def test_what_a_device_can_do_is_known_of_each_node_by_itself() -> None:
+def test_each_node_has_its_own_limits() -> None:
     calibration = Calibration()
-    asked = calibration.first(TINY, "a")
-    assert asked is not None
-    assert calibration.note(result(asked, "a", {"peak_gflops_per_s": 1.0}), "a") is None
-    assert calibration.first(TINY, "a") is None
-    assert calibration.first(TINY, "b") == asked
+    calibrating = calibration.preceding(TINY, "a")
+    assert calibrating is not None
+    assert calibration.note(result(calibrating, "a", {"peak_gflops_per_s": 1.0}), "a") is None
+    assert calibration.preceding(TINY, "a") is None
+    assert calibration.preceding(TINY, "b") == calibrating
     assert calibration.judge(result(TINY, "a")).limits == {"peak_gflops_per_s": 1.0}
     assert calibration.judge(result(TINY, "b")).limits == {}
 
 
-def test_the_trials_own_limits_are_none_of_the_devices() -> None:
+def test_a_trials_own_limits_do_not_change_its_calibration() -> None:
     calibration = Calibration()
     limited = replace(TINY, device=Device(memory_mb=99, exclusive_node=True))
-    assert calibration.first(limited, "") == calibration.first(TINY, "")
-    assert calibration.first(replace(TINY, task="finetune"), "") is None
+    assert calibration.preceding(limited, "") == calibration.preceding(TINY, "")
+    assert calibration.preceding(replace(TINY, task="finetune"), "") is None
 
 
 def test_a_calibration_that_was_lost_is_measured_again(context: loop.Context, tmp_path: Path) -> None:
     addresses = iter([str(tmp_path / "no_server"), context.server(), context.server()])
-    (found,) = loop.inline([TINY], replace(context, server=lambda: next(addresses)))
-    assert found.status == "ok", found.error
+    (recorded,) = loop.inline([TINY], replace(context, server=lambda: next(addresses)))
+    assert recorded.status == "ok", recorded.error
     assert context.calibration is not None
-    assert context.calibration.judge(found).limits["peak_gflops_per_s"] > 1
+    assert context.calibration.judge(recorded).limits["peak_gflops_per_s"] > 1
 
 
 def test_a_calibration_is_lost_only_as_often_as_a_trial(context: loop.Context, tmp_path: Path) -> None:
-    nowhere, asked, warned = str(tmp_path / "no_server"), list[str](), list[str]()
-    lost = replace(context, server=lambda: asked.append("") or nowhere, retries=2, warn=warned.append)
-    (found,) = loop.inline([TINY], lost)
-    assert found.status == "crashed"
-    assert len(asked) == 3 + 3
+    nowhere, requests, warned = str(tmp_path / "no_server"), list[str](), list[str]()
+    lost = replace(context, server=lambda: requests.append("") or nowhere, retries=2, warn=warned.append)
+    (recorded,) = loop.inline([TINY], lost)
+    assert recorded.status == "crashed"
+    assert len(requests) == 3 + 3
     assert warned == ["cpu at float32 could not be calibrated: ForkServerLost: the fork server was lost"]
 
 
-def test_work_that_was_not_done_is_caught(context: loop.Context) -> None:
+def test_pruned_work_is_caught(context: loop.Context) -> None:
     """A pass most of which TensorFlow prunes takes no time: its rate is above anything the device can do.
 
     What one core can do is given here, well above any there is: thirteen billion operations a step are 13 ms at least.
     """
     target = "tests.support.models.odd_graphs.mostly_pruned"
     pruned = replace(TINY, model="pruned", target=target, batch=64, passes=("forward",), device=Device(cpus=1))
-    (found,) = loop.inline([pruned], replace(context, calibration=None))
-    assert found.status == "ok", found.error
+    (recorded,) = loop.inline([pruned], replace(context, calibration=None))
+    assert recorded.status == "ok", recorded.error
     calibration = Calibration()
-    asked = calibration.first(pruned, "")
-    assert asked is not None
-    calibration.note(result(asked, limits={"peak_gflops_per_s": 1000.0}), "")
-    doubts = " ".join(calibration.judge(found).quality)
+    calibrating = calibration.preceding(pruned, "")
+    assert calibrating is not None
+    calibration.note(result(calibrating, limits={"peak_gflops_per_s": 1000.0}), "")
+    doubts = " ".join(calibration.judge(recorded).quality)
     assert "above peak: " in doubts
     assert "work: 0% of the layers' products are computed" in doubts
 
 
-def test_a_device_that_cannot_be_calibrated_is_told_and_its_trials_run() -> None:
+def test_a_device_that_cannot_be_calibrated_is_reported_and_its_trials_run() -> None:
     calibration = Calibration()
-    asked = calibration.first(TINY, "")
-    assert asked is not None
-    failed = replace(result(asked), status="timeout", passes={}, error=Failure(kind="Timeout", message="not done"))
+    calibrating = calibration.preceding(TINY, "")
+    assert calibrating is not None
+    failed = replace(
+        result(calibrating), status="timeout", passes={}, error=Failure(kind="Timeout", message="not done")
+    )
     assert calibration.note(failed, "") == "cpu at float32 could not be calibrated: Timeout: not done"
-    assert calibration.first(TINY, "") is None
+    assert calibration.preceding(TINY, "") is None
     assert calibration.judge(result(TINY)).quality == ()

@@ -1,4 +1,4 @@
-"""The real dispatch on a Ray without processes: what it does for a result does not grow with nodes or trials."""
+"""The real dispatch on a Ray without processes: its work per result does not grow with nodes or trials."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def out_above(batch: int) -> FakeRay:
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count the calls of what used to be done for every node or every trial that waits."""
+    """Count calls of the functions that used to run for every node or every waiting trial."""
     calls: Counter[str] = Counter()
     watched = [
         (Slot, "has_room"),
@@ -74,7 +74,7 @@ def _counting(whole: Callable[..., object], name: str, calls: Counter[str]) -> C
 def run(
     nodes: int, trials: list[Trial], ray: FakeRay, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[Result, Counter[str]]]:
-    """Each result with the calls that were made for it and for what was started after the one before."""
+    """Yield each result with the calls since the one before."""
     fleet = Fleet([Slot(node, lambda: "", local=False) for node in nodes_of(nodes)])
     fleet.inbox, ceiling = ray, Ceiling()
     context = context_of(fleet, folder, calibration=Calibration(), limit=ceiling.limit)

@@ -147,7 +147,7 @@ def test_a_stopped_fork_server_is_replaced_and_its_trial_is_tried_again(
 
 
 @pytest.mark.parametrize("run", [loop.inline, loop.on_ray])
-def test_what_need_not_be_run_is_recorded_with_its_reason(context: loop.Context, run: Run) -> None:
+def test_a_trial_that_need_not_run_is_recorded_with_its_reason(context: loop.Context, run: Run) -> None:
     ceiling = Ceiling()
     handed_out: list[int] = []
     watched = replace(context, started=lambda trial: handed_out.append(trial.batch), limit=ceiling.limit)
@@ -178,10 +178,10 @@ def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: loop.Co
     fleet.wait_s = 0.3
     with pytest.raises(DispatchError, match=r"no node came in 0\.3 s for 2 trials \(cpu\)"):
         list(loop.on_ray(trials(2), replace(context, fleet=fleet, warn=warned.append)))
-    assert warned == ["no node is left for 2 trials (cpu); waiting 0.3 s for one"]
+    assert warned == ["no node is left for 2 trials (cpu); waiting up to 0.3 s for one"]
 
 
-def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: loop.Context) -> None:
+def test_running_trials_end_when_nobody_wants_results_any_more(context: loop.Context) -> None:
     import ray
 
     hanging = replace(TINY, model="unwanted", target="tests.support.models.failing.hanging", device=Device(cpus=1))
@@ -196,10 +196,10 @@ def test_what_runs_when_nobody_wants_results_any_more_is_ended(context: loop.Con
             time.sleep(0.05)
 
 
-def test_gpus_are_shared_out_each_to_one_trial_at_a_time(
+def test_each_gpu_goes_to_one_trial_at_a_time(
     context: loop.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No GPU is needed: the trial's task only says which one it was shown, and when."""
+    """No GPU is needed: the trial's task only reports which one it sees, and when."""
     shown_one = _shown(tmp_path, others=min(2, NODE.cpus) - 1)
     with _server_with_shown_gpus(tmp_path, monkeypatch) as server:
         two = replace(context, server=lambda: server, node=replace(NODE, gpus=2))
@@ -252,7 +252,7 @@ class Finder:
 
 sys.meta_path.append(Finder)
 """
-"""Makes one more task known to a Python that has it on its path as `sitecustomize`."""
+"""Registers one more task in a Python that finds this as `sitecustomize`."""
 
 
 def _title(process: psutil.Process) -> str:
@@ -264,7 +264,7 @@ def _title(process: psutil.Process) -> str:
 
 @contextlib.contextmanager
 def _killed_workers(title: str) -> Iterator[None]:
-    """Kill every Ray worker that bears this title, as soon as it does, while the body runs."""
+    """Kill every Ray worker as soon as it gets this title, while the body runs."""
     done = threading.Event()
 
     def hunt() -> None:
@@ -284,7 +284,7 @@ def _killed_workers(title: str) -> Iterator[None]:
 
 
 class Noted(Calibration):
-    """Keeps when calibrations began and ended."""
+    """Records when calibrations began and ended."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ def slot(name: str, cpus: int, *, keeps: int = 0, **offers: object) -> Slot:
 
 
 def placed(waiting: Waiting, fleet: Fleet) -> list[tuple[int, str]]:
-    """Start what can be started now: each trial's batch, and its node's name."""
+    """Start what can be started now, and return each trial's batch with its node's name."""
     placing, started = Placing(waiting, fleet), []
     while (chosen := placing.choose()) is not None:
         turn, where = chosen
@@ -61,7 +61,7 @@ def test_a_device_goes_to_the_nodes_that_have_it_and_does_not_hold_up_others() -
     assert placed(Waiting([replace(ONE, device=device) for device in lacking]), Fleet(fleet.slots)) == []
 
 
-def test_who_wants_a_node_alone_gets_it_alone() -> None:
+def test_a_trial_that_wants_a_node_alone_gets_it_alone() -> None:
     fleet = Fleet([slot("a", 4)])
     assert placed(Waiting([ALONE, replace(ONE, batch=2)]), fleet) == [(1, "a")]
     fleet.slots[0].give_back(ALONE.device)
@@ -88,7 +88,7 @@ def test_the_driver_keeps_a_core_of_its_node_while_there_are_others() -> None:
     assert placed(Waiting(batches(ONE, 9)), both) == [(1, "home"), (2, "other"), (3, "other")]
 
 
-def test_who_fits_nowhere_else_has_the_drivers_node_in_full() -> None:
+def test_a_trial_that_fits_nowhere_else_gets_the_drivers_whole_node() -> None:
     fleet = Fleet([slot("home", 4, keeps=1), slot("other", 2)])
     assert placed(Waiting([replace(ONE, device=Device(cpus=4))]), fleet) == [(1, "home")]
 
@@ -102,7 +102,7 @@ def test_a_lost_trial_goes_elsewhere_if_it_can() -> None:
     assert placed(waiting, fleet) == [(1, "a")]
 
 
-def test_a_node_that_has_to_answer_first_gets_nothing() -> None:
+def test_a_node_that_has_not_answered_gets_no_trials() -> None:
     fleet = Fleet([slot("a", 1)])
     fleet.slots[0].ready = False
     assert placed(Waiting([ONE]), fleet) == []
@@ -111,7 +111,7 @@ def test_a_node_that_has_to_answer_first_gets_nothing() -> None:
 
 
 def test_a_trial_that_waits_for_a_quiet_node_keeps_it() -> None:
-    """Or a stream of trials on another device would go on for ever beside the calibration that it needs first."""
+    """Otherwise an endless stream of trials on another device could keep its calibration from starting."""
     fleet, calibration = Fleet([slot("a", 2)]), Calibration()
     other = replace(ONE, device=Device(name="other", cpus=1))
     _measured(calibration, other, "a")
@@ -123,7 +123,7 @@ def test_a_trial_that_waits_for_a_quiet_node_keeps_it() -> None:
 
 
 class Cluster:
-    """A sweep on a few nodes, without Ray: what runs where, and the choice as it was when every node was looked at."""
+    """A sweep on a few nodes, without Ray: what runs where, and the choice that looks at every node."""
 
     def __init__(self, nodes: Sequence[tuple[int, int, str]], trials: Sequence[Trial]) -> None:
         slots = [self.slot(index, *node) for index, node in enumerate(nodes)]
@@ -161,7 +161,7 @@ class Cluster:
         return not self.busy(where) and len(calibrating) < len(self.waiting)
 
     def first(self, trial: Trial, where: Slot) -> Trial | None:
-        return None if where.never_alone(trial.device) else self.calibration.first(trial, where.node.node_id)
+        return None if where.shares(trial.device) else self.calibration.preceding(trial, where.node.node_id)
 
     def busy(self, where: Slot) -> int:
         return sum(node is where for _, node, _ in self.running)
@@ -183,7 +183,7 @@ class Cluster:
         return None
 
     def start(self) -> int:
-        """Start what can be started, and check each choice; how many were made."""
+        """Start what can be started, check each choice, and return how many there were."""
         for count in itertools.count():
             chosen = self.placing.choose(sum(first is not None for _, _, first in self.running))
             assert chosen == self.plainly_chosen()
@@ -202,7 +202,7 @@ class Cluster:
         return replace(turn.trial.device, exclusive_node=True) if first else turn.trial.device
 
     def end(self, index: int, *, lost: bool) -> None:
-        """One job is over; lost, it is tried again elsewhere if it can."""
+        """End one job; a lost one is tried again, elsewhere if possible."""
         turn, where, first = self.running.pop(index)
         if first is not None and not lost:
             _measured(self.calibration, turn.trial, where.node.node_id)
@@ -211,7 +211,7 @@ class Cluster:
         where.give_back(self.taken(turn, first))
 
     def change(self, what: str, index: int) -> None:
-        """A node comes, goes, stops or begins to take trials, or others take a part of it or give it back."""
+        """Add, remove, stop or restart a node, or have others take part of one or give it back."""
         slots = self.fleet.slots
         if what == "come" or not slots:
             self.fleet.add(self.slot(next(self._names), 1 + index % 4, index % 2, "ab"[index % 2]))
@@ -225,7 +225,7 @@ class Cluster:
 
 
 def _measured(calibration: Calibration, trial: Trial, node_id: str) -> None:
-    if (first := calibration.first(trial, node_id)) is not None:
+    if (first := calibration.preceding(trial, node_id)) is not None:
         calibration.note(Result(trial=first, sweep_id="s", status="ok"), node_id)
 
 
@@ -283,7 +283,7 @@ def test_a_choice_looks_only_at_nodes_that_have_changed(calibrated: bool, monkey
 
 
 def _looks(nodes: int, calibrated: bool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often nodes are looked at while a full cluster takes the next ten trials, one at a time."""
+    """Return how often nodes are checked while a full cluster takes the next ten trials, one at a time."""
     trials = [replace(trial, batch=batch) for batch in range(1, 40 * nodes) for trial in (ONE, GPU)]
     cluster = Cluster([(4, 1, "a")] * nodes, [])
     for trial in trials:

@@ -1,4 +1,4 @@
-"""Whether a trial that was put on a node starts there or is taken back, with gates and a Ray that the test drives."""
+"""Whether a trial that was handed to a node starts there or is taken back, with fake gates and a fake Ray."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tracking.schema.device import Device
 ONE = Trial(model="tiny", batch=1, device=Device(cpus=1))
 
 
-def test_who_comes_first_to_a_gate_is_right() -> None:
+def test_whoever_reaches_a_gate_first_wins() -> None:
     gate = Gate()
     assert gate.enter("a")
     assert gate.take_back(["a", "b"]) == {"a"}
@@ -32,7 +32,7 @@ def test_who_comes_first_to_a_gate_is_right() -> None:
 
 
 class Doors:
-    """A node's gate as the driver's handle of it."""
+    """The driver's handle of a node's gate."""
 
     def __init__(self) -> None:
         self.gate = Gate()
@@ -41,12 +41,12 @@ class Doors:
 
 
 class Shared(Fleet):
-    """Nodes of one core that others hold, as the test says look by look."""
+    """Nodes of one core, of which others hold those that the test names for each look."""
 
     look_every_s = 0.0
 
     def __init__(self, names: str, looks: Sequence[tuple[str, str]]) -> None:
-        """`looks`: the names of the nodes that seem held, and of those that are; the last one lasts."""
+        """`looks`: for each look, the nodes that seem held and those that are; the last one is repeated."""
         super().__init__(Slot(Node(cpus=1, name=name, node_id=name), lambda: "", local=False) for name in names)
         for slot in self.slots:
             slot.gate = Doors()
@@ -61,7 +61,7 @@ class Shared(Fleet):
 
 
 class HeldRay(FakeRay):
-    """A Ray on which a task gets its turn only on a node that nobody holds, and asks there whether it may start."""
+    """A Ray on which a task starts only on a node that nobody holds, and asks there whether it may."""
 
     def __init__(self, fleet: Shared | Partly) -> None:
         super().__init__(ended)
@@ -85,8 +85,8 @@ def run(
     ray: HeldRay | None = None,
     calibration: Calibration | None = None,
 ) -> tuple[list[Result], list[str], list[str]]:
-    """The results, what was said to be waited for, and what was withdrawn."""
-    said: list[str] = []
+    """The results, the messages about waiting, and the withdrawn trials."""
+    messages: list[str] = []
     withdrawn: list[str] = []
     ray = ray or HeldRay(fleet)
     fleet.inbox = ray
@@ -95,34 +95,34 @@ def run(
         folder,
         calibration=calibration,
         withdrawn=lambda trial: withdrawn.append(trial.trial_id),
-        held_up=lambda words: said.append(words) if words else None,
+        held_up=lambda words: messages.append(words) if words else None,
     )
     with ray.installed():
-        return list(loop.on_ray(trials, context)), said, withdrawn
+        return list(loop.on_ray(trials, context)), messages, withdrawn
 
 
 @pytest.mark.timeout(60)
 def test_a_trial_behind_others_moves_to_the_node_that_is_free_first(tmp_path: Path) -> None:
     fleet = Shared("ab", [("ab", "ab")] * 4 + [("a", "a")])
-    results, said, withdrawn = run(fleet, [ONE, replace(ONE, batch=2)], tmp_path)
+    results, messages, withdrawn = run(fleet, [ONE, replace(ONE, batch=2)], tmp_path)
     assert sorted(result.trial.batch for result in results) == [1, 2]
     assert {result.host["node_id"] for result in results} == {"b"}
-    assert said[0] == "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: a, b"
+    assert messages[0] == "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: a, b"
     assert len(withdrawn) == 1
 
 
 @pytest.mark.timeout(60)
 def test_a_trial_whose_node_was_taken_by_others_meanwhile_is_moved(tmp_path: Path) -> None:
-    """The head said that the node was free, and by the time that the task came there it was not."""
+    """The head reported a free node that was no longer free when the task arrived."""
     fleet = Shared("ab", [("b", "ab")] + [("ab", "ab")] * 10 + [("a", "a")])
-    results, said, withdrawn = run(fleet, [ONE], tmp_path)
+    results, messages, withdrawn = run(fleet, [ONE], tmp_path)
     assert [result.host["node_id"] for result in results] == ["b"]
     assert withdrawn == [ONE.trial_id]
-    assert said[-1] == "1 trial (cpu 1 core) waits: other jobs of the cluster hold 1 node: a"
+    assert messages[-1] == "1 trial (cpu 1 core) waits: other jobs of the cluster hold 1 node: a"
 
 
 class CutOff(Shared):
-    """A fleet whose connection is lost as the first trial is handed out, and made anew."""
+    """A fleet whose connection is lost when the first trial is handed out, and is then restored."""
 
     why: str | None = None
 
@@ -155,7 +155,7 @@ def test_a_trial_that_could_not_be_handed_out_as_the_connection_was_lost_runs_on
 
 
 class Partly(Fleet):
-    """A node of two cores of which others take one as soon as a calibration is on its way there, and keep it."""
+    """A node of two cores, one of which others take for good as soon as a calibration is on its way."""
 
     look_every_s = 0.0
 
@@ -169,7 +169,7 @@ class Partly(Fleet):
 
 
 class PartlyHeldRay(HeldRay):
-    """Trials of one core find room beside others, a calibration of the whole node does not."""
+    """Trials of one core fit beside others, but a calibration of the whole node does not."""
 
     def next(self, timeout_s: float | None) -> Any | None:
         self._fleet.holders = "" if any(ref.trial.task == "benchmark" for ref in self.running) else "a"

@@ -1,4 +1,4 @@
-"""Folders to an object store and back; pyarrow's own tests say that its stores are alike."""
+"""Folders to an object store and back; that pyarrow's stores behave alike is up to its own tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_folder_goes_to_the_store_and_comes_back(tmp_path: Path) -> None:
     assert (back / "trials" / "log.txt").read_text() == "words"
 
 
-def test_what_changes_is_copied_again(tmp_path: Path) -> None:
+def test_changes_are_copied_again(tmp_path: Path) -> None:
     folder, bucket = tmp_path / "50% é", tmp_path / "bucket"
     follower = store.Follower(str(folder), f"{bucket.as_uri()}/sweep")
     follower.copy()  # the sweep has not made its folder yet
@@ -37,12 +37,12 @@ def test_what_changes_is_copied_again(tmp_path: Path) -> None:
     assert (bucket / "sweep" / "trials" / "log.txt").read_text() == "left alone"
 
 
-def test_what_is_not_there_is_not_copied(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_copied(tmp_path: Path) -> None:
     store.copy((tmp_path / "none").as_uri(), str(tmp_path / "folder"))
     assert not (tmp_path / "folder").exists()
 
 
-def test_the_command_tells_an_error_in_a_sentence(tmp_path: Path) -> None:
+def test_the_command_prints_an_error_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     command = [sys.executable, "-m", "sweeps.jobs.store", str(tmp_path / "folder"), str(tmp_path / "file" / "below")]

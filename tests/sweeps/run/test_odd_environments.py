@@ -120,8 +120,7 @@ def test_closed_streams_and_a_folder_that_has_gone(tmp_path: Path) -> None:
     )
     assert gone.returncode == 2
     assert (
-        gone.stderr
-        == b"error: expected to be started in a folder that is there. Received: No such file or directory.\n"
+        gone.stderr == b"error: expected to be started in a folder that exists. Received: No such file or directory.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on Ray clusters with an autoscaler, and what it is asked for."""
+"""Sweeps on Ray clusters with an autoscaler, and the requests to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST = """
 from ray._raylet import GcsClient
 print(GcsClient("{cluster}").internal_kv_get(b"autoscaler_resource_request", None, 5).decode())
 """
-"""What the autoscaler is asked for now."""
+"""Prints the current request to the autoscaler."""
 
 
 UNUSED = (
@@ -31,12 +31,12 @@ UNUSED = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-"""What the autoscaler expects in its configuration, and needs for machines only."""
+"""Settings that the autoscaler requires, but needs only for real machines."""
 
 
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """A cluster whose head has one core and whose autoscaler, Ray's own for tests, may add two nodes of two."""
+    """A cluster whose head has one core and whose autoscaler, Ray's for tests, may add two nodes of two cores."""
     folder = tmp_path_factory.mktemp("m")
     config = folder / "cluster.json"
     kinds = {
@@ -80,41 +80,41 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 @pytest.mark.timeout(600)
-def test_a_device_that_no_node_has_yet_is_asked_of_the_autoscaler(scaled: Machines) -> None:
+def test_a_device_that_no_node_has_yet_is_requested_from_the_autoscaler(scaled: Machines) -> None:
     driver = scaled.sweep(
         *("-m", "model=tiny", "batch=1,2,3", "device.cpus=2", *QUICK),
         "hydra.sweep.dir=multirun/day/grown",
         f"cluster.address={scaled.cluster}",
     )
-    said, _ = driver.communicate(timeout=400)
-    assert driver.returncode == 0, said
-    assert "for nodes of the cluster's autoscaler, for cpu 2 cores" in said
+    output, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, output
+    assert "for the cluster's autoscaler to add nodes for cpu 2 cores" in output
     lines = journal(scaled.driver / "multirun" / "day" / "grown")
     assert sorted(line["trial"]["batch"] for line in lines) == [1, 2, 3]
     assert json.loads(scaled.python(REQUEST.format(cluster=scaled.cluster)).stdout) == []
 
 
 @pytest.mark.timeout(600)
-def test_a_device_that_the_autoscaler_does_not_bring_is_refused_and_asked_for_no_longer(scaled: Machines) -> None:
+def test_a_device_that_the_autoscaler_never_adds_is_refused_and_its_request_withdrawn(scaled: Machines) -> None:
     driver = scaled.sweep(
         *("model=tiny", "device.cpus=64", "cluster.start_s=2", *QUICK), f"cluster.address={scaled.cluster}"
     )
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 2, said
-    assert "device.cpus=64 asks for 64 cores" in said
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, output
+    assert "device.cpus=64 asks for 64 cores" in output
     assert json.loads(scaled.python(REQUEST.format(cluster=scaled.cluster)).stdout) == []
 
 
 @pytest.mark.timeout(600)
-def test_a_dry_run_asks_for_nothing_and_says_what_would_be_asked_for(scaled: Machines) -> None:
+def test_a_dry_run_requests_nothing_and_reports_what_it_would_request(scaled: Machines) -> None:
     driver = scaled.sweep(*("model=tiny", "device.cpus=3", "dry_run=true", *QUICK), f"cluster.address={scaled.cluster}")
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 0, said
-    assert "no node has cpu 3 cores yet: the sweep would ask the cluster's autoscaler for one" in said
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
+    assert "no node has cpu 3 cores yet: the sweep would request one from the cluster's autoscaler" in output
     assert scaled.python(REQUEST.format(cluster=scaled.cluster), check=False).stdout.strip() in (b"", b"[]")
 
 
-def test_what_is_asked_for_is_what_trials_need_and_never_without_end() -> None:
+def test_the_request_is_what_trials_need_and_is_bounded() -> None:
     whole = Device(name="cpu", kind="cpu")
     gpu = Device(name="h100", kind="gpu", cpus=4, gpus=2, accelerator="H100", node_labels={"zone": "a"})
     trials = [Trial(model="tiny", batch=1, device=whole)]

@@ -1,4 +1,4 @@
-"""The way to a Ray cluster, with a Ray that the test drives."""
+"""The connection to a Ray cluster, with a fake Ray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeps.clusters.existing.connect import Connection
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where somebody listens, and Ray lets everybody in and takes SIGTERM, as it does."""
+    """An address where something listens, with a fake Ray that accepts everybody and, like Ray, handles SIGTERM."""
 
     def init(*_: Any, **__: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Sweeps on Ray clusters of several nodes, each with an address, files and environment of its own."""
+"""Sweeps on Ray clusters of several nodes, each with its own address, files and environment."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ THIRD = ("--labels=zone=b", '--resources={"fast": 1}')
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with Machines(tmp_path_factory.mktemp("m")) as found:
-        found.env["LATE"] = found.address(4)
-        (found.driver / "my_nets.py").write_text(NETS)
-        (found.driver / "secret.env").write_text("not for others")
-        yield found
+    with Machines(tmp_path_factory.mktemp("m")) as machines:
+        machines.env["LATE"] = machines.address(4)
+        (machines.driver / "my_nets.py").write_text(NETS)
+        (machines.driver / "secret.env").write_text("not for others")
+        yield machines
 
 
 @pytest.mark.timeout(600)
@@ -77,8 +77,8 @@ def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
     until((machines.claims / f"on-{machines.address(2)}").exists)
     machines.start(4, "--num-cpus=1")
     machines.kill(2)
-    said, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
     folder = machines.driver / "multirun" / "day" / "come_and_go"
     lines = journal(folder)
     assert sorted(line["trial"]["batch"] for line in lines) == [1, 2, 3, 4, 5]
@@ -90,7 +90,7 @@ def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
     for line in retried:
         assert machines.address(2) in line["host"]["lost_before"]
         assert line["host"]["node_ip"] != machines.address(2)
-    assert "is tried again: " in said
+    assert "is tried again: " in output
     for trial_id, address in ran.items():
         place = folder / "trials" / trial_id
         assert (place / "files" / "note.txt").read_text() == address
@@ -99,22 +99,22 @@ def test_nodes_come_and_go_and_the_sweep_finishes(machines: Machines) -> None:
     until(lambda: not machines.running(3, "sweeps.worker.forkserver"))
 
 
-def test_what_no_node_can_give_is_told_of_every_node(machines: Machines) -> None:
+def test_a_device_that_no_node_has_is_reported_for_every_node(machines: Machines) -> None:
     machines.have({1: (), 3: THIRD})
     driver = machines.sweep(
         *("model=tiny", "device.cpus=3", "batch=0", "device.accelerator=H100", "+device.node_labels.zone=c"),
         f"cluster.address={machines.cluster}",
     )
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 2, said
-    told = said.replace("\n", " ")
-    assert "batch=0: expected" in told
-    assert "no node of the cluster can give it" in told
-    assert f"{machines.address(3)} (" in told
-    assert "asks for 3 cores and " in told
-    assert "device.accelerator=H100 and " in told
-    assert "device.node_labels.zone=c and " in told
-    assert "has 'b'" in told
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, output
+    joined = output.replace("\n", " ")
+    assert "batch=0: expected" in joined
+    assert "no node of the cluster can give it" in joined
+    assert f"{machines.address(3)} (" in joined
+    assert "asks for 3 cores and " in joined
+    assert "device.accelerator=H100 and " in joined
+    assert "device.node_labels.zone=c and " in joined
+    assert "has 'b'" in joined
     assert not list(machines.driver.glob("outputs/*/*"))
 
 
@@ -130,10 +130,10 @@ def test_a_killed_head_ends_the_sweep_and_a_new_cluster_completes_it(machines: M
     folder = machines.driver / "multirun" / "day" / "killed"
     until(lambda: journal(folder))
     machines.kill(1, "gcs_server", "raylet/raylet")
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 1, said
-    assert f"the head of the Ray cluster at {machines.cluster} is lost" in said
-    assert "Traceback" not in said
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 1, output
+    assert f"the head of the Ray cluster at {machines.cluster} has not answered for" in output
+    assert "Traceback" not in output
     before = journal(folder)
     assert len(before) == 1
     assert (folder / "report.html").is_file()
@@ -145,8 +145,8 @@ def test_a_killed_head_ends_the_sweep_and_a_new_cluster_completes_it(machines: M
     # From a machine that is no node of it, through Ray Client.
     client = f"cluster.address=ray://{machines.address(1)}:10001"
     driver = machines.sweep("resume=latest", client, "calibrate=false", "tracking=csv", number=6)
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, output
     after = journal(folder)
     assert after[: len(before)] == before
     assert sorted(line["trial"]["batch"] for line in after) == [1, 2, 3]
@@ -175,9 +175,9 @@ def test_a_node_with_another_tensorflow_is_one_error_before_the_first_trial(mach
     machines.start(5, "--num-cpus=1", PYTHONPATH=str(tmp_path))
     machines.wait(2)
     driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}")
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 2, said
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     assert "tensorflow: the driver has " in line
     assert f"{machines.address(5)} (" in line
     assert line.endswith("has 2.19.0")
@@ -210,16 +210,16 @@ class ThisRay(Head):
 
 @pytest.fixture
 def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
-    """A fleet of this machine whose agent has been told to wait, for ever, as one is that loads from a dead disk."""
-    said: list[str] = []
+    """A fleet of this machine whose agent waits for ever, as one does that loads from a dead disk."""
+    warnings: list[str] = []
     with ray_on_this_machine(Node(cpus=1)):
-        fleet = RayFleet(ThisRay(), Wanted(), wait_s=5, driver_core=False, warn=said.append)
-        assert fleet.meet() == []
+        fleet = RayFleet(ThisRay(), Wanted(), wait_s=5, driver_core=False, warn=warnings.append)
+        assert fleet.query() == []
         (agent,) = [each for each in psutil.Process().children(recursive=True) if named(each, "ray::Agent")]
         agent.suspend()
         fleet.warm()
         try:
-            yield fleet, said
+            yield fleet, warnings
         finally:
             agent.kill()
 
@@ -227,23 +227,23 @@ def stopped_agent() -> Iterator[tuple[RayFleet, list[str]]]:
 def test_a_node_that_does_not_answer_is_given_up(
     stopped_agent: tuple[RayFleet, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet, said = stopped_agent
+    fleet, warnings = stopped_agent
     fleet.look()
     assert fleet.waits_for_nodes
     monkeypatch.setattr(nodes, "_ANSWER_S", 0.0)
     fleet.look()
     assert not fleet.waits_for_nodes
     assert fleet.slots == []
-    assert len(said) == 1
-    assert said[0].endswith("gets no trials: it does not answer")
+    assert len(warnings) == 1
+    assert warnings[0].endswith("gets no trials: it does not answer")
 
 
 def test_without_the_clusters_token_nothing_runs(machines: Machines) -> None:
     machines.have({1: ()})
     driver = machines.sweep("model=tiny", f"cluster.address={machines.cluster}", RAY_AUTH_TOKEN="wrong" * 8)
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 2, said
-    assert "the cluster wants a token: set RAY_AUTH_TOKEN" in said
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, output
+    assert "the cluster requires a token: set RAY_AUTH_TOKEN" in output
 
 
 ABOUT = """
@@ -255,7 +255,7 @@ print(json.dumps(Agent().about(Wanted())))
 """
 
 
-def test_a_node_tells_the_limits_and_settings_of_its_own_container() -> None:
+def test_a_node_reports_the_limits_and_settings_of_its_own_container() -> None:
     with limited(cores=1.5, memory_mb=900) as within:
         env = os.environ | {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
         command = [*within, sys.executable, "-c", ABOUT]
@@ -271,8 +271,8 @@ def test_a_node_tells_the_limits_and_settings_of_its_own_container() -> None:
     assert "OMP_NUM_THREADS" not in node.variables
 
 
-def test_what_nodes_lack_is_said_for_all_of_them_before_anything_runs(machines: Machines, tmp_path: Path) -> None:
-    """The driver's folder is empty on the others, and what PYTHONPATH adds for it is nowhere else."""
+def test_missing_inputs_are_reported_for_all_nodes_before_anything_runs(machines: Machines, tmp_path: Path) -> None:
+    """The driver's folder is empty on the other nodes, and what its PYTHONPATH adds is only there."""
     machines.have({1: (), 2: ("--labels=zone=a",), 3: THIRD})
     (machines.driver / "w.npy").write_bytes(b"weights")
     (tmp_path / "only_here.py").write_text("import nets, no_such_package\ndef net(): return nets.build('tiny')\n")
@@ -282,14 +282,14 @@ def test_what_nodes_lack_is_said_for_all_of_them_before_anything_runs(machines: 
         f"cluster.address={machines.cluster}",
         PYTHONPATH=str(tmp_path),
     )
-    said, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 2, said
-    told = " ".join(said.split())
+    output, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 2, output
+    joined = " ".join(output.split())
     second, third = machines.address(2), machines.address(3)
     names = [rf"{address} \([^)]*\)" for address in (second, third)]
     either = rf"({names[0]}, {names[1]}|{names[1]}, {names[0]})"
-    assert re.search(rf"{machines.driver}/w\.npy: expected on every node\. Missing on: {either}\.", told), said
-    assert told.count("model._target_=only_here.net: expected a callable that can be imported on ") == 1, said
-    assert "There is no module 'only_here'" in told
-    assert "have to be installed on the nodes" in told
+    assert re.search(rf"{machines.driver}/w\.npy: expected on every node\. Missing on: {either}\.", joined), output
+    assert joined.count("model._target_=only_here.net: expected a callable that can be imported on ") == 1, output
+    assert "There is no module 'only_here'" in joined
+    assert "have to be installed on the nodes" in joined
     assert not (machines.driver / "multirun" / "day" / "lacking").exists()

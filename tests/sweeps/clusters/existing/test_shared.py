@@ -36,7 +36,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 
 
 def foreign_job(machines: Machines, number: int, go: str, *, cpus: int = 1) -> subprocess.Popen[bytes]:
-    """Another user's job, which holds that machine's cores from now on and until there is a file `go`."""
+    """Another user's job, which holds that machine's cores until there is a file `go`."""
     held = machines.claims / f"held-{machines.address(number)}"
     held.unlink(missing_ok=True)
     job = machines.run(sys.executable, "-c", FOREIGN, machines.cluster, machines.address(number), go, str(cpus))
@@ -45,7 +45,7 @@ def foreign_job(machines: Machines, number: int, go: str, *, cpus: int = 1) -> s
 
 
 def printed(driver: subprocess.Popen[str], words: str) -> str:
-    """Return what a sweep prints up to a line that has these words."""
+    """Return what a sweep prints up to and including a line with these words."""
     lines: list[str] = []
     while not (lines and words in lines[-1]):
         line = driver.stdout.readline() if driver.stdout else ""
@@ -73,8 +73,8 @@ def test_two_sweeps_and_another_job_share_a_cluster_without_idle_nodes(machines:
     (machines.claims / "go-shared").touch()
     job.wait()
     for sweep, folder in zip(sweeps, folders, strict=True):
-        said, _ = sweep.communicate(timeout=300)
-        assert sweep.returncode == 0, said
+        output, _ = sweep.communicate(timeout=300)
+        assert sweep.returncode == 0, output
         assert sorted(line["trial"]["batch"] for line in journal(folder)) == [1, 2, 3, 4]
         assert all("lost_before" not in line["host"] for line in journal(folder))
 
@@ -89,11 +89,11 @@ def test_a_sweep_waits_for_nodes_that_others_hold_however_long_that_is(machines:
         "hydra.run.dir=outputs/day/all",
         f"cluster.address={machines.cluster}",
     )
-    said = printed(driver, "other jobs of the cluster hold ")
-    assert "1 trial (cpu 1 core) waits: other jobs of the cluster hold " in said
+    output = printed(driver, "other jobs of the cluster hold ")
+    assert "1 trial (cpu 1 core) waits: other jobs of the cluster hold " in output
     (machines.claims / "go-all").touch()
     rest, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said + rest
+    assert driver.returncode == 0, output + rest
     for job in jobs:
         job.wait()
 
@@ -108,18 +108,18 @@ def test_a_trial_that_wants_its_node_alone_does_not_start_beside_another_job(mac
         "hydra.sweep.dir=multirun/day/alone",
         f"cluster.address={machines.cluster}",
     )
-    said, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
     folder = machines.driver / "multirun" / "day" / "alone"
     assert {line["host"]["node_ip"] for line in journal(folder)} == {machines.address(5)}
-    assert "could not be calibrated" not in said
+    assert "could not be calibrated" not in output
     (machines.claims / "go-alone").touch()
     job.wait()
 
 
 @pytest.mark.timeout(600)
 def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machines) -> None:
-    """Each of two trials waits on a node of its own; one node is given back, and both run there."""
+    """Two trials wait, each on its own node; one node becomes free, and both run there."""
     machines.have({1: (), 2: (), 3: ()})  # the first one's only core is the driver's
     first, second = (foreign_job(machines, number, f"go-{number}") for number in (2, 3))
     driver = machines.sweep(
@@ -127,11 +127,11 @@ def test_what_waits_behind_one_job_starts_where_another_one_ends(machines: Machi
         "hydra.sweep.dir=multirun/day/moved",
         f"cluster.address={machines.cluster}",
     )
-    said = printed(driver, "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: ")
+    output = printed(driver, "2 trials (cpu 1 core) wait: other jobs of the cluster hold 2 nodes: ")
     (machines.claims / "go-3").touch()
     second.wait()
     rest, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said + rest
+    assert driver.returncode == 0, output + rest
     lines = journal(machines.driver / "multirun" / "day" / "moved")
     assert sorted((line["trial"]["batch"], line["host"]["node_ip"]) for line in lines) == [
         (1, machines.address(3)),

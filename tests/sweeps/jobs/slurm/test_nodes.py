@@ -1,4 +1,4 @@
-"""What the batch script asks on its nodes; `wait` needs nodes, and runs in `tests/slurm`."""
+"""The script for the nodes of a job; a successful `wait` needs nodes, and is tested in `tests/slurm`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_without_an_interface_it_is_an_address_of_this_machine() -> None:
         probe.bind((nodes.address(), 0))
 
 
-def test_an_unknown_interface_is_a_sentence_that_names_the_others() -> None:
+def test_an_unknown_interface_is_an_error_that_names_the_others() -> None:
     done = subprocess.run([*SCRIPT, "address", "ib7"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -38,13 +38,13 @@ def test_an_unknown_interface_is_a_sentence_that_names_the_others() -> None:
 
 
 def waiting(log: Path, offset: int = 0) -> subprocess.CompletedProcess[str]:
-    """What `wait` says of a head that does not listen."""
+    """Return the error of `wait` for a head that does not listen."""
     (port,) = nodes.free_ports(1)
     command = [*SCRIPT, "wait", f"127.0.0.1:{port}", "2", "0", str(log), str(offset)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_head_that_never_comes_is_a_sentence(tmp_path: Path) -> None:
+def test_a_head_that_never_comes_is_an_error(tmp_path: Path) -> None:
     done = waiting(tmp_path / "none.log")
     assert done.returncode == 1
     assert done.stderr.startswith("error: Ray did not start at 127.0.0.1:")
@@ -54,7 +54,7 @@ def test_a_head_that_never_comes_is_a_sentence(tmp_path: Path) -> None:
     assert "within 0 s: srun: Job 5 step creation temporarily disabled" in waiting(tmp_path / "log").stderr
 
 
-def test_a_head_that_has_ended_is_told_with_its_cause_and_not_an_earlier_starts(tmp_path: Path) -> None:
+def test_a_head_that_has_ended_is_reported_with_its_cause_and_not_an_earlier_starts(tmp_path: Path) -> None:
     earlier = " 0: OSError: [Errno 98] Address already in use\n 0: Ray ended on n1, exit code 1\n"
     now = "0: ModuleNotFoundError: No module named 'ray'\n1: fine\n0: Ray ended on n2, exit code 1\n"
     log = tmp_path / "log"
@@ -120,7 +120,10 @@ def test_a_node_reaches_the_head_or_says_that_it_cannot() -> None:
         head.listen()
         nodes.reach(f"127.0.0.1:{head.getsockname()[1]}", 0)
     (port,) = nodes.free_ports(1)
-    with pytest.raises(ConnectionError, match=r"no way to Ray's head at .*; cluster.interface chooses another network"):
+    with pytest.raises(
+        ConnectionError,
+        match=r"Ray's head at .* could not be reached within .*; cluster.interface chooses another network",
+    ):
         nodes.reach(f"127.0.0.1:{port}", 0)
 
 

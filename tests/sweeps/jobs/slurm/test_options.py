@@ -33,7 +33,7 @@ def directives(text: str) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
 
 
-def test_what_is_asked_of_slurm() -> None:
+def test_the_options_that_slurm_gets() -> None:
     assert directives(script(PLAIN)) == [
         "--job-name=sweep-20260101-000000-abc",
         '--output="/home/me/my sweep/slurm-%j.out"',
@@ -96,7 +96,7 @@ def test_the_job_resumes_the_sweep_with_this_commands_settings() -> None:
         (Options(interface="ib0"), "nodes.py address ib0)"),
     ],
 )
-def test_where_it_runs(options: Options, line: str) -> None:
+def test_the_script_sets_up_the_environment_of_the_job(options: Options, line: str) -> None:
     assert line in script(options)
 
 
@@ -140,13 +140,13 @@ def test_a_script_takes_every_sign_for_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sweep_id", "name"), [("x\n#SBATCH --wrap=y", "a"), ("x", 'a"'), ("x", "a\\"), ("", "a")])
-def test_what_a_line_of_slurms_cannot_hold(sweep_id: str, name: str) -> None:
+def test_folders_and_ids_that_an_sbatch_line_cannot_hold_are_refused(sweep_id: str, name: str) -> None:
     (problem,) = folder_problems(sweep_id, Path("/home") / name)
     assert "\n" not in problem
 
 
 class Allocation:
-    """A job's script on this machine, with stand-ins for what Slurm gives it."""
+    """A job's script on this machine, with stand-ins for Slurm's commands and variables."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -224,9 +224,9 @@ CANCELLED = f"{STOPS}kill -TERM $PPID; /bin/sleep 0.2; "
             3,
             60,
             False,
-            "Not requeued: it was 3 times, and cluster.requeue=3 allows",
+            "Not requeued: it was requeued 3 times, and cluster.requeue=3 allows",
         ),
-        (f"{STOPS}exit 130", 0, 60, False, "Not requeued: not one trial was done within a whole time limit"),
+        (f"{STOPS}exit 130", 0, 60, False, "Not requeued: no trial finished within a whole time limit"),
         (f"{STOPS}exit 130", 0, 3600, True, "Requeued"),  # preempted, long before the limit
         (f"{DONE}{STOPS}exit 1", 0, 60, False, ""),  # all trials were done
         (f"{DONE}exit 130", 0, 60, False, ""),
@@ -288,12 +288,12 @@ def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(alloc
         (Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
         (
             Options(partition='a"b', account="", memory="\\"),
-            ["cluster.memory: expected a value", "cluster.partition: expected a value", "cluster.account: expected a"],
+            [f"cluster.{key}: expected a non-empty value without" for key in ("memory", "partition", "account")],
         ),
     ],
 )
-def test_problems_are_told_all_at_once(options: Options, sentences: list[str]) -> None:
-    found = options.problems()
-    assert len(found) == len(sentences)
-    for told, sentence in zip(found, sentences, strict=True):
-        assert sentence in told
+def test_problems_are_reported_all_at_once(options: Options, sentences: list[str]) -> None:
+    problems = options.problems()
+    assert len(problems) == len(sentences)
+    for problem, sentence in zip(problems, sentences, strict=True):
+        assert sentence in problem

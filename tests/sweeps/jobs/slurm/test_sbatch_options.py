@@ -30,7 +30,7 @@ def test_every_form_becomes_lines_of_the_script(value: Any, lines: list[str] | N
 
 
 @pytest.mark.parametrize("value", ["--dependency=afterok:1 --gres=lscratch:9", "-d afterok:1 --gre lscratch:9"])
-def test_what_a_user_adds_to_ours_does_not_replace_it(value: str) -> None:
+def test_what_a_user_adds_to_our_options_does_not_replace_them(value: str) -> None:
     ours = {"dependency": "singleton", "gres": "gpu:2"}
     assert sbatch_options.lines(value, ours) == ["--dependency=afterok:1,singleton", "--gres=lscratch:9,gpu:2"]
 
@@ -54,10 +54,10 @@ def test_what_a_user_adds_to_ours_does_not_replace_it(value: str) -> None:
         ("-N 4", "expected cluster.nodes for --nodes. Received: '-N 4'."),
         ({"time": "1:00"}, "expected cluster.time for --time"),
         ("--parti=gpu", "expected cluster.partition for --parti"),
-        ("--dependency=afterok:1?afterok:2", "expected dependencies that are joined by commas"),
+        ("--dependency=afterok:1?afterok:2", "expected dependencies joined by commas"),
     ],
 )
-def test_what_a_job_of_ours_cannot_have_is_one_sentence(value: Any, sentence: str) -> None:
+def test_each_option_that_our_jobs_cannot_have_is_one_problem(value: Any, sentence: str) -> None:
     (problem,) = sbatch_options.problems(value)
     assert problem.startswith("cluster.sbatch: ")
     assert sentence in problem

@@ -1,4 +1,4 @@
-"""Handing a script to sbatch, and reading what Slurm says. `tests/slurm` does it with a real one."""
+"""Submitting a script with sbatch, and explaining Slurm's reasons. `tests/slurm` does it with a real Slurm."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ TIMED_OUT = "echo 'Batch job submission failed: Socket timed out on send/recv op
         ("echo wrong account >&2; exit 1", "echo 7", "sbatch refused job.sh: wrong account", True),
         ("echo 'Unable to contact slurm controller (connect failure)' >&2; exit 1", "", "Unable to contact", True),
         (TIMED_OUT, "", "Socket timed out on send/recv operation; `squeue --name=sweep-1` shows the job if", False),
-        (TIMED_OUT, "exit 1", "sbatch did not say whether it took job.sh: ", False),
-        ("kill -KILL $$", "", "sbatch did not say whether it took job.sh: exit code -9", False),
-        ("echo ok", "", "sbatch did not say whether it took job.sh: ok", False),
+        (TIMED_OUT, "exit 1", "sbatch did not report whether it accepted job.sh: ", False),
+        ("kill -KILL $$", "", "sbatch did not report whether it accepted job.sh: exit code -9", False),
+        ("echo ok", "", "sbatch did not report whether it accepted job.sh: ok", False),
     ],
 )
 def test_what_sbatch_does_not_take(tmp_path: Path, body: str, queue: str, words: str, refused: bool) -> None:
@@ -131,7 +131,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
     [
         (
             "PartitionTimeLimit",
-            "can never start: Slurm says PartitionTimeLimit. Next: `scancel 5`, then a shorter cluster.",
+            "can never start as submitted: Slurm reports PartitionTimeLimit. Next: `scancel 5`, then a shorter",
         ),
         ("PartitionNodeLimit", "then another cluster.nodes or cluster.partition"),
         ("BadConstraints", "then another constraint or cluster.partition"),
@@ -144,7 +144,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
         ("InvalidQOS", "then another QOS"),
         ("InvalidAccount", "then another cluster.account"),
         ("DependencyNeverSatisfied", "then another +cluster.sbatch.dependency"),
-        ("AssocGrpCPUMinutesLimit", "does not start yet, and may not for long: Slurm says AssocGrpCPUMinutesLimit"),
+        ("AssocGrpCPUMinutesLimit", "does not start yet, and may not for long: Slurm reports AssocGrpCPUMinutesLimit"),
         ("AssocMaxJobsLimit", "does not start yet"),
         ("QOSMaxJobsPerUserLimit", "does not start yet"),
         ("ReqNodeNotAvail, UnavailableNodes:n[1-3]", "does not start yet"),
@@ -152,7 +152,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
             "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
             "not start yet",
         ),
-        ("JobHeldUser", "is held and does not start: Slurm says JobHeldUser. Next: `scontrol release 5`"),
+        ("JobHeldUser", "is held and does not start: Slurm reports JobHeldUser. Next: `scontrol release 5`"),
         ("Resources", None),
         ("Priority", None),
         ("Dependency", None),
@@ -160,7 +160,7 @@ def test_a_secret_reaches_a_job_that_gets_no_other_variables(
         ("None", None),
     ],
 )
-def test_what_a_reason_means(reason: str, words: str | None) -> None:
+def test_the_message_for_each_reason_of_slurms(reason: str, words: str | None) -> None:
     sentence = submission.sentence(reason, Job("5"))
     assert (sentence is None) == (words is None)
     assert words is None or (sentence is not None and words in sentence)
