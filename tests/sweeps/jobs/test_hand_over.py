@@ -10,7 +10,7 @@ import pytest
 from sweeps.errors import UsageError
 from sweeps.jobs import job
 from sweeps.jobs.hand_over import hand_over
-from sweeps.jobs.job import BatchJob, Handed, Order
+from sweeps.jobs.job import BatchJob, HandedOver, Order
 from sweeps.plan.ahead import LookAhead
 from sweeps.typed.arguments import Arguments
 from tests.support.printed import Printed
@@ -29,10 +29,10 @@ class Script:
     submitted: list[str]
     text: str = "#!/bin/sh\n"
 
-    def submit(self, terminal: job.Terminal) -> Handed:
+    def submit(self, terminal: job.Terminal) -> HandedOver:
         self.submitted.append(self.text)
         terminal.say("Job      7")
-        return Handed(0, "7")
+        return HandedOver(0, "7")
 
 
 @dataclass
@@ -69,14 +69,14 @@ def order(*, dry_run: bool = False) -> Order:
 
 def test_a_sweep_without_problems_is_submitted(ahead: LookAhead) -> None:
     cluster, terminal = Batch(), Printed()
-    assert hand_over(cluster, order(), [TINY], ahead, terminal) == Handed(0, "7")
+    assert hand_over(cluster, order(), [TINY], ahead, terminal) == HandedOver(0, "7")
     assert cluster.submitted == ["#!/bin/sh\n"]
     assert terminal.sentences == ["Job      7"]
 
 
 def test_a_dry_run_prints_the_job_and_submits_nothing(ahead: LookAhead) -> None:
     cluster, terminal = Batch(), Printed()
-    assert hand_over(cluster, order(dry_run=True), [TINY], ahead, terminal) == Handed(0, None)
+    assert hand_over(cluster, order(dry_run=True), [TINY], ahead, terminal) == HandedOver(0, None)
     assert cluster.submitted == []
     assert terminal.sentences == ["#!/bin/sh\n"]
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_imported_is_an_error_where_the_job_has_this_environment(
 
 def test_what_cannot_be_imported_is_a_warning_where_the_job_has_another_environment(ahead: LookAhead) -> None:
     cluster, terminal = Batch(same=False), Printed()
-    assert hand_over(cluster, order(), [TINY, MISSING], ahead, terminal) == Handed(0, "7")
+    assert hand_over(cluster, order(), [TINY, MISSING], ahead, terminal) == HandedOver(0, "7")
     warning, submitted = terminal.sentences
     assert warning.startswith(NOT_IMPORTED)
     assert warning.endswith("before its first trial")
@@ -111,5 +111,5 @@ def test_a_net_that_cannot_be_built_is_an_error_wherever_the_job_runs(ahead: Loo
 
 def test_nothing_is_imported_for_a_cluster_that_does_not_look_here(ahead: LookAhead) -> None:
     terminal = Printed()
-    assert hand_over(Trusting(), order(), [MISSING], ahead, terminal) == Handed(0, "7")
+    assert hand_over(Trusting(), order(), [MISSING], ahead, terminal) == HandedOver(0, "7")
     assert terminal.sentences == ["Job      7"]

@@ -85,7 +85,7 @@ def test_a_refused_job_leaves_no_folder_and_what_was_there_before(tmp_path: Path
     sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Socket timed out on send/recv operation' >&2\nexit 1\n")
     done = run(tmp_path, "model=tiny", "cluster=slurm", PATH=path)
     assert done.returncode == 1
-    assert "did not say whether it took " in done.stderr
+    assert "did not report whether it accepted " in done.stderr
     assert len(list(tmp_path.glob("outputs/20*/*/plan.json"))) == 1  # the job may be there, and needs it
 
 
@@ -187,7 +187,9 @@ def test_kubectl_is_given_the_manifest(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
     kubectl.write_text("#!/bin/sh\necho no such namespace >&2\nexit 1\n")
     done = run(tmp_path, "model=tiny", *KUBERNETES, PATH=path)
-    assert (done.returncode, "kubectl did not take the job: no such namespace" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "kubectl did not accept the job: no such namespace" in done.stderr) == (2, True), (
+        done.stderr
+    )
     assert not (tmp_path / "outputs").exists()
 
 
@@ -252,4 +254,4 @@ def test_slurms_targets_are_imported_where_the_job_has_the_same_environment(tmp_
     assert "expected a callable that can be imported here. Received: ModuleNotFoundError" in done.stderr
     done = run(tmp_path, *job, "cluster.container='apptainer exec x.sif'")
     assert done.returncode == 0, done.stderr
-    assert "The job looks again" in " ".join((done.stdout + done.stderr).split())
+    assert "The job checks this again" in " ".join((done.stdout + done.stderr).split())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import Handed
+from sweeps.jobs.job import HandedOver
 from sweeps.jobs.kinds import kubernetes
 from sweeps.jobs.kinds.kubernetes import Manifest
 from tests.support.printed import Printed
@@ -77,7 +77,7 @@ def test_a_toleration_of_everything_and_one_from_a_file_are_taken() -> None:
 
 
 def test_a_command_line_that_kubernetes_cannot_hold_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected arguments of at most 200000 bytes"):
+    with pytest.raises(UsageError, match="expected arguments that fit into the 200000 bytes"):
         documents(CLAIM, arguments=[f"batch={','.join(map(str, range(60_000)))}"])
 
 
@@ -86,9 +86,9 @@ def test_printed_commands_can_be_pasted() -> None:
     taker = Manifest(name="sweep-1", namespace="lab", text="", results="there")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kubernetes, "COMMAND", "true")
-        assert taker.submit(printed) == Handed(0, "sweep-1")
+        assert taker.submit(printed) == HandedOver(0, "sweep-1")
         patch.setattr(kubernetes, "COMMAND", "false")
-        with pytest.raises(UsageError, match="`false get rayjob sweep-1 --namespace lab` tells whether"):
+        with pytest.raises(UsageError, match="`false get rayjob sweep-1 --namespace lab` shows whether"):
             taker.submit(printed)
-    assert printed.sentences[0] == "Job      sweep-1; `true get rayjob sweep-1 --namespace lab` tells its state"
+    assert printed.sentences[0] == "Job      sweep-1; `true get rayjob sweep-1 --namespace lab` shows its state"
     assert printed.sentences[1] == "Output   `true logs --follow job/sweep-1 --namespace lab`"

@@ -105,9 +105,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (0, r"did not answer: .*; `ray job status sweep-1 --address .*` tells whether it took the job"),
-        (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` tells whether it took the job"),
-        (400, r"did not take the job: .*400"),
+        (0, r"did not answer: .*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
+        (504, r"did not answer: .*504.*; `ray job status sweep-1 --address .*` shows whether it accepted the job"),
+        (400, r"did not accept the job: .*400"),
     ],
 )
 def test_a_job_that_the_server_may_have_taken_is_distinguished_from_one_it_has_not(
@@ -128,5 +128,5 @@ def test_a_job_server_that_is_not_there_took_no_job(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (port,) = free_ports(1)
     job = replace(OPTIONS, address=f"http://127.0.0.1:{port}").remote_job(Request(name="sweep-1", arguments=[]))
-    with pytest.raises(SweepError, match="did not take the job"):
+    with pytest.raises(SweepError, match="did not accept the job"):
         job.submit(Printed())
