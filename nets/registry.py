@@ -1,8 +1,8 @@
 """Finds nets by name, checks their arguments and builds them.
 
-A net of ours is a public function in a file of this folder that is annotated `-> keras.Model` and can be called without
-arguments. Names and arguments are read from the source text, so that a whole grid can be checked without importing
-Keras, which takes seconds.
+A net of ours is a public function in a file of `nets/architectures/` that is annotated `-> keras.Model` and can be
+called without arguments. Names and arguments are read from the source text, so that a whole grid can be checked without
+importing Keras, which takes seconds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def build(name: str, **args: Any) -> keras.Model:
     given = {key: value for key, value in args.items() if value is not None}
     if name in _ours():
         return getattr(importlib.import_module(signature.module), name)(**given)
-    from nets import applications
+    from nets.architectures import applications
 
     return applications.application(name, **given)
 
@@ -116,13 +116,14 @@ def _is(value: Any, kind: str) -> bool:
 @cache
 def _ours() -> dict[str, Signature]:
     signatures = {}
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+    for path in sorted((Path(__file__).parent / "architectures").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for function in _functions(tree):
             required = len(function.args.args) - len(function.args.defaults) + function.args.kw_defaults.count(None)
             returns = ast.unparse(function.returns) if function.returns else ""
             if returns == "keras.Model" and not required and not function.name.startswith("_"):
-                signatures[function.name] = Signature(f"nets.{path.stem}", _arguments(function), _min_image_size(tree))
+                module = f"nets.architectures.{path.stem}"
+                signatures[function.name] = Signature(module, _arguments(function), _min_image_size(tree))
     return signatures
 
 

@@ -28,7 +28,7 @@ from sweeps.typed.arguments import Arguments
 from sweeps.worker.forkserver import LastingServer
 from tracking.folder import files
 from tracking.folder.journal import JournalError
-from tracking.redact import redact
+from tracking.text.redact import redact
 
 CONF = ROOT / "conf"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

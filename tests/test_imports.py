@@ -23,11 +23,10 @@ DOWNWARDS = (
     *("sweeps.wording", "sweeps.errors"),
     *("tracking.sync", "tracking.compare", "tracking.show", "tracking.report"),
     *("tracking.tables", "tracking.sinks", "tracking.sinks.mlflow", "tracking.plots", "tracking.analysis"),
-    *("tracking.sink", "tracking.names", "tracking.axes", "tracking.redact", "tracking.folder", "tracking.text"),
+    *("tracking.sink", "tracking.names", "tracking.axes", "tracking.folder", "tracking.text"),
     "tracking.startup",
     "tracking.analysis.stats",
-    *("nets.__main__", "nets.custom", "nets.registry", "nets.weights"),
-    *("nets.alexnet", "nets.applications", "nets.inception", "nets.resnet_v2", "nets.tiny", "nets.vgg"),
+    *("nets.__main__", "nets.custom", "nets.registry", "nets.weights", "nets.architectures"),
     *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),
 )
 """Every room, and every module that stands outside of one: each imports only from those that come later.

@@ -27,11 +27,11 @@ from tracking import startup
 from tracking.folder.folders import find, sweep_folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Result, Sweep
-from tracking.redact import redact
 from tracking.sinks.mlflow.source import SourceError, read_sweep
 from tracking.tables.results_table import results_table, status_text
 from tracking.text.commits import commits
 from tracking.text.printable import printable
+from tracking.text.redact import redact
 from tracking.text.screen import Screen
 from tracking.text.units import local_time
 

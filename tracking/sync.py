@@ -22,13 +22,13 @@ if __name__ == "__main__":
 from tracking import startup
 from tracking.folder.journal import RESULTS, Journal, JournalError, LockedError, locked
 from tracking.record import Result, Sweep
-from tracking.redact import is_redacted
 from tracking.sinks import trust
 from tracking.sinks.mlflow import moved
 from tracking.sinks.mlflow.client import DEFAULT_URI, given_address
 from tracking.sinks.outbox import Outbox
 from tracking.sinks.registry import Settings, SettingsError, make_sinks
 from tracking.sinks.registry import stored as kept
+from tracking.text.redact import is_redacted
 from tracking.text.screen import complain, say
 
 SYNC_LOCK = "sync.lock"

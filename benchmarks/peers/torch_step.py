@@ -34,7 +34,7 @@ Step = Callable[[], object]
 
 
 class Vgg16(nn.Module):
-    """The same net as in nets/vgg.py."""
+    """The same net as in nets/architectures/vgg.py."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def norm(width: int) -> nn.BatchNorm2d:
 
 
 class Bottleneck(nn.Module):
-    """The same unit as `_bottleneck` in nets/resnet_v2.py."""
+    """The same unit as `_bottleneck` in nets/architectures/resnet_v2.py."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Bottleneck(nn.Module):
 
 
 class ResnetV2(nn.Module):
-    """The 50-layer net of nets/resnet_v2.py."""
+    """The 50-layer net of nets/architectures/resnet_v2.py."""
 
     def __init__(self) -> None:
         super().__init__()

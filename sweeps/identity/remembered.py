@@ -22,10 +22,10 @@ from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments, key_of
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Sweep
-from tracking.redact import MARK, is_redacted, redact
 from tracking.sinks import registry
 from tracking.sinks.mlflow import moved
 from tracking.sinks.mlflow.client import given_address
+from tracking.text.redact import MARK, is_redacted, redact
 
 _FACTS = ("cluster", "cluster_options", "settings")
 """The plan's facts that `facts` returns."""

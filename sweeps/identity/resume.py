@@ -26,10 +26,10 @@ from tracking.folder import folders
 from tracking.folder.journal import Journal, JournalError
 from tracking.folder.trial_folder import TrialFolder, trials_folder
 from tracking.record import Sweep, Trial
-from tracking.redact import redact
 from tracking.sinks import registry, trust
 from tracking.sinks.registry import Settings
 from tracking.text.commits import changes, differences
+from tracking.text.redact import redact
 
 _MOST_LINKS = 3
 

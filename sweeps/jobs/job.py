@@ -22,10 +22,10 @@ from sweeps.machine.node import Node
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
 from tracking.record import Sweep, Trial
-from tracking.redact import redact
 from tracking.schema.device import Device
 from tracking.sinks.mlflow.client import DEFAULT_URI
 from tracking.text.printable import printable
+from tracking.text.redact import redact
 
 _SWEEP_ID = re.compile(r"^(\d{8}-\d{6}-[0-9a-f]{6})$")
 """A sweep's id; the sweep's folder on a cluster is named after its job."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sweeps.machine.node import Node
 from sweeps.screen.terminal import Terminal
 from tracking.record import Sweep, Trial
-from tracking.redact import redact
+from tracking.text.redact import redact
 
 
 class Relay(Terminal):

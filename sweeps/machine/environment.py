@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nets.conventions import keras_defaults
 from sweeps.process import paths
-from tracking.redact import MARK, redact
+from tracking.text.redact import MARK, redact
 
 _PREFIXES = (
     *("TF_", "TF2_", "XLA_", "TPU_", "AUTOGRAPH_", "KERAS_"),  # TensorFlow, its compiler, Keras

@@ -24,9 +24,9 @@ from sweeps.wording import counted
 from tracking.analysis.peaks import exceeded_sentences
 from tracking.names import trial_names
 from tracking.record import Sweep, Trial
-from tracking.redact import redact
 from tracking.tables.results_table import results_table
 from tracking.text import commands
+from tracking.text.redact import redact
 from tracking.text.screen import Screen
 
 _FILE_WIDTH = 140

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from tracking.redact import redact_arguments
+from tracking.text.redact import redact_arguments
 
 
 class Override(NamedTuple):

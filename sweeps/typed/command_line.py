@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.typed.arguments import Arguments, key_of
-from tracking.redact import redact
 from tracking.text import commands
+from tracking.text.redact import redact
 
 KEPT = ("calibrate", "retries", "oom_ceiling", "fail_fast")
 """Keys that say how a sweep runs: a resumed one goes on as before unless its own command sets them."""

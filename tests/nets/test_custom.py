@@ -50,7 +50,7 @@ def test_builds_what_the_target_makes() -> None:
     model = from_target("mine_for_test.small.Family.small", width=3)
     assert isinstance(model, keras.Model)
     assert model.output_shape == (None, 3)
-    assert from_target("nets.tiny.tiny").name == "tiny"
+    assert from_target("nets.architectures.tiny.tiny").name == "tiny"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_check_tells_without_importing(target: str, words: str) -> None:
         "tensorflow.keras.Sequential",
         "tensorflow.compat.v1.keras.Model",
         "mine_for_test.lazy.made_later",
-        "nets.vgg.vgg16",
+        "nets.architectures.vgg.vgg16",
     ],
 )
 def test_check_lets_pass_what_may_be_right(target: str) -> None:
@@ -111,8 +111,8 @@ def test_check_lets_pass_what_may_be_right(target: str) -> None:
 
 
 def test_check_of_arguments() -> None:
-    [problem] = check("nets.vgg.vgg16", {"num_clases": 3, "keep_prob": 1})
-    assert problem == "nets.vgg.vgg16 has no argument 'num_clases'. Did you mean num_classes?"
+    [problem] = check("nets.architectures.vgg.vgg16", {"num_clases": 3, "keep_prob": 1})
+    assert problem == "nets.architectures.vgg.vgg16 has no argument 'num_clases'. Did you mean num_classes?"
 
 
 def test_arguments_that_do_not_fit() -> None:

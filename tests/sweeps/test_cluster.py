@@ -24,9 +24,9 @@ def test_wrong_options_are_problems_of_the_whole_config() -> None:
 
 
 def test_a_callable_is_checked_by_its_source_here() -> None:
-    assert Cluster().target_problems("nets.vgg.vgg16", {}) == []
-    (problem,) = Cluster().target_problems("nets.vgg.vgg61", {})
-    assert "nets.vgg has no 'vgg61'. Did you mean vgg16" in problem
+    assert Cluster().target_problems("nets.architectures.vgg.vgg16", {}) == []
+    (problem,) = Cluster().target_problems("nets.architectures.vgg.vgg61", {})
+    assert "nets.architectures.vgg has no 'vgg61'. Did you mean vgg16" in problem
 
 
 def test_a_kind_without_a_site_runs_nothing(tmp_path: Path) -> None:

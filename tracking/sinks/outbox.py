@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tracking.record import Result, Sweep
-from tracking.redact import redact
 from tracking.sink import Sink, SinkError
 from tracking.text import commands
+from tracking.text.redact import redact
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0

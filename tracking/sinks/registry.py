@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from tracking.redact import is_redacted, redact
 from tracking.sink import Sink
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow.client import DEFAULT_EXPERIMENT, DEFAULT_URI, absolute_uri
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.parquet_table import ParquetSink
 from tracking.text.printable import printable
+from tracking.text.redact import is_redacted, redact
 
 Settings = dict[str, dict[str, Any]]
 

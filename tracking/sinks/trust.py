@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from tracking.folder.journal import PLAN, RESULTS
 from tracking.folder.trial_folder import trials_folder
 from tracking.record import Sweep
-from tracking.redact import redact
 from tracking.sinks.mlflow.client import given_address
 from tracking.text.printable import printable
+from tracking.text.redact import redact
 
 _SECRETS = (
     *("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_AUTH"),

@@ -66,10 +66,10 @@ def test_a_target_is_imported_and_not_called(address: str) -> None:
     ],
 )
 def test_whatever_an_import_does_is_a_sentence(address: str, name: str, words: str) -> None:
-    problem = looked(address, name, "nets.tiny.tiny").problems[name]
+    problem = looked(address, name, "nets.architectures.tiny.tiny").problems[name]
     assert words in problem
     assert "\n" not in problem
-    assert "nets.tiny.tiny" not in looked(address, name, "nets.tiny.tiny").problems
+    assert "nets.architectures.tiny.tiny" not in looked(address, name, "nets.architectures.tiny.tiny").problems
 
 
 def test_an_import_that_hangs_is_given_up_and_no_other_is_waited_for(address: str) -> None:

@@ -31,7 +31,10 @@ def test_nets_that_cannot_be_built_are_reported_before_anything_runs(tmp_path: P
         (["model=vgg16", "model.num_classes=many"], ["num_classes"]),
         (["model.weights=no.npy"], ["model.weights=no.npy: expected a file"]),
         (["precision=tf32"], ["expected an NVIDIA GPU"]),
-        (["model._target_=nets.vgg.vgg61"], ["nets.vgg has no 'vgg61'. Did you mean vgg16"]),
+        (
+            ["model._target_=nets.architectures.vgg.vgg61"],
+            ["vgg has no 'vgg61'. Did you mean vgg16"],
+        ),
         (["protocol=classic", "protocol.steps=0", "repeats=0"], ["protocol.steps=0: ", "repeats=0: "]),
         (["protocol=classic", "protocol.target=0.1"], ["protocol has no key 'target'"]),
         (["tracking.sinks=[mlfow]"], ["did you mean 'mlflow'"]),

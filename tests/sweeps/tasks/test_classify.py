@@ -13,7 +13,7 @@ from PIL import Image
 
 from sweeps.machine.cores import available
 from sweeps.worker.isolate import run_trial
-from tests.nets.test_numbers import numpy_alexnet
+from tests.nets.architectures.test_numbers import numpy_alexnet
 from tests.support.picture_data import make_shapes, picture, save_bvlc, size_of, task_args
 from tracking.folder.trial_folder import TrialFolder
 from tracking.record import Result, Trial

@@ -9,11 +9,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.support.records import make_result, make_sweep
-from tracking.redact import is_redacted, redact
 from tracking.sinks.csv_table import CsvSink
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.parquet_table import ParquetSink
 from tracking.sinks.registry import SettingsError, make_sinks, settings, storable
+from tracking.text.redact import is_redacted, redact
 
 CONF = Path(__file__).parents[3] / "conf" / "tracking"
 

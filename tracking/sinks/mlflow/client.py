@@ -9,8 +9,8 @@ import re
 import socket
 from collections.abc import Iterable
 
-from tracking.redact import redact, secrets_of
 from tracking.sinks.mlflow.database import sqlite_file, sqlite_uri
+from tracking.text.redact import redact, secrets_of
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "sweeps"

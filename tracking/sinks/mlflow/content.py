@@ -15,11 +15,11 @@ from tracking import axes
 from tracking.analysis.doubts import verdict
 from tracking.names import host_name, series_names
 from tracking.record import Result, Sweep, Trial
-from tracking.redact import redact
 from tracking.schema.flat import flatten
 from tracking.sinks.mlflow import figures, view
 from tracking.sinks.mlflow.keys import distinct, fitting, fitting_key
 from tracking.sinks.mlflow.notes import sweep_note, trial_note
+from tracking.text.redact import redact
 
 HISTORY = 1_000
 """Most points of one history. A pass with more steps keeps this many, evenly spread; the journal has all of them."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tracking.names import metric_word
-from tracking.redact import redact
 from tracking.sink import SinkError
 from tracking.sinks.mlflow import moved, view
 from tracking.sinks.mlflow.client import TIMEOUT, absolute_uri, of_mlflow, preload, reason, secrets
 from tracking.sinks.mlflow.content import EXPERIMENT_TAGS, Point
 from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
+from tracking.text.redact import redact
 
 
 class Experiment:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from tracking.analysis.metrics import MOST_METRICS
 from tracking.names import host_name, trial_names
 from tracking.record import Result, Sweep
-from tracking.redact import redact
 from tracking.sinks.mlflow.keys import LONGEST_VALUE
 from tracking.text.commits import commits
+from tracking.text.redact import redact
 
 
 def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tracking.record import Failure, Pass, Result, Sweep, Trial
-from tracking.redact import redact
 from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow import figures
 from tracking.sinks.mlflow.client import DEFAULT_URI, absolute_uri, given_address, of_mlflow, preload, reason, secrets
 from tracking.sinks.mlflow.content import PARENT, driver_facts
 from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
 from tracking.text.printable import printable
+from tracking.text.redact import redact
 
 _OF_GPUS = ("gpu", "gpu_driver", "cuda")
 """What the sweep's run says of its machines that is nothing to a trial without a GPU."""

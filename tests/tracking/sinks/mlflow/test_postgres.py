@@ -18,10 +18,10 @@ from tests.tracking.conftest import Runs
 from tracking import sync
 from tracking.folder.journal import Journal
 from tracking.record import Result
-from tracking.redact import redact
 from tracking.sink import SinkError
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.sinks.registry import storable
+from tracking.text.redact import redact
 
 ROOT = Path(__file__).parents[4]
 PROGRAMS = Postgres.programs()

@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support.sweep_command import plain_environment
-from tracking.redact import MARK, is_redacted, redact, secrets_of
+from tracking.text.redact import MARK, is_redacted, redact, secrets_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 SCHEMES = ("http", "https", "postgresql", "postgresql+psycopg2", "mysql+pymysql", "mssql+pyodbc", "s3", "wasbs", "dbfs")
 KEYS = (

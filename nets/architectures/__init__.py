@@ -1,0 +1,1 @@
+"""The nets that this project has, a module per family."""
