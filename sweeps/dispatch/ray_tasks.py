@@ -196,7 +196,7 @@ class RayDispatch:
             self._context.started(job.trial)
 
     def _taken_back(self, ref: Any) -> None:
-        """Put a trial back into the queue that had not started, and now will not."""
+        """Put a trial that had not started, and now will not, back into the queue."""
         import ray
 
         job = self._forget(ref)

@@ -28,7 +28,7 @@ class NodeKinds:
         return self._fitting[key]
 
     def lacking(self, device: Device) -> list[str]:
-        """Return what nodes lack for a device that none of them can be, in words; nodes of one kind are named once."""
+        """Return a sentence on what nodes lack for a device that none can provide, naming nodes of one kind once."""
         key = repr(device)
         if key not in self._lacking:
             self._lacking[key] = self._shortfalls(device)

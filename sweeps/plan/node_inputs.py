@@ -53,7 +53,7 @@ class Found:
     """What a node has of that, by path or name of the target."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What is there instead, in words."""
+    """A description of what is there instead."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """A digest of its content, where that could be computed."""
     imports: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Every problem of a command line, where Hydra stops at the first: each override is composed and checked by itself."""
+"""Every problem of a command line, where Hydra stops at the first: each override is composed and checked on its own."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sweeps.wording import nearest
 _REQUIRED = ("task.images", "task.data", "model.name", "model._target_")
 """Keys without which others of their group make no sense; they accompany whatever is tried."""
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-"""OmegaConf's names of types, in words."""
+"""How messages describe the types that OmegaConf names."""
 
 
 def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:
-    """Return the problems of one command line's overrides, grids included; empty if each override is fine by itself.
+    """Return the problems of one command line's overrides, grids included; empty if each override is fine on its own.
 
     `conf` is the folder of the configuration; `nodes` are those that trials would run on.
     """

@@ -99,7 +99,7 @@ def _error(entry: Entry) -> Cell:
 
 
 def rows(result: Result, name: str) -> list[Row]:
-    """The result's rows, one a pass; a trial without passes has one row, whose pass is None.
+    """The result's rows, one per pass; a trial without passes has one row, whose pass is None.
 
     The settings and figures of other tasks than the benchmark are columns of their own, after the others.
     """

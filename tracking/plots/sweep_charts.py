@@ -70,7 +70,7 @@ class DrawnChart:
 
     @property
     def file_name(self) -> str:
-        """Of the picture, without the suffix."""
+        """The picture's file name, without the suffix."""
         return f"{self.chart.file_name}_{self.pass_name}" if self.pass_name else self.chart.file_name
 
 

@@ -1,4 +1,4 @@
-"""Pictures of tasks that find more than times: learning curves, and the headline figure over what a sweep varied."""
+"""Pictures of tasks that report more than times: learning curves, and the headline figure over what a sweep varied."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class _Axis(NamedTuple):
 
 
 def headline(results: Sequence[Result], objective: str | None = None) -> str | None:
-    """The figure that tells most of these results: the sweep's objective, else the first that their task found."""
+    """The figure that says most about these results: the sweep's objective, else the first that their task found."""
     found = dict.fromkeys(key for result in results for key in result.metrics)
     return objective if objective in found else next(iter(found), None)
 
 
 def lower_is_better(key: str) -> bool:
-    """Whether of such figures the lowest is the best."""
+    """Whether the lowest of such figures is the best."""
     return key.endswith(("loss", "_s", "_mb", "wait_share", "unreadable")) and not key.endswith("per_s")
 
 

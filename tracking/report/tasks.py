@@ -1,4 +1,4 @@
-"""What the report shows of tasks that find more than times: figures, pictures of the objective, summaries."""
+"""What the report shows of tasks that report more than times: figures, pictures of the objective, summaries."""
 
 from __future__ import annotations
 

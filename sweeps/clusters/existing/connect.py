@@ -138,7 +138,7 @@ def connected(
 
 
 def _disable_auto_connect() -> None:
-    """Keep Ray from starting or joining another cluster by itself when ours is lost."""
+    """Keep Ray from starting or joining another cluster on its own when ours is lost."""
     from ray._private import auto_init_hook
 
     auto_init_hook.enable_auto_connect = False

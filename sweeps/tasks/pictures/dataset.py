@@ -38,7 +38,7 @@ class Example:
     path: Path
     label: int
     place: str = field(default="", compare=False)
-    """Where it was listed, in words; empty where its path says so."""
+    """A phrase that says where it was listed; empty where its path shows that."""
 
 
 @dataclass(frozen=True)

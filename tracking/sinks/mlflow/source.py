@@ -24,7 +24,7 @@ _OF_GPUS = ("gpu", "gpu_driver", "cuda")
 
 
 class SourceError(Exception):
-    """MLflow does not have what was asked for."""
+    """MLflow cannot provide the sweep; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
