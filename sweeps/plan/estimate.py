@@ -46,13 +46,13 @@ _WHERE = ("hostname", "cpu_quota")
 
 def earlier_results(cwd: Path, facts: Mapping[str, Any]) -> list[Result]:
     """The ok results of all sweeps under `cwd` measured on the machine with these facts, within the same quota."""
-    found: list[Result] = []
+    results: list[Result] = []
     for folder in sweep_folders(cwd):
         try:
-            found += Journal(folder).read()
+            results += Journal(folder).read()
         except JournalError:
             continue  # an unreadable old sweep is no reason not to plan a new one
-    return [result for result in found if result.ok and all(result.host.get(key) == facts.get(key) for key in _WHERE)]
+    return [result for result in results if result.ok and all(result.host.get(key) == facts.get(key) for key in _WHERE)]
 
 
 class Estimator:
