@@ -280,7 +280,7 @@ class RayDispatch:
             if wait_s:
                 self._context.warn(f"no node is left for {left}; waiting up to {wait_s:g} s for one")
         if now - self._idle_since >= wait_s:
-            raise DispatchError(f"no node came in {wait_s:g} s for {left}. resume=latest runs them when there is one")
+            raise DispatchError(f"no node came within {wait_s:g} s for {left}. resume=latest runs them when one does")
         time.sleep(min(_LOOK_AGAIN_S, wait_s))
 
 

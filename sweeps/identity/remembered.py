@@ -175,7 +175,7 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Arguments) ->
     try:
         stored = registry.stored(sweep.facts)
     except registry.SettingsError as error:
-        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another one chooses anew."]) from error
+        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another choice replaces it."]) from error
     planned = {"sinks": list(stored), **stored.get("mlflow", {})}
     kept = _left({key: planned[key] for key in planned.keys() & composed.keys()}, arguments, "tracking.")
     chosen = {**composed, **kept}
@@ -221,4 +221,4 @@ def _within(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _unreadable(sweep: Sweep, received: str, expected: str) -> UsageError:
     problem = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
-    return UsageError([f"{problem}. cluster=local chooses anew."])
+    return UsageError([f"{problem}. cluster=local replaces that."])

@@ -105,7 +105,7 @@ def doubts(
         address = place.address if place else None
         reasons += filter(None, [trust.misgivings(plan, folder, uri), trust.misgivings_of_ray(plan, folder, address)])
     links = _links(folder, trials)
-    return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+    return reasons + [f"{link} is a link to {link.readlink()}, and results would be written there" for link in links]
 
 
 def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
@@ -192,8 +192,8 @@ def problems(name: str, arguments: Arguments, *, several: bool) -> list[str]:
         return []
     received = ", ".join(planned) if planned else "a grid"
     return [
-        f"resume={name}: expected a command without a grid and without keys of its trials, which are those of the "
-        f"sweep's plan. Received: {received}."
+        f"resume={name}: expected a command without a grid and without keys of trials, since the sweep's plan has "
+        f"its trials. Received: {received}."
     ]
 
 

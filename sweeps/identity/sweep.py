@@ -175,6 +175,6 @@ def _goes_by_plan(
     if parts := resume.foreign_parts(trials):
         yield f"Runs     {', '.join(parts)}, as {folder} says"
     if place and place.elsewhere and trials and not config.dry_run:
-        yield f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local chooses anew"
+        yield f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local replaces that"
     if address and trials:
         yield f"Sends    results to {address}, as {folder} says"

@@ -71,7 +71,7 @@ class Estimator:
         self._assumed: float | None = None
 
     def __call__(self, trial: Trial) -> Estimate | None:
-        """None for a trial of which nothing is known, e.g. on a GPU without earlier results."""
+        """None for a trial about which nothing is known, e.g. on a GPU without earlier results."""
         most = self._most_s(trial)
         if trial.trial_id in self._took:
             return Estimate(self._took[trial.trial_id], max(most, self._took[trial.trial_id]))

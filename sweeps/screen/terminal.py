@@ -88,7 +88,7 @@ class Terminal:
 
     def _warn_of_lost_output(self, reason: str) -> None:
         if not self._text_only:
-            self.warn(f"standard output can no longer be written ({reason}); what was begun goes on")
+            self.warn(f"standard output can no longer be written ({reason}); what has begun goes on")
 
     @contextlib.contextmanager
     def warnings_of(self, logger: str) -> Iterator[None]:

@@ -99,7 +99,7 @@ def _consequences(lengthened: float, shortened: float) -> Iterator[str]:
     if lengthened > 1:
         yield f", their typical step may be {lengthened:.2f} times too long"
     if shortened > 1:
-        yield ", work may be missing, so that the true time is longer by nobody knows how much"
+        yield ", work may be missing, so that the true time is longer by an unknown amount"
 
 
 def _sensitivity(comparisons: Sequence[Comparison]) -> str:

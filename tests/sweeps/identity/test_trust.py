@@ -94,4 +94,4 @@ def test_doubts_name_addresses_and_links(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "trials" / trials[0].trial_id).mkdir(parents=True)
     (folder / "trials" / trials[0].trial_id / "log.txt").symlink_to("/elsewhere")
     (doubt,) = resume.doubts(plan, folder, None, trials)
-    assert "log.txt is a link to /elsewhere, through which would be written" in doubt
+    assert "log.txt is a link to /elsewhere, and results would be written there" in doubt

@@ -63,7 +63,7 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
     """
     address = absolute_uri(uri or given_address() or DEFAULT_URI)
     if (database := sqlite_file(address)) is not None and not database.exists():
-        raise SourceError(f"{missing}; and there is no {database} to seek it in MLflow")
+        raise SourceError(f"{missing}; and there is no {database} where MLflow might have it")
     preload()
     from mlflow import MlflowClient
 
