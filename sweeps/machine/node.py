@@ -23,7 +23,7 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = "this machine"
     node_id: str = ""
-    """Its id in Ray; empty where trials have no other machine."""
+    """Its id in Ray; empty where trials run on this machine only."""
     ray_cpus: int = 0
     """Cores as Ray counts them, where these are more than trials can use."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -27,7 +27,7 @@ from tracking.schema.axis import Label
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""
 _SHARE = 0.4
-"""Share of a matrix product's rate that a net is assumed to reach where nothing is known of it."""
+"""Share of a matrix product's rate that a net is assumed to reach where nothing is known about it."""
 _MATRIX = 1024
 
 

@@ -60,7 +60,7 @@ class Imports:
     """The results of imports, by name of the target."""
 
     problems: dict[str, str]
-    """Why it cannot be imported, or cannot be called so."""
+    """Why it cannot be imported, or cannot be called with these arguments."""
     digests: dict[str, str]
     """Of those that can be imported, a digest of their source."""
 

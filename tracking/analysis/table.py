@@ -50,7 +50,7 @@ class Column:
 
 
 _FORMULA = ("=", "+", "-", "@")
-"""With what a formula begins in spreadsheets, blanks aside."""
+"""What a formula in a spreadsheet begins with, blanks aside."""
 
 
 def standard_columns() -> tuple[Column, ...]:

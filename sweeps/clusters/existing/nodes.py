@@ -199,7 +199,7 @@ class RayFleet(Fleet):
         return self._head.cut_off()
 
     def revive(self) -> None:
-        """Continue on the cluster that is there now, whose nodes are all new."""
+        """Continue on the cluster that now answers at the address, whose nodes are all new."""
         for member in self._members.values():
             self._drop(member)
         self._members.clear()

@@ -1,4 +1,4 @@
-"""What a second command may do to a sweep that is there, and a sweeper to one that has begun."""
+"""What a second command may do to an existing sweep, and a sweeper to one that has begun."""
 
 from __future__ import annotations
 

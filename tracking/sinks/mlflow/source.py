@@ -20,7 +20,7 @@ from tracking.sinks.mlflow.database import DatabaseError, reach, sqlite_file
 from tracking.text.printable import printable
 
 _OF_GPUS = ("gpu", "gpu_driver", "cuda")
-"""What the sweep's run says of its machines that is nothing to a trial without a GPU."""
+"""Facts about the machines in the sweep's run that mean nothing to a trial without a GPU."""
 
 
 class SourceError(Exception):

@@ -110,7 +110,7 @@ def test_replicas_and_eager_steps_that_do_nothing_are_errors(server: str, kind: 
 
 
 def where(trial: Trial, send: Send) -> None:
-    """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
+    """The device of the whole batch, where TensorFlow on its own would put everything on the second one."""
     import tensorflow as tf
 
     from sweeps.tasks import setup

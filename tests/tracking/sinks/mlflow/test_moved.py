@@ -103,7 +103,7 @@ def test_a_copied_project_is_one_of_its_own(project: Path, tmp_path: Path) -> No
 
 
 def test_another_projects_database_does_not_take_a_sweep_from_its_own(project: Path, tmp_path: Path, uri: str) -> None:
-    """A sweep's folder that comes to lie in another project still belongs to a database that is there."""
+    """A sweep's folder that ends up in another project still belongs to its database, which still exists."""
     assert (tmp_path / "mlflow.db").is_file()
     folder = tmp_path / "multirun" / "sweep"
     shutil.move(project / "multirun" / "sweep", folder)
