@@ -112,7 +112,7 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
         _take(resumed.cluster, place.options, "cluster.", sweep)
         if redacted := [key for key, value in place.options.items() if MARK in str(value)]:
             raise UsageError(
-                f"cluster.{key}: expected it with its secret, which the plan does not keep. Received: nothing. "
+                f"cluster.{key}: expected the option with its secret, which the plan does not keep. Received: nothing. "
                 "cluster=local goes on without it."
                 for key in redacted
             )

@@ -114,10 +114,10 @@ def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     if started_in == Path.cwd() or not any(trial.target for trial in trials):
         return ""
     if owner := trust.stranger(started_in):
-        return f"the plan in {folder} has modules imported from {started_in}, which belongs to {owner}"
+        return f"the plan in {folder} imports modules from {started_in}, which belongs to {owner}"
     if trust.lies_where_it_says(plan, folder):
         return ""
-    return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
+    return f"{folder} was copied or moved there from {plan.folder}, and imports modules from {started_in}"
 
 
 def planned_address(plan: Sweep, tracking: Settings, arguments: Arguments) -> str | None:

@@ -58,7 +58,8 @@ def _misshapen(cfg: DictConfig) -> list[str]:
             problems += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
         if group in _CHOSEN and closed and (name := node.get("name")) not in (None, kind.name):
             problems.append(
-                f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; {group}={name} chooses."
+                f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; "
+                f"set {group}={name} instead."
             )
     return problems
 
@@ -97,9 +98,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     problems += at_least("device.", device, least)
     if values["rerun"] is not None and values["resume"] is None:
-        problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
+        problems.append(f"rerun={values['rerun']}: expected resume= with it: latest, a folder or a sweep id.")
     if values["trust"] and values["resume"] is None:
-        problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
+        problems.append("trust=true: expected resume= with it: latest, a folder or a sweep id.")
     rule = PROTOCOLS[protocol["name"]]
     least_of = {key: protocol[low] if isinstance(low, str) else low for key, low in rule.AT_LEAST.items()}
     problems += at_least("protocol.", protocol, least_of) + above("protocol.", protocol, rule.ABOVE)

@@ -107,7 +107,10 @@ def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it
     ("override", "sentence"),
     [
         ("protocol.name=classic", "protocol.name=classic: expected adaptive, as protocol=adaptive was chosen"),
-        ("cluster.name=ray", "cluster.name=ray: expected local, as cluster=local was chosen; cluster=ray chooses."),
+        (
+            "cluster.name=ray",
+            "cluster.name=ray: expected local, as cluster=local was chosen; set cluster=ray instead.",
+        ),
         ("task.name=nonsense", "task.name=nonsense: expected benchmark"),
     ],
 )
