@@ -78,7 +78,8 @@ def _kinds(result: Result, pass_name: Pass) -> frozenset[str]:
     return frozenset(
         reason.partition(":")[0]
         for reason in doubts_of(result, pass_name)
-        # Repeats are compared host by host, and above a peak that was measured beside others says nothing of the work.
+        # Repeats are compared host by host. A rate above a peak that was itself measured beside others says nothing
+        # about the work.
         if not reason.startswith("hosts") and "while others had" not in reason
     )
 
