@@ -45,7 +45,8 @@ class GridSweeper(BasicSweeper):
 class TrialLauncher(Launcher):
     """Composes each point of the grid and runs them all in the current session.
 
-    A job returns its results, one per repeat, or the figure that `objective` names; a job without that has failed.
+    A job returns its results, one per repeat, or the figure that `objective` names; a job that has no such figure
+    counts as failed.
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002

@@ -26,7 +26,7 @@ USAGE = "python -m nets NAME [batch=N] [argument=value ...]"
 
 
 def main(words: list[str]) -> int:
-    """Return 0, or 2 after a sentence on stderr about what is wrong with the words."""
+    """Return 0; or print to stderr what is wrong with the arguments, and return 2."""
     if not words:
         lines = [*names(), "", "and every model of keras.applications, e.g. MobileNetV3Large", "", USAGE]
         Console().print("\n".join(lines), markup=False, highlight=False)
@@ -78,7 +78,7 @@ def parse(words: list[str]) -> tuple[str, int, dict[str, Any]]:
 
 
 def table(title: str, layers: tuple[Layer, ...]) -> Table:
-    """Return a table with a row per layer; MB are those of its activations."""
+    """Return a table with a row per layer; the MB are those of its activations."""
     result = Table(title=title)
     for column in ("name", "kind", "output shape"):
         result.add_column(column, overflow="fold")
@@ -109,9 +109,9 @@ def _value(text: str) -> Any:
 
 
 def _start_keras() -> None:
-    """Import Keras with its own defaults, and without the log of the libraries below it.
+    """Import Keras with its own defaults, and keep the libraries below it from logging.
 
-    TensorFlow's C++ log goes to file descriptor 2 from its import on, whatever its level is set to.
+    From its import on, TensorFlow's C++ code logs to file descriptor 2, whatever the level is set to.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["MPLBACKEND"] = "agg"  # Keras imports matplotlib, which fails on a notebook's own backend

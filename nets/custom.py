@@ -42,7 +42,7 @@ def from_target(target: str, **args: Any) -> keras.Model:
 
 
 def imported(target: str, **args: Any) -> Callable[..., Any]:
-    """Import `package.module.callable`, which takes `args`, and return it uncalled. Raises as `from_target`."""
+    """Import `package.module.callable`, which takes `args`, and return it uncalled. Raises what `from_target` does."""
     function = _resolve(target)
     if not callable(function):
         raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
@@ -52,7 +52,7 @@ def imported(target: str, **args: Any) -> Callable[..., Any]:
 
 
 def sources(target: str) -> list[Path]:
-    """Return the source files of an imported target: its module's, and that of the module which defines it."""
+    """Return the source files of an imported target: those of its module and of the module that defines it."""
     function = _resolve(target)
     names = {".".join(target.split(".")[:depth]) for depth in range(1, target.count(".") + 1)} | {_home(function)}
     files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
@@ -68,7 +68,7 @@ def takes(target: str, argument: str) -> bool:
 
 
 def check(target: str, args: Mapping[str, Any], folder: Path | None = None) -> list[str]:
-    """Return what is wrong with `from_target(target, **args)` by the source text; nothing is imported or run.
+    """Return what the source text shows to be wrong with `from_target(target, **args)`; nothing is imported or run.
 
     The user's own modules are in `folder`; None for the current one.
     """

@@ -12,7 +12,7 @@ class NetError(ValueError):
     NetError
     ├── UnknownNet     no net has this name
     ├── BadArguments   the net takes no such argument, or not this value
-    ├── BadTarget      `nets.custom`: the target is not there, is not callable, or does not return a keras.Model
+    ├── BadTarget      `nets.custom`: the target does not exist, is not callable, or does not return a keras.Model
     └── BadLayout      `nets.conventions.layout`: the net is not built in the order of axes that Keras is set to
     """
 

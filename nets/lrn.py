@@ -10,7 +10,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("nets")
 class LocalResponseNormalization(keras.layers.Layer):
-    """`x / (bias + alpha * sum of squares over 2 * depth_radius + 1 neighbouring channels) ** beta`; the shape stays.
+    """`x / (bias + alpha * sum of squares over 2 * depth_radius + 1 neighbouring channels) ** beta`; keeps the shape.
 
     Always computed in float32: TensorFlow has no bfloat16 kernel for it on the CPU and no other kernel on the GPU.
     """

@@ -1,8 +1,8 @@
 """Finds nets by name, checks their arguments and builds them.
 
-A net of ours is a public function in a file of `nets/architectures/` that is annotated `-> keras.Model` and can be
-called without arguments. Names and arguments are read from the source text, so that a whole grid can be checked without
-importing Keras, which takes seconds.
+A net of this package is a public function in a file of `nets/architectures/` that is annotated `-> keras.Model` and can
+be called without arguments. Names and arguments are read from the source text, so that a whole grid can be checked
+without importing Keras, which takes seconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def build(name: str, **args: Any) -> keras.Model:
 
 
 def check(name: str, args: Mapping[str, Any]) -> list[str]:
-    """Return sentences on what is wrong with `build(name, **args)`; nothing is built and Keras is not imported."""
+    """Return a sentence for each thing wrong with `build(name, **args)`; nothing is built and Keras is not imported."""
     try:
         signature = _signature(name)
     except UnknownNet as error:

@@ -35,7 +35,7 @@ class Site:
     """Where a session's trials run. It lasts as long as the session."""
 
     checks_imports: ClassVar[bool] = False
-    """Whether `nodes` has already checked, on the nodes, that what trials import is there."""
+    """Whether `nodes` has already checked, on the nodes, that trials can import what they need."""
 
     @property
     def may_grow(self) -> bool:

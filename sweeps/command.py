@@ -36,7 +36,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def command(cfg: DictConfig) -> None:
-    """Run one trial: Hydra calls this without `-m`. With it, the launcher goes to the session itself."""
+    """Run one trial. Hydra calls this where there is no `-m`; with `-m`, the launcher calls the session itself."""
     hydra_config = hydra.core.hydra_config.HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # with hydra.job.chdir, Hydra has left the folder that paths are relative to
     if hydra_config.output_subdir is not None:
@@ -81,7 +81,7 @@ def _run(arguments: Arguments) -> None:
 
 
 def _as_composed(arguments: Arguments) -> Arguments:
-    """Return the arguments for Hydra: with a resumed plan's cluster, where they set only options of it."""
+    """Return the arguments for Hydra, with the resumed plan's cluster added where they set only its options."""
     return remembered.with_cluster(arguments, lambda: resume.find(text_of("resume", arguments), Path.cwd())[0])
 
 

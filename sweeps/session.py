@@ -199,7 +199,7 @@ class Session:
         return [recorder.results[trial.trial_id] for trial in trials]
 
     def _resume_problems(self, first: DictConfig, others: Iterator[DictConfig]) -> list[str]:
-        """Return what makes no sense beside `resume=`; for a sweep on a remote cluster, all other problems too."""
+        """Return what makes no sense with `resume=`; for a sweep on a remote cluster, all other problems too."""
         several = next(others, None) is not None
         problems = resume.problems(first.resume, self._arguments, several=several)
         return problems or ([] if kinds.of_config(first).shares_files else schema.read(first)[1])

@@ -10,7 +10,7 @@ from nets.errors import did_you_mean
 
 
 def at_least(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each of the values below its low; None is in order, NaN is not.
+    """Return a sentence for each of the values below its lower bound; None is in order, NaN is not.
 
     `lows` has the values' keys, which follow `prefix` in the sentences.
     """
@@ -18,12 +18,12 @@ def at_least(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) 
 
 
 def above(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each of the values that is not more than its low; otherwise as `at_least`."""
+    """Return a sentence for each of the values not above its lower bound; otherwise like `at_least`."""
     return _out_of_range("more than", gt, prefix, values, lows)
 
 
 def at_most(prefix: str, values: Mapping[str, Any], highs: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each of the values above its high; otherwise as `at_least`."""
+    """Return a sentence for each of the values above its upper bound; otherwise like `at_least`."""
     return _out_of_range("at most", le, prefix, values, highs)
 
 

@@ -78,7 +78,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def _of_ours(path: Path) -> set[str]:
-    """The modules of ours that a file imports: `from a import b` is the module a.b, or a itself where b is none."""
+    """This project's modules that a file imports: `from a import b` is the module a.b, or a itself where b is none."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -154,7 +154,7 @@ def test_tracking_knows_no_sweeps(path: Path) -> None:
     if path.relative_to(ROOT).parts[:3] != ("tracking", "sinks", "mlflow"):
         assert not _within(names, "mlflow")
     if path == ROOT / "tracking" / "record.py" or path.parent == ROOT / "tracking" / "schema":
-        # Every process imports the records: they need the standard library, and of ours nothing but each other.
+        # Every process imports the records: they need the standard library, and of this project nothing but each other.
         assert {name.split(".")[1] for name in _within(names, "tracking") - {"tracking"}} <= {"schema"}
         assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"tracking"}
 

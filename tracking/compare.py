@@ -198,7 +198,7 @@ def _pairs(base: Source, new: Source, *, across_hosts: bool) -> Pairs:
     if not pairs.pairs:
         old = [result.trial for result in base.results]
         fields = differing_fields(old, [*(result.trial for result in new.results), *new.trials])
-        why = f"they differ in {', '.join(fields)}" if fields else "their grids do not meet"
+        why = f"they differ in {', '.join(fields)}" if fields else "their grids have no point in common"
         hint = "; --across-hosts pairs unlike devices" if fields == ["device"] and not across_hosts else ""
         raise CompareError(f"expected trials that both sweeps hold. Received: {base.name} and {new.name}: {why}{hint}")
     return pairs

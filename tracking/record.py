@@ -208,7 +208,7 @@ class Result:
     limits: Mapping[str, float] = field(default_factory=dict)
     """Limits of this device at this precision, measured once per sweep: `peak_gflops_per_s`, `copy_gb_per_s`."""
     quality: tuple[str, ...] = ()
-    """Reasons to doubt the figures, in words; empty: they are good."""
+    """Reasons to doubt the figures; empty: the figures are good."""
     error: Failure | None = None
 
     CAME_LATER: ClassVar[tuple[str, ...]] = ("started_at", "wall_s", "host", "metrics", "curves", "phases", "limits")

@@ -20,7 +20,7 @@ class Sink(ABC):
 
     @abstractmethod
     def open(self, sweep: Sweep) -> None:
-        """Begin the sweep, or continue it where it is there already. Raises SinkError."""
+        """Begin the sweep, or continue it where it exists already. Raises SinkError."""
 
     @abstractmethod
     def write(self, result: Result) -> None:

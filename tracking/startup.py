@@ -14,9 +14,9 @@ _PROJECT = str(Path(__file__).resolve().parent.parent)
 
 
 def prepare() -> None:
-    """Make the standard streams such that nothing printed can fail, and an environment that libraries can live in.
+    """Set the standard streams up so that printing cannot fail, and the environment so that libraries work in it.
 
-    In it matplotlib needs no notebook, and there is a home: a container's user may have none.
+    So matplotlib needs no notebook, and there is a home, which a container's user may lack.
     """
     _open_what_is_closed()
     codecs.register_error("plain", _plain)

@@ -1,7 +1,7 @@
 """Bring a sweep's sinks up to date with its journal: `python tracking/sync.py SWEEP_DIR`.
 
 For a sweep whose MLflow was away, or whose driver was killed: then it draws the plots and writes the report as well. It
-may run as often as one likes, also several at once: they wait for each other, and what is there already stays as it is.
+may run any number of times, even several at once: they wait for each other, and what is there already stays as it is.
 Exit codes: 0 everything is there; 1 something could not be sent, or the sweep is still running; 2 bad usage, or no
 sweep in that folder.
 """

@@ -24,7 +24,7 @@ def main(trials: int, folder: Path) -> None:
     start = time.perf_counter()
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     callback = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="tune")
-    # All cores for each trial, as a benchmark needs them; Tune's own default would be one core a trial.
+    # All cores for each trial, as a benchmark needs them; Tune's own default would be one core per trial.
     trainable = tune.with_resources(no_op, {"cpu": int(ray.cluster_resources()["CPU"])})
     tuner = tune.Tuner(
         trainable,

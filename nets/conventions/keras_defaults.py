@@ -1,7 +1,7 @@
 """Loads Keras with its own defaults, whatever `keras.json` in the user's home says.
 
-Keras reads that file on import: the type of all numbers, the order of axes, the backend. A trial sets these itself, and
-must mean the same on every machine.
+Keras reads that file on import, and takes from it the type of all numbers, the order of axes and the backend. A trial
+sets these itself, and must mean the same on every machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FILE = "keras.json"
 def load() -> None:
     """Set our `VARIABLES` and import Keras as if there were no `keras.json`, valid or not.
 
-    Keras keeps the user's home, where weights are that have been downloaded before.
+    Keras still uses the user's home, which holds the weights that it has downloaded before.
     """
     for name, value in VARIABLES.items():
         os.environ.pop(name, None)

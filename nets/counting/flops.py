@@ -49,8 +49,8 @@ def whole(part: Any) -> bool:
 
 def terms(call: Call, weighted: bool) -> tuple[Term, ...] | None:
     """Return the operations of the call; None for a layer with weights, or an operation, without a rule."""
-    if found := rule(call.part):
-        return found[1](call)
+    if base_and_rule := rule(call.part):
+        return base_and_rule[1](call)
     kind = type(call.part).__name__
     if not isinstance(call.part, layers.Layer):
         if kind in NOT_COUNTED:

@@ -110,8 +110,8 @@ def _row(call: Call, batch: int, seen: set[int]) -> Layer:
     kind = type(call.part).__name__
     if counted is None:
         kind = f"{kind} ({UNCOUNTED})"
-    elif (found := rule(call.part)) and found[0] != kind:
-        kind = f"{kind} ({found[0]})"
+    elif (base_and_rule := rule(call.part)) and base_and_rule[0] != kind:
+        kind = f"{kind} ({base_and_rule[0]})"
     return Layer(
         name=call.part.name,
         kind=kind,

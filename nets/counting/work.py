@@ -56,9 +56,9 @@ def training(trace: Trace) -> Work:
 
 
 def _sum(trace: Trace, counted: list[tuple[Term, ...] | None], unknown: Sequence[Any] = ()) -> Work:
-    missing = [call.part for call, found in zip(trace.calls, counted, strict=True) if found is None]
+    missing = [call.part for call, terms in zip(trace.calls, counted, strict=True) if terms is None]
     missing += unknown
-    every = [term for found in counted for term in found or ()]
+    every = [term for terms in counted for term in terms or ()]
     return Work(
         counted=sum(term.flops for term in every),
         products=sum(term.products for term in every),

@@ -42,7 +42,7 @@ def opened(path: Path, parameters: int, shown: Path | None = None) -> Iterator[h
 
 
 def look_over(path: Path, parameters: int, shown: Path) -> None:
-    """Raise like `opened` for a file that another library will open."""
+    """Check, as `opened` does, a file that another library will open. Raises what `opened` raises."""
     with opened(path, parameters, shown):
         pass
 

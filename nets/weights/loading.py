@@ -148,7 +148,7 @@ def _weights_file(path: Path, parameters: int) -> Iterator[Path]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the sentence of Keras' message with the reason: that for the first layer that failed."""
+    """Return the reason in Keras' message: its sentence about the first layer that failed."""
     return str(error).split("built=True>:\n\n")[-1].split("\n")[0].split(" Target variable:")[0]
 
 

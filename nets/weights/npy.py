@@ -1,6 +1,6 @@
 """Reads BVLC's `.npy`, a pickled dictionary of arrays, without trusting it.
 
-The pickle never gets at NumPy's own types. It builds stand-ins, which check a state before they take it and become
+The pickle never reaches NumPy's own types. It builds stand-ins, which check a state before they take it and become
 arrays that are views of the file's own bytes. So the file can neither run code nor define a type's layout, and takes
 memory of a small multiple of its size.
 """
@@ -221,7 +221,7 @@ def _setitems(unpickler: Any) -> None:
 
 
 def _expect_names(keys: Iterable[Any]) -> None:
-    """Refuse other keys, which may take for ever to hash: tuples of tuples of tuples."""
+    """Refuse keys that are not names and may take for ever to hash, such as tuples of tuples of tuples."""
     for key in keys:
         if not isinstance(key, str | bytes | int):
             raise UnsafeWeights(f"expected names of layers. Received: {reprlib.repr(key)}")

@@ -57,7 +57,7 @@ def why(folder: Path, error: BaseException) -> str:
             return _explanation(_CAUSES[message], folder)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
-        return f"it ended at once; its limit of address space (ulimit -v) is {limit // 2**20} MB"
+        return f"it ended at once; its limit on address space (ulimit -v) is {limit // 2**20} MB"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
 
@@ -75,7 +75,7 @@ def _explanation(number: int, folder: Path) -> str:
         name, kind, option = limits[number]
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:
-            return f"{message}; its limit of {name} (ulimit {option}) is {limit}"
+            return f"{message}; its limit on {name} (ulimit {option}) is {limit}"
     return message
 
 
@@ -100,7 +100,7 @@ def _threads() -> Iterator[str]:
             resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
             soft = hard
         if soft != resource.RLIM_INFINITY and soft - used < needed:
-            yield f"the limit of processes and threads (ulimit -u) is {soft}, {used} are in use, {advice}"
+            yield f"the limit on processes and threads (ulimit -u) is {soft}, {used} are in use, {advice}"
     if (left := cgroup.processes_left()) is not None and left < needed:
         yield f"the container's limit leaves {left} processes and threads, {advice}"
 
@@ -121,7 +121,7 @@ def _files() -> Iterator[str]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     if soft != resource.RLIM_INFINITY and soft < _FILES:
-        yield f"the limit of open files (ulimit -n) is {soft}, and Ray needs about {_FILES}"
+        yield f"the limit on open files (ulimit -n) is {soft}, and Ray needs about {_FILES}"
 
 
 def _disk(folder: Path) -> Iterator[str]:

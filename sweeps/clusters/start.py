@@ -1,6 +1,6 @@
 """Starts a private Ray on this machine, closed to everybody else.
 
-Whoever can talk to a Ray can run code as its user. So this one listens on the loopback interface only, requires a
+Anyone who can talk to a Ray can run code as its user. So this one listens on the loopback interface only, requires a
 random token that is in no file, and keeps its sockets and logs in a folder that nobody else may enter.
 """
 
@@ -155,7 +155,7 @@ def _refusal(reason: str) -> UsageError:
 def _environment() -> Iterator[None]:
     """Set an environment in which Ray, and what it starts, is closed to others.
 
-    It is taken back afterwards, so that nobody inherits the token, which this process has read by then.
+    It is undone afterwards, so that nobody inherits the token, which this process has read by then.
     """
     before = {name: value for name, value in os.environ.items() if _of_ray(name)}
     for name in _ELSEWHERE:

@@ -115,7 +115,7 @@ class Slot:
         return bool(self._held) and self.has_room(device, keep, held=NOTHING) and not self.has_room(device, keep)
 
     def shares(self, device: Device) -> bool:
-        """Return whether a trial on `device` needs only part of the node, part of which others hold."""
+        """Return whether a trial on `device` needs only part of the node, while others hold part of it."""
         whole = device.exclusive_node or self.node.cores_for(device) == self.node.cpus
         return bool(self._held.cpus) and not whole
 
@@ -167,7 +167,7 @@ class Fleet:
     """The nodes of a sweep. This one never changes; Ray's own cluster has `sweeps.clusters.existing.nodes.RayFleet`."""
 
     look_every_s: float | None = None
-    """How often to `look`, seconds; None: never, as nothing changes by itself."""
+    """Seconds between two calls of `look`; None: it is never called, as these nodes do not change."""
     revival = "restarting it"
     """What happens when all of it is `lost`, as a clause for a message."""
     wait_s = 0.0
@@ -239,7 +239,7 @@ class Fleet:
         return None
 
     def cut_off(self) -> bool:
-        """Return whether everything has just been `lost`, which some errors of Ray's do not show by their class."""
+        """Return whether everything has just been `lost`: the class of Ray's error does not always show it."""
         return False
 
     def revive(self) -> None:

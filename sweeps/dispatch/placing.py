@@ -79,7 +79,7 @@ class _Kind:
 
     @property
     def able(self) -> _Able:
-        """The nodes to choose from: the driver's takes a trial that needs all its cores only if no other node can."""
+        """The nodes to choose from; the driver's takes a trial that needs all its cores only if no other node can."""
         return self._rest if self._rest.members else self._drivers
 
     def put(self, slot: Slot, fleet: Fleet, calibration: Calibration | None) -> None:
@@ -111,7 +111,7 @@ class Placing:
         fleet.changes.clear()
 
     def choose(self, calibrating: int = 0) -> tuple[Turn, Slot] | None:
-        """Return the next trial that can start, and its node: the least busy one, if possible none to avoid.
+        """Return the next trial that can start, and the least busy node for it, if possible none that it should avoid.
 
         A trial that fits nowhere now reserves the least busy of its nodes: trials behind it get no room there, or a
         stream of small ones would hold up a large one for ever. A calibration needs a node on which nothing runs;
@@ -165,7 +165,7 @@ class Placing:
 
 
 def _first(rankings: list[_Ranking], reserved: set[Slot], avoid: frozenset[str]) -> Slot | None:
-    """Return the first node that is not reserved for another trial; one to avoid only if there is no other."""
+    """Return the first node that is not reserved for another trial; a node to avoid only if there is no other."""
     last_resort: Slot | None = None
     for *_, slot in heapq.merge(*rankings):
         if slot in reserved:

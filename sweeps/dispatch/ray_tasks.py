@@ -196,7 +196,7 @@ class RayDispatch:
             self._context.started(job.trial)
 
     def _taken_back(self, ref: Any) -> None:
-        """Put a trial back into the queue that had not started, and now will not."""
+        """Put a trial that had not started, and now will not, back into the queue."""
         import ray
 
         job = self._forget(ref)
@@ -280,7 +280,7 @@ class RayDispatch:
             if wait_s:
                 self._context.warn(f"no node is left for {left}; waiting up to {wait_s:g} s for one")
         if now - self._idle_since >= wait_s:
-            raise DispatchError(f"no node came in {wait_s:g} s for {left}. resume=latest runs them when there is one")
+            raise DispatchError(f"no node came within {wait_s:g} s for {left}. resume=latest runs them when one does")
         time.sleep(min(_LOOK_AGAIN_S, wait_s))
 
 

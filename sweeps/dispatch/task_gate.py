@@ -138,7 +138,7 @@ class Placements:
                 self._ask(ref)
 
     def heard(self, ref: Any) -> bool:
-        """Handle a gate's answer; False: the reference is not one."""
+        """Handle a gate's answer; False: the reference is not one of a gate's."""
         import ray
 
         if (question := self._questions.pop(ref, None)) is None:

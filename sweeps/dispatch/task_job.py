@@ -116,7 +116,7 @@ def _may_start(gate: Any, token: str) -> bool:
 
 
 def has_ended(task: Future[Any]) -> bool:
-    """Return whether a task has ended, in whatever way, as opposed to being cut off from us."""
+    """Return whether a task has ended, one way or another, and is not merely cut off from the driver."""
     return task.done() and not isinstance(task.exception(), ConnectionError)
 
 
@@ -157,7 +157,7 @@ def outcome(task: Future[Any], job: Job, context: Context) -> tuple[Result | Non
 
 
 def lost_with_ray(job: Job, why: str, context: Context) -> tuple[Result, bool]:
-    """Return the result of a job that was lost when all of Ray was, and that it was lost."""
+    """Return the `outcome` of a job that was lost together with all of Ray."""
     failure = Failure(kind="RayLost", message=why)
     facts = job.slot.node.facts
     result = Result(trial=job.trial, sweep_id=context.sweep_id, status="crashed", error=failure, host=facts)

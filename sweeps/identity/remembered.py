@@ -98,7 +98,7 @@ def place(sweep: Sweep, cfg: DictConfig, arguments: Arguments) -> Place | None:
 def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Arguments) -> DictConfig:
     """Return the config of a command that resumes this sweep: what the arguments leave open is as its plan remembers.
 
-    Raises UsageError for what a plan does not keep, such as a password, and for what is no value of its key.
+    Raises UsageError for what a plan does not keep, such as a password, and for a value that its key does not take.
     """
     resumed = cfg.copy()
     composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
@@ -112,7 +112,7 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
         _take(resumed.cluster, place.options, "cluster.", sweep)
         if redacted := [key for key, value in place.options.items() if MARK in str(value)]:
             raise UsageError(
-                f"cluster.{key}: expected it with its secret, which the plan does not keep. Received: nothing. "
+                f"cluster.{key}: expected the option with its secret, which the plan does not keep. Received: nothing. "
                 "cluster=local goes on without it."
                 for key in redacted
             )
@@ -125,7 +125,7 @@ def in_job(sweep: Sweep) -> bool:
 
 
 def keep(sweep: Sweep) -> None:
-    """Write what this submission chose into the plan on disk; the rest of that may be newer, from a job of the sweep.
+    """Write what this submission chose into the plan on disk, the rest of which a job of the sweep may have renewed.
 
     A job that runs now holds the lock on the plan, which then stays as it is.
     """
@@ -165,7 +165,7 @@ def with_cluster(arguments: Arguments, find: Callable[[], Sweep]) -> Arguments:
 
 
 def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]:
-    """Return the `tracking` config with which a sweep goes on: that of its plan, but for what these arguments set.
+    """Return the `tracking` config with which a sweep goes on: that of its plan, except for what these arguments set.
 
     The address comes from MLFLOW_TRACKING_URI where the plan keeps it without its password. Raises UsageError where
     that variable is not set, where the database is gone, and where the plan names unknown sinks.
@@ -175,7 +175,7 @@ def tracking(sweep: Sweep, composed: Mapping[str, Any], arguments: Arguments) ->
     try:
         stored = registry.stored(sweep.facts)
     except registry.SettingsError as error:
-        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another one chooses anew."]) from error
+        raise UsageError([f"{sweep.folder}: {error}. tracking=mlflow or another choice replaces it."]) from error
     planned = {"sinks": list(stored), **stored.get("mlflow", {})}
     kept = _left({key: planned[key] for key in planned.keys() & composed.keys()}, arguments, "tracking.")
     chosen = {**composed, **kept}
@@ -221,4 +221,4 @@ def _within(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _unreadable(sweep: Sweep, received: str, expected: str) -> UsageError:
     problem = f"{sweep.folder}: expected its plan to remember {expected}. Received: {received:.200}"
-    return UsageError([f"{problem}. cluster=local chooses anew."])
+    return UsageError([f"{problem}. cluster=local replaces that."])

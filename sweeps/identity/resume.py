@@ -105,7 +105,7 @@ def doubts(
         address = place.address if place else None
         reasons += filter(None, [trust.misgivings(plan, folder, uri), trust.misgivings_of_ray(plan, folder, address)])
     links = _links(folder, trials)
-    return reasons + [f"{link} is a link to {link.readlink()}, through which would be written" for link in links]
+    return reasons + [f"{link} is a link to {link.readlink()}, and results would be written there" for link in links]
 
 
 def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
@@ -114,10 +114,10 @@ def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     if started_in == Path.cwd() or not any(trial.target for trial in trials):
         return ""
     if owner := trust.stranger(started_in):
-        return f"the plan in {folder} has modules imported from {started_in}, which belongs to {owner}"
+        return f"the plan in {folder} imports modules from {started_in}, which belongs to {owner}"
     if trust.lies_where_it_says(plan, folder):
         return ""
-    return f"{folder} was copied or moved there from {plan.folder}, and has modules imported from {started_in}"
+    return f"{folder} was copied or moved there from {plan.folder}, and imports modules from {started_in}"
 
 
 def planned_address(plan: Sweep, tracking: Settings, arguments: Arguments) -> str | None:
@@ -192,8 +192,8 @@ def problems(name: str, arguments: Arguments, *, several: bool) -> list[str]:
         return []
     received = ", ".join(planned) if planned else "a grid"
     return [
-        f"resume={name}: expected a command without a grid and without keys of its trials, which are those of the "
-        f"sweep's plan. Received: {received}."
+        f"resume={name}: expected a command without a grid and without keys of trials, since the sweep's plan has "
+        f"its trials. Received: {received}."
     ]
 
 

@@ -34,7 +34,7 @@ class Request(NamedTuple):
     config: DictConfig
     """The first config; its keys of the whole sweep count for all."""
     points: list[list[Trial]]
-    """Each config's trials, one a repeat."""
+    """Each config's trials, one per repeat."""
     trials: list[Trial]
     """The trials that may still have to run, each once and in order."""
     sweep: Sweep
@@ -90,9 +90,9 @@ def resumed(
 ) -> Request:
     """Find the sweep that `resume=` names, with the trials that still have to run.
 
-    `move_to` receives the folder that the sweep was started in, before `find_nodes` is called. `say` gets what only the
-    plan has this command run and reach, `warn` how the code has changed since. Raises UsageError where there is no such
-    sweep, where its plan is not trusted, and where the trials cannot run.
+    `move_to` receives the folder that the sweep was started in, before `find_nodes` is called. `say` is called with
+    what this command runs and connects to only because the plan says so, `warn` with how the code has changed since.
+    Raises UsageError where there is no such sweep, where its plan is not trusted, and where the trials cannot run.
     """
     planned, folder = resume.find(config.resume, Path.cwd())
     sweep = origin.follow(resume.with_limit(moved.follow(planned, folder), config, arguments), planned)
@@ -171,10 +171,10 @@ def _goes_by_plan(
     trials: Sequence[Trial],
     place: remembered.Place | None,
 ) -> Iterator[str]:
-    """What only the plan in this folder has this command run, where, and where it sends results, as sentences."""
+    """Sentences on what only the plan in this folder decides: what this command runs, where, and where results go."""
     if parts := resume.foreign_parts(trials):
         yield f"Runs     {', '.join(parts)}, as {folder} says"
     if place and place.elsewhere and trials and not config.dry_run:
-        yield f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local chooses anew"
+        yield f"Goes on  with {' '.join(place.elsewhere)}, as {folder} says; cluster=local replaces that"
     if address and trials:
         yield f"Sends    results to {address}, as {folder} says"

@@ -1,1 +1,1 @@
-"""Sweeps from Python: `sweeps.sweep` and `sweeps.read`, and the process in which a sweep of theirs runs."""
+"""Sweeps from Python: `sweeps.sweep` and `sweeps.read`, and the process in which such a sweep runs."""

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 log = logging.getLogger("sweeps")
 _FOLDER = "hydra.sweep.dir"
 _NEW_FOLDER = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S-%f}"
-"""Instead of Hydra's own, which two sweeps that begin in the same second would share."""
+"""Replaces Hydra's own, which two sweeps that begin in the same second would share."""
 
 T = TypeVar("T")
 Grid: TypeAlias = T | list[T]

@@ -84,7 +84,7 @@ def _messages(connection: socket.socket) -> Iterator[tuple[str, Any]]:
 
 
 def _interrupt(connection: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    """Let the sweep end in order; at once if the wait for that is interrupted again."""
+    """Have the sweep end in order, or at once if the wait for that is interrupted too."""
     process.send_signal(signal.SIGTERM)
     try:
         with contextlib.suppress(ConnectionError):

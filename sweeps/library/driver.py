@@ -1,4 +1,4 @@
-"""The process in which `sweeps.sweep` has its sweep run: what the command line does, reported over a socket.
+"""The process in which `sweeps.sweep` runs a sweep: it does what the command line does, and reports over a socket.
 
 A process of its own neither changes the caller's signals, environment, imports, Hydra and Ray, nor suffers from them.
 Messages are JSON, one per line. The first is the caller's, with the arguments; when the socket closes, the caller has

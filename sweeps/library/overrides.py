@@ -43,7 +43,9 @@ def words(overrides: Sequence[str | Sequence[str] | Mapping[str, Value]], keys: 
             elif isinstance(text, str) and (text.startswith("~") or ("=" in text and not text.startswith("-"))):
                 typed.append(text)
             else:
-                problems.append(f"expected overrides as 'batch=1,2' or mappings as {{'batch': [1, 2]}}. {_got(text)}")
+                problems.append(
+                    f"expected overrides such as 'batch=1,2' or mappings such as {{'batch': [1, 2]}}. {_got(text)}"
+                )
     typed += _settings("", keys, problems)
     if problems:
         raise UsageError(problems)
@@ -103,7 +105,7 @@ def _text(value: object) -> str:
         return f"{{{','.join(f'{_text(key)}:{_text(inner)}' for key, inner in value.items())}}}"
     hint = ""
     if callable(value):
-        hint = " A function goes by its dotted name, as model={'_target_': 'my_module.my_net'}."
+        hint = " A function goes by its dotted name, such as model={'_target_': 'my_module.my_net'}."
     raise _NoValueError(f"text, numbers, True, False, None, a path, or lists of these. {_got(value)}{hint}")
 
 

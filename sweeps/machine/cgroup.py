@@ -163,7 +163,7 @@ def _groups(root: Path, controller: str) -> tuple[_Group, ...]:
         if (group := mount.folder_of(path)) is not None:
             above = [folder for folder in group.parents if folder.is_relative_to(mount.point)]
             return tuple(_Group(folder, version) for folder in (group, *above))
-    # The path is from outside this container; the mounted root is the container's group group.
+    # The path is from outside this container; the mounted root is the container's group.
     return tuple(_Group(mount.point, version) for mount in mounts[:1])
 
 

@@ -26,7 +26,7 @@ FineCounter = Callable[[], Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Ticks:
-    """Seconds since boot of one core, by `/proc/stat`."""
+    """How one core has spent its time since boot, in seconds, according to `/proc/stat`."""
 
     busy_s: float
     """Spent on processes and interrupts."""
@@ -35,7 +35,7 @@ class Ticks:
 
 
 def ticks(proc: Path = Path("/proc")) -> dict[int, Ticks]:
-    """Return each core's seconds by `/proc/stat`, to 10 ms."""
+    """Return how each core has spent its time, according to `/proc/stat`, to 10 ms."""
     cores = {}
     for line in (proc / "stat").read_text(encoding="ascii").splitlines():
         name, *fields = line.split()
@@ -47,7 +47,7 @@ def ticks(proc: Path = Path("/proc")) -> dict[int, Ticks]:
 
 
 def fine_counter(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> FineCounter | None:
-    """Return a function that gives each core's busy seconds to the nanosecond; None where the kernel does not count so.
+    """Return a function for each core's busy seconds to the nanosecond; None where the kernel does not count so finely.
 
     `/proc/schedstat` counts a process that runs without a break only once it is interrupted, and cpuacct at every tick
     of the kernel (1 to 10 ms), so `ticks` is the better source over a longer time.

@@ -76,7 +76,7 @@ def available(system: Path = SYSTEM) -> tuple[int, ...]:
 def paid_for(count: int, allowed: Sequence[int], topology: Topology, name: str) -> tuple[int, ...]:
     """Return `count` of the allowed cores, always the same ones for a container with this name.
 
-    A quota does not say which cores. Containers on one machine do not know of each other and would all bind their
+    A quota says how many cores, not which. Containers on one machine do not know of each other and would all bind their
     trials to its first cores; their names spread them over the machine.
     """
 
@@ -90,7 +90,7 @@ def paid_for(count: int, allowed: Sequence[int], topology: Topology, name: str) 
 
 
 def topology(system: Path = SYSTEM) -> Topology:
-    """Read the topology from /sys/devices/system; empty where the kernel gives none."""
+    """Read the topology from /sys/devices/system; empty where the kernel reports none."""
     numa: dict[int, int] = {}
     for path in system.glob("node/node[0-9]*/cpulist"):
         numa |= dict.fromkeys(_cores(path), int(path.parent.name.removeprefix("node")))

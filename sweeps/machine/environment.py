@@ -57,7 +57,7 @@ _TERRAFORM = (
     *("TF_CLI_", "TF_CLOUD_", "TF_LOG", "TF_PLUGIN_", "TF_REATTACH_", "TF_REGISTRY_", "TF_STATE_PERSIST_"),
     *("TF_TOKEN_", "TF_VAR_"),
 )
-"""Prefixes of more of Terraform's variables."""
+"""Further prefixes of Terraform's variables."""
 _began = dict(os.environ)
 """What was set before the libraries were imported, some of which set variables."""
 _warm: dict[str, str] | None = None

@@ -23,7 +23,7 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = "this machine"
     node_id: str = ""
-    """Its id in Ray; empty where trials have no other machine."""
+    """Its id in Ray; empty where trials run on this machine only."""
     ray_cpus: int = 0
     """Cores as Ray counts them, where these are more than trials can use."""
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """What it offers, in words, equal for nodes that take the same trials."""
+        """A description of what it offers, equal for nodes that take the same trials."""
         gpus = counted(self.gpus, "GPU") + (f" ({self.accelerator})" if self.accelerator else "")
         offers = ", ".join(
             [
@@ -64,7 +64,7 @@ class Node:
 
     @property
     def container(self) -> str:
-        """The limits of the node's container, in words; empty where it has none."""
+        """A phrase with the limits of the node's container; empty where it has none."""
         limits = []
         if self.cpu_quota is not None:
             limits.append(f"quota is {self.cpu_quota:.3g}")
@@ -73,7 +73,7 @@ class Node:
         return f"the container's {' and its '.join(limits)}" if limits else ""
 
     def misses(self, device: Device) -> list[str]:
-        """Return what `device` requires and this node lacks, in words; empty if the device fits."""
+        """Return a description of what `device` requires and this node lacks; empty if the device fits."""
         lacking = []
         if (device.cpus or 1) > self.cpus:
             if device.cpus is None:

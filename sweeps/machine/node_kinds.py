@@ -28,7 +28,7 @@ class NodeKinds:
         return self._fitting[key]
 
     def lacking(self, device: Device) -> list[str]:
-        """Return what nodes lack for a device that none of them can be, in words; nodes of one kind are named once."""
+        """Return a sentence on what nodes lack for a device that none can provide, naming nodes of one kind once."""
         key = repr(device)
         if key not in self._lacking:
             self._lacking[key] = self._shortfalls(device)
@@ -44,7 +44,7 @@ class NodeKinds:
         for alike in kinds.values():
             more = f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else ""
             shortfalls.append(" and ".join(alike[0].misses(device)) + more)
-        return [f"device={device.name}: no node of the cluster can give it: {'; '.join(shortfalls)}"]
+        return [f"device={device.name}: no node of the cluster can provide it: {'; '.join(shortfalls)}"]
 
     def room_mb(self, device: Device) -> float | None:
         """Return the memory of the roomiest node that the device fits, in units of 2**20 bytes; None if not known."""

@@ -61,5 +61,5 @@ def taken(folder: str | Path) -> str:
     go_on = shlex.quote(f"resume={command_line.text(str(folder))}")
     return (
         f"expected a new folder for the sweep's results. Received: {folder}, which holds a sweep. "
-        f"{go_on} goes on with that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
+        f"{go_on} continues that one; a new one needs another hydra.sweep.dir or hydra.run.dir."
     )

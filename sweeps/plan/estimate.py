@@ -27,7 +27,7 @@ from tracking.schema.axis import Label
 _PROCESS_S = 0.3
 """Seconds of a trial outside its passes."""
 _SHARE = 0.4
-"""Share of a matrix product's rate that a net is assumed to reach where nothing is known of it."""
+"""Share of a matrix product's rate that a net is assumed to reach where nothing is known about it."""
 _MATRIX = 1024
 
 
@@ -46,13 +46,13 @@ _WHERE = ("hostname", "cpu_quota")
 
 def earlier_results(cwd: Path, facts: Mapping[str, Any]) -> list[Result]:
     """The ok results of all sweeps under `cwd` measured on the machine with these facts, within the same quota."""
-    found: list[Result] = []
+    results: list[Result] = []
     for folder in sweep_folders(cwd):
         try:
-            found += Journal(folder).read()
+            results += Journal(folder).read()
         except JournalError:
             continue  # an unreadable old sweep is no reason not to plan a new one
-    return [result for result in found if result.ok and all(result.host.get(key) == facts.get(key) for key in _WHERE)]
+    return [result for result in results if result.ok and all(result.host.get(key) == facts.get(key) for key in _WHERE)]
 
 
 class Estimator:
@@ -71,7 +71,7 @@ class Estimator:
         self._assumed: float | None = None
 
     def __call__(self, trial: Trial) -> Estimate | None:
-        """None for a trial of which nothing is known, e.g. on a GPU without earlier results."""
+        """None for a trial about which nothing is known, e.g. on a GPU without earlier results."""
         most = self._most_s(trial)
         if trial.trial_id in self._took:
             return Estimate(self._took[trial.trial_id], max(most, self._took[trial.trial_id]))

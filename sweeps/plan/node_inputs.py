@@ -53,7 +53,7 @@ class Found:
     """What a node has of that, by path or name of the target."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What is there instead, in words."""
+    """A description of what is there instead."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """A digest of its content, where that could be computed."""
     imports: Mapping[str, str] = field(default_factory=dict)
@@ -118,31 +118,31 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
 def problems(nodes: Mapping[str, Found]) -> list[str]:
     """Return why trials cannot run on these nodes, one sentence for all nodes that lack the same thing."""
     sentences: list[str] = []
-    for path in dict.fromkeys(path for found in nodes.values() for path in found.missing):
-        lacking = {name: found.missing[path] for name, found in nodes.items() if path in found.missing}
+    for path in dict.fromkeys(path for node in nodes.values() for path in node.missing):
+        lacking = {name: node.missing[path] for name, node in nodes.items() if path in node.missing}
         nothing = [name for name, received in lacking.items() if received == _NOTHING]
         if nothing:
             sentences.append(f"{path}: expected on every node. Missing on: {_names(nothing, nodes)}.")
         for received, names in _grouped({name: kind for name, kind in lacking.items() if kind != _NOTHING}).items():
             sentences.append(f"{path}: expected on every node. Received: {received} on {_names(names, nodes)}.")
-    for target in dict.fromkeys(target for found in nodes.values() for target in found.imports):
-        why = {name: found.imports[target] for name, found in nodes.items() if target in found.imports}
+    for target in dict.fromkeys(target for node in nodes.values() for target in node.imports):
+        why = {name: node.imports[target] for name, node in nodes.items() if target in node.imports}
         for words, names in _grouped(why).items():
             sentences.append(targets.sentence(target, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
     return sentences + _differences(nodes)
 
 
-def of_late_joiner(name: str, found: Found, others: Mapping[str, Found]) -> list[str]:
+def of_late_joiner(name: str, late: Found, others: Mapping[str, Found]) -> list[str]:
     """Return why a node that joins later gets no trials of a sweep that the others, by name, have begun."""
-    sentences = problems({name: found})
+    sentences = problems({name: late})
     other = next(iter(others.items()), None)
-    return sentences if other is None else sentences + _differences({other[0]: other[1], name: found})
+    return sentences if other is None else sentences + _differences({other[0]: other[1], name: late})
 
 
 def _differences(nodes: Mapping[str, Found]) -> list[str]:
     sentences = []
-    for key in dict.fromkeys(key for found in nodes.values() for key in found.digests):
-        groups = _grouped({name: found.digests[key] for name, found in nodes.items() if key in found.digests})
+    for key in dict.fromkeys(key for node in nodes.values() for key in node.digests):
+        groups = _grouped({name: node.digests[key] for name, node in nodes.items() if key in node.digests})
         if len(groups) > 1:
             sides = " differs from that on ".join(_names(names, nodes, every=False) for names in groups.values())
             what = "file" if key.startswith("/") else "module"

@@ -131,7 +131,7 @@ class Preflight:
             if needed is not None and has is not None and needed > has:
                 sentence = (
                     f"{trial.model} at batch {trial.batch} on {trial.device.label} will take about {needed:.0f} MB and "
-                    f"has {has:.0f} MB: it, and larger batches, may run out of memory"
+                    f"can have {has:.0f} MB: it, and larger batches, may run out of memory"
                 )
                 smallest.setdefault((key(trial), trial.device.label), sentence)
         return list(smallest.values())

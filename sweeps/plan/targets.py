@@ -60,7 +60,7 @@ class Imports:
     """The results of imports, by name of the target."""
 
     problems: dict[str, str]
-    """Why it cannot be imported, or cannot be called so."""
+    """Why it cannot be imported, or cannot be called with these arguments."""
     digests: dict[str, str]
     """Of those that can be imported, a digest of their source."""
 
@@ -89,7 +89,7 @@ def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> I
         status, words, hangs = _look(alike, server, seconds, imports)
         left = [target for target in alike if target.name not in imports.problems | imports.digests]
         if left and hangs:
-            words = f"its import has not come to an end after {seconds:g} s"
+            words = f"its import has not finished after {seconds:g} s"
         elif left:
             words = _died(status, words)
         imports.problems |= {target.name: words for target in left}
@@ -151,11 +151,11 @@ def _look(targets: Sequence[Target], server: str, seconds: float, imports: Impor
 
 def _died(status: int | None, words: str) -> str:
     if status is not None and os.WIFSIGNALED(status):
-        how = f"its import has died of {host.signal_name(os.WTERMSIG(status))}"
+        how = f"its import was killed by {host.signal_name(os.WTERMSIG(status))}"
     elif status is not None:
         how = f"its import has ended the process with code {os.waitstatus_to_exitcode(status)}"
     else:
-        how = "its import has taken the process along"
+        how = "its import has ended the process"
     return f"{how}: {_one_line(words)}" if words else how
 
 

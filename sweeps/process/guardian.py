@@ -26,7 +26,7 @@ _PAUSE_S = 0.1
 
 @contextlib.contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """End the processes that write into this folder and remove it, on leaving or when this process dies before."""
+    """End the processes that write into this folder and remove it, on leaving or if this process dies first."""
     guardian = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(folder)],
         stdin=subprocess.PIPE,
@@ -53,7 +53,7 @@ def end(folder: Path) -> None:
 
 
 def _kill_writer(pid: int, folder: Path) -> bool:
-    """Kill a process if it writes into this folder; whether it did."""
+    """Kill a process if it writes into this folder, and return whether it did."""
     if pid in (1, os.getpid(), os.getppid()):
         return False
     with contextlib.suppress(OSError):  # it has ended, or belongs to another user

@@ -1,4 +1,4 @@
-"""What a path leads to. No function here raises, waits or reads, whatever is there."""
+"""What a path leads to. Whatever that is, no function here raises, waits or reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = {
 
 
 def kind(path: str | Path) -> str:
-    """Return what the path leads to, in words: `a file`, `a folder`, `a named pipe`, or why it leads to nothing."""
+    """Describe what the path leads to: `a file`, `a folder`, `a named pipe`, or why it leads to nothing."""
     try:
         return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "something else")  # noqa: PTH116 - a Path refuses less
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where this project lies on the disk."""
+"""Where this project is on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray's own words: kept off the terminal, where a result or a warning of ours says what they mean."""
+"""Keeps Ray's own messages off the terminal, where a result or a warning of the sweep says what they mean."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def hush() -> Callable[[], None]:
-    """Stop Ray from printing `(raylet) A worker died ...` and the like in this process; returns what undoes it.
+    """Silence Ray's `(raylet) A worker died ...` and the like in this process, and return a function that undoes that.
 
     `log_to_driver=False` covers what workers write, not the errors that a cluster reports to its drivers. A trial whose
-    worker was killed is reported by its result, a node that is lost by `sweeps.clusters.existing.nodes`.
+    worker was killed is reported through its result, and a lost node by `sweeps.clusters.existing.nodes`.
     """
     from ray._private import worker
     from ray.util.client import dataclient, logsclient

@@ -23,7 +23,7 @@ ComposeError = (HydraException, OmegaConfBaseException)
 def drop_defaults_of_nets(config: DictConfig, overrides: Sequence[str]) -> None:
     """Where an override names a callable of the user's own, drop the arguments that the chosen yaml has for its net.
 
-    The callable gets only what the overrides give it, whatever arguments our nets have.
+    The callable gets only what the overrides give it, and none of the arguments of this project's nets.
     """
     keys = {key_of(override) for override in overrides}
     if "model._target_" not in keys or config.model["_target_"] is None:

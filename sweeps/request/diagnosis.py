@@ -1,4 +1,4 @@
-"""Every problem of a command line, where Hydra stops at the first: each override is composed and checked by itself."""
+"""Every problem of a command line, where Hydra stops at the first: each override is composed and checked on its own."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sweeps.wording import nearest
 _REQUIRED = ("task.images", "task.data", "model.name", "model._target_")
 """Keys without which others of their group make no sense; they accompany whatever is tried."""
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-"""OmegaConf's names of types, in words."""
+"""How messages describe the types that OmegaConf names."""
 
 
 def diagnose(overrides: Sequence[str], conf: Path, nodes: Sequence[Node]) -> list[str]:
-    """Return the problems of one command line's overrides, grids included; empty if each override is fine by itself.
+    """Return the problems of one command line's overrides, grids included; empty if each override is fine on its own.
 
     `conf` is the folder of the configuration; `nodes` are those that trials would run on.
     """
@@ -213,7 +213,7 @@ def _bad_value(text: str, key: str, value: str, cfg: DictConfig, error: Exceptio
             added = f" Write +{text} to add it." if _open(key, node) else ""
             return f"{text}: {key} has no key {match[1]!r}.{near}{added}"
         if not value.startswith("{"):
-            return f"{text}: expected names and values, as +{key}={{NAME: VALUE}}. Received: {value!r}."
+            return f"{text}: expected names and values, such as +{key}={{NAME: VALUE}}. Received: {value!r}."
     if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", cause):
         kind = match[1] or match[2]
         return f"{text}: expected {_KINDS.get(kind, kind)}. Received: {value!r}."
@@ -221,9 +221,9 @@ def _bad_value(text: str, key: str, value: str, cfg: DictConfig, error: Exceptio
         near = did_you_mean(match[1], match[2].split(", "))
         return f"{text}: expected one of {match[2]}. Received: {match[1]!r}.{near}"
     if "Cannot merge DictConfig with ListConfig" in cause:
-        return f"{text}: expected a list, as {key}=[VALUE,VALUE]. Received: {value!r}."
+        return f"{text}: expected a list, such as {key}=[VALUE,VALUE]. Received: {value!r}."
     if "is not a ListConfig" in cause or "not a sequence" in cause:
-        return f"{text}: expected a list, as {key}=[{value}]. Received: {value!r}."
+        return f"{text}: expected a list, such as {key}=[{value}]. Received: {value!r}."
     return f"{text}: {cause}"
 
 

@@ -51,4 +51,4 @@ def _disagreement(key: str, one: Any, other: Any) -> str:
             if values[0] != values[1]:
                 return _disagreement(key if name == "name" else f"{key}.{name!s}", *values)
     first, second = (text(getattr(value, "name", value)) for value in (one, other))
-    return f"{key}={second}: {key} is the whole sweep's, expected one value. Received: {first} and {second}."
+    return f"{key}={second}: {key} applies to the whole sweep, expected one value. Received: {first} and {second}."

@@ -22,7 +22,7 @@ def problems(inputs: Mapping[str, Any], task: str, model: Mapping[str, Any]) -> 
     refusals = []
     for name, setting in inputs.items():
         if not isinstance(setting, Mapping) or not setting:
-            refusals.append(f"inputs.{name}={setting}: expected {' and '.join(KEYS)}, as {_EXAMPLE}.")
+            refusals.append(f"inputs.{name}={setting}: expected {' and '.join(KEYS)}, such as {_EXAMPLE}.")
             continue
         for key, value in setting.items():
             if key not in KEYS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +20,7 @@ from sweeps.wording import above, at_least, at_most, nearest, needs
 from tracking.record import PASSES, Trial
 from tracking.schema.device import Device
 from tracking.schema.protocols import PROTOCOLS, Adaptive
+from tracking.schema.reading import Within
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
 """The largest values that TensorFlow's shapes and NumPy's random numbers take."""
@@ -58,7 +59,8 @@ def _misshapen(cfg: DictConfig) -> list[str]:
             problems += [f"+{group}.{key}: {group} has no key {key!r}.{nearest(key, wanted)}" for key in added]
         if group in _CHOSEN and closed and (name := node.get("name")) not in (None, kind.name):
             problems.append(
-                f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; {group}={name} chooses."
+                f"{group}.name={name}: expected {kind.name}, as {group}={kind.name} was chosen; "
+                f"set {group}={name} instead."
             )
     return problems
 
@@ -66,6 +68,17 @@ def _misshapen(cfg: DictConfig) -> list[str]:
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
+
+
+@cache
+def _limits() -> tuple[dict[str, float], dict[str, float]]:
+    """Return the lowest and the highest value of each key that is an axis whose field of `Trial` states them."""
+    types = get_type_hints(Trial, include_extras=True)
+    keys = types.keys() & set(_names(Config))
+    bounds = {
+        key: bound for key in keys for bound in getattr(types[key], "__metadata__", ()) if isinstance(bound, Within)
+    }
+    return {key: bound.low for key, bound in bounds.items()}, {key: bound.high for key, bound in bounds.items()}
 
 
 def _trial(values: dict[str, Any]) -> Trial:
@@ -91,15 +104,16 @@ def _problems(values: dict[str, Any]) -> list[str]:
     problems: list[str] = []
     model, device, protocol = values["model"], values["device"], values["protocol"]
     cluster = kinds.of_values(values["cluster"])
-    problems += at_least("", values, {"batch": 1, "repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0})
-    problems += at_most("", values, _LARGEST)
+    lows, highs = _limits()
+    problems += at_least("", values, {"repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0, **lows})
+    problems += at_most("", values, {**highs, **_LARGEST})
     problems += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
     problems += at_least("device.", device, least)
     if values["rerun"] is not None and values["resume"] is None:
-        problems.append(f"rerun={values['rerun']}: expected resume=latest, a folder or a sweep id with it.")
+        problems.append(f"rerun={values['rerun']}: expected resume= with it: latest, a folder or a sweep id.")
     if values["trust"] and values["resume"] is None:
-        problems.append("trust=true: expected resume=latest, a folder or a sweep id with it.")
+        problems.append("trust=true: expected resume= with it: latest, a folder or a sweep id.")
     rule = PROTOCOLS[protocol["name"]]
     least_of = {key: protocol[low] if isinstance(low, str) else low for key, low in rule.AT_LEAST.items()}
     problems += at_least("protocol.", protocol, least_of) + above("protocol.", protocol, rule.ABOVE)

@@ -74,10 +74,10 @@ def forecast_lines(
     likely = total_s([(trial, estimate.likely_s) for trial, estimate in known], nodes, at_once)
     most = total_s([(trial, estimate.most_s) for trial, estimate in known], nodes, at_once)
     if not known:
-        return [*lines, "Time     nothing is known of these trials. Nothing was run."]
+        return [*lines, "Time     nothing is known about these trials. Nothing was run."]
     time = f"about {duration(likely)}, at most {duration(most)}"
     if unknown := len(trials) - len(known):
-        time += f", and {counted(unknown, 'trial')} of which nothing is known"
+        time += f", and {counted(unknown, 'trial')} about which nothing is known"
     return [*lines, f"Time     {time}. Nothing was run."]
 
 

@@ -131,7 +131,7 @@ class Progress:
         """Print when a sink has become slow, and when it has caught up. Failures are reported by the outbox itself."""
         slow = {sink: count for sink, count, reason in pending if count and not reason}
         for sink in slow.keys() - self._slow:
-            text = f"{_results_wait(sink, slow[sink])}: its answers are slow; what waits is sent later"
+            text = f"{_results_wait(sink, slow[sink])}: it is slow to answer; what waits is sent later"
             self._out.print(escape(text), soft_wrap=True)
         for sink in self._slow - {sink for sink, _, _ in pending}:
             self._out.print(escape(f"{sink} has every result so far"), soft_wrap=True)

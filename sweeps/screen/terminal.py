@@ -34,7 +34,7 @@ _FILE_WIDTH = 140
 
 
 class _WarningHandler(logging.Handler):
-    """Passes warnings to the terminal, so that they do not break into its display; one that is repeated, once."""
+    """Passes warnings to the terminal, so that they do not break into its display; a repeated one appears once."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -88,11 +88,11 @@ class Terminal:
 
     def _warn_of_lost_output(self, reason: str) -> None:
         if not self._text_only:
-            self.warn(f"standard output can no longer be written ({reason}); what was begun goes on")
+            self.warn(f"standard output can no longer be written ({reason}); what has begun goes on")
 
     @contextlib.contextmanager
     def warnings_of(self, logger: str) -> Iterator[None]:
-        """Print the warnings of this logger as warnings of ours while the body runs."""
+        """Print the warnings of this logger as the sweep's own while the body runs."""
         log, handler = logging.getLogger(logger), _WarningHandler(self.warn)
         propagate, log.propagate = log.propagate, False
         log.addHandler(handler)

@@ -74,7 +74,7 @@ def _is_another_one(name: str, cwd: Path) -> bool:
 def _measured(source: Path, above: Path, sizes: Counter[str]) -> list[tuple[Path, Path]]:
     """Return the files of a module or package, each with its place below `above`, and add their sizes by folder.
 
-    A package that is too large by itself is not read to its end.
+    A package that is too large on its own is not read to its end.
     """
     files: list[tuple[Path, Path]] = []
     seen_mb = 0.0

@@ -23,7 +23,7 @@ _ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "G
 
 
 class _GitError(Exception):
-    """Git gives no answer; the message is a word that says why, or empty where there is no repository."""
+    """Git did not answer; the message is a word that says why, or empty where there is no repository."""
 
 
 def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def facts(project: Path, results: Path, tool: Path = ROOT) -> dict[str, Any]:
 
     `git_commit` and `git_clean` are this tool's, where it is a checkout; `git_project_commit` and `git_project_clean`
     those of the repository that `project` is in, if it is in one. Clean: without uncommitted changes and untracked
-    files, apart from sweeps' own results and what git ignores. Where git gives no answer, `git_unknown` or
+    files, apart from sweeps' own results and what git ignores. Where git does not answer, `git_unknown` or
     `git_project_unknown` says why: `no-git`, `ownership` (safe.directory), `bare`, `empty`, `slow`, `failed`.
     Code that has travelled to another machine carries the facts of where it came from.
     """

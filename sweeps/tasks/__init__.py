@@ -29,7 +29,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     ),
     "probe": ("memory/free_mb",),
 }
-"""The figures that a task finds beside times, the most important first: the values of `objective=`."""
+"""The figures that a task reports besides times, the most important first: the values of `objective=`."""
 _OUT_OF_MEMORY = ("MemoryError", "ResourceExhaustedError")
 _OUT_OF_MEMORY_PHRASES = ("RESOURCE_EXHAUSTED", "CUDA_ERROR_OUT_OF_MEMORY", "CUDNN_STATUS_ALLOC_FAILED")
 """How the libraries below TensorFlow report it in errors of other classes."""

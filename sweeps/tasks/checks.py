@@ -60,7 +60,7 @@ def wrong_labels(labels: str, names: int, width: int) -> str:
 
 
 def _unfit(trial: Trial) -> list[str]:
-    """Return a sentence on GPUs that would be idle, or on a net of ours without classes."""
+    """Return a sentence on GPUs that would be idle, or on a net of this project without classes."""
     if trial.device.gpus > 1:
         return [f"task={trial.task}: expected one GPU. Received: device.gpus={trial.device.gpus}."]
     try:

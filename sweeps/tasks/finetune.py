@@ -115,7 +115,7 @@ def _build(trial: Trial, classes: int) -> Classifier:
     if model.classes != classes:
         raise NotAClassifierError(
             f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}; an argument that "
-            f"is named num_classes is given their number, any other takes it as +model.NAME={classes}"
+            f"is named num_classes gets their number; any other needs +model.NAME={classes}"
         )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])

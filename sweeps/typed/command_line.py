@@ -1,4 +1,4 @@
-"""How values are written on a command line, and which words of one a batch job or a resumed sweep takes over."""
+"""How values are written on a command line, and which words of a command a batch job or a resumed sweep takes over."""
 
 from __future__ import annotations
 

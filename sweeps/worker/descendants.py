@@ -116,7 +116,7 @@ def _end(wanted: Callable[[int], bool]) -> None:
 
 
 def _kill_marked(wanted: Callable[[int], bool]) -> bool:
-    """Kill every process with such a mark; whether there was any."""
+    """Kill every process with such a mark, and return whether there was any."""
     killed = False
     # In a container's namespace, process ids differ from those here.
     namespace = _namespace(os.getpid())

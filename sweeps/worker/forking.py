@@ -99,7 +99,7 @@ class Server:
         self._on(connection, selectors.EVENT_READ, partial(self._take_call, connection))
 
     def _take_call(self, connection: Connection[Any, Any]) -> None:
-        """Fork a process for the call that a client has begun to send; answer an empty one, which asks for that."""
+        """Fork a process for the call that a client has begun to send; an empty one asks for an empty answer."""
         self._selector.unregister(connection)
         try:
             message = connection.recv_bytes(_LARGEST_CALL)
@@ -158,7 +158,7 @@ class Server:
                     self._ending.append(running)
 
     def _is_over(self, ended: _Running) -> bool:
-        """Kill what is left of the processes that the call has started; whether there was nothing left."""
+        """Kill what is left of the processes that the call has started, and return whether nothing was left."""
         # The kernel's list may miss one process while another ends.
         left = self._left_by(ended) or self._left_by(ended)
         for pid in left:

@@ -62,7 +62,7 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def slurm(folder: Path, nodes: int = 3) -> Iterator[Mapping[str, str]]:
-    """A Slurm of `nodes` nodes of one core each; gives the environment in which its commands find it."""
+    """A Slurm of `nodes` nodes of one core each; yields the environment in which its commands find it."""
     with contextlib.ExitStack() as stack:
         # munged wants a folder that everybody may enter and nobody else may write into, all the way up.
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-", dir="/run")))

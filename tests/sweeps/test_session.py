@@ -51,7 +51,9 @@ def test_points_of_an_optimising_sweep_agree_on_what_the_whole_sweep_has_once(tm
     configs = [compose("config", [*alike, *own]) for own in (["retries=1"], ["retries=2"])]
     with Session(Terminal(), Interrupts(), LastingServer(), NONE) as session, pytest.raises(UsageError) as raised:
         session.run(configs, str(tmp_path / "sweep"))
-    assert raised.value.problems == ["retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."]
+    assert raised.value.problems == [
+        "retries=2: retries applies to the whole sweep, expected one value. Received: 1 and 2."
+    ]
     assert not (tmp_path / "sweep" / "plan.json").exists()
 
 

@@ -29,30 +29,30 @@ from tracking.sinks.mlflow import content, view
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fused(Trial):
+class Invented(Trial):
     """A trial with one axis more."""
 
-    fusion: str = "off"
+    invented: str = "off"
 
 
 @pytest.fixture
-def with_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_invented(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = list(AXES)
-    rows.insert(6, Axis(name="fusion", role="variant", column="text", of_peak=True))
+    rows.insert(6, Axis(name="invented", role="variant", column="text", of_peak=True))
     monkeypatch.setattr(axes, "AXES", tuple(rows))
 
 
-def fused(fusion: str, **values: Any) -> Result:
+def invented_result(invented: str, **values: Any) -> Result:
     result = make_result(**values)
     plain = {field.name: getattr(result.trial, field.name) for field in fields(Trial)}
-    return replace(result, trial=Fused(**plain, fusion=fusion))
+    return replace(result, trial=Invented(**plain, invented=invented))
 
 
 def both(**values: Any) -> list[Result]:
-    return [fused(fusion, mean=mean, **values) for fusion, mean in (("off", 0.2), ("on", 0.1))]
+    return [invented_result(invented, mean=mean, **values) for invented, mean in (("off", 0.2), ("on", 0.1))]
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_names_tell_its_values_apart() -> None:
     trials = [result.trial for result in both()]
     assert list(trial_names(trials).values()) == ["vgg16 b=4 off", "vgg16 b=4 on"]
@@ -60,7 +60,7 @@ def test_names_tell_its_values_apart() -> None:
     assert list(trial_names(trials[:1]).values()) == ["vgg16 b=4"]
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_it_sets_curves_apart_and_speedups_compare_them() -> None:
     results = [result for batch in (1, 2) for result in both(batch=batch)]
     assert [line.label for line in curves.time_curves(results, "forward")] == ["cpu off", "cpu on"]
@@ -70,34 +70,34 @@ def test_it_sets_curves_apart_and_speedups_compare_them() -> None:
     assert all(point.middle == pytest.approx(2, rel=0.05) for point in line.points)
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_tables_have_a_column_of_it() -> None:
     results = both(passes=("forward",))
     trials = [result.trial for result in results]
     rows = list(csv.DictReader(io.StringIO(csv_text(table(results, trials)))))
-    assert [row["fusion"] for row in rows] == ["off", "on"]
-    assert frame(results, trials)["fusion"].tolist() == ["off", "on"]
-    assert frame(results, trials)["fusion"].dtype == "string"
+    assert [row["invented"] for row in rows] == ["off", "on"]
+    assert frame(results, trials)["invented"].tolist() == ["off", "on"]
+    assert frame(results, trials)["invented"].dtype == "string"
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_mlflow_has_a_parameter_a_column_and_a_curve_of_it() -> None:
     results = both()
-    assert content.trial_params(results[1].trial)["fusion"] == "on"
-    assert "params.`fusion`" in json.loads(view.shared_view())["selectedColumns"]
+    assert content.trial_params(results[1].trial)["invented"] == "on"
+    assert "params.`invented`" in json.loads(view.shared_view())["selectedColumns"]
     keys = {point.key for point in content.curves(make_sweep(results), results)}
     assert {"vgg16/cpu off/forward/mean_s", "vgg16/cpu on/forward/mean_s"} <= keys
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_comparisons_pair_equal_values_only() -> None:
     off, on = both()
     assert [pair.name for pair in pair_up([off, on], [off, on]).pairs] == ["vgg16 b=4 off", "vgg16 b=4 on"]
     assert pair_up([off], [on]).pairs == ()
-    assert differing_fields([off.trial], [on.trial]) == ["fusion"]
+    assert differing_fields([off.trial], [on.trial]) == ["invented"]
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_a_rate_of_one_value_is_no_estimate_of_another() -> None:
     off, on = both(device=Device(name="gpu", kind="gpu", gpus=1))
     net = Net(parameter_mb=1, activation_mb=1, largest_mb=1, forward_flops=10**9, training_flops=3 * 10**9)
@@ -106,7 +106,7 @@ def test_a_rate_of_one_value_is_no_estimate_of_another() -> None:
     assert estimate(replace(on.trial, batch=8)) is None
 
 
-@pytest.mark.usefixtures("with_fusion")
+@pytest.mark.usefixtures("with_invented")
 def test_peaks_and_memory_are_those_of_each_value() -> None:
     off, on = both()
     fast = replace(on, passes={"forward": replace(on.passes["forward"], flops=10**12)})
@@ -116,9 +116,9 @@ def test_peaks_and_memory_are_those_of_each_value() -> None:
     assert high is not None
     assert low.gflops_per_s < high.gflops_per_s
     assert high.where == "cpu float32 on"
-    ceiling = Ceiling([fused("off", batch=4, status="oom")])
-    assert ceiling.limit(fused("off", batch=8).trial) is not None
-    assert ceiling.limit(fused("on", batch=8).trial) is None
+    ceiling = Ceiling([invented_result("off", batch=4, status="oom")])
+    assert ceiling.limit(invented_result("off", batch=8).trial) is not None
+    assert ceiling.limit(invented_result("on", batch=8).trial) is None
 
 
 def test_every_field_that_is_part_of_the_id_is_an_axis() -> None:

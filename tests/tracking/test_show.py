@@ -130,7 +130,7 @@ def test_unknown_sweep(home: Path, name: str, sentence: str) -> None:
     answer = show(home, name)
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr.endswith(f"{sentence}; and there is no {home}/mlflow.db to seek it in MLflow\n")
+    assert answer.stderr.endswith(f"{sentence}; and there is no {home}/mlflow.db where MLflow might have it\n")
 
 
 def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tmp_path: Path) -> None:

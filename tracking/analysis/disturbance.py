@@ -22,7 +22,7 @@ UNKNOWN_SLOWDOWN = 2.0
 SWAPPING_SLOWDOWN = 10.0
 """The same while the machine swapped: a page costs a thousand times what an access to memory does."""
 FAIR_SHARE = 0.5
-"""Most of a core that one competing thread gets from a fair scheduler."""
+"""The most of a core that one competing thread gets from a fair scheduler."""
 MOST_TAKEN = 0.9
 """Share of the cores that others are assumed to take at most, so that there is a bound."""
 NEIGHBOUR_COST = 0.05
@@ -36,7 +36,7 @@ class Side:
     """What one side of a comparison rests on."""
 
     runs: tuple[Sequence[float], ...]
-    """Seconds of each step, one sequence a run that counts."""
+    """Seconds of each step, one sequence per run that counts."""
     left_aside: tuple[str, ...]
     """Why runs were left aside: for each such run its kinds of reasons, e.g. `contention and swapping`."""
     doubts: tuple[str, ...]
@@ -78,7 +78,8 @@ def _kinds(result: Result, pass_name: Pass) -> frozenset[str]:
     return frozenset(
         reason.partition(":")[0]
         for reason in doubts_of(result, pass_name)
-        # Repeats are compared host by host, and above a peak that was measured beside others says nothing of the work.
+        # Repeats are compared host by host. A rate above a peak that was itself measured beside others says nothing
+        # about the work.
         if not reason.startswith("hosts") and "while others had" not in reason
     )
 

@@ -1,4 +1,4 @@
-"""Whether a trial's figures deserve belief: `good`, or the reasons why not, in words.
+"""Whether a trial's figures deserve belief: `good`, or the reasons why not.
 
 Each rule reads what was measured and what the kernel said meanwhile; none drops or mends a figure. `docs/verdicts.md`
 explains every word to users.
@@ -115,7 +115,7 @@ def step_reasons(steps: Sequence[float]) -> Iterator[str]:
 
 
 def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
-    """Other processes on the trial's cores or beside them, or that it is too short to know."""
+    """Reasons from other processes on the trial's cores or beside them, or from a time too short to tell."""
     if "others_share" not in evidence:
         return
     if evidence["others_share"] > OTHERS_SHARE:

@@ -19,7 +19,7 @@ def frame(results: Sequence[Result], trials: Sequence[Trial]) -> pandas.DataFram
     # Here, because pandas takes half a second to import and most commands do not need it.
     import pandas
 
-    # Types are given, or a column that is empty in this sweep would have another type than in the next.
+    # Types are set here, or a column that is empty in this sweep would have another type in the next.
     types = {column.name: _TYPES[column.kind] for column in standard_columns()}
     rows = table(results, trials)
     metrics = {key for result in results for key in metric_columns(result)}

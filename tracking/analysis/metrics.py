@@ -26,6 +26,8 @@ class Metric:
     name: str
     """The column of the results table, and the last part of the MLflow key."""
     unit: str
+    heading: str = ""
+    """What tables for people call it; empty: its unit on the terminal, its name in the report."""
     better: Literal["lower", "higher"]
     value: Callable[[Measurement, int], float | None]
     """From a measurement and its batch size; None where it was not measured."""
@@ -97,6 +99,14 @@ def figures_of(result: Result) -> dict[str, float]:
             else:
                 of_passes[key] = value
     return of_passes | of_process
+
+
+def lower_is_better(key: str) -> bool:
+    """Whether the lowest of these figures is the best: by its row, or of a task's figure by the end of its name."""
+    row = next((metric for metric in METRICS if metric.name == key.rpartition("/")[2]), None)
+    if row is not None:
+        return row.better == "lower"
+    return key.endswith(("loss", "_s", "_mb", "wait_share", "unreadable")) and not key.endswith("per_s")
 
 
 def task_text(key: str, value: float | None) -> str:

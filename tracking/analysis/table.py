@@ -50,7 +50,7 @@ class Column:
 
 
 _FORMULA = ("=", "+", "-", "@")
-"""With what a formula begins in spreadsheets, blanks aside."""
+"""What a formula in a spreadsheet begins with, blanks aside."""
 
 
 def standard_columns() -> tuple[Column, ...]:
@@ -99,7 +99,7 @@ def _error(entry: Entry) -> Cell:
 
 
 def rows(result: Result, name: str) -> list[Row]:
-    """The result's rows, one a pass; a trial without passes has one row, whose pass is None.
+    """The result's rows, one per pass; a trial without passes has one row, whose pass is None.
 
     The settings and figures of other tasks than the benchmark are columns of their own, after the others.
     """

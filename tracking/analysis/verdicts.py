@@ -230,7 +230,7 @@ def _by_host(pair: Pair) -> tuple[list[Pair], list[str]]:
 
 
 def _points(results: Iterable[Result], planned: Iterable[Trial] = ()) -> dict[str, _Point]:
-    """By the id of the first repeat, in the order of the results, then that of the plan."""
+    """The points by the id of their first repeat, in the order of the results, then that of the plan."""
     points: dict[str, _Point] = {}
     for result in results:
         trial = point_of(result.trial)

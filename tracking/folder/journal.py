@@ -262,7 +262,7 @@ def _end_of_last_line(descriptor: int, size: int) -> int:
 
 
 def _is_newer(data: Any) -> bool:
-    """Whether a later version wrote it, which is no damage."""
+    """Whether a later version wrote it, in which case it is not damaged."""
     version = data.get("format") if isinstance(data, dict) else None
     return isinstance(version, int) and version > FORMAT
 

@@ -42,12 +42,12 @@ class Chart:
     """A chart of one figure of the results. It is left out where no result has the figure."""
 
     file_name: str
-    """Of the picture, without the pass and the suffix."""
+    """The picture's file name, without the pass and the suffix."""
     title: str
     axis: str
     """Label of the value axis; `{unit}` stands for the unit."""
     unit: str
-    """Of the curves' values; seconds (`s`) are shown in the multiple that suits them."""
+    """The unit of the curves' values; seconds (`s`) are shown in the multiple that suits them."""
     lines: Callable[[Measured, Pass], Lines]
     reference_name: str = ""
     per_pass: bool = True
@@ -70,7 +70,7 @@ class DrawnChart:
 
     @property
     def file_name(self) -> str:
-        """Of the picture, without the suffix."""
+        """The picture's file name, without the suffix."""
         return f"{self.chart.file_name}_{self.pass_name}" if self.pass_name else self.chart.file_name
 
 

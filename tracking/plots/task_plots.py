@@ -1,4 +1,4 @@
-"""Pictures of tasks that find more than times: learning curves, and the headline figure over what a sweep varied."""
+"""Pictures of tasks that report more than times: learning curves, and the headline figure over what a sweep varied."""
 
 from __future__ import annotations
 
@@ -75,14 +75,9 @@ class _Axis(NamedTuple):
 
 
 def headline(results: Sequence[Result], objective: str | None = None) -> str | None:
-    """The figure that tells most of these results: the sweep's objective, else the first that their task found."""
-    found = dict.fromkeys(key for result in results for key in result.metrics)
-    return objective if objective in found else next(iter(found), None)
-
-
-def lower_is_better(key: str) -> bool:
-    """Whether of such figures the lowest is the best."""
-    return key.endswith(("loss", "_s", "_mb", "wait_share", "unreadable")) and not key.endswith("per_s")
+    """The figure that says most about these results: the sweep's objective, else the first that their task reported."""
+    keys = dict.fromkeys(key for result in results for key in result.metrics)
+    return objective if objective in keys else next(iter(keys), None)
 
 
 def draw_objective(results: Sequence[Result], objective: str | None = None) -> dict[str, Figure]:
@@ -99,13 +94,13 @@ def draw_objective(results: Sequence[Result], objective: str | None = None) -> d
 
 
 def _numeric_axes(trials: Sequence[Trial]) -> list[_Axis]:
-    found: list[_Axis] = []
+    axes: list[_Axis] = []
     flat = {trial.trial_id: _numbers(trial) for trial in trials}
     for name in dict.fromkeys(name for values in flat.values() for name in values):
         values = {trial_id: numbers[name] for trial_id, numbers in flat.items() if name in numbers}
         if len(values) == len(flat) and len(set(values.values())) > 1:
-            found.append(_Axis(name, values))
-    return found
+            axes.append(_Axis(name, values))
+    return axes
 
 
 def _numbers(trial: Trial) -> dict[str, float]:

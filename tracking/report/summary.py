@@ -29,7 +29,7 @@ def sentences(sweep: Sweep, results: Sequence[Result], names: Mapping[str, str])
     summary += exceeded_sentences(results)
     doubtful = sum(bool(result.quality) for result in good)
     if doubtful:
-        summary.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} figures to doubt: see the verdicts.")
+        summary.append(f"{doubtful} {'has' if doubtful == 1 else 'have'} doubtful figures: see the verdicts.")
     return summary
 
 

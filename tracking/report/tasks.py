@@ -1,4 +1,4 @@
-"""What the report shows of tasks that find more than times: figures, pictures of the objective, summaries."""
+"""What the report shows of tasks that report more than times: figures, pictures of the objective, summaries."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tracking.analysis.metrics import task_text
+from tracking.analysis.metrics import lower_is_better, task_text
 from tracking.folder import files
 from tracking.folder.trial_folder import TrialFolder
-from tracking.plots.task_plots import headline, lower_is_better
+from tracking.plots.task_plots import headline
 from tracking.record import Result, Sweep
 from tracking.report.trial_table import Cell, Column, Row, Table
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from tracking.analysis import metrics
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.doubts import doubts_of
+from tracking.analysis.metrics import Metric
 from tracking.analysis.peaks import Peak, Peaks
 from tracking.analysis.stats.steps import median_interval
 from tracking.record import Pass, Result
@@ -65,20 +67,37 @@ _COLUMNS = (
     Column(("first call",), about="Tracing, compilation and the first execution"),
     Column(("GFLOP/s",), about="Achieved rate, and its share of what this device can do at this precision"),
     Column(("memory",), about="Peak of the device where known, else of the process"),
-    Column(("verdict",), "text", "Reasons to doubt the figures"),
 )
+_IN_COLUMNS = (
+    *("mean_s", "sd_s", "median_s", "images_per_s", "p99_s", "first_call_s"),
+    *("gflops_per_s", "peak_rss_mb", "peak_device_mb"),
+)
+"""Metrics that these columns show."""
+_LEFT_OUT = ("p90_s",)
+"""Metrics that the page has no room for."""
+_VERDICT = Column(("verdict",), "text", "Reasons to doubt the figures")
+
+
+def _others() -> list[Metric]:
+    """The metrics that have a column of their own only because they have a row in the table of metrics."""
+    return [metric for metric in metrics.METRICS if metric.name not in (*_IN_COLUMNS, *_LEFT_OUT)]
+
+
+def _columns() -> tuple[Column, ...]:
+    others = (Column((metric.heading or metric.name,), about=f"In {metric.unit}") for metric in _others())
+    return (*_COLUMNS, *others, _VERDICT)
 
 
 def table(results: Sequence[Result], names: Mapping[str, str]) -> Table:
     """The table of `results`, in their order."""
     rows = []
-    peaks = Peaks(results)
+    peaks, columns = Peaks(results), _columns()
     for position, result in enumerate(results):
         name = names[result.trial_id]
         rows += [_timed(name, position, result, pass_name, peaks.of(result)) for pass_name in result.passes]
         if not result.passes or not result.ok:
-            rows.append(Row(name, (Cell(), Cell(span=len(_COLUMNS) - 3), Cell(result.status)), failed=True))
-    return Table(_COLUMNS, rows)
+            rows.append(Row(name, (Cell(), Cell(span=len(columns) - 3), Cell(result.status)), failed=True))
+    return Table(columns, rows)
 
 
 def _timed(name: str, position: int, result: Result, pass_name: Pass, peak: Peak | None) -> Row:
@@ -102,6 +121,10 @@ def _timed(name: str, position: int, result: Result, pass_name: Pass, peak: Peak
             value=rate or 0,
         ),
         Cell(f"{memory:,.0f} MB" if memory else "", value=memory or 0),
+        *(
+            Cell(metric.text_of(measured, result.trial.batch), value=metric.value(measured, result.trial.batch))
+            for metric in _others()
+        ),
         Cell(doubts, style="doubt") if doubts else Cell("good", style="good"),
     )
     return Row(name, cells, opens=(position, pass_name))

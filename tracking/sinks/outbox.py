@@ -170,7 +170,7 @@ class _Box:
     def _remedy(self) -> str:
         """What happens to the results, and what the user can do; the plan in the sweep's folder names the sinks."""
         complete = commands.sync(self._sweep.folder if self._sweep else "")
-        return f"the sweep goes on and tries again; what is missing then, `{complete}` sends"
+        return f"the sweep goes on and tries again; `{complete}` sends what is missing in the end"
 
     def _recover(self) -> None:
         if self.reason:

@@ -102,12 +102,12 @@ def _address(uri: str) -> str:
     if address != address.encode(errors="replace").decode():
         raise SettingsError(
             f"expected a place for MLflow whose name is text in this locale. Received: {printable(address)}; set "
-            "LC_ALL=C.UTF-8, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+            "LC_ALL=C.UTF-8, name a place with tracking.uri=sqlite:////PATH/mlflow.db, or set tracking=csv"
         )
     if _IN_MEMORY.fullmatch(address):
         raise SettingsError(
             f"expected a place for MLflow that outlives the sweep. Received: {address}, a database in memory; "
-            "name a file with tracking.uri=sqlite:////PATH/mlflow.db, or say tracking=csv"
+            "name a file with tracking.uri=sqlite:////PATH/mlflow.db, or set tracking=csv"
         )
     return address
 

@@ -45,7 +45,7 @@ def print_comparisons(
     if any(sum(len(side.runs) for side in comparison.sides) == 2 for comparison in comparisons):
         console.print(
             Text(
-                "With one run a side nothing shows how much runs differ: at least 2% is assumed, and a difference "
+                "With one run per side, nothing shows how much runs differ: at least 2% is assumed, and a difference "
                 f"below {_least_detectable(sweep_noise):.0%} stays UNDECIDED. To see more, sweep both with repeats=5 "
                 "and give the --sweep-noise that benchmarks/trust/noise_floor.py finds for this machine."
             )
@@ -99,7 +99,7 @@ def _consequences(lengthened: float, shortened: float) -> Iterator[str]:
     if lengthened > 1:
         yield f", their typical step may be {lengthened:.2f} times too long"
     if shortened > 1:
-        yield ", work may be missing, so that the true time is longer by nobody knows how much"
+        yield ", work may be missing, so that the true time is longer by an unknown amount"
 
 
 def _sensitivity(comparisons: Sequence[Comparison]) -> str:

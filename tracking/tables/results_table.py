@@ -64,7 +64,7 @@ def _figures(results: Sequence[Result], names: Mapping[str, str], remarks: Mappi
     table.add_column("status", no_wrap=True)
     for name in passes:
         for position, metric in enumerate(figures):
-            heading = metric.unit if position else name.replace("_", "+")
+            heading = (metric.heading or metric.unit) if position else name.replace("_", "+")
             table.add_column(heading, justify="right", no_wrap=True)
     for key in task_keys:
         table.add_column(key, justify="right", no_wrap=True)

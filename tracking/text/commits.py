@@ -1,4 +1,4 @@
-"""The commits that a sweep's facts name, in words: the tool's own, and that of the project it was started in."""
+"""Describes the commits in a sweep's facts: the tool's own, and that of the project in which the sweep was started."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def changes(facts: Mapping[str, Any]) -> list[str]:
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How the code of a resumed sweep differs from the code that began it, in words; empty: it does not.
+    """Clauses on how the code of a resumed sweep differs from the code that began it; empty: it does not.
 
     A repository that is unknown on either side is passed over.
     """

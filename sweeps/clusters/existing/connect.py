@@ -118,7 +118,7 @@ def connected(
 
     Raises UsageError if there is no such cluster or it refuses the connection.
     """
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # attempts at a head that refuses us, a second each
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # attempts at a head that refuses us, one second each
     targets = [trial.target for trial in trials if trial.target is not None]
     wanted = node_inputs.of_trials(trials, started_in)
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
@@ -138,7 +138,7 @@ def connected(
 
 
 def _disable_auto_connect() -> None:
-    """Keep Ray from starting or joining another cluster by itself when ours is lost."""
+    """Keep Ray from starting or joining another cluster on its own when ours is lost."""
     from ray._private import auto_init_hook
 
     auto_init_hook.enable_auto_connect = False

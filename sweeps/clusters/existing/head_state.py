@@ -74,7 +74,7 @@ class Connection(Protocol):
 
 
 def no_answer(host_name: str, port: int) -> OSError | None:
-    """Return why nobody accepts a connection there; None: somebody does."""
+    """Return why no connection is accepted there; None: one is."""
     try:
         socket.create_connection((host_name, port), timeout=_PROBE_S).close()
     except OSError as error:
@@ -171,7 +171,7 @@ def node(state: NodeState, about: Mapping[str, Any]) -> Node:
 
 
 def held(state: NodeState, used: Counter[str]) -> Held:
-    """Return what others hold of a node of which the sweep has `used` this much."""
+    """Return what others hold of a node, given how much of it the sweep itself has `used`."""
 
     def others(name: str) -> float:
         rest = state.offers.get(name, 0.0) - state.free.get(name, 0.0) - used[name]

@@ -77,7 +77,7 @@ class HeadWatch:
         return states
 
     def reopen(self) -> None:
-        """Connect to the cluster that is there now. Raises DispatchError if there is none for `wait_s`."""
+        """Connect to the cluster that now answers at the address. Raises DispatchError if none does for `wait_s`."""
         until = time.monotonic() + self._wait_s
         while True:
             try:

@@ -83,7 +83,7 @@ class RayFleet(Fleet):
         """Whether there is an autoscaler that has not been sent a request, so that more nodes may come."""
 
     def query(self, trials: Sequence[Trial] = (), *, ask: bool = True) -> list[str]:
-        """Query the nodes that are there, and return the problems that keep a sweep from running on them.
+        """Query the nodes of the cluster, and return the problems that keep a sweep from running on them.
 
         An autoscaler gets a request for what these trials need, and this waits until every kind of trial has a node.
         With `ask` false, `may_grow` is set instead, and a warning names what would be requested. Raises DispatchError
@@ -199,7 +199,7 @@ class RayFleet(Fleet):
         return self._head.cut_off()
 
     def revive(self) -> None:
-        """Continue on the cluster that is there now, whose nodes are all new."""
+        """Continue on the cluster that now answers at the address, whose nodes are all new."""
         for member in self._members.values():
             self._drop(member)
         self._members.clear()

@@ -109,7 +109,7 @@ class Kubernetes(RemoteJob):
         return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=kubernetes")
 
     def remote_job(self, request: Request) -> Manifest:
-        """Return the job that runs the request in a folder of its name, or resumes a sweep that is there.
+        """Return the job that runs the request in a folder of its name, or resumes an existing sweep.
 
         Raises UsageError for a command line that is too long.
         """

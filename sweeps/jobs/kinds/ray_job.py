@@ -138,7 +138,7 @@ class RayJob(RemoteJob):
         return PlannedNode(cpus=sys.maxsize, gpus=sys.maxsize, name="a node of cluster=ray_job")
 
     def remote_job(self, request: Request) -> EntryPoint:
-        """Return the job that runs the request in a folder of its name, or resumes a sweep that is there."""
+        """Return the job that runs the request in a folder of its name, or resumes an existing sweep."""
         assert self.address is not None
         if request.resume is not None:
             folder = request.resume if request.resume.startswith(("/", "~/")) else f"{self.folder}/{request.resume}"

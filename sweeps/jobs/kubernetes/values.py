@@ -159,12 +159,12 @@ def _resource(value: str) -> str:
     # Its quota is called requests.DOMAIN/NAME, which must be a valid label name, too.
     reserved = domain == "kubernetes.io" or domain.endswith(".kubernetes.io") or domain.startswith("requests.")
     good = domain and name and not _label_key(f"requests.{value}") and not reserved
-    return "" if good else "a resource that a device plugin offers, as nvidia.com/gpu or amd.com/gpu"
+    return "" if good else "a resource that a device plugin offers, such as nvidia.com/gpu or amd.com/gpu"
 
 
 def _image(value: str) -> str:
     good = _IMAGE.fullmatch(value)
-    return "" if good else "an image's name, as registry.example/sweeps:1.0, its path in small letters"
+    return "" if good else "an image's name, such as registry.example/sweeps:1.0, its path in small letters"
 
 
 def _amount(value: str) -> str:
@@ -172,7 +172,7 @@ def _amount(value: str) -> str:
         return "an amount such as 16Gi"
     number, unit = match[1], match[2] or ""
     size = float(number) * _UNITS[unit] if unit in _UNITS else float(value)
-    least = f"at least {_LEAST_MEMORY // 2**20}Mi, as 16Gi. Received: {size:.0f} bytes"
+    least = f"at least {_LEAST_MEMORY // 2**20}Mi, such as 16Gi. Received: {size:.0f} bytes"
     return "" if size >= _LEAST_MEMORY else least
 
 
@@ -183,4 +183,4 @@ def _store(value: str) -> str:
 def _ray_version(value: str) -> str:
     good = (match := _VERSION.fullmatch(value)) and (int(match[1]), int(match[2])) >= _EARLIEST_RAY
     earliest = ".".join(map(str, _EARLIEST_RAY))
-    return "" if good else f"the version of Ray in the image, as 2.60.0, {earliest} or later, which knows access tokens"
+    return "" if good else f"the version of Ray in the image, such as 2.60.0; {earliest} or later, for access tokens"

@@ -69,7 +69,7 @@ def problems(value: Any) -> list[str]:
         line = " ".join(words)
         name = _name(words[0])
         if not words[0].startswith("-") or name == "":
-            problems.append(f"cluster.sbatch: expected options of sbatch, as {EXAMPLE}. Received: {line!r}.")
+            problems.append(f"cluster.sbatch: expected options of sbatch, such as {EXAMPLE}. Received: {line!r}.")
         elif any(printable(word) != word or set(word) & set('"\\') for word in words):
             expected = "one line without quotation marks and backslashes"
             problems.append(f"cluster.sbatch: expected {expected}. Received: {line!r}.")
@@ -115,13 +115,13 @@ def _options(value: Any) -> list[list[str]]:
         return [_pair(name, each) for name, each in pairs if each is not False]
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"expected options of sbatch, as {EXAMPLE}. Received: {value!r}.")
+        raise ValueError(f"expected options of sbatch, such as {EXAMPLE}. Received: {value!r}.")
     options: list[list[str]] = []
     for text in texts:
         try:
             words = shlex.split(text)
         except ValueError as error:
-            raise ValueError(f"expected options of sbatch, as {EXAMPLE}. Received: {text!r} ({error}).") from error
+            raise ValueError(f"expected options of sbatch, such as {EXAMPLE}. Received: {text!r} ({error}).") from error
         for word in words:
             takes_value = (
                 options and len(options[-1]) == 1 and options[-1][0].startswith("-") and "=" not in options[-1][0]

@@ -43,7 +43,7 @@ _CHANGE: Mapping[str, str] = {
     r".*Mem.*": "another cluster.memory",
     r".*GRES.*": "another cluster.gpus",
     r"InvalidAccount|AccountNotAllowed|.*Assoc.*": "another cluster.account; `sacctmgr show associations` lists yours",
-    r".*QOS.*": "another QOS, as +cluster.sbatch.qos=NAME",
+    r".*QOS.*": "another QOS, with +cluster.sbatch.qos=NAME",
     r"BadConstraints": "another constraint or cluster.partition; `sinfo -o '%P %D %c %m %f %G'` lists what nodes have",
     r"DependencyNeverSatisfied": "another +cluster.sbatch.dependency",
     r"Partition(Config|Down|Inactive)": "fewer nodes or another cluster.partition; `sinfo` lists them",

@@ -1,8 +1,8 @@
 """Converts pictures of more than 8 bits per channel to 8, scaled by the bits in use and not by those of the file.
 
 Cameras and scanners of 8 to 14 bits write files of 16, with values unchanged or shifted up; a file does not say which.
-So the largest value decides: below 256 it is 8 bits, below 1024 it is 10, then 12, 14, otherwise 16. Otherwise a 12-bit
-picture would be nearly black. As a consequence, a dark picture of 16 bits becomes brighter.
+So the largest value decides: below 256 it is 8 bits, below 1024 it is 10, then 12, 14, otherwise 16. Without this, a
+12-bit picture would be nearly black. As a consequence, a dark picture of 16 bits becomes brighter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BITS = (8, 10, 12, 14, 16, 24, 31)  # Pillow's integers have a sign
 
 
 def has_deep_colours(image: Image.Image, source: str | Path | bytes) -> bool:
-    """Whether it is a PNG of 16 bits per channel with colours or transparency, of which Pillow reads the upper 8."""
+    """Whether this is a PNG of 16 bits per channel with colours or transparency, of which Pillow reads the upper 8."""
     if image.format != "PNG":
         return False
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
@@ -43,7 +43,7 @@ def read_deep_colours(source: str | Path | bytes) -> Image.Image:
 
 
 def is_too_dark(image: Image.Image) -> bool:
-    """Whether it is a TIFF of 16 bits per channel, of which Pillow reads the upper 8, with almost nothing in them."""
+    """Whether this is a TIFF of 16 bits per channel with almost nothing in the upper 8, all that Pillow reads."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     deep = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
@@ -70,7 +70,7 @@ def grey(image: Image.Image) -> Image.Image:
 
 
 def _is_white_zero(image: Image.Image) -> bool:
-    """Whether it is a TIFF in which 0 is white; Pillow inverts only those of up to 8 bits."""
+    """Whether this is a TIFF in which 0 is white; Pillow inverts only those of up to 8 bits."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 

@@ -76,8 +76,8 @@ def read(
     """Return the picture as RGB bytes `[height, width, 3]` of `size` (height, width). Raises PictureError.
 
     `stretch` scales both sides independently; `crop` keeps the proportions and crops the longer side evenly. Grey
-    becomes RGB, CMYK is converted, transparency is laid over white, and the camera's orientation is applied. An
-    animation gives its first frame.
+    becomes RGB, CMYK is converted, transparency is laid over white, and the camera's orientation is applied. Of an
+    animation, the first frame is read.
     """
     height, width = size
     with _open(source) as image:

@@ -1,4 +1,4 @@
-"""Whether pictures can be trained on: readable, each there once, and enough of every class."""
+"""Whether pictures can be trained on: readable, no picture twice, and enough of every class."""
 
 from __future__ import annotations
 

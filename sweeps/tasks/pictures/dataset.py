@@ -18,9 +18,9 @@ MOST_NAMED = 5
 """Names in one sentence about many."""
 _LONGEST_NAME = 250
 _MOST_LABELS_MB = 16
-"""The 22,000 names of ImageNet have 1 MB."""
+"""The 22,000 names of ImageNet take 1 MB."""
 _MOST_LIST_MB = 2048
-"""A list of ImageNet's 14 million pictures has 500 MB."""
+"""A list of ImageNet's 14 million pictures takes 500 MB."""
 
 
 class DataError(ValueError):
@@ -38,7 +38,7 @@ class Example:
     path: Path
     label: int
     place: str = field(default="", compare=False)
-    """Where it was listed, in words; empty where its path says so."""
+    """A phrase that says where it was listed; empty where its path shows that."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Dataset:
     held_out: frozenset[Path] | None = None
     """The pictures to validate with, where the data names them; None for a share of each class."""
     remarks: tuple[str, ...] = ()
-    """Sentences about what else was found beside the examples."""
+    """Sentences about what else was found besides the examples."""
 
     @property
     def fingerprint(self) -> str:

@@ -112,7 +112,7 @@ def parts(folder: Path) -> Parts | None:
         if names and len(names) == len(training) + len(validation) + len(test):
             raise LayoutError(
                 f"expected one folder per class, or train and val with the same classes in each. Received: only "
-                f"{', '.join(names)}; for its classes say task.data={folder / names[0]}"
+                f"{', '.join(names)}; for its classes, set task.data={folder / names[0]}"
             )
         _expect_no_parts_within(folder, names)
         return None
@@ -162,8 +162,8 @@ def _expect_no_parts_within(folder: Path, classes: Iterable[str]) -> None:
         if by_role["training"] and (by_role["validation"] or by_role["test"]):
             inside = ", ".join(f"{name}/{part}" for names in by_role.values() for part in names)
             raise LayoutError(
-                f"expected train and val around the class folders. Received: {inside}; if {name} is no class, say "
-                f"task.data={folder / name}, otherwise exchange the two levels or use a list of files"
+                f"expected train and val around the class folders. Received: {inside}; if {name} is no class, set "
+                f"task.data={folder / name}; otherwise swap the two levels or use a list of files"
             )
 
 

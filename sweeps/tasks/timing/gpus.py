@@ -72,13 +72,13 @@ def why_none() -> str:
         return f"There is no NVIDIA driver: {DRIVER} cannot be opened."
     if not _opens(MANAGEMENT):
         return (
-            f"The NVIDIA driver is there, but {MANAGEMENT} of it cannot be opened; in a container, "
+            f"The NVIDIA driver is installed, but its {MANAGEMENT} cannot be opened; in a container, "
             "NVIDIA_DRIVER_CAPABILITIES=compute,utility brings it."
         )
     version = str(build.get("cuda_version", "")).split(".")[0]
     if missing := [name for name in LIBRARIES.get(version, ()) if not _opens(name)]:
-        return f"TensorFlow misses {', '.join(missing)}; {_BRINGS}"
-    return f"The driver and the libraries of CUDA {version} are there; TF_CPP_MIN_LOG_LEVEL=0 lets TensorFlow say more."
+        return f"TensorFlow lacks {', '.join(missing)}; {_BRINGS}"
+    return f"The driver and CUDA {version}'s libraries are installed; TF_CPP_MIN_LOG_LEVEL=0 lets TensorFlow say more."
 
 
 def _opens(name: str) -> bool:

@@ -106,8 +106,8 @@ class Inspection:
         )
         if not computed.needs_input:
             raise NothingComputedError(
-                "expected a step that computes something of its input. Received: a graph whose every output is the "
-                "same whatever is fed"
+                "expected a step whose result depends on its input. Received: a graph with the same outputs for "
+                "every input"
             )
         hidden = [kind for kind in computed.hidden if not (self._work.recurrent and kind.startswith(_RECURRENT))]
         # Without a compiler, unused gradients are computed too: more operations, but not more work.

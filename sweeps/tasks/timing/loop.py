@@ -21,7 +21,7 @@ from tracking.schema.protocols import Adaptive, Classic, Protocol
 
 Progress = Callable[[int, float], None]
 _LONGER = 1.5
-"""After a look that gave reasons to doubt the steps, the next look comes at this many times as many."""
+"""After a look that gave reasons to doubt the steps, the next look comes after this many times as many."""
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class Classifier(keras.Model):
         elif (late := late_scaling(self.net)) is not None and _is_scaled_twice(self.form, BYTES[1]):
             lines.append(
                 f"warning: {late} scales values from 0 to 255, but behind a trained layer, and is given others; for "
-                "plain values say task.mean=[0,0,0] task.scale=1"
+                "plain values, set task.mean=[0,0,0] task.scale=1"
             )
         return [*lines, f"output: {net_output.IN_WORDS[self.answers_are]}"]
 
@@ -224,7 +224,7 @@ def shape_of(net: keras.Model) -> tuple[tuple[int, int], int]:
         )
     if output[1] == 1:
         raise NotAClassifierError(
-            f"expected {net.name} to give an output for each class. Received: one output; a net that tells two classes "
-            "apart ends here in two, e.g. Dense(2), and not in one sigmoid"
+            f"expected {net.name} to have an output for each class. Received: one output; a net for two classes "
+            "has to end in two outputs, e.g. Dense(2), and not in one sigmoid"
         )
     return (shape[0], shape[1]), output[1]

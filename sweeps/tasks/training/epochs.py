@@ -161,7 +161,7 @@ class Checkpoint:
 
 
 def _best(state: State) -> str:
-    """Name the best epoch's file, one per epoch: a process killed before replacing the state spares the former one."""
+    """Name the best epoch's file, one per epoch: a process killed before it replaces the state does no harm."""
     return f"best-{state.best.number}.npz"
 
 

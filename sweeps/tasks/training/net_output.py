@@ -1,4 +1,4 @@
-"""Finds, from what a net computes, whether it gives logits or probabilities, and which loss suits them."""
+"""Finds, from what a net computes, whether it returns logits or probabilities, and which loss suits them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _by_values(value: Any, extreme: Any) -> Output:
     if (np.abs(rows.sum(axis=-1) - 1) < tolerance).all():
         return "probabilities"
     bounded = far.min() >= -tolerance and far.max() <= 1 + tolerance
-    # A net whose last units are dead gives constants.
+    # A net whose last units are dead returns constants.
     responds = rows.max() > tolerance and np.ptp([rows, far]) > 0
     return "independent" if bounded and responds else "logits"
 

@@ -33,7 +33,7 @@ def refused(command: list[str], folder: Path, **env: str) -> str:
 
 def test_too_few_open_files(tmp_path: Path) -> None:
     output = refused(["bash", "-c", 'ulimit -n 100; exec "$@"', "bash", *RUN], tmp_path)
-    assert "the limit of open files (ulimit -n) is 100" in output
+    assert "the limit on open files (ulimit -n) is 100" in output
 
 
 @needs_root
@@ -68,7 +68,7 @@ def test_too_few_processes_for_a_user(tmp_path: Path) -> None:
         "print(ray_room.problems(Path('/tmp')))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "the limit of processes and threads (ulimit -u) is 90, " in done.stdout, done.stderr
+    assert "the limit on processes and threads (ulimit -u) is 90, " in done.stdout, done.stderr
 
 
 def test_too_few_processes_for_a_container(tmp_path: Path) -> None:

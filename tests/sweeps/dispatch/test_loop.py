@@ -176,7 +176,7 @@ def test_a_pass_that_fits_is_measured_and_the_other_is_out_of_memory(context: lo
 def test_a_dispatch_that_no_node_is_left_for_ends_after_a_while(context: loop.Context) -> None:
     fleet, warned = Fleet([]), list[str]()
     fleet.wait_s = 0.3
-    with pytest.raises(DispatchError, match=r"no node came in 0\.3 s for 2 trials \(cpu\)"):
+    with pytest.raises(DispatchError, match=r"no node came within 0\.3 s for 2 trials \(cpu\)"):
         list(loop.on_ray(trials(2), replace(context, fleet=fleet, warn=warned.append)))
     assert warned == ["no node is left for 2 trials (cpu); waiting up to 0.3 s for one"]
 

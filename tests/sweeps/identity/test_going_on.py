@@ -1,4 +1,4 @@
-"""What a second command may do to a sweep that is there, and a sweeper to one that has begun."""
+"""What a second command may do to an existing sweep, and a sweeper to one that has begun."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_a_sweep_that_timed_out_goes_on_with_more_time_and_nothing_else_is_taken
 
     again = run(tmp_path, *grid, "resume=latest", *INLINE)
     assert again.returncode == 2
-    assert "expected a command without a grid and without keys of its trials" in again.stderr
+    assert "expected a command without a grid and without keys of trials" in again.stderr
     assert "Received: model=tiny, batch=1,2, protocol=classic" in again.stderr
     several = run(tmp_path, "-m", "resume=latest", "rerun=null,failed", *INLINE)
     assert several.returncode == 2
     assert "Received: a grid." in several.stderr
     other = run(tmp_path, *grid, f"hydra.sweep.dir={sweep}", *INLINE)
     assert other.returncode == 2
-    assert f"Received: {sweep}, which holds a sweep. resume={sweep} goes on with that one" in other.stderr
+    assert f"Received: {sweep}, which holds a sweep. resume={sweep} continues that one" in other.stderr
     assert journal(sweep) == before
 
     done = run(tmp_path, "resume=latest", "rerun=failed", "timeout_s=200", *INLINE)

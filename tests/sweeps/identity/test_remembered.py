@@ -178,7 +178,9 @@ def test_secrets_are_not_kept_and_what_is_kept_is_text(tmp_path: Path, monkeypat
     known = remembered.facts(composed(*words), typed(*words))
     assert "hush" not in str(known)
     sweep = replace(sweep, facts=known)
-    with pytest.raises(UsageError, match=r"cluster\.setup: expected it with its secret, which the plan does not keep"):
+    with pytest.raises(
+        UsageError, match=r"cluster\.setup: expected the option with its secret, which the plan does not keep"
+    ):
         remembered.going_on(cfg, sweep, remembered.place(sweep, cfg, typed()), typed())
     words = ["cluster.setup=[]"]
     cfg = composed("cluster=slurm", *words)

@@ -167,7 +167,7 @@ def test_a_resumed_sweep_goes_on_as_its_plan_says_and_says_so(tmp_path: Path, mo
     folder = tmp_path / "sweep"
     assert resuming.lines == [
         f"Runs     weights /data/w.npy, as {folder} says",
-        f"Goes on  with cluster=ray cluster.wait_s=3.0, as {folder} says; cluster=local chooses anew",
+        f"Goes on  with cluster=ray cluster.wait_s=3.0, as {folder} says; cluster=local replaces that",
         f"Sends    results to http://tracker.example, as {folder} says",
     ]
     with pytest.raises(UsageError) as raised:

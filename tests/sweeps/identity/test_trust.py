@@ -74,7 +74,7 @@ def test_a_strangers_plan_runs_only_where_this_user_says_so(tmp_path: Path) -> N
     assert [line["status"] for line in journal(folder)] == ["ok"]
     done = run(tmp_path, "trust=true", *INLINE)
     assert done.returncode == 2
-    assert "trust=true: expected resume=latest, a folder or a sweep id with it." in done.stderr
+    assert "trust=true: expected resume= with it: latest, a folder or a sweep id." in done.stderr
 
 
 def test_doubts_name_addresses_and_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,4 +94,4 @@ def test_doubts_name_addresses_and_links(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "trials" / trials[0].trial_id).mkdir(parents=True)
     (folder / "trials" / trials[0].trial_id / "log.txt").symlink_to("/elsewhere")
     (doubt,) = resume.doubts(plan, folder, None, trials)
-    assert "log.txt is a link to /elsewhere, through which would be written" in doubt
+    assert "log.txt is a link to /elsewhere, and results would be written there" in doubt

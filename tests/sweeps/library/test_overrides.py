@@ -69,9 +69,9 @@ def test_everything_that_cannot_be_an_override_is_named_together() -> None:
     with pytest.raises(UsageError) as raised:
         words(["batch", "--cfg", 3], {"batch": [], "model": {"_target_": print, "a b": 1}, "seed": {1, 2}})  # type: ignore[list-item, dict-item]
     assert [problem.partition(" Received: ")[0] for problem in raised.value.problems] == [
-        "expected overrides as 'batch=1,2' or mappings as {'batch': [1, 2]}.",
-        "expected overrides as 'batch=1,2' or mappings as {'batch': [1, 2]}.",
-        "expected overrides as 'batch=1,2' or mappings as {'batch': [1, 2]}.",
+        "expected overrides such as 'batch=1,2' or mappings such as {'batch': [1, 2]}.",
+        "expected overrides such as 'batch=1,2' or mappings such as {'batch': [1, 2]}.",
+        "expected overrides such as 'batch=1,2' or mappings such as {'batch': [1, 2]}.",
         "batch: expected at least one value in a grid.",
         "model._target_: expected text, numbers, True, False, None, a path, or lists of these.",
         "expected the name of a key.",

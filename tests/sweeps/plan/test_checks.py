@@ -37,7 +37,7 @@ def test_of_a_cluster_each_kind_of_nodes_says_what_it_lacks() -> None:
     nodes = [Node(cpus=2, name="a"), Node(cpus=2, name="b"), Node(cpus=4, gpus=1, name="c")]
     trial = replace(A, device=Device(name="big", kind="gpu", cpus=8, gpus=2))
     assert problems([trial, B], nodes) == [
-        "device=big: no node of the cluster can give it: device.cpus=8 asks for 8 cores and a has 2 and "
+        "device=big: no node of the cluster can provide it: device.cpus=8 asks for 8 cores and a has 2 and "
         "device=big asks for 2 GPUs and a has none (and 1 more like it); "
         "device.cpus=8 asks for 8 cores and c has 4 and device=big asks for 2 GPUs and c has 1 GPU"
     ]

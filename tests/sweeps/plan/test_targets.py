@@ -57,7 +57,7 @@ def test_a_target_is_imported_and_not_called(address: str) -> None:
         ("lacks.net", "ModuleNotFoundError: No module named 'no_such_package' ("),
         ("raises.net", "/raises.py, line 2)"),
         ("leaves.net", "its import has ended the process with code 3"),
-        ("crashes.net", "its import has died of SIGABRT: last words"),
+        ("crashes.net", "its import was killed by SIGABRT: last words"),
         ("value.net", "expected value.net to be a callable. Received: int"),
         ("fine.nets", "fine has no 'nets'. Did you mean net"),
         ("fien.net", "There is no module 'fien'. Did you mean fine"),
@@ -74,9 +74,7 @@ def test_whatever_an_import_does_is_a_sentence(address: str, name: str, words: s
 
 def test_an_import_that_hangs_is_given_up_and_no_other_is_waited_for(address: str) -> None:
     found = looked(address, "hangs.net", "hangs.other", "lacks.net", seconds=0.5)
-    assert found.problems == dict.fromkeys(
-        ("hangs.net", "hangs.other"), "its import has not come to an end after 0.5 s"
-    )
+    assert found.problems == dict.fromkeys(("hangs.net", "hangs.other"), "its import has not finished after 0.5 s")
 
 
 def test_a_task_adds_the_number_of_classes() -> None:

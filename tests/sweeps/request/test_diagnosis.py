@@ -86,8 +86,11 @@ def test_where_any_key_may_be_added_the_message_says_how(overrides: list[str], m
         ("order=gird", "expected one of grid, interleaved. Received: 'gird'. Did you mean grid?"),
         ("batch=two", "expected a whole number. Received: 'two'."),
         ("+device.resources.disk=much", "expected a number. Received: 'much'."),
-        ("passes=forward", "expected a list, as passes=[forward]. Received: 'forward'."),
-        ("device.node_labels=c", "expected names and values, as +device.node_labels={NAME: VALUE}. Received: 'c'."),
+        ("passes=forward", "expected a list, such as passes=[forward]. Received: 'forward'."),
+        (
+            "device.node_labels=c",
+            "expected names and values, such as +device.node_labels={NAME: VALUE}. Received: 'c'.",
+        ),
     ],
 )
 def test_a_value_that_its_key_does_not_take(override: str, message: str) -> None:
@@ -99,6 +102,6 @@ def test_a_value_of_the_wrong_type_hides_no_other_problem_of_the_cluster() -> No
     sentences = diagnosis("cluster=slurm", *wrong)
     assert len(sentences) == len(wrong)
     assert "cluster.gpus=x: expected a whole number. Received: 'x'." in sentences
-    assert any("expected a list, as cluster.setup=[VALUE,VALUE]." in sentence for sentence in sentences)
+    assert any("expected a list, such as cluster.setup=[VALUE,VALUE]." in sentence for sentence in sentences)
     for override in wrong[:3]:
         assert any(sentence.startswith(f"{override}: ") for sentence in sentences)

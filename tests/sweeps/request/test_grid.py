@@ -17,11 +17,15 @@ def test_each_point_has_its_repeats() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "message"),
     [
-        ("retries=1", "retries=2", "retries=2: retries is the whole sweep's, expected one value. Received: 1 and 2."),
+        (
+            "retries=1",
+            "retries=2",
+            "retries=2: retries applies to the whole sweep, expected one value. Received: 1 and 2.",
+        ),
         ("order=grid", "order=interleaved", "Received: grid and interleaved."),
-        ("calibrate=true", "calibrate=false", "calibrate=false: calibrate is the whole sweep's"),
-        ("cluster=local", "cluster=ray", "cluster=ray: cluster is the whole sweep's"),
-        ("cluster.cpus=1", "cluster.cpus=2", "cluster.cpus=2: cluster.cpus is the whole sweep's"),
+        ("calibrate=true", "calibrate=false", "calibrate=false: calibrate applies to the whole sweep"),
+        ("cluster=local", "cluster=ray", "cluster=ray: cluster applies to the whole sweep"),
+        ("cluster.cpus=1", "cluster.cpus=2", "cluster.cpus=2: cluster.cpus applies to the whole sweep"),
         ("tracking=csv", "tracking=none", "Received: [csv] and []."),
     ],
 )

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hydra import compose
@@ -12,6 +13,7 @@ from sweeps.request.compose import drop_defaults_of_nets
 from tracking.record import Trial
 from tracking.schema.device import Device
 from tracking.schema.protocols import Adaptive, Classic
+from tracking.schema.reading import Within
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -107,7 +109,10 @@ def test_a_callable_is_called_by_its_own_name_and_gets_only_what_is_meant_for_it
     ("override", "sentence"),
     [
         ("protocol.name=classic", "protocol.name=classic: expected adaptive, as protocol=adaptive was chosen"),
-        ("cluster.name=ray", "cluster.name=ray: expected local, as cluster=local was chosen; cluster=ray chooses."),
+        (
+            "cluster.name=ray",
+            "cluster.name=ray: expected local, as cluster=local was chosen; set cluster=ray instead.",
+        ),
         ("task.name=nonsense", "task.name=nonsense: expected benchmark"),
     ],
 )
@@ -147,6 +152,21 @@ def test_all_problems_of_a_config_are_reported_together() -> None:
 )
 def test_numbers_out_of_range(override: str, message: str) -> None:
     assert problems(override) == [f"{override}: {message}"]
+
+
+def test_the_limits_of_an_axis_are_those_that_its_field_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Narrow(Trial):
+        seed: Annotated[int, Within(3, 5)] = 4
+
+    monkeypatch.setattr(schema, "Trial", Narrow)
+    schema._limits.cache_clear()
+    try:
+        lows, highs = schema._limits()
+    finally:
+        schema._limits.cache_clear()
+    assert (lows["seed"], highs["seed"]) == (3, 5)
+    assert lows["batch"] == 1
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])

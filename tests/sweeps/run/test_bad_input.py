@@ -44,7 +44,7 @@ def test_nets_that_cannot_be_built_are_reported_before_anything_runs(tmp_path: P
             ["retries=-1", "fail_fast=0", "device.memory_mb=0"],
             ["retries=-1: ", "fail_fast=0: ", "device.memory_mb=0: "],
         ),
-        (["-m", "retries=1,2", "model=tiny"], ["retries is the whole sweep's"]),
+        (["-m", "retries=1,2", "model=tiny"], ["retries applies to the whole sweep"]),
         (["-m", "hydra.sweep.dir=/proc/sweep", "batch=0"], ["expected a results folder that can be", "batch=0: "]),
         (["nonsense"], ["nonsense"]),
     ],

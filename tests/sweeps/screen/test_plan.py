@@ -48,7 +48,7 @@ def test_a_forecast_has_a_row_for_each_trial_and_the_time_of_all(
         "vgg16 b=1 8.0 s 20 s 300 MB",
         "vgg16 b=2 2 min 3 min ?",
         "vgg16 b=4 ? ? ?",
-        "Time about 2 min, at most 4 min, and 1 trial of which nothing is known. Nothing was run.",
+        "Time about 2 min, at most 4 min, and 1 trial about which nothing is known. Nothing was run.",
     ]
 
 
@@ -57,5 +57,5 @@ def test_a_long_forecast_counts_the_rows_it_leaves_out() -> None:
     nothing = [None] * len(trials)
     assert forecast_lines(trials, nothing, [Node(cpus=1)], None) == [
         "... and 2 more",
-        "Time     nothing is known of these trials. Nothing was run.",
+        "Time     nothing is known about these trials. Nothing was run.",
     ]

@@ -64,7 +64,7 @@ def test_a_slow_sink_is_reported_once_and_again_when_it_is_back(capsys: pytest.C
         terminal.progress.waiting([Pending("MLflow at http://host", count, "")])
     assert (
         capsys.readouterr().out
-        == "1 result waits for MLflow at http://host: its answers are slow; what waits is sent later\n"
+        == "1 result waits for MLflow at http://host: it is slow to answer; what waits is sent later\n"
     )
     terminal.progress.waiting([])
     terminal.progress.waiting([])

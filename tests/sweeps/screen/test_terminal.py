@@ -48,7 +48,7 @@ def test_an_output_that_has_gone_ends_nothing(
         for _ in range(2):
             terminal.say("a word")
         print("of a library's", file=out, flush=True)
-    printed = f"warning: standard output can no longer be written ({reason}); what was begun goes on\n"
+    printed = f"warning: standard output can no longer be written ({reason}); what has begun goes on\n"
     assert capsys.readouterr().err == printed
 
 

@@ -13,9 +13,10 @@ from sweeps.request import objective
 from tests.support.records import make_result
 from tracking.analysis import metrics
 from tracking.analysis.frame import frame
-from tracking.analysis.metrics import METRICS, Metric, figures_of
+from tracking.analysis.metrics import METRICS, Metric, figures_of, lower_is_better
 from tracking.analysis.table import csv_text, standard_columns, table
 from tracking.record import PASSES
+from tracking.report import trial_table
 from tracking.sinks.mlflow import content, view
 from tracking.tables.results_table import results_table
 
@@ -41,6 +42,9 @@ def test_a_new_metric_is_everywhere() -> None:
     screen.print(results_table([result]))
     text = screen.export_text()
     assert "s at least" in text
+    (page,) = trial_table.table([result], {result.trial_id: "a trial"}).rows
+    assert any(cell.value == value and cell.text == f"{value:.4g}" for cell in page.cells)
+    assert lower_is_better("forward/min_s")
     assert f"{value:.4g}" in text
 
 

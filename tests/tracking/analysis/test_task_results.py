@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests.support.picture_data import size_of
 from tracking import names
+from tracking.analysis.metrics import lower_is_better
 from tracking.analysis.table import columns, csv_text, table
 from tracking.plots import sweep_plots, task_plots
 from tracking.plots.sample_plots import Sample, draw_confusion, draw_samples
@@ -140,7 +141,7 @@ def test_the_sweeps_own_objective_is_drawn(tmp_path: Path) -> None:
     [("val/loss", True), ("input/wait_share", True), ("memory/peak_rss_mb", True), ("images_per_s", False)],
 )
 def test_which_figures_are_better_low(key: str, lower: bool) -> None:
-    assert task_plots.lower_is_better(key) == lower
+    assert lower_is_better(key) == lower
 
 
 def test_the_points_of_the_objective_are_where_they_belong() -> None:

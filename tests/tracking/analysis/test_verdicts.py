@@ -221,7 +221,7 @@ def mostly(verdict: str) -> Callable[[Counter[str]], bool]:
     [
         ((1, 1), 0.005, 1.2, mostly("SLOWER")),
         ((1, 1), 0.005, 1 / 1.2, mostly("FASTER")),
-        ((1, 1), 0.005, 1.0, mostly("UNDECIDED")),  # one run a side cannot show sameness at 2%
+        ((1, 1), 0.005, 1.0, mostly("UNDECIDED")),  # one run per side cannot show sameness at 2%
         ((5, 5), 0.005, 1.05, mostly("SLOWER")),
         ((5, 5), 0.005, 1 / 1.05, mostly("FASTER")),
         ((5, 5), 0.003, 1.0, mostly("SAME")),

@@ -62,7 +62,7 @@ def test_summary_says_what_happened(tmp_path: Path) -> None:
     assert "13 of 14 trials measured on node1" in text
     assert "1 ran out of memory." in text
     assert "Highest throughput forward: " in text
-    assert "1 has figures to doubt" in text
+    assert "1 has doubtful figures" in text
 
 
 def test_trials_without_a_result_are_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any result that can be read is written by everything after it, beside a good one that is there unharmed."""
+"""Any result that can be read is written by everything after it, and a good one beside it stays unharmed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Drift(NamedTuple):
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Interval of the median from order statistics: it assumes independent samples and nothing of their distribution.
+    """Interval of the median from order statistics: assumes independent samples, and nothing about their distribution.
 
     Its coverage is at least `confidence` from 6 samples on (at 0.95). With fewer, no pair of order statistics reaches
     that and the whole range is returned, which covers with probability 1 - 2**(1 - n).

@@ -82,7 +82,7 @@ def _settle(database: Path, *, make: bool) -> None:
         alone = False
         while (state := _state(database, writing=make)) != "ready":
             if not make:
-                raise DatabaseError("expected a database with runs. Received: a file without, or none")
+                raise DatabaseError("expected a database with runs. Received: a file without runs, or no file")
             if state != "absent" and _fresh(database):
                 if time.monotonic() > end:
                     raise DatabaseError("another process has not finished making it; results wait until it has")
@@ -257,7 +257,7 @@ def _make(database: Path, state: _State) -> None:
         else:
             if state == "half made":
                 kept = _set_aside(database)
-                log.warning("%s was half made and without a run: it is %s now, and there is a new one", database, kept)
+                log.warning("%s was half made and had no run: it is now %s, and a new one was made", database, kept)
             _put(temporary, database)
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):

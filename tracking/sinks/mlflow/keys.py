@@ -34,7 +34,7 @@ def fitting(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def distinct(named: Iterable[tuple[str, Value]], taken: Collection[str]) -> dict[str, Value]:
-    """The values by keys that MLflow takes, none of which is another's: a task's figures never replace ours."""
+    """The values by keys that MLflow takes, none of which is another's: a task's figures never replace the system's."""
     renamed: dict[str, Value] = {}
     for name, value in named:
         key = first = fitting_key(name)

@@ -41,7 +41,7 @@ def follow(sweep: Sweep, folder: Path) -> Sweep:
     beside = Path(os.path.normpath(folder / os.path.relpath(planned, before)))
     if beside == planned or not beside.is_file() or (planned.exists() and not _has(beside, sweep.sweep_id)):
         return here
-    log.warning("the sweep's folder was %s before: its MLflow database is %s now, and not %s", before, beside, planned)
+    log.warning("the sweep's folder used to be %s: its MLflow database is now %s, and not %s", before, beside, planned)
     settings = {**tracking, "mlflow": {**mlflow, "uri": sqlite_uri(beside, uri)}}
     return replace(here, facts={**sweep.facts, "tracking": settings})
 
@@ -51,7 +51,7 @@ def lost(uri: str) -> str | None:
     database = sqlite_file(uri)
     if database is None or database.parent.is_dir():
         return None
-    return f"the plan's MLflow database {database} is in a folder that is not there now, and none is beside the sweep"
+    return f"the plan's MLflow database {database} is in a folder that no longer exists, and none is beside the sweep"
 
 
 def follow_files(database: Path, location: str, expected: str) -> None:

@@ -7,9 +7,11 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tracking.analysis.metrics import METRICS
 from tracking.record import Failure, Pass, Result, Sweep, Trial
 from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow import figures
@@ -20,11 +22,11 @@ from tracking.text.printable import printable
 from tracking.text.redact import redact
 
 _OF_GPUS = ("gpu", "gpu_driver", "cuda")
-"""What the sweep's run says of its machines that is nothing to a trial without a GPU."""
+"""Facts about the machines in the sweep's run that mean nothing to a trial without a GPU."""
 
 
 class SourceError(Exception):
-    """MLflow does not have what was asked for."""
+    """MLflow cannot provide the sweep; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +36,15 @@ class _Kept(Measurement):
     recorded: Mapping[str, float]
     """The figures that MLflow keeps, by name."""
 
-    @property
-    def mean_s(self) -> float:
-        return self.recorded.get("mean_s", super().mean_s)
 
-    @property
-    def sd_s(self) -> float:
-        return self.recorded.get("sd_s", super().sd_s)
+def _recorded(name: str) -> property:
+    """A figure as MLflow keeps it, else as the steps give it that MLflow has."""
+    return property(lambda kept: kept.recorded.get(name, getattr(super(_Kept, kept), name)))
 
-    @property
-    def median_s(self) -> float:
-        return self.recorded.get("median_s", super().median_s)
 
-    @property
-    def p90_s(self) -> float:
-        return self.recorded.get("p90_s", super().p90_s)
-
-    @property
-    def p99_s(self) -> float:
-        return self.recorded.get("p99_s", super().p99_s)
+for _metric in METRICS:
+    if isinstance(getattr(Measurement, _metric.name, None), property | cached_property):
+        setattr(_Kept, _metric.name, _recorded(_metric.name))
 
 
 def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep, list[Result]]:
@@ -63,7 +55,7 @@ def read_sweep(wanted: str, uri: str | None, missing: Exception) -> tuple[Sweep,
     """
     address = absolute_uri(uri or given_address() or DEFAULT_URI)
     if (database := sqlite_file(address)) is not None and not database.exists():
-        raise SourceError(f"{missing}; and there is no {database} to seek it in MLflow")
+        raise SourceError(f"{missing}; and there is no {database} where MLflow might have it")
     preload()
     from mlflow import MlflowClient
 

@@ -109,7 +109,7 @@ def test_a_device_that_no_node_has_is_reported_for_every_node(machines: Machines
     assert driver.returncode == 2, output
     joined = output.replace("\n", " ")
     assert "batch=0: expected" in joined
-    assert "no node of the cluster can give it" in joined
+    assert "no node of the cluster can provide it" in joined
     assert f"{machines.address(3)} (" in joined
     assert "asks for 3 cores and " in joined
     assert "device.accelerator=H100 and " in joined

@@ -25,7 +25,7 @@ from tests.sweeps.jobs.kubernetes.manifests import CLAIM, documents, pods
         ({"cpus": 0, "memory": "lots"}, ["memory=lots: expected an amount such as 16Gi.", "cpus=0: "]),
         (
             {"memory": "16", "head_memory": "8gi"},
-            ["memory=16: expected at least 512Mi, as 16Gi. Received: 16 bytes.", "head_memory=8gi: "],
+            ["memory=16: expected at least 512Mi, such as 16Gi. Received: 16 bytes.", "head_memory=8gi: "],
         ),
         ({"workers": 2**31, "backoff_limit": -1}, ["backoff_limit=-1: expected at least 0", "workers=2147483648: "]),
         ({"image": "registry.example/Sweeps:1"}, ["its path in small letters."]),

@@ -284,7 +284,7 @@ def test_a_ray_that_does_not_come_ends_the_job_as_one_in_which_nothing_ran(alloc
         (Options(time="two hours"), ["cluster.time=two hours: expected minutes"]),
         (Options(gpu_type="a100"), ["expected cluster.gpus with it"]),
         (Options(venv="/v", container="c"), ["expected one of them"]),
-        (Options(sbatch=["qos=high"]), ["cluster.sbatch: expected options of sbatch, as "]),
+        (Options(sbatch=["qos=high"]), ["cluster.sbatch: expected options of sbatch, such as "]),
         (Options(partition="a\n#SBATCH --uid=0"), ["cluster.partition: expected one line"]),
         (
             Options(partition='a"b', account="", memory="\\"),

@@ -38,7 +38,7 @@ def test_what_a_user_adds_to_our_options_does_not_replace_them(value: str) -> No
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("qos=high", "expected options of sbatch, as +cluster.sbatch.qos=high, or "),
+        ("qos=high", "expected options of sbatch, such as +cluster.sbatch.qos=high, or "),
         ("--qos=high a100", "Received: 'a100'."),
         (["--qos=high", "a100"], "Received: 'a100'."),
         (7, "Received: 7."),

@@ -93,7 +93,7 @@ def test_parts_that_do_not_go_together(shapes: Path) -> None:
     (shapes / "val").rename(shapes / "elsewhere")
     (shapes / "elsewhere").rename(shapes.parent / "elsewhere")
     (shapes / "test").rename(shapes.parent / "test")
-    assert f"Received: only train; for its classes say task.data={shapes}/train." in data_problems(shapes)[0]
+    assert f"Received: only train; for its classes, set task.data={shapes}/train." in data_problems(shapes)[0]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_classes_that_are_parted_themselves_are_refused(tmp_path: Path) -> None:
     (cats / "ring").rename(cats / "val")
     assert data_problems(tmp_path / "pets") == (
         f"task.data={tmp_path}/pets: expected train and val around the class folders. Received: cats/train, cats/val; "
-        f"if cats is no class, say task.data={tmp_path}/pets/cats, otherwise exchange the two levels or use a list of "
+        f"if cats is no class, set task.data={tmp_path}/pets/cats; otherwise swap the two levels or use a list of "
         "files.",
     )
 

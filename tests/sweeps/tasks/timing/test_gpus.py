@@ -69,9 +69,9 @@ def test_each_library_is_looked_for_as_the_loader_does(tmp_path: Path) -> None:
         [sys.executable, "-c", code, *groups], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     management, cuda, nccl, nothing = done.stdout.splitlines()
-    assert management.startswith("The NVIDIA driver is there, but libnvidia-ml.so.1 of it cannot be opened")
-    assert cuda.startswith(f"TensorFlow misses {', '.join(gpus.LIBRARIES[version])};")
-    assert nccl.startswith(f"TensorFlow misses {last};")
+    assert management.startswith("The NVIDIA driver is installed, but its libnvidia-ml.so.1 cannot be opened")
+    assert cuda.startswith(f"TensorFlow lacks {', '.join(gpus.LIBRARIES[version])};")
+    assert nccl.startswith(f"TensorFlow lacks {last};")
     assert "are there" in nothing
 
 

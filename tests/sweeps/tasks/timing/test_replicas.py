@@ -103,14 +103,14 @@ def nothing(trial: Trial, send: Send) -> None:
                 send(f"{kind} {compiler}", str(error))
 
 
-@pytest.mark.parametrize(("kind", "words"), [("frozen", "no trainable variable"), ("zeros", "whatever is fed")])
+@pytest.mark.parametrize(("kind", "words"), [("frozen", "no trainable variable"), ("zeros", "the same outputs for")])
 def test_replicas_and_eager_steps_that_do_nothing_are_errors(server: str, kind: str, words: str) -> None:
     found = found_by(server, TINY, "nothing")
     assert all(words in found[f"{kind} {compiler}"] for compiler in ("graph", "xla", "eager"))
 
 
 def where(trial: Trial, send: Send) -> None:
-    """The device of the whole batch, where TensorFlow would put everything on the second one by itself."""
+    """The device of the whole batch, where TensorFlow on its own would put everything on the second one."""
     import tensorflow as tf
 
     from sweeps.tasks import setup

@@ -324,7 +324,9 @@ def test_a_net_of_one_channel_gets_grey() -> None:
 
 
 def test_one_sigmoid_for_two_classes_is_refused() -> None:
-    with pytest.raises(NotAClassifierError, match=r"Received: one output; .* ends here in two, e.g. Dense\(2\)"):
+    with pytest.raises(
+        NotAClassifierError, match=r"Received: one output; .* has to end in two outputs, e.g. Dense\(2\)"
+    ):
         classifier.of_trial(net(layers.Flatten(), layers.Dense(1, activation="sigmoid")), TRIAL)
 
 

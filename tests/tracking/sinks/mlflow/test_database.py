@@ -111,7 +111,7 @@ def test_what_a_broken_start_has_left_is_replaced(
     assert len(Runs(f"sqlite:///{database}").children) == 1
     assert names(tmp_path) == {"mlflow.db", "mlartifacts"} | ({"mlflow.db.incomplete"} if half else set())
     assert [record.message for record in caplog.records] == (
-        [f"{database} was half made and without a run: it is mlflow.db.incomplete now, and there is a new one"]
+        [f"{database} was half made and had no run: it is now mlflow.db.incomplete, and a new one was made"]
         if half
         else []
     )

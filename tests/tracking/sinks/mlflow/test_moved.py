@@ -76,7 +76,7 @@ def test_a_moved_project_takes_its_database_and_files_along(
     places = {run.info.artifact_uri.rpartition("/mlartifacts/")[0] for run in runs(moved).children}
     assert places == {moved.as_uri()}
     assert [record.message for record in caplog.records] == [
-        f"the sweep's folder was {project}/multirun/sweep before: its MLflow database is {moved}/mlflow.db now, "
+        f"the sweep's folder used to be {project}/multirun/sweep: its MLflow database is now {moved}/mlflow.db, "
         f"and not {project}/mlflow.db",
         f"MLflow's database {moved}/mlflow.db was moved: the files of its runs are in {moved}/mlartifacts now",
     ]
@@ -103,7 +103,7 @@ def test_a_copied_project_is_one_of_its_own(project: Path, tmp_path: Path) -> No
 
 
 def test_another_projects_database_does_not_take_a_sweep_from_its_own(project: Path, tmp_path: Path, uri: str) -> None:
-    """A sweep's folder that comes to lie in another project still belongs to a database that is there."""
+    """A sweep's folder that ends up in another project still belongs to its database, which still exists."""
     assert (tmp_path / "mlflow.db").is_file()
     folder = tmp_path / "multirun" / "sweep"
     shutil.move(project / "multirun" / "sweep", folder)
@@ -122,7 +122,7 @@ def test_a_database_that_is_gone_is_demanded_and_not_made_again(
     shutil.rmtree(project)
     go_on(folder)
     assert sync.main([str(folder)]) == 2
-    sentence = f"the plan's MLflow database {project}/mlflow.db is in a folder that is not there now"
+    sentence = f"the plan's MLflow database {project}/mlflow.db is in a folder that no longer exists"
     assert capsys.readouterr().err == f"{sentence}, and none is beside the sweep; name one with --uri\n"
     with pytest.raises(UsageError, match=r"name one with tracking.uri=sqlite:////PATH/mlflow.db"):
         remembered.tracking(follow(*resume.find(str(folder), tmp_path)), COMPOSED, NO_WORDS)

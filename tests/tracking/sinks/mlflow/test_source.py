@@ -106,7 +106,7 @@ def test_a_trials_run_is_no_sweep(database: Path) -> None:
 
 
 def test_no_database(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no such folder; and there is no .*none\.db to seek it in MLflow"):
+    with pytest.raises(SourceError, match=r"no such folder; and there is no .*none\.db where MLflow might have it"):
         read_sweep("first", f"sqlite:///{tmp_path}/none.db", MISSING)
     assert not (tmp_path / "none.db").exists()
 
