@@ -50,6 +50,12 @@ class Recorder:
             self.sweep = replace(self.sweep, trials=(*self.sweep.trials, *added))
             self.journal.write_plan(self.sweep)
 
+    @property
+    def all_ok(self) -> bool:
+        """Whether every planned trial has an ok result."""
+        results = (self.results.get(trial.trial_id) for trial in self.sweep.trials)
+        return all(result is not None and result.ok for result in results)
+
     def record(self, result: Result) -> None:
         """Append the result to the journal and queue it for the sinks. Raises JournalError, which ends the sweep."""
         self.journal.append(result)

@@ -29,6 +29,8 @@ class Runner:
         self._calibration = Calibration()
         self._hosts = Hosts()
         self._stop_rules: StopRules | None = None
+        self._noted: set[str] = set()
+        """Ids of the results that the stop rules have taken into account."""
 
     def run(
         self,
@@ -42,7 +44,7 @@ class Runner:
     ) -> None:
         """Run the trials at `site` and record each result; `node` is used where there is only one.
 
-        `server` returns the address of this machine's fork server. Raises StoppedError by `fail_fast`, JournalError
+        `server` returns the address of this machine's fork server. Raises StoppedError by a stop rule, JournalError
         when results can no longer be saved, DispatchError when the site is lost.
         """
         progress = self._terminal.progress
@@ -50,8 +52,11 @@ class Runner:
         still_to_run = {trial.trial_id for trial in trials}
         for trial_id, result in recorder.results.items():
             self._hosts.judge(result)
-            if trial_id not in still_to_run:
+            if trial_id not in still_to_run | self._noted:
+                self._noted.add(trial_id)
                 stop_rules.recall(result)
+        if reason := stop_rules.reason_to_stop():
+            raise StoppedError(reason)
         context = Context(
             sweep_id=recorder.sweep.sweep_id,
             folder=Path(recorder.sweep.folder),
@@ -74,5 +79,7 @@ class Runner:
                 progress.finished(judged)
                 recorder.send()
                 progress.waiting(recorder.outbox.pending())
-                if reason := stop_rules.note(judged):
+                self._noted.add(judged.trial_id)
+                stop_rules.note(judged)
+                if (reason := stop_rules.reason_to_stop()) and not recorder.all_ok:
                     raise StoppedError(reason)

@@ -109,9 +109,7 @@ class Session:
         """Return 0 if every planned trial is ok, else 1; for a batch job that was waited for, its exit code."""
         if self.recorder is None:
             return 0 if self._handed is None else self._handed.exit_code
-        results = self.recorder.results
-        ok = (trial.trial_id in results and results[trial.trial_id].ok for trial in self.recorder.sweep.trials)
-        return 0 if all(ok) else 1
+        return 0 if self.recorder.all_ok else 1
 
     def _run(self, configs: Iterator[DictConfig], home: Path) -> list[list[Result]]:
         """Run, show or hand over the sweep of these configs. Raises what `run` raises."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from operator import ge, gt, le
+from operator import ge, gt
 from typing import Any
 
 from nets.errors import did_you_mean
@@ -23,8 +23,8 @@ def above(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) -> 
 
 
 def at_most(prefix: str, values: Mapping[str, Any], highs: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each of the values above its upper bound; otherwise like `at_least`."""
-    return _out_of_range("at most", le, prefix, values, highs)
+    """Return a sentence for each of the values above its upper bound; None and NaN, which is above nothing, are not."""
+    return _out_of_range("at most", lambda value, high: not value > high, prefix, values, highs)
 
 
 def needs(setting: str, other: str, received: str) -> str:

@@ -45,6 +45,7 @@ from sweeps.recorder import Recorder
 from sweeps.runner import Runner
 from sweeps.screen.progress import Progress
 from sweeps.screen.terminal import Terminal
+from sweeps.typed.keys import SETTINGS
 from sweeps.worker.on_node import Place
 from tracking.record import Result, Trial
 from tracking.sinks.csv_table import CsvSink
@@ -147,7 +148,7 @@ def measure(trials: list[Trial], nodes: int, cores: int, folder: Path) -> Driver
     terminal.progress = timed = Timed(terminal)
     terminal.plan(sweep, in_order, offers)
     checked = time.perf_counter()
-    cfg = OmegaConf.create({"calibrate": True, "retries": 1, "oom_ceiling": True, "fail_fast": None})
+    cfg = OmegaConf.create({key: setting.default for key, setting in SETTINGS.items()})
     fleet = SharedFleet(offers)
     fleet.inbox = FakeRay(answer)
     runner = Runner(terminal, Interrupts())

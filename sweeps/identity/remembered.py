@@ -17,9 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.clusters.kinds import KINDS
 from sweeps.errors import UsageError
-from sweeps.request.options import Config
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments, key_of
+from sweeps.typed.keys import SETTINGS
 from tracking.folder.journal import Journal, JournalError
 from tracking.record import Sweep
 from tracking.sinks import registry
@@ -63,7 +63,7 @@ def facts(cfg: DictConfig, arguments: Arguments, place: Place | None = None) -> 
     options = dict(values["cluster"])
     name = options.pop("name")
     defaults, remembered = asdict(KINDS[name]()), place.options if place else {}
-    settings, usual = {key: values[key] for key in command_line.KEPT}, asdict(Config())
+    settings = {key: values[key] for key in SETTINGS}
     return {
         "cluster": name,
         "cluster_options": {
@@ -74,7 +74,7 @@ def facts(cfg: DictConfig, arguments: Arguments, place: Place | None = None) -> 
         "settings": {
             key: _without_secrets(value)
             for key, value in settings.items()
-            if value != usual[key] or arguments.sets(key)
+            if value != SETTINGS[key].default or arguments.sets(key)
         },
     }
 
@@ -104,7 +104,7 @@ def going_on(cfg: DictConfig, sweep: Sweep, place: Place | None, arguments: Argu
     composed: Any = OmegaConf.to_container(cfg.tracking, resolve=True)
     _take(resumed.tracking, tracking(sweep, composed, arguments), "tracking.", sweep)
     if isinstance(settings := sweep.facts.get("settings"), Mapping):
-        planned = {key: value for key, value in settings.items() if key in command_line.KEPT}
+        planned = {key: value for key, value in settings.items() if key in SETTINGS}
         _take(resumed, _left(planned, arguments, ""), "", sweep)
     if place is not None:
         if resumed.cluster.name != place.name:

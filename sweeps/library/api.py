@@ -8,18 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 from sweeps import errors
 from sweeps.errors import DispatchError, SweepError, UsageError
 from sweeps.library import background, overrides
-from sweeps.library.overrides import Value
 from sweeps.outcome import Outcome
 from sweeps.typed import command_line
 from sweeps.typed.arguments import Arguments
+from sweeps.typed.keys import Keys, Value
 from tracking.folder import folders
 from tracking.folder.journal import Journal, JournalError
-from tracking.record import Pass, Result, Trial
+from tracking.record import Result, Trial
 from tracking.sinks.mlflow import moved
 
 if TYPE_CHECKING:
@@ -30,43 +30,6 @@ log = logging.getLogger("sweeps")
 _FOLDER = "hydra.sweep.dir"
 _NEW_FOLDER = "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S-%f}"
 """Replaces Hydra's own, which two sweeps that begin in the same second would share."""
-
-T = TypeVar("T")
-Grid: TypeAlias = T | list[T]
-"""One value, or a list of values to sweep over."""
-Group: TypeAlias = Grid[str] | Mapping[str, Value]
-"""A choice, several choices, or values by key."""
-
-
-class Keys(TypedDict, total=False):
-    """The keys of a sweep, as `conf/config.yaml` and the README explain them."""
-
-    model: Group
-    batch: Grid[int]
-    device: Group
-    inputs: Mapping[str, Value]
-    passes: Sequence[Pass | Sequence[Pass]]
-    precision: Grid[Literal["float32", "bfloat16", "float16", "tf32"]]
-    compile: Grid[Literal["graph", "xla", "eager"]]
-    layout: Grid[Literal["channels_last", "channels_first"]]
-    protocol: Group
-    task: Group
-    cluster: str | Mapping[str, Value]
-    tracking: str | Mapping[str, Value]
-    repeats: int
-    seed: Grid[int]
-    timeout_s: float | None
-    resume: str | os.PathLike[str] | None
-    rerun: Literal["failed"] | None
-    trust: bool | None
-    retries: int
-    oom_ceiling: bool
-    fail_fast: int | None
-    order: Literal["grid", "interleaved"] | None
-    calibrate: bool
-    objective: str | None
-    dry_run: bool
-    profile: bool
 
 
 @dataclass(frozen=True, kw_only=True)

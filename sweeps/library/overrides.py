@@ -12,15 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import TypeAlias
 
+from sweeps.clusters.kinds import KINDS
 from sweeps.errors import UsageError
-from sweeps.jobs.kinds import BATCH_KINDS
 from sweeps.tasks.options import TASK_CONFS
 from sweeps.typed import command_line
-
-Scalar: TypeAlias = str | int | float | bool | os.PathLike[str] | None
-Value: TypeAlias = "Scalar | Sequence[Value] | Mapping[str, Value]"
+from sweeps.typed.keys import Value
 
 _KEY = re.compile(r"[+~]{0,2}[^\s=,+~-][^\s=,]*")
 _OPEN = ("model.", "inputs.", "device.resources.", "device.node_labels.")
@@ -123,7 +120,7 @@ def _plain(value: object) -> object:
 @cache
 def _list_keys() -> frozenset[str]:
     """Return the keys whose values are lists."""
-    groups = {"cluster": BATCH_KINDS.values(), "task": TASK_CONFS.values()}
+    groups = {"cluster": KINDS.values(), "task": TASK_CONFS.values()}
     # Slurm's also take a plain text, which no type of OmegaConf's can express.
     several = {"cluster.setup", "cluster.sbatch"}
     return _of_type("list[", groups) | several | {"passes", "tracking.sinks", "task.images"}
@@ -132,7 +129,7 @@ def _list_keys() -> frozenset[str]:
 @cache
 def _open_groups() -> tuple[str, ...]:
     """Return the prefixes of keys that the config need not have already."""
-    groups = {"cluster": BATCH_KINDS.values()}
+    groups = {"cluster": KINDS.values()}
     return (*_OPEN, "cluster.sbatch.", *(f"{key}." for key in _of_type("dict[", groups)))
 
 

@@ -32,16 +32,18 @@ class StopRule:
     """A rule by which trials need not run, in whole or in part. It lasts as long as the session."""
 
     def recall(self, result: Result) -> None:
-        """Take into account a result that the sweep had before, e.g. when it is resumed."""
+        """Take into account, once, a result that the sweep had before this session, e.g. when it is resumed."""
+
+    def note(self, result: Result) -> None:
+        """Take into account the next result of this session."""
 
     def limit(self, trial: Trial) -> Limit | None:
         """Return what remains of a trial that is next; None: all of it."""
         del trial
         return None
 
-    def note(self, result: Result) -> str | None:
-        """Take into account the next result, and return the reason to end the sweep when there is one."""
-        del result
+    def reason_to_stop(self) -> str | None:
+        """Return why the sweep ends now, with trials left; None: it goes on."""
         return None
 
 
@@ -53,9 +55,8 @@ class Ceiling(StopRule):
         for result in results:
             self.recall(result)
 
-    def note(self, result: Result) -> str | None:
+    def note(self, result: Result) -> None:
         self.recall(result)
-        return None
 
     def recall(self, result: Result) -> None:
         """Remember the passes that this result shows to run out of memory."""
@@ -101,15 +102,16 @@ class FailFast(StopRule):
         self._count = count
         self._causes: list[Failure | None] = []
 
-    def note(self, result: Result) -> str | None:
+    def note(self, result: Result) -> None:
         skipped = result.error is not None and result.error.kind == SKIPPED
-        if self._count is None or skipped or len(self._causes) == self._count:
+        if self._count is not None and not skipped and len(self._causes) < self._count:
+            self._causes.append(result.error)
+
+    def reason_to_stop(self) -> str | None:
+        if self._count is None or len(self._causes) < self._count:
             return None
-        self._causes.append(result.error)
         first = self._causes[0]
-        if first is None or len(self._causes) < self._count:
-            return None
-        if any(cause is None or _alike(cause) != _alike(first) for cause in self._causes):
+        if first is None or any(cause is None or _alike(cause) != _alike(first) for cause in self._causes):
             return None
         return f"fail_fast={self._count}: the first to end failed alike, {first.kind}: {first.message}"
 
@@ -132,11 +134,14 @@ class StopRules(StopRule):
     def limit(self, trial: Trial) -> Limit | None:
         return next((limit for rule in self._rules if (limit := rule.limit(trial)) is not None), None)
 
-    def note(self, result: Result) -> str | None:
-        reasons = [rule.note(result) for rule in self._rules]
-        return next((reason for reason in reasons if reason is not None), None)
+    def note(self, result: Result) -> None:
+        for rule in self._rules:
+            rule.note(result)
+
+    def reason_to_stop(self) -> str | None:
+        return next((reason for rule in self._rules if (reason := rule.reason_to_stop()) is not None), None)
 
 
 def rules(config: Any) -> StopRules:
-    """Return the rules that a config (`sweeps.request.options.Config`) asks for."""
+    """Return the rules that a config asks for; their options are settings in `sweeps.typed.keys`."""
     return StopRules([*([Ceiling()] if config.oom_ceiling else []), FailFast(config.fail_fast)])

@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 
 from sweeps.request import schema
 from sweeps.typed.command_line import text
+from sweeps.typed.keys import SETTINGS
 from tracking.record import Trial
 
 _SHARED = (
-    *("cluster", "tracking", "calibrate", "profile", "order", "objective"),
-    *("resume", "rerun", "trust", "retries", "oom_ceiling", "fail_fast", "dry_run"),
+    *("cluster", "tracking", "profile", "order", "objective", "resume", "rerun", "trust", "dry_run"),
+    *SETTINGS,
 )
 """Keys that belong to the whole sweep and not to each of its trials."""
 

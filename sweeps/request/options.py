@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 from sweeps.clusters.kinds import KINDS
 from sweeps.tasks.options import TASK_CONFS
+from sweeps.typed.keys import SETTINGS, Keys
 from tracking.record import PASSES, Trial
 from tracking.schema.protocols import PROTOCOLS
 
@@ -69,11 +70,7 @@ class _Config:
     resume: Optional[str] = None  # noqa: UP045
     rerun: Optional[Rerun] = None  # noqa: UP045
     trust: Optional[bool] = None  # noqa: UP045
-    retries: int = 1
-    oom_ceiling: bool = True
-    fail_fast: Optional[int] = None  # noqa: UP045
     order: Optional[Order] = None  # noqa: UP045
-    calibrate: bool = True
     objective: Optional[str] = None  # noqa: UP045
     dry_run: bool = False
     profile: bool = False
@@ -83,14 +80,16 @@ _IN_GROUPS = ("model_args", "target", "weights", "task_args", "repeat")
 """Axes that other keys set: `model`, `task`, `repeats`."""
 
 
-def _with_axes(config: type[Any], record: type[Any]) -> type[Any]:
-    """Return the config with a key for each axis of the record that it does not have, of the axis' type and default."""
+def _completed(config: type[Any], record: type[Any]) -> type[Any]:
+    """Return the config with a key for each setting, and for each axis of the record that it does not have."""
     types, known = get_type_hints(record), {*_IN_GROUPS, *(each.name for each in fields(config))}
     added = [
         (each.name, *_option(each.name, types[each.name], each.default))
         for each in fields(record)
         if "axis" in each.metadata and each.name not in known
     ]
+    kinds = get_type_hints(Keys)
+    added += [(key, kinds[key], setting.default) for key, setting in SETTINGS.items()]
     return make_dataclass("Config", added, bases=(config,))
 
 
@@ -102,7 +101,7 @@ def _option(name: str, kind: Any, default: Any) -> tuple[Any, Any]:
     return choices, choices[default]
 
 
-Config: Any = _with_axes(_Config, Trial)
+Config: Any = _completed(_Config, Trial)
 
 
 def register() -> None:

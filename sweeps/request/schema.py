@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from sweeps.request import input_ranges, objective
 from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
+from sweeps.typed.keys import SETTINGS
 from sweeps.wording import above, at_least, at_most, nearest, needs
 from tracking.record import PASSES, Trial
 from tracking.schema.device import Device
@@ -24,6 +26,7 @@ from tracking.schema.reading import Within
 
 _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
 """The largest values that TensorFlow's shapes and NumPy's random numbers take."""
+_SETTINGS_AT_LEAST = {key: each.at_least for key, each in SETTINGS.items() if each.at_least is not None}
 _CHOSEN = ("protocol", "task", "cluster")
 """Groups whose choices have different keys, each choice known by its `name`."""
 NOT_ARGUMENTS = ("name", "_target_", "weights")
@@ -71,14 +74,20 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 @cache
-def _limits() -> tuple[dict[str, float], dict[str, float]]:
-    """Return the lowest and the highest value of each key that is an axis whose field of `Trial` states them."""
-    types = get_type_hints(Trial, include_extras=True)
-    keys = types.keys() & set(_names(Config))
+def _limits(record: Any) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the lowest and the highest value of each field of a record that states them, as `Within`."""
     bounds = {
-        key: bound for key in keys for bound in getattr(types[key], "__metadata__", ()) if isinstance(bound, Within)
+        name: bound
+        for name, kind in get_type_hints(record, include_extras=True).items()
+        for part in (kind, *get_args(kind))  # of `Seconds | None`, the first part
+        for bound in getattr(part, "__metadata__", ())
+        if isinstance(bound, Within)
     }
-    return {key: bound.low for key, bound in bounds.items()}, {key: bound.high for key, bound in bounds.items()}
+    return {name: bound.low for name, bound in bounds.items()}, {name: bound.high for name, bound in bounds.items()}
+
+
+def _of_keys(bounds: Mapping[str, float], values: Mapping[str, Any]) -> dict[str, float]:
+    return {key: bound for key, bound in bounds.items() if key in values}
 
 
 def _trial(values: dict[str, Any]) -> Trial:
@@ -104,19 +113,21 @@ def _problems(values: dict[str, Any]) -> list[str]:
     problems: list[str] = []
     model, device, protocol = values["model"], values["device"], values["protocol"]
     cluster = kinds.of_values(values["cluster"])
-    lows, highs = _limits()
-    problems += at_least("", values, {"repeats": 1, "retries": 0, "fail_fast": 1, "seed": 0, **lows})
+    lows, highs = (_of_keys(bounds, values) for bounds in _limits(Trial))
+    del lows["timeout_s"]
+    problems += at_least("", values, {"repeats": 1, "seed": 0, **lows, **_SETTINGS_AT_LEAST})
     problems += at_most("", values, {**highs, **_LARGEST})
     problems += above("", values, {"timeout_s": 0})
     least = {"cpus": 1, "threads": 1, "gpus": int(device["kind"] == "gpu"), "memory_mb": 1, "gpu_memory_mb": 1}
-    problems += at_least("device.", device, least)
+    problems += at_least("device.", device, least) + at_most("device.", device, _limits(Device)[1])
     if values["rerun"] is not None and values["resume"] is None:
         problems.append(f"rerun={values['rerun']}: expected resume= with it: latest, a folder or a sweep id.")
     if values["trust"] and values["resume"] is None:
         problems.append("trust=true: expected resume= with it: latest, a folder or a sweep id.")
-    rule = PROTOCOLS[protocol["name"]]
+    rule: Any = PROTOCOLS[protocol["name"]]
     least_of = {key: protocol[low] if isinstance(low, str) else low for key, low in rule.AT_LEAST.items()}
     problems += at_least("protocol.", protocol, least_of) + above("protocol.", protocol, rule.ABOVE)
+    problems += at_most("protocol.", protocol, _limits(rule)[1])
     if not values["passes"] or len(set(values["passes"])) < len(values["passes"]):
         problems.append(
             f"passes: expected one or more of {', '.join(PASSES)}, each once. Received: {values['passes']}."

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
-from sweeps.jobs.kinds import BATCH_KINDS
+from sweeps.clusters.kinds import KINDS
 from sweeps.request.options import DeviceConf
 from sweeps.typed.arguments import Arguments
 from sweeps.typed.command_line import text
@@ -65,7 +65,7 @@ def _item(written: str) -> str:
 @cache
 def _keys(kinds: tuple[Any, ...]) -> frozenset[str]:
     """Return the keys whose values are declared as one of these types."""
-    groups = [("device", DeviceConf), *(("cluster", kind) for kind in BATCH_KINDS.values())]
+    groups = [("device", DeviceConf), *(("cluster", kind) for kind in KINDS.values())]
     names = {
         f"{group}.{name}" for group, conf in groups for name, kind in get_type_hints(conf).items() if kind in kinds
     }

@@ -43,11 +43,9 @@ class Arguments:
         return shlex.join(redact_arguments(["python", self.program, *self.words]))
 
     @property
-    def runs_trials_here(self) -> bool:
-        """Whether the trials run on this machine, as far as can be said before Hydra reads the words."""
-        options = {word for word in self.words if word.startswith("-")}
-        clusters = {override.word for override in self.overrides if override.word.startswith("cluster=")}
-        return options <= {"-m", "--multirun"} and clusters <= {"cluster=local", "cluster=inline"}
+    def options(self) -> frozenset[str]:
+        """The words that are options, such as `-m`."""
+        return frozenset(word for word in self.words if word.startswith("-"))
 
     def sets(self, key: str) -> bool:
         """Return whether a word sets this key, or one below it."""

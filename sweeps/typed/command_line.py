@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.typed.arguments import Arguments, key_of
+from sweeps.typed.keys import SETTINGS
 from tracking.text import commands
 from tracking.text.redact import redact
 
-KEPT = ("calibrate", "retries", "oom_ceiling", "fail_fast")
-"""Keys that say how a sweep runs: a resumed one goes on as before unless its own command sets them."""
-_PER_COMMAND = ("tracking", "rerun", "trust", *KEPT)
+_PER_COMMAND = ("tracking", "rerun", "trust", *SETTINGS)
 """Keys that a command which resumes may set, and that it passes on to its job."""
 IN_JOB = "SWEEPS_JOB"
 """Variable in the environment of a batch job that resumes a sweep: the sweep's id."""

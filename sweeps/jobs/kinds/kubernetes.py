@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import HandedOver, PlannedNode, RemoteJob, Terminal
+from sweeps.jobs.job import HandedOver, PlannedNode, Terminal
 from sweeps.jobs.kubernetes import manifest, values
+from sweeps.jobs.remote_job import RemoteJob
 from sweeps.machine.host import version_of
 from sweeps.machine.node import Node
 from sweeps.typed import command_line

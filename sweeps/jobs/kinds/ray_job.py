@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Optional
 
 from sweeps.errors import SweepError, UsageError
-from sweeps.jobs.job import HandedOver, PlannedNode, RemoteJob, Terminal
+from sweeps.jobs.job import HandedOver, PlannedNode, Terminal
+from sweeps.jobs.remote_job import RemoteJob
 from sweeps.machine.node import Node
 from sweeps.process.interrupts import EXIT_CODE
 from sweeps.sources import baggage, provenance

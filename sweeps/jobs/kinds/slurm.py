@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from sweeps.errors import UsageError
-from sweeps.jobs.job import HandedOver, Job, Order, PlannedNode, Terminal, unprintable
+from sweeps.jobs.folder_job import Resumption, planned
+from sweeps.jobs.job import HandedOver, Job, PlannedNode, RefusedError, Terminal
 from sweeps.jobs.slurm import batch_script, submission
 from sweeps.jobs.slurm.options import COMMAND, SCRIPT, Options, folder_problems
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.typed import command_line
-from tracking.folder import files
-from tracking.folder.journal import DRIVER_LOCK, PLAN, RESULTS, Journal, JournalError
+from tracking.folder.journal import JournalError
 from tracking.record import Sweep
 from tracking.text.printable import printable
 
@@ -38,22 +37,15 @@ class Slurm(Options):
     def node(self) -> Node:
         return PlannedNode(cpus=self.cpus or sys.maxsize, gpus=self.gpus, name="a node of cluster=slurm")
 
-    def job(self, order: Order) -> Job:
-        sweep = order.sweep
-        assert sweep is not None, "a sweep that Slurm resumes has its folder on this machine"
+    def sweep_problems(self, sweep: Sweep) -> list[str]:
+        return folder_problems(sweep.sweep_id, Path(sweep.folder))
+
+    def folder_job(self, resumption: Resumption) -> Job:
+        sweep = resumption.sweep
         folder = Path(sweep.folder)
-        arguments, environment = command_line.as_composed(order.values)
-        environment[command_line.IN_JOB] = sweep.sweep_id
-        places = {
-            "the sweep's folder": str(folder),
-            "the current folder": str(Path.cwd()),
-            "this Python's folder": sys.prefix,
-        }
-        problems = unprintable(places | {argument.partition("=")[0]: argument for argument in arguments})
-        if problems := [*problems, *folder_problems(sweep.sweep_id, folder)]:
-            raise UsageError(problems)
+        arguments = resumption.settings
         text = batch_script.text(self, sweep_id=sweep.sweep_id, folder=folder, cwd=Path.cwd(), arguments=arguments)
-        return SlurmJob(self, sweep, text, environment)
+        return SlurmJob(self, sweep, text, resumption.environment)
 
 
 @dataclass(frozen=True)
@@ -70,11 +62,11 @@ class SlurmJob:
         options, folder = self.options, self.sweep.folder
         name = f"sweep-{self.sweep.sweep_id}"
         try:
-            with self._written() as path:
+            with planned(self.sweep, SCRIPT, self.text) as path:
                 job = submission.submit(path, options, name, os.environ, self.environment)
         except (JournalError, OSError) as error:
             raise UsageError([f"expected a results folder that can be written to. Received: {error}"]) from error
-        except submission.RefusedError as error:
+        except RefusedError as error:
             raise UsageError([str(error)]) from error
         for remark in job.remarks.splitlines():
             terminal.warn(printable(remark))
@@ -88,23 +80,3 @@ class SlurmJob:
         terminal.say(f"Output   {folder}/slurm-{job.number}.out")
         terminal.say(f"Results  {folder}; `{command_line.resuming_command(folder)}` runs whatever is left")
         return HandedOver(0, job.number)
-
-    @contextlib.contextmanager
-    def _written(self) -> Iterator[Path]:
-        """Write script and plan into the sweep's folder; if Slurm refuses the job in the body, undo that."""
-        folder = Path(self.sweep.folder)
-        path = folder / SCRIPT
-        before = files.read(folder, SCRIPT) if path.is_file() else None
-        new = not (folder / PLAN).is_file()
-        if new:
-            with Journal(folder) as journal:
-                journal.write_plan(self.sweep)
-        files.write(folder, SCRIPT, self.text.encode())
-        try:
-            yield path
-        except submission.RefusedError:
-            if before is not None:
-                files.write(folder, SCRIPT, before)
-            for name in (SCRIPT,) * (before is None) + (PLAN, RESULTS, DRIVER_LOCK) * new:
-                (folder / name).unlink(missing_ok=True)
-            raise

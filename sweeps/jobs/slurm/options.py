@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from sweeps.jobs.job import BatchJob
+from sweeps.jobs.folder_job import FolderJob
 from sweeps.jobs.slurm import sbatch_options
 from sweeps.wording import at_least
 from tracking.text.printable import printable
@@ -29,7 +29,7 @@ _NODES = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 @dataclass
-class Options(BatchJob):
+class Options(FolderJob):
     """The options of `cluster=slurm`; `conf/cluster/slurm.yaml` explains each one."""
 
     name: str = "slurm"

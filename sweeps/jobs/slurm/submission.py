@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps.errors import SweepError
+from sweeps.jobs.job import RefusedError
 from sweeps.jobs.slurm import sbatch_options
 from sweeps.jobs.slurm.options import COMMAND, Options
 
@@ -79,10 +80,6 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.number};{self.cluster}" if self.cluster else self.number
-
-
-class RefusedError(SweepError):
-    """Slurm refused the job: nothing was submitted."""
 
 
 def submit(path: Path, options: Options, name: str, environment: Mapping[str, str], secrets: Mapping[str, str]) -> Job:

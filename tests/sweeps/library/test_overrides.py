@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from sweeps.errors import UsageError
-from sweeps.library.api import Keys
 from sweeps.library.overrides import words
 from sweeps.request import options
+from sweeps.typed.keys import Keys
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 

@@ -68,8 +68,11 @@ def test_a_task_without_passes_has_a_ceiling_too() -> None:
 
 def test_a_sweep_stops_when_the_first_trials_fail_alike() -> None:
     def noted(count: int | None, *failures: Failure | None) -> list[str | None]:
-        fail_fast = FailFast(count)
-        return [fail_fast.note(ended(A, failure)) for failure in failures]
+        fail_fast, reasons = FailFast(count), []
+        for failure in failures:
+            fail_fast.note(ended(A, failure))
+            reasons.append(fail_fast.reason_to_stop())
+        return reasons
 
     other, skipped = replace(FULL, message="other"), Failure(kind=SKIPPED, message="skipped")
     assert (

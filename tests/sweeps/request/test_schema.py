@@ -154,19 +154,23 @@ def test_numbers_out_of_range(override: str, message: str) -> None:
     assert problems(override) == [f"{override}: {message}"]
 
 
-def test_the_limits_of_an_axis_are_those_that_its_field_states(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_an_axis_are_those_that_its_field_states() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Narrow(Trial):
         seed: Annotated[int, Within(3, 5)] = 4
 
-    monkeypatch.setattr(schema, "Trial", Narrow)
-    schema._limits.cache_clear()
-    try:
-        lows, highs = schema._limits()
-    finally:
-        schema._limits.cache_clear()
+    lows, highs = schema._limits(Narrow)
     assert (lows["seed"], highs["seed"]) == (3, 5)
     assert lows["batch"] == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["protocol.max_seconds=inf", "protocol.target=1e+13", "timeout_s=1e+300", "device.memory_mb=9223372036854775808"],
+)
+def test_no_value_is_accepted_with_which_the_plan_could_not_be_read(override: str) -> None:
+    (problem,) = problems(override)
+    assert problem.startswith(f"{override}: expected at most ")
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1"])

@@ -14,7 +14,8 @@ from sweeps.jobs.job import BatchJob
 
 KIND = """
 from dataclasses import dataclass
-from sweeps.jobs.job import BatchJob, RemoteJob
+from sweeps.jobs.job import BatchJob
+from sweeps.jobs.remote_job import RemoteJob
 
 @dataclass
 class {name}(BatchJob):
@@ -48,7 +49,7 @@ def test_a_kind_is_found_in_a_module_beside_the_others(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("from sweeps.jobs.job import BatchJob, RemoteJob\n", "expected 1, got 0"),
+        ("from sweeps.jobs.job import BatchJob\nfrom sweeps.jobs.remote_job import RemoteJob\n", "expected 1, got 0"),
         (KIND.format(name="One") + KIND.format(name="Two"), "too many values to unpack"),
     ],
     ids=["none", "two"],

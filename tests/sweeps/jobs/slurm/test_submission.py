@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import SweepError
+from sweeps.jobs.job import RefusedError
 from sweeps.jobs.slurm import submission
 from sweeps.jobs.slurm.options import Options
 from sweeps.jobs.slurm.submission import Job
@@ -43,11 +44,11 @@ def test_what_sbatch_does_not_take(tmp_path: Path, body: str, queue: str, words:
     command(tmp_path, "squeue", queue)
     with pytest.raises(SweepError, match=re.escape(words)) as raised:
         submit(tmp_path)
-    assert isinstance(raised.value, submission.RefusedError) == refused
+    assert isinstance(raised.value, RefusedError) == refused
 
 
 def test_an_sbatch_that_cannot_be_started_has_submitted_nothing(tmp_path: Path) -> None:
-    with pytest.raises(submission.RefusedError, match="sbatch could not be started, nothing was submitted: "):
+    with pytest.raises(RefusedError, match="sbatch could not be started, nothing was submitted: "):
         submission.submit(Path("job.sh"), Options(), "n", {"PATH": str(tmp_path)}, {})
 
 
