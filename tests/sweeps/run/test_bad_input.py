@@ -39,7 +39,7 @@ def test_nets_that_cannot_be_built_are_reported_before_anything_runs(tmp_path: P
         (["protocol=classic", "protocol.target=0.1"], ["protocol has no key 'target'"]),
         (["tracking.sinks=[mlfow]"], ["did you mean 'mlflow'"]),
         (["resume=latest"], ["expected a sweep's folder"]),
-        (["rerun=failed"], ["rerun=failed: expected resume=latest"]),
+        (["rerun=failed"], ["rerun=failed: expected resume= with it"]),
         (
             ["retries=-1", "fail_fast=0", "device.memory_mb=0"],
             ["retries=-1: ", "fail_fast=0: ", "device.memory_mb=0: "],

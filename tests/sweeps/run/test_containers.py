@@ -48,7 +48,7 @@ def test_the_plan_goes_by_the_containers_limits(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cpu (1 core; the container's quota is 1.5 and its memory limit is 1500 MB)" in done.stdout
     assert "vgg16 at batch 1 on cpu will take about" in done.stderr
-    assert "has 1500 MB" in done.stderr
+    assert "can have 1500 MB" in done.stderr
     assert refused.returncode == 2
     expected = "expected between 1 and 1 cores (the container's quota is 1.5 and its memory limit is 1500 MB)"
     assert expected in refused.stderr
