@@ -118,7 +118,7 @@ def test_a_new_sweep_lists_every_problem_of_configs_nodes_and_folder(tmp_path: P
     first, others = composed("batch=0"), [composed("retries=2")]
     with pytest.raises(UsageError) as raised:
         new(first, iter(others), tmp_path / "taken", arguments(), no_node)
-    starts = ("batch=0: expected", "retries=2: retries is", "device.cpus=9: no node", "expected a new folder")
+    starts = ("batch=0: expected", "retries=2: retries applies", "device.cpus=9: no node", "expected a new folder")
     assert len(raised.value.problems) == len(starts)
     for problem, start in zip(raised.value.problems, starts, strict=True):
         assert problem.startswith(start)
