@@ -230,7 +230,7 @@ def test_a_job_server_that_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch) 
         True,
     )
     command = re.escape("`ray job logs --follow sweep-1 --address 'http://head (1)'`")
-    with pytest.raises(SweepError, match=f"does not answer any more .* The job goes on; {command}"):
+    with pytest.raises(SweepError, match=f"no longer answers .* The job goes on; {command}"):
         asyncio.run(ray_job._follow(client, "sweep-1", "http://head (1)"))
 
 

@@ -38,7 +38,7 @@ def test_the_library_that_tensorflow_misses_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: build)
     there = {gpus.DRIVER, gpus.MANAGEMENT, *gpus.LIBRARIES[version]}
     monkeypatch.setattr(gpus, "_opens", lambda name: name in there)
-    assert gpus.why_none().startswith("The driver and the libraries of CUDA 12 are there")
+    assert gpus.why_none().startswith("The driver and CUDA 12's libraries are installed")
     there -= {"libcudnn.so.9", "libcufft.so.11", "libnccl.so.2"}
     assert "misses libcufft.so.11, libcudnn.so.9, libnccl.so.2; pip install" in gpus.why_none()
     build["is_cuda_build"] = False
@@ -72,7 +72,7 @@ def test_each_library_is_looked_for_as_the_loader_does(tmp_path: Path) -> None:
     assert management.startswith("The NVIDIA driver is installed, but its libnvidia-ml.so.1 cannot be opened")
     assert cuda.startswith(f"TensorFlow lacks {', '.join(gpus.LIBRARIES[version])};")
     assert nccl.startswith(f"TensorFlow lacks {last};")
-    assert "are there" in nothing
+    assert "are installed" in nothing
 
 
 def test_several_gpus_need_the_library_that_sums_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
