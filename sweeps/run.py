@@ -33,22 +33,10 @@ def started(arguments: Arguments) -> Iterator[LastingServer]:
     except OSError as error:
         raise UsageError([f"expected to be started in a folder that exists. Received: {error.strerror}."]) from error
     with LastingServer() as server:
-        if _runs_trials_here(arguments):
+        if arguments.runs_trials_here:
             with contextlib.suppress(UsageError):  # it is raised again where it can be reported
                 server.start()  # imports TensorFlow, the longest wait, while this process imports the rest
         yield server
-
-
-def _runs_trials_here(arguments: Arguments) -> bool:
-    """Whether the trials run on this machine, as far as can be said before Hydra reads the arguments."""
-    chosen = arguments.last("cluster")
-    if chosen is not None:
-        from sweeps.clusters.kinds import KINDS  # only now: it takes a while, in which the fork server could start
-
-        kind = KINDS.get(chosen.partition("=")[2])
-        if kind is None or not kind.is_here:
-            return False
-    return arguments.options <= {"-m", "--multirun"}
 
 
 def main() -> int:

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from tracking.text.redact import redact_arguments
 
+HERE = ("inline", "local")
+"""The kinds of cluster that are this machine, known before `sweeps.clusters.kinds`, which takes a second to import."""
+
 
 class Override(NamedTuple):
     """A word that sets a key, `KEY=VALUE`."""
@@ -43,9 +46,11 @@ class Arguments:
         return shlex.join(redact_arguments(["python", self.program, *self.words]))
 
     @property
-    def options(self) -> frozenset[str]:
-        """The words that are options, such as `-m`."""
-        return frozenset(word for word in self.words if word.startswith("-"))
+    def runs_trials_here(self) -> bool:
+        """Whether the trials run on this machine, as far as can be said before Hydra reads the words."""
+        options = {word for word in self.words if word.startswith("-")}
+        clusters = {override.word for override in self.overrides if override.word.startswith("cluster=")}
+        return options <= {"-m", "--multirun"} and clusters <= {f"cluster={name}" for name in HERE}
 
     def sets(self, key: str) -> bool:
         """Return whether a word sets this key, or one below it."""

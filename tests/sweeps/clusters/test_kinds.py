@@ -14,6 +14,7 @@ from sweeps.clusters.local import Local
 from sweeps.jobs.job import BatchJob
 from sweeps.jobs.kinds import BATCH_KINDS
 from sweeps.jobs.kinds.slurm import Slurm
+from sweeps.typed.arguments import HERE
 from tests.support.sweep_command import ROOT
 
 FILES = {path.stem: path for path in sorted((ROOT / "conf" / "cluster").glob("*.yaml"))}
@@ -55,3 +56,7 @@ def test_values_become_the_cluster_that_they_name() -> None:
     assert of_values({"name": "local", "cpus": 2, "gpus": 0}) == Local(cpus=2, gpus=0)
     with pytest.raises(TypeError, match="nodes"):
         of_values({"name": "local", "nodes": 2})
+
+
+def test_the_kinds_that_are_this_machine_are_known_before_they_are_imported() -> None:
+    assert set(HERE) == {name for name, kind in KINDS.items() if kind.is_here}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps import run
 from sweeps.typed.arguments import Arguments, key_of
 from sweeps.typed.command_line import fixed_by_plan
 
@@ -64,7 +63,7 @@ def test_other_words_are_read_again() -> None:
     ],
 )
 def test_trials_run_on_this_machine_unless_the_words_say_otherwise(words: tuple[str, ...], here: bool) -> None:
-    assert run._runs_trials_here(typed(*words)) is here
+    assert typed(*words).runs_trials_here is here
 
 
 def test_the_command_is_one_for_a_shell_without_secrets() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -74,6 +75,12 @@ def test_directives_come_before_any_command() -> None:
     lines = script(PLAIN).splitlines()
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
     assert not [line for line in lines[first:] if line.startswith("#SBATCH")]
+
+
+def test_what_the_script_runs_is_there() -> None:
+    named = {Path(path) for path in re.findall(r"python (?:-P )?(/\S+\.py)", script(PLAIN))}
+    assert {path.name for path in named} == {"nodes.py", "run.py"}
+    assert all(path.is_file() for path in named)
 
 
 def test_the_job_resumes_the_sweep_with_this_commands_settings() -> None:
