@@ -84,7 +84,7 @@ def _others() -> list[Metric]:
 
 
 def _columns() -> tuple[Column, ...]:
-    others = (Column((metric.heading or metric.name,), about=f"In {metric.unit}") for metric in _others())
+    others = (Column((metric.heading or metric.name,), about=f"Unit: {metric.unit}") for metric in _others())
     return (*_COLUMNS, *others, _VERDICT)
 
 

@@ -10,32 +10,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.support.charts import first_call_chart
 from tests.support.records import make_result, make_sweep
-from tracking.analysis.curves import figure_curves
 from tracking.plots import sweep_charts, sweep_plots
-from tracking.plots.sweep_charts import CHARTS, Chart, Lines, Measured
-from tracking.record import Pass
+from tracking.plots.sweep_charts import CHARTS
 from tracking.report import html_page
 from tracking.report.data import chart_data
 
 RESULTS = [make_result("vgg16", batch, device) for device in ("cpu", "gpu") for batch in (1, 2, 4)]
 
 
-def first_calls(measured: Measured, pass_name: Pass) -> Lines:
-    return Lines(figure_curves(measured.results, lambda result: result.passes[pass_name].first_call_s), reference=0.5)
-
-
 def test_a_row_of_the_table_becomes_pictures_and_entries_of_the_report(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    chart = Chart(
-        file_name="first_call",
-        title="first call",
-        axis="first call ({unit})",
-        unit="s",
-        lines=first_calls,
-        reference_name="a limit",
-    )
+    chart = first_call_chart(reference=0.5)
     monkeypatch.setattr(sweep_charts, "CHARTS", (*CHARTS, chart))
     written = sweep_plots.draw(make_sweep(RESULTS), RESULTS, tmp_path)
     for name in ("first_call_forward", "first_call_forward_backward"):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.charts import first_call_chart
 from tests.support.records import make_result, make_sweep
-from tracking.analysis.curves import figure_curves
 from tracking.plots import sweep_charts
-from tracking.plots.sweep_charts import CHARTS, Chart, Lines
+from tracking.plots.sweep_charts import CHARTS
 from tracking.record import Failure, Layer
 from tracking.report import html_page
 from tracking.schema.device import Device
@@ -145,16 +145,7 @@ def test_every_figure_and_pass_draws_and_a_line_can_be_hidden(browser: Any) -> N
 def test_a_chart_of_the_table_is_in_the_menu_with_its_axis_and_reference(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chart = Chart(
-        file_name="first_call",
-        title="first call",
-        axis="first call ({unit})",
-        unit="s",
-        lines=lambda measured, name: Lines(
-            figure_curves(measured.results, lambda r: r.passes[name].first_call_s if r.passes else None), reference=1.5
-        ),
-        reference_name="a limit",
-    )
+    chart = first_call_chart(reference=1.5)
     monkeypatch.setattr(sweep_charts, "CHARTS", (*CHARTS, chart))
     html_page.write(make_sweep(RESULTS), RESULTS, tmp_path / "more.html")
     browser.get((tmp_path / "more.html").as_uri())
