@@ -52,7 +52,7 @@ class Runner:
         still_to_run = {trial.trial_id for trial in trials}
         for trial_id, result in recorder.results.items():
             self._hosts.judge(result)
-            if trial_id not in still_to_run | self._noted:
+            if trial_id not in still_to_run and trial_id not in self._noted:
                 self._noted.add(trial_id)
                 stop_rules.recall(result)
         if reason := stop_rules.reason_to_stop():

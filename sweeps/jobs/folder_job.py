@@ -21,10 +21,8 @@ class Resumption(NamedTuple):
     """What a job runs that sees this machine's files: the sweep whose plan lies in its folder."""
 
     sweep: Sweep
-    resume: str
-    """The word `resume=FOLDER`."""
     settings: Sequence[str]
-    """The words that follow it, `cluster=` excepted."""
+    """The words of the command besides `resume=` and `cluster=`."""
     environment: Mapping[str, str]
     """Variables that the job needs and that its script must not show."""
 
@@ -55,8 +53,7 @@ class FolderJob(BatchJob):
         }
         if problems := [*unprintable(texts), *self.sweep_problems(sweep)]:
             raise UsageError(problems)
-        resume = f"resume={command_line.text(sweep.folder)}"
-        return self.folder_job(Resumption(sweep, resume, settings, environment))
+        return self.folder_job(Resumption(sweep, settings, environment))
 
 
 @contextlib.contextmanager
