@@ -40,7 +40,7 @@ def test_the_library_that_tensorflow_misses_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gpus, "_opens", lambda name: name in there)
     assert gpus.why_none().startswith("The driver and CUDA 12's libraries are installed")
     there -= {"libcudnn.so.9", "libcufft.so.11", "libnccl.so.2"}
-    assert "misses libcufft.so.11, libcudnn.so.9, libnccl.so.2; pip install" in gpus.why_none()
+    assert "lacks libcufft.so.11, libcudnn.so.9, libnccl.so.2; pip install" in gpus.why_none()
     build["is_cuda_build"] = False
     assert gpus.why_none() == "This TensorFlow was built without CUDA."
 
