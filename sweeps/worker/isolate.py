@@ -88,6 +88,23 @@ class Heard:
             case messages.Done():
                 self.done = True
 
+    def result(self, trial: Trial, sweep_id: str, failed: tuple[Status, Failure] | None) -> Result:
+        """Return everything received as the result of `trial`, which failed as `failed` says unless it is None."""
+        status, failure = failed or ("ok", None)
+        return Result(
+            trial=trial,
+            sweep_id=sweep_id,
+            status=status,
+            error=failure,
+            host=self.host,
+            layers=self.layers,
+            passes=self.passes,
+            metrics=self.metrics,
+            curves=self.curves,
+            phases=self.phases,
+            limits=self.limits,
+        )
+
 
 def run_trial(
     trial: Trial,
@@ -141,22 +158,8 @@ def run_trial(
     failed = failed or heard.failed
     if failed is None and not (heard.done and heard.exit_status == 0):
         failed = (watch and watch.exceeded) or _died(heard.exit_status or 0, oom_kills, folder.log, done=heard.done)
-    status, failure = failed or ("ok", None)
-    return Result(
-        trial=trial,
-        sweep_id=sweep_id,
-        status=status,
-        error=failure,
-        started_at=started_at,
-        wall_s=time.perf_counter() - started,
-        host=heard.host,
-        layers=heard.layers,
-        passes=heard.passes,
-        metrics=heard.metrics,
-        curves=heard.curves,
-        phases=heard.phases,
-        limits=heard.limits,
-    )
+    result = heard.result(trial, sweep_id, failed)
+    return replace(result, started_at=started_at, wall_s=time.perf_counter() - started)
 
 
 def _died(exit_status: int, oom_kills: int, log: Path, *, done: bool) -> tuple[Status, Failure]:

@@ -273,20 +273,7 @@ def test_whatever_a_process_sends_is_a_result_or_its_error(sent: list[Any], fram
         pass
     speaker.join()
     ours.close()
-    status, error = heard.failed or ("ok", None)
-    result = Result(
-        trial=TINY,
-        sweep_id="s",
-        status=status,
-        error=error,
-        host=heard.host,
-        layers=heard.layers,
-        passes=heard.passes,
-        metrics=heard.metrics,
-        curves=heard.curves,
-        phases=heard.phases,
-        limits=heard.limits,
-    )
+    result = heard.result(TINY, "s", heard.failed)
     text = json.dumps(result.to_json())
     assert json.dumps(Result.from_json(json.loads(text)).to_json()) == text
     assert "\\ud800" not in text.replace("\\\\ud800", "")
