@@ -23,7 +23,7 @@ def above(prefix: str, values: Mapping[str, Any], lows: Mapping[str, float]) -> 
 
 
 def at_most(prefix: str, values: Mapping[str, Any], highs: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each of the values above its upper bound; None and NaN, which is above nothing, are not."""
+    """Return a sentence for each of the values above its upper bound; None and NaN count as above none."""
     return _out_of_range("at most", lambda value, high: not value > high, prefix, values, highs)
 
 

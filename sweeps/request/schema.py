@@ -114,7 +114,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
     model, device, protocol = values["model"], values["device"], values["protocol"]
     cluster = kinds.of_values(values["cluster"])
     lows, highs = (_of_keys(bounds, values) for bounds in _limits(Trial))
-    del lows["timeout_s"]
+    del lows["timeout_s"]  # a time limit must be above 0, which a record cannot express
     problems += at_least("", values, {"repeats": 1, "seed": 0, **lows, **_SETTINGS_AT_LEAST})
     problems += at_most("", values, {**highs, **_LARGEST})
     problems += above("", values, {"timeout_s": 0})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, TypeVar
 
-from tracking.record import Pass
+from tracking.record import Compile, Layout, Pass, Precision
 
 Scalar: TypeAlias = str | int | float | bool | os.PathLike[str] | None
 Value: TypeAlias = "Scalar | Sequence[Value] | Mapping[str, Value]"
@@ -19,7 +19,7 @@ Group: TypeAlias = Grid[str] | Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Setting:
-    """A key that says how the whole sweep runs and that affects no number.
+    """A key that says how the whole sweep runs and that affects no timing.
 
     All points of a grid share it. The plan remembers it, so that a resumed sweep and a batch job go on as before.
     """
@@ -37,9 +37,9 @@ class Keys(TypedDict, total=False):
     device: Group
     inputs: Mapping[str, Value]
     passes: Sequence[Pass | Sequence[Pass]]
-    precision: Grid[Literal["float32", "bfloat16", "float16", "tf32"]]
-    compile: Grid[Literal["graph", "xla", "eager"]]
-    layout: Grid[Literal["channels_last", "channels_first"]]
+    precision: Grid[Precision]
+    compile: Grid[Compile]
+    layout: Grid[Layout]
     protocol: Group
     task: Group
     cluster: str | Mapping[str, Value]

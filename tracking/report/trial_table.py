@@ -83,24 +83,27 @@ def _others() -> list[Metric]:
     return [metric for metric in metrics.METRICS if metric.name not in (*_IN_COLUMNS, *_LEFT_OUT)]
 
 
-def _columns() -> tuple[Column, ...]:
-    others = (Column((metric.heading or metric.name,), about=f"Unit: {metric.unit}") for metric in _others())
-    return (*_COLUMNS, *others, _VERDICT)
+def _columns(others: Sequence[Metric]) -> tuple[Column, ...]:
+    headed = (Column((metric.heading or metric.name,), about=f"Unit: {metric.unit}") for metric in others)
+    return (*_COLUMNS, *headed, _VERDICT)
 
 
 def table(results: Sequence[Result], names: Mapping[str, str]) -> Table:
     """The table of `results`, in their order."""
     rows = []
-    peaks, columns = Peaks(results), _columns()
+    peaks, others = Peaks(results), _others()
+    columns = _columns(others)
     for position, result in enumerate(results):
         name = names[result.trial_id]
-        rows += [_timed(name, position, result, pass_name, peaks.of(result)) for pass_name in result.passes]
+        rows += [_timed(name, position, result, pass_name, peaks.of(result), others) for pass_name in result.passes]
         if not result.passes or not result.ok:
             rows.append(Row(name, (Cell(), Cell(span=len(columns) - 3), Cell(result.status)), failed=True))
     return Table(columns, rows)
 
 
-def _timed(name: str, position: int, result: Result, pass_name: Pass, peak: Peak | None) -> Row:
+def _timed(
+    name: str, position: int, result: Result, pass_name: Pass, peak: Peak | None, others: Sequence[Metric]
+) -> Row:
     measured = result.passes[pass_name]
     median = measured.median_s
     rate = measured.gflops_per_s
@@ -123,7 +126,7 @@ def _timed(name: str, position: int, result: Result, pass_name: Pass, peak: Peak
         Cell(f"{memory:,.0f} MB" if memory else "", value=memory or 0),
         *(
             Cell(metric.text_of(measured, result.trial.batch), value=metric.value(measured, result.trial.batch))
-            for metric in _others()
+            for metric in others
         ),
         Cell(doubts, style="doubt") if doubts else Cell("good", style="good"),
     )
