@@ -37,8 +37,9 @@ FORMAT = 1
 
 Status = Literal["ok", "oom", "timeout", "error", "crashed", "infeasible", "not_run"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-Pass = Literal["forward", "forward_backward"]
+Pass = Literal["forward", "forward_backward", "train_step"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
+DEFAULT_PASSES: tuple[Pass, ...] = ("forward", "forward_backward")
 Precision = Literal["float32", "bfloat16", "float16", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Compile = Literal["graph", "xla", "eager"]
@@ -88,17 +89,18 @@ class Trial:
         default_factory=dict,
         metadata=axis(words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
     )
-    inputs: Mapping[str, Mapping[str, Annotated[int, Within(-(2**64), 2**64)]]] = field(
-        default_factory=dict, metadata=axis(words=lambda trial: {"inputs": pairs(trial.inputs)})
-    )
-    """By input of the net, the range its whole numbers are drawn from: at least `low`, below `high`."""
+    inputs: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.inputs_words))
+    """What the model's signature leaves open, as the user set it: `shape`, `dtype`, `low` and `high` of its only input,
+    or of an input by its name; `length` of every open time axis; or `_target_`, a callable that makes the batch."""
     target: str | None = field(default=None, metadata=axis(of_model=True))
-    """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`."""
+    """Dotted name of the callable that builds the model; None: `nets.build(model, **model_args)`, unless `path`."""
+    path: str | None = field(default=None, metadata=axis(words=axis_words.path_words, of_model=True))
+    """A saved model: `.keras`, `.h5` or a SavedModel folder."""
     weights: str | None = field(default=None, metadata=axis(words=axis_words.weights_words, of_model=True))
     task: str = field(default="benchmark", metadata=axis())
     task_args: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.task_args_words))
     passes: tuple[Pass, ...] = field(
-        default=PASSES,
+        default=DEFAULT_PASSES,
         metadata=axis(
             label=lambda trial: ",".join(trial.passes),
             words=lambda trial: {"passes": "+".join(trial.passes)},
@@ -106,6 +108,15 @@ class Trial:
             of_memory=False,
         ),
     )
+    optimizer: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=axis(
+            role="variant", label=axis_words.optimizer_label, words=axis_words.optimizer_words, column="text"
+        ),
+    )
+    """`name`, a choice in `conf/optimizer/`, and its arguments; empty: the model's own if it is compiled, else SGD."""
+    loss: str | None = field(default=None, metadata=axis())
+    """A name in `keras.losses` or a dotted name; None: the model's own if it is compiled, else one that fits."""
     seed: int = field(default=0, metadata=axis(prefix="seed=", of_memory=False))
     repeat: Annotated[int, Within(0, 2**53)] = field(
         default=0, metadata=axis(role="repetition", prefix="r=", column="integer", of_memory=False)
@@ -119,6 +130,9 @@ class Trial:
     CAME_LATER: ClassVar[Mapping[str, Any]] = {
         "layout": "channels_last",
         "inputs": {},
+        "path": None,
+        "optimizer": {},
+        "loss": None,
         "profile": False,
         "as_typed": {},
     }

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import nets
 from sweeps.tasks.timing.steps import step_function
-from tracking.record import PASSES
+from tracking.record import DEFAULT_PASSES
 
 
 def main(name: str, batch: int, burn_in: int, steps: int) -> None:
@@ -25,7 +25,7 @@ def main(name: str, batch: int, burn_in: int, steps: int) -> None:
     model = nets.build(name)
     images = keras.random.normal((batch, *model.input_shape[1:]), stddev=0.1, seed=0)
     seconds: dict[str, list[float]] = {}
-    for pass_name in PASSES:
+    for pass_name in DEFAULT_PASSES:
         step = step_function(pass_name, model, images, "graph")
         for _ in range(1 + burn_in):
             step()

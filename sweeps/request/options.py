@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from sweeps.clusters.kinds import KINDS
 from sweeps.tasks.options import TASK_CONFS
 from sweeps.typed.keys import SETTINGS, Keys
-from tracking.record import PASSES, Trial
+from tracking.record import DEFAULT_PASSES, PASSES, Trial
 from tracking.schema.protocols import PROTOCOLS
 
 # OmegaConf knows enumerations, not Literal types.
@@ -59,7 +59,9 @@ class _Config:
     batch: int = 32
     device: DeviceConf = field(default_factory=DeviceConf)
     inputs: dict[str, Any] = field(default_factory=dict)
-    passes: list[PassName] = field(default_factory=lambda: list(PassName))
+    passes: list[PassName] = field(default_factory=lambda: [PassName[name] for name in DEFAULT_PASSES])
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    loss: Optional[str] = None  # noqa: UP045
     protocol: Any = MISSING
     task: Any = MISSING
     cluster: Any = MISSING
@@ -76,7 +78,7 @@ class _Config:
     profile: bool = False
 
 
-_IN_GROUPS = ("model_args", "target", "weights", "task_args", "repeat")
+_IN_GROUPS = ("model_args", "target", "path", "weights", "task_args", "repeat")
 """Axes that other keys set: `model`, `task`, `repeats`."""
 
 

@@ -29,7 +29,8 @@ _LARGEST = {"batch": 2**31 - 1, "seed": 2**32 - 1}
 _SETTINGS_AT_LEAST = {key: each.at_least for key, each in SETTINGS.items() if each.at_least is not None}
 _CHOSEN = ("protocol", "task", "cluster")
 """Groups whose choices have different keys, each choice known by its `name`."""
-NOT_ARGUMENTS = ("name", "_target_", "weights")
+_OF_EVERY_MODEL = ("name", "_target_", "weights")
+NOT_ARGUMENTS = (*_OF_EVERY_MODEL, "path")
 """Keys of `model` that are no arguments of the net."""
 
 
@@ -54,7 +55,7 @@ def _misshapen(cfg: DictConfig) -> list[str]:
     for group, node in groups.items():
         kind: Any = OmegaConf.get_type(node)
         closed = is_dataclass(kind)
-        wanted = _names(kind) if closed else NOT_ARGUMENTS if group == "model" else ()
+        wanted = _names(kind) if closed else _OF_EVERY_MODEL if group == "model" else ()
         keys = [str(key) for key in node] if wanted else []
         problems += [f"{group}.{key}: expected a value. Received: none." for key in wanted if key not in keys]
         if closed:
@@ -98,8 +99,10 @@ def _trial(values: dict[str, Any]) -> Trial:
         "model": _label(model),
         "target": model["_target_"],
         "weights": model["weights"],
+        "path": model.get("path"),
         "model_args": _arguments(model, task["name"]),
         "device": Device(**values["device"]),
+        "inputs": _set(values["inputs"]),
         "passes": tuple(values["passes"]) if timed else (),
         "protocol": PROTOCOLS[protocol["name"]](**protocol) if timed else Adaptive(),
         "task": task["name"],
@@ -140,7 +143,7 @@ def _problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"task={task}: expected one of {', '.join(TASKS)}.")
     problems += checks.arguments(task, values["task"])
     problems += objective.problems(values["objective"], values["passes"], task)
-    problems += input_ranges.problems(values["inputs"], task, model)
+    problems += input_ranges.problems(_set(values["inputs"]), task, model)
     problems += cluster.config_problems(values)
     if model["_target_"] is None:
         problems += nets.check(model["name"], _arguments(model))
@@ -175,6 +178,13 @@ def _impossible(values: dict[str, Any], task: str) -> list[str]:
             expected = f"a batch size divisible by {gpus}, as it is shared by all GPUs"
             problems.append(f"device.gpus={gpus}: expected {expected}. Received: batch={values['batch']}.")
     return problems
+
+
+def _set(group: Any) -> Any:
+    """Return a group of keys without those that are null, at any depth."""
+    if not isinstance(group, Mapping):
+        return group
+    return {key: _set(value) for key, value in group.items() if value is not None}
 
 
 def _label(model: dict[str, Any]) -> str:

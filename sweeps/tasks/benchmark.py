@@ -32,7 +32,11 @@ from sweeps.worker.messages import Host, Layers, PassMeasured, Phase, Send
 from tracking.record import Pass, Trial
 from tracking.schema.measurement import Measurement
 
-TITLES: dict[Pass, str] = {"forward": "Forward", "forward_backward": "Forward-backward"}
+TITLES: dict[Pass, str] = {
+    "forward": "Forward",
+    "forward_backward": "Forward-backward",
+    "train_step": "Train-step",
+}
 _LOG_EVERY = 10
 
 

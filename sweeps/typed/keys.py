@@ -37,6 +37,8 @@ class Keys(TypedDict, total=False):
     device: Group
     inputs: Mapping[str, Value]
     passes: Sequence[Pass | Sequence[Pass]]
+    optimizer: Group
+    loss: Grid[str | None]
     precision: Grid[Precision]
     compile: Grid[Compile]
     layout: Grid[Layout]

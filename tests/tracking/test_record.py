@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.records import make_result
-from tracking.record import FORMAT, PASSES, Result, Sweep, Trial
+from tracking.record import DEFAULT_PASSES, FORMAT, Result, Sweep, Trial
 from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement, quantile
 from tracking.schema.protocols import Adaptive, Classic
@@ -51,6 +51,9 @@ def test_a_trial_is_frozen() -> None:
         {"device": Device(node_labels={"rack": "a"})},
         {"device": Device(exclusive_node=True)},
         {"inputs": {"tokens": {"high": 100}}},
+        {"path": "my.keras"},
+        {"optimizer": {"name": "adam"}},
+        {"loss": "mse"},
     ],
 )
 def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> None:
@@ -59,7 +62,7 @@ def test_what_affects_the_number_changes_the_id(change: dict[str, object]) -> No
 
 def test_every_field_but_the_time_limit_and_the_profile_is_in_the_id() -> None:
     tested = {"model", "batch", "model_args", "target", "weights", "device", "precision", "compile", "passes"}
-    tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout", "inputs"}
+    tested |= {"protocol", "task", "task_args", "seed", "repeat", "layout", "inputs", "path", "optimizer", "loss"}
     assert {field.name for field in fields(Trial)} - tested == {"timeout_s", "profile", "as_typed"}
     assert replace(TRIAL, timeout_s=5.0, profile=True).trial_id == TRIAL.trial_id
     there = replace(TRIAL, weights="/there/w.npy", as_typed={"model.weights": "w.npy"})
@@ -112,7 +115,7 @@ def test_a_newer_format_is_refused(record: type[Result] | type[Sweep]) -> None:
 
 def test_each_pass_is_written_with_its_figures() -> None:
     result = make_result(batch=8)
-    for name in PASSES:
+    for name in DEFAULT_PASSES:
         written = result.to_json()["passes"][name]
         samples = result.passes[name].step_s
         assert written["step_s"] == list(samples)

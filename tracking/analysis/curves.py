@@ -12,7 +12,11 @@ from tracking.analysis.stats.steps import Interval
 from tracking.names import series_names
 from tracking.record import Pass, Result, Status, Trial
 
-PASS_TITLES: Mapping[Pass, str] = {"forward": "forward", "forward_backward": "forward + backward"}
+PASS_TITLES: Mapping[Pass, str] = {
+    "forward": "forward",
+    "forward_backward": "forward + backward",
+    "train_step": "training step",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

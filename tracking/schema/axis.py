@@ -29,7 +29,7 @@ class Axis:
     name: str = ""
     """The field of `Trial`, the MLflow parameter and the column of the results table."""
     role: Role = "question"
-    label: Callable[[Any], str] | None = None
+    label: Callable[[Any], Label] | None = None
     """How tables and parameters show the value; None: as it is."""
     prefix: str = ""
     """What precedes the label in a name, e.g. `b=`."""

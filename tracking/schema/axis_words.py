@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from tracking.schema.flat import pairs, text_of
+from tracking.schema.flat import flatten, pairs, text_of
 
 
 def device_words(trial: Any) -> dict[str, str]:
@@ -33,6 +33,25 @@ def protocol_words(trial: Any) -> dict[str, str]:
 
 def weights_words(trial: Any) -> dict[str, str]:
     return {"weights": text_of(trial.as_typed.get("model.weights", trial.weights or ""))}
+
+
+def path_words(trial: Any) -> dict[str, str]:
+    return {"path": text_of(trial.as_typed.get("model.path", trial.path or ""))}
+
+
+def inputs_words(trial: Any) -> dict[str, str]:
+    return {f"inputs.{key}": f"{key}={text}" for key, text in sorted(flatten(trial.inputs).items())}
+
+
+def optimizer_label(trial: Any) -> str | None:
+    """Return the optimizer's name; None where no pass has one."""
+    return str(trial.optimizer.get("name", "default")) if "train_step" in trial.passes else None
+
+
+def optimizer_words(trial: Any) -> dict[str, str]:
+    arguments = {key: value for key, value in trial.optimizer.items() if key != "name"}
+    words = {f"optimizer.{key}": f"{key}={text}" for key, text in sorted(flatten(arguments).items())}
+    return {"optimizer": optimizer_label(trial) or "", **words}
 
 
 def task_args_words(trial: Any) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tracking.analysis import metrics
 from tracking.analysis.frame import frame
 from tracking.analysis.metrics import METRICS, Metric, figures_of, lower_is_better
 from tracking.analysis.table import csv_text, standard_columns, table
-from tracking.record import PASSES
+from tracking.record import DEFAULT_PASSES
 from tracking.report import trial_table
 from tracking.sinks.mlflow import content, view
 from tracking.tables.results_table import results_table
@@ -59,7 +59,7 @@ def test_the_header_of_a_results_table() -> None:
 def test_figures_are_those_that_the_journal_holds_beside_the_samples() -> None:
     result = make_result()
     figures = figures_of(result)
-    for name in PASSES:
+    for name in DEFAULT_PASSES:
         written = result.passes[name].figures(4)
         assert {key: figures[f"{name}/{key}"] for key in written} == written
     assert figures["memory/peak_rss_mb"] == result.peak_rss_mb
