@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 
 class NetError(ValueError):
-    """A net cannot be built.
+    """A net cannot be built or used.
 
     NetError
     ├── UnknownNet     no net has this name
     ├── BadArguments   the net takes no such argument, or not this value
+    ├── InputError     the size, type or range of one of its inputs is unknown, or not what it takes
     ├── BadTarget      `nets.custom`: the target does not exist, is not callable, or does not return a keras.Model
     └── BadLayout      `nets.conventions.layout`: the net is not built in the order of axes that Keras is set to
     """
@@ -23,6 +24,10 @@ class UnknownNet(NetError):  # noqa: N818 - reads as what it says
 
 class BadArguments(NetError):  # noqa: N818
     """The net takes no such argument, or not this value."""
+
+
+class InputError(NetError):
+    """The size, type or range of an input is unknown, or not what the net takes."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -160,6 +160,13 @@ class Trial:
                     del part[key]
         return identity
 
+    @property
+    def callables(self) -> dict[str, str]:
+        """Dotted names of the user's own code that the trial runs, by their keys in the config."""
+        named = {"model._target_": self.target, "inputs._target_": self.inputs.get("_target_")}
+        named["loss"] = self.loss if self.loss is not None and "." in self.loss else None
+        return {key: str(name) for key, name in named.items() if name is not None}
+
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = _plain(self)
         if not data["as_typed"]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import keras
 
-from nets.counting import signature
 from nets.errors import NetError
+from nets.inputs import signature
+from nets.inputs.given import Given
 from tracking.record import Layout
 
 
@@ -39,19 +40,20 @@ def channel_axis() -> int:
     return 1 if channels_first() else -1
 
 
-def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
+def build_in(layout: Layout, make: Callable[[], keras.Model], given: Given | None = None) -> keras.Model:
     """Return the model that `make` builds in this order of axes, to which Keras must be set already.
 
-    Raises BadLayout for a net that does not follow the setting: it would compute something else.
+    `given` has the sizes of inputs that a model leaves open. Raises InputError where some are missing, and BadLayout
+    for a net that does not follow the setting: it would compute something else.
     """
     model = make()
-    signature.ensure_built(model)
+    signature.inputs(model, given)  # creates the variables that a subclassed model creates on its first call
     if layout == "channels_last":
         return model
-    first = _shapes(model)
+    first = _shapes(model, given)
     keras.config.set_image_data_format("channels_last")
     try:
-        last = _shapes(make())
+        last = _shapes(make(), given)
     finally:
         keras.config.set_image_data_format(layout)
     inputs = len(last) - len(model.weights)
@@ -64,9 +66,9 @@ def build_in(layout: Layout, make: Callable[[], keras.Model]) -> keras.Model:
     return model
 
 
-def _shapes(model: keras.Model) -> list[tuple[int | None, ...]]:
+def _shapes(model: keras.Model, given: Given | None) -> list[tuple[int | None, ...]]:
     """Return the shapes of each input and each weight."""
-    taken = [(None, *each.shape) for each in keras.tree.flatten(signature.inputs(model))]
+    taken = [(None, *each.shape) for each in keras.tree.flatten(signature.inputs(model, given))]
     return [*taken, *(tuple(weight.shape) for weight in model.weights)]
 
 

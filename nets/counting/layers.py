@@ -18,9 +18,11 @@ import keras
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph
 
-from nets.counting import signature
 from nets.counting.calls import Call, Term
 from nets.counting.flops import rule, terms, whole
+from nets.errors import InputError
+from nets.inputs import signature
+from nets.inputs.sizes import Input
 from tracking.record import Layer
 
 UNCOUNTED = "FLOPs not counted"
@@ -46,7 +48,7 @@ class Trace:
     model: keras.Model
     batch: int
     inputs: Any
-    """The model's inputs, as `signature.Input`s in its structure."""
+    """The model's inputs, as `Input`s in its structure."""
     calls: tuple[Call, ...]
     """The calls of its layers and operations in the order in which they end, including those inside nested ones."""
     function: Any
@@ -59,14 +61,15 @@ class Trace:
         return tuple(_row(call, self.batch, seen) for call in self.calls)
 
 
-def trace(model: keras.Model, batch: int, training: bool = False) -> Trace:
+def trace(model: keras.Model, batch: int, training: bool = False, inputs: Any = None) -> Trace:
     """Trace the model. `training` decides which layers run: Inception's auxiliary head only runs in training.
 
-    Raises ValueError where the shape of an input is unknown.
+    `inputs` are those of `signature.inputs`, which are found if None. Raises InputError where the shape of one is
+    unknown.
     """
     if batch < 1:
         raise ValueError(f"expected a batch of at least 1. Received: batch={batch}")
-    inputs = signature.inputs(model)
+    inputs = signature.inputs(model) if inputs is None else inputs
     with _recorded_calls(model) as calls:
         function = tf.function(lambda given: model(given, training=training), autograph=False)
         concrete = function.get_concrete_function(signature.specs(inputs, batch))
@@ -74,7 +77,7 @@ def trace(model: keras.Model, batch: int, training: bool = False) -> Trace:
 
 
 def rows(model: keras.Model, batch: int, training: bool = False) -> tuple[Layer, ...]:
-    """Return the rows of `trace`. Raises ValueError where the shape of an input is unknown."""
+    """Return the rows of `trace`. Raises InputError where the shape of an input is unknown."""
     return trace(model, batch, training).rows
 
 
@@ -95,11 +98,16 @@ def weighted(model: keras.Model) -> dict[str, keras.layers.Layer]:
 
 
 def input_shape(model: keras.Model) -> tuple[int, ...]:
-    """Return the shape of one input image, without the batch. Raises ValueError where there is not one known input."""
-    given = signature.inputs(model)
-    if not isinstance(given, signature.Input) or not given.shape:
-        raise ValueError(f"expected {model.name} to have one input of known size. Received: {given}")
-    return given.shape
+    """Return the shape of one input image, without the batch. Raises InputError where there is not one known input."""
+    try:
+        taken = signature.inputs(model)
+    except InputError as error:
+        received = str(error).partition("Received: ")[2].partition(". Set ")[0]
+        raise InputError(f"expected {model.name} to have one input of known size. Received: {received}") from error
+    if not isinstance(taken, Input) or not taken.shape:
+        shown = ", ".join(map(str, keras.tree.flatten(taken)))
+        raise InputError(f"expected {model.name} to have one input of known size. Received: {shown}")
+    return tuple(size for size in taken.shape if size is not None)
 
 
 def _row(call: Call, batch: int, seen: set[int]) -> Layer:

@@ -1,8 +1,8 @@
 """Writes Python's values as the words of a command line: `{"batch": [1, 2]}` as `batch=1,2`.
 
 A list is a grid, a tuple is one value with several parts, and a mapping goes a level down. Where a key holds a list
-anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `protocol`, `task` and `cluster`,
-`name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
+anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `protocol`, `optimizer`, `task`
+and `cluster`, `name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from sweeps.typed import command_line
 from sweeps.typed.keys import Value
 
 _KEY = re.compile(r"[+~]{0,2}[^\s=,+~-][^\s=,]*")
-_OPEN = ("model.", "inputs.", "device.resources.", "device.node_labels.")
+_OPEN = ("model.", "inputs.", "optimizer.", "device.resources.", "device.node_labels.")
 """Prefixes of keys that users may add."""
-_CHOSEN = ("protocol.name", "task.name", "cluster.name")
+_INPUT_SHAPE = re.compile(r"inputs\.(.+\.)?shape")
+_CHOSEN = ("protocol.name", "optimizer.name", "task.name", "cluster.name")
 
 
 def words(overrides: Sequence[str | Sequence[str] | Mapping[str, Value]], keys: Mapping[str, Value]) -> tuple[str, ...]:
@@ -78,7 +79,9 @@ def _choices(key: str, value: object) -> str:
     """Return the value, or the values of a grid with commas between them. Raises _NoValueError."""
     if not isinstance(value, list):
         return _text(value)
-    if key in _list_keys() and not any(isinstance(element, list | tuple) for element in value):
+    if (key in _list_keys() or _INPUT_SHAPE.fullmatch(key)) and not any(
+        isinstance(element, list | tuple) for element in value
+    ):
         return _text(tuple(value))
     if not value:
         raise _NoValueError("at least one value in a grid. Received: [].")

@@ -50,14 +50,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a node has of that, by path or name of the target."""
+    """What a node has of that, by path, or by name of the target."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     """A description of what is there instead."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """A digest of its content, where that could be computed."""
     imports: Mapping[str, str] = field(default_factory=dict)
-    """Why a target cannot be imported."""
+    """Why a target cannot be imported, by its setting, such as `model._target_=my.net`."""
 
 
 def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
@@ -109,8 +109,12 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
         try:
             results = targets.look(wanted.targets, server())
         except SweepError as error:
-            return Found(missing, digests, {target.name: str(error) for target in wanted.targets})
-        imports = results.problems
+            return Found(missing, digests, {target.setting: str(error) for target in wanted.targets})
+        imports = {
+            target.setting: results.problems[target.name]
+            for target in wanted.targets
+            if target.name in results.problems
+        }
         digests |= results.digests
     return Found(missing, {key: digest for key, digest in digests.items() if digest}, imports)
 
@@ -125,10 +129,10 @@ def problems(nodes: Mapping[str, Found]) -> list[str]:
             sentences.append(f"{path}: expected on every node. Missing on: {_names(nothing, nodes)}.")
         for received, names in _grouped({name: kind for name, kind in lacking.items() if kind != _NOTHING}).items():
             sentences.append(f"{path}: expected on every node. Received: {received} on {_names(names, nodes)}.")
-    for target in dict.fromkeys(target for node in nodes.values() for target in node.imports):
-        why = {name: node.imports[target] for name, node in nodes.items() if target in node.imports}
+    for setting in dict.fromkeys(setting for node in nodes.values() for setting in node.imports):
+        why = {name: node.imports[setting] for name, node in nodes.items() if setting in node.imports}
         for words, names in _grouped(why).items():
-            sentences.append(targets.sentence(target, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
+            sentences.append(targets.sentence(setting, f"{words}{_advice(words)}", f"on {_names(names, nodes)}"))
     return sentences + _differences(nodes)
 
 

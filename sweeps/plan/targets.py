@@ -44,11 +44,17 @@ class Target:
     args: Mapping[str, Any]
     counts_classes: bool = False
     """Whether its task adds `num_classes` if the callable takes it."""
+    config_key: str = "model._target_"
 
     @property
     def key(self) -> str:
         """What the result of an import depends on: the callable, and the names of its arguments."""
         return f"{self.name}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
+
+    @property
+    def setting(self) -> str:
+        """What the user typed to name it."""
+        return f"{self.config_key}={self.name}"
 
     @property
     def module(self) -> str:
@@ -68,11 +74,20 @@ class Imports:
 def wanted(trials: Iterable[Trial]) -> list[Target]:
     """Return the trials' callables, once for each set of names of arguments."""
     calls = [
-        Target(trial.target, dict(trial.model_args), trial.task != "benchmark")
+        Target(name, _arguments(trial, key), key == "model._target_" and trial.task != "benchmark", key)
         for trial in trials
-        if trial.target is not None
+        for key, name in trial.callables.items()
     ]
-    return list({target.key: target for target in calls}.values())
+    return list({(target.config_key, target.key): target for target in calls}.values())
+
+
+def _arguments(trial: Trial, key: str) -> dict[str, Any]:
+    """Return the arguments with which the trial calls the callable of this key; those of a loss go by place."""
+    if key == "model._target_":
+        return dict(trial.model_args)
+    if key == "inputs._target_":
+        return {"batch": trial.batch, "seed": trial.seed} | {k: v for k, v in trial.inputs.items() if k != "_target_"}
+    return {}
 
 
 def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> Imports:
@@ -112,13 +127,13 @@ class Checks:
             imports = look(new, server())
             checked = imports.problems.keys() | imports.digests.keys()
             self._known |= {t.key: imports.problems.get(t.name, "") for t in new if t.name in checked}
-        why = {target.name: self._known.get(target.key, "") for target in targets}
-        return [sentence(name, words) for name, words in why.items() if words]
+        why = {target.setting: self._known.get(target.key, "") for target in targets}
+        return [sentence(setting, words) for setting, words in why.items() if words]
 
 
-def sentence(target: str, words: str, where: str = "here") -> str:
-    """Return the sentence for a target that cannot be imported `where`, such as `here` or `on a, b`."""
-    return f"model._target_={target}: expected a callable that can be imported {where}. Received: {words}."
+def sentence(setting: str, words: str, where: str = "here") -> str:
+    """Return the sentence for a setting whose target cannot be imported `where`, such as `here` or `on a, b`."""
+    return f"{setting}: expected a callable that can be imported {where}. Received: {words}."
 
 
 def _look(targets: Sequence[Target], server: str, seconds: float, imports: Imports) -> tuple[int | None, str, bool]:

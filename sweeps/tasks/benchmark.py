@@ -21,9 +21,10 @@ import tensorflow as tf
 from nets.counting import layers, work
 from nets.counting.layers import Trace
 from nets.counting.work import Work
+from nets.inputs import signature
 from sweeps.machine import environment, host, nvml
 from sweeps.tasks import setup
-from sweeps.tasks.graphs import inputs
+from sweeps.tasks.graphs import batches, inputs
 from sweeps.tasks.timing import in_force, loop, profiling, replicas
 from sweeps.tasks.timing.evidence import Watch
 from sweeps.tasks.timing.inspection import Inspection
@@ -50,14 +51,16 @@ def run(trial: Trial, send: Send) -> None:
     send(Phase("setup", built_from - start))
     count = trial.device.gpus
     mirrored = replicas.strategy([f"GPU:{index}" for index in range(count)]) if count > 1 else None
+    batch = batches.of_trial(trial)
+    given = batches.given_by(trial, batch)
     with mirrored.scope() if mirrored else contextlib.nullcontext():
-        model = setup.build(trial)
-    inference = layers.trace(model, trial.batch)
+        model = setup.build(trial, given)
+    inference = layers.trace(model, trial.batch, inputs=signature.inputs(model, given))
     for row in inference.rows:
         print(row.name, list(row.output_shape))
     if mirrored:
-        print(f"global batch {trial.batch}: {trial.batch // count} images on each of {count} GPUs")
-    fed = inputs.feed(trial, inference)
+        print(f"global batch {trial.batch}: {trial.batch // count} samples on each of {count} GPUs")
+    fed = inputs.feed(trial, inference, batch)
     inputs.expect_legal(trial, fed, inference)
     send(Layers(inference.rows))
     send(Phase("build", time.perf_counter() - built_from))
@@ -80,7 +83,7 @@ def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: i
     """Return the operations of a pass by the layer table."""
     if name == "forward":
         return work.forward(inference)
-    training = layers.trace(model, trial.batch, training=True)
+    training = layers.trace(model, trial.batch, training=True, inputs=inference.inputs)
     inputs.expect_allowed(fed, training)
     return work.training(training)
 

@@ -13,6 +13,7 @@ import nets
 from nets import custom
 from nets.conventions import keras_defaults
 from nets.conventions.layout import build_in
+from nets.inputs.given import Given
 from nets.weights import loading
 from sweeps.machine import host, nvml
 from sweeps.tasks.timing import gpus
@@ -65,8 +66,11 @@ def device_facts(trial: Trial) -> dict[str, Any]:
     return facts
 
 
-def build(trial: Trial) -> keras.Model:
-    """Build the trial's model in its layout and load its weights, if it names any; else the seed determines them."""
+def build(trial: Trial, given: Given | None = None) -> keras.Model:
+    """Build the trial's model in its layout and load its weights, if it names any; else the seed determines them.
+
+    `given` is what the user says about its inputs.
+    """
 
     def make() -> keras.Model:
         keras.utils.set_random_seed(trial.seed)
@@ -74,7 +78,7 @@ def build(trial: Trial) -> keras.Model:
             return custom.from_target(trial.target, **trial.model_args)
         return nets.build(trial.model, **trial.model_args)
 
-    model = build_in(trial.layout, make)
+    model = build_in(trial.layout, make, given)
     if trial.weights is not None:
         print(loading.load(model, trial.weights))
     return model

@@ -7,12 +7,14 @@
 - Whole numbers of 8 bits that are not looked up, as in an image: uniform over the range of the type.
 - Other whole numbers: as `inputs.NAME.low` and `inputs.NAME.high` say. Without these, they are refused: a wrong guess
   would time something else.
+
+A batch that the user's own callable makes is fed as it is, once it is known to be legal.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,20 +22,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nets.counting import signature
 from nets.counting.layers import Trace
-from nets.counting.signature import Input
-from nets.errors import did_you_mean
+from nets.errors import InputError
+from nets.inputs import given, signature
+from nets.inputs.given import Setting
+from nets.inputs.sizes import Input
 from sweeps.tasks.graphs import flat_graph
+from sweeps.tasks.graphs.batches import Batch
 from sweeps.tasks.graphs.lookups import Usage, usages
 from tracking.record import Trial
-
-ONLY = "input"
-"""A net's only input may be called this in the config, besides its own name."""
-
-
-class InputError(ValueError):
-    """An input that cannot be made, or that the net does not allow."""
+from tracking.schema.flat import flatten
 
 
 @dataclass(frozen=True)
@@ -42,33 +40,40 @@ class Fed:
 
     tensors: Any
     facts: Mapping[str, Mapping[str, Any]]
-    """By input: dtype, shape, lowest and highest value; for whole numbers and truth values, how many are distinct."""
+    """By input: dtype, shape, lowest and highest value; for whole numbers and truth values, how many are distinct; for
+    sequences, their length."""
+    targets: Any = None
+    """What the user's own batch has for the loss, in the structure that `fit` takes; None without."""
 
 
-def feed(trial: Trial, trace: Trace) -> Fed:
-    """Make the batch of a trial for the traced net. Raises InputError, which says what to set.
+def feed(trial: Trial, trace: Trace, batch: Batch | None = None) -> Fed:
+    """Make the batch of a trial for the traced net, or take the user's own. Raises InputError, which says what to set.
 
     A batch for several GPUs is in the machine's memory: on one GPU it would take room beside that GPU's part.
     """
     inputs: list[Input] = keras.tree.flatten(trace.inputs)
     known = _usages(trace)
-    settings = _settings(trial.inputs, inputs)
+    settings = given.read(trial.inputs).settings([each.name for each in inputs])
+    users = None if batch is None else keras.tree.flatten(batch.tensors)
     is_typed = signature.tells_types(trace.model)
     made, facts = [], {}
     with tf.device("CPU:0") if trial.device.gpus > 1 else contextlib.nullcontext():
-        for place, (each, usage) in enumerate(zip(inputs, known, strict=True)):
-            if not is_typed and usage.high is not None:
-                each = replace(each, dtype="int32")  # a subclassed model does not state it
-            shape = (trial.batch, *each.shape)
+        for place, (each, usage, setting) in enumerate(zip(inputs, known, settings, strict=True)):
             moved = trial.layout == "channels_first" and len(each.shape) > 1
-            made_shape = (shape[0], *shape[2:], shape[1]) if moved else shape
-            values = _values(each, usage, settings.get(each.name), made_shape, trial.seed + place)
+            if users is not None:
+                values = _legal(each, usage, users[place])
+            else:
+                if not is_typed and usage.high is not None and setting.dtype is None:
+                    each = replace(each, dtype="int32")  # a subclassed model does not state it
+                shape = [trial.batch, *(size or 0 for size in each.shape)]
+                made_shape = (shape[0], *shape[2:], shape[1]) if moved else tuple(shape)
+                values = _values(each, usage, setting, made_shape, trial.seed + place)
             tensor = keras.ops.moveaxis(values, -1, 1) if moved else values
             made.append(tensor)
-            facts[each.name] = _facts(tensor, whole=_whole(each, usage))
+            facts[each.name] = _facts(tensor, whole=_whole(each, usage)) | _length(each, usage)
     for name, fact in facts.items():
         print(f"fed {name}:", ", ".join(f"{key} {value}" for key, value in fact.items()))
-    return Fed(keras.tree.pack_sequence_as(trace.inputs, made), facts)
+    return Fed(keras.tree.pack_sequence_as(trace.inputs, made), facts, None if batch is None else batch.targets)
 
 
 def expect_allowed(fed: Fed, trace: Trace) -> None:
@@ -87,15 +92,15 @@ def expect_legal(trial: Trial, fed: Fed, trace: Trace) -> None:
 
     The graph does not show it, so the net is run once on the CPU, whose kernels refuse what XLA and GPUs replace.
     """
-    if not trial.inputs or not any(usage.arithmetic for usage in _usages(trace)):
+    if not any(usage.arithmetic for usage in _usages(trace)):
         return
     try:
         with tf.device("CPU:0"):
             trace.model(fed.tensors, training=False)
     except tf.errors.InvalidArgumentError as error:
         cause = next((line for line in str(error).splitlines() if "is not in" in line), str(error).splitlines()[0])
-        given = " ".join(f"inputs.{name}={dict(setting)}" for name, setting in trial.inputs.items())
-        raise InputError(f"expected numbers that the net's lookups allow. Received: {given}: {cause}") from error
+        received = " ".join(f"inputs.{key}={text}" for key, text in flatten(trial.inputs).items())
+        raise InputError(f"expected numbers that the net's lookups allow. Received: {received}: {cause}") from error
 
 
 def _usages(trace: Trace) -> list[Usage]:
@@ -103,19 +108,32 @@ def _usages(trace: Trace) -> list[Usage]:
     return usages(flat_graph.of_function(trace.function), trace.function, count)
 
 
-def _settings(given: Mapping[str, Any], inputs: Sequence[Input]) -> dict[str, Mapping[str, int]]:
-    """Return the trial's settings by input. Raises InputError for a name that no input has."""
-    names = [each.name for each in inputs]
-    settings = {}
-    for name, setting in given.items():
-        actual = names[0] if name == ONLY and len(names) == 1 else name
-        if actual not in names:
+def _legal(each: Input, usage: Usage, tensor: tf.Tensor) -> tf.Tensor:
+    """Return the user's own values in the input's type. Raises InputError where the net does not take them."""
+    wanted, made = tf.as_dtype(each.dtype), tensor.dtype
+    numbers = made.is_integer or (wanted.is_floating and made.is_floating)
+    if wanted != made and not (numbers and (wanted.is_floating or wanted.is_integer)):
+        raise InputError(f"expected a batch with {each.dtype} for {each.name}. Received: {made.name}")
+    if usage.high is not None or (wanted.is_integer and wanted != made):
+        most = int(wanted.max) if wanted.is_integer else 2**24
+        least = 0 if usage.high is not None else int(wanted.min)
+        most = most if usage.high is None else min(most, usage.high - 1)
+        low, high = int(tf.reduce_min(tensor)), int(tf.reduce_max(tensor))
+        if low < least or high > most:
             raise InputError(
-                f"inputs.{name}: the net has no input {name!r}.{did_you_mean(name, names)} Its inputs: "
-                f"{', '.join(names)}"
+                f"expected a batch with numbers from {least} to {most} for {each.name}, which the net looks up or "
+                f"holds as {each.dtype}. Received: {low} to {high}"
             )
-        settings[actual] = setting
-    return settings
+    return tensor if wanted == made else tf.cast(tensor, wanted)
+
+
+def _length(each: Input, usage: Usage) -> dict[str, int]:
+    """Return the length of a sequence: of an open time axis, or of whole numbers in a row that are looked up."""
+    if each.length is not None:
+        return {"length": each.length}
+    if len(each.shape) == 1 and (usage.high is not None or usage.arithmetic) and each.shape[0] is not None:
+        return {"length": each.shape[0]}
+    return {}
 
 
 def _whole(each: Input, usage: Usage) -> bool:
@@ -123,14 +141,13 @@ def _whole(each: Input, usage: Usage) -> bool:
     return tf.as_dtype(each.dtype).is_integer or usage.high is not None
 
 
-def _values(
-    each: Input, usage: Usage, setting: Mapping[str, int] | None, shape: tuple[int, ...], seed: int
-) -> tf.Tensor:
+def _values(each: Input, usage: Usage, setting: Setting, shape: tuple[int, ...], seed: int) -> tf.Tensor:
     dtype = tf.as_dtype(each.dtype)
     described = f"{each.name}, {each.dtype} {list(shape)}"
-    if setting is not None and not _whole(each, usage):
+    ranged = setting.low is not None or setting.high is not None
+    if ranged and not _whole(each, usage):
         raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {described}")
-    if usage.keys is not None and setting is None:
+    if usage.keys is not None and not ranged:
         drawn = np.random.default_rng(seed).integers(0, len(usage.keys), shape)
         return tf.cast(usage.keys[drawn], dtype) if dtype != tf.string else tf.constant(usage.keys[drawn])
     if _whole(each, usage):
@@ -141,10 +158,13 @@ def _values(
     if dtype == tf.bool:
         size = int(np.prod(shape))
         return tf.constant((np.random.default_rng(seed).permutation(size) % 2 == 0).reshape(shape))
-    raise InputError(f"expected inputs of floats, whole numbers or truth values. Received: {described}")
+    raise InputError(
+        f"expected inputs of floats, whole numbers or truth values. Received: {described}. Set inputs._target_ to a "
+        "callable that makes the batch"
+    )
 
 
-def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, described: str) -> tuple[int, int]:
+def _range(each: Input, usage: Usage, setting: Setting, described: str) -> tuple[int, int]:
     """Return the lowest number to feed, and one more than the highest. Raises InputError where they are unknown."""
     dtype = tf.as_dtype(each.dtype)
     low, high = usage.low, usage.high
@@ -156,20 +176,20 @@ def _range(each: Input, usage: Usage, setting: Mapping[str, int] | None, describ
             f"{usage.narrow} before it is looked up; give the keras.Input dtype='int32'"
         )
     key = f"+inputs.{each.name}.high=N"
-    if usage.arithmetic and (setting is None or "high" not in setting):
+    if usage.arithmetic and setting.high is None:
         raise InputError(
             f"the range of {described} is not known: the net calculates with it before it looks it up. "
             f"Set {key}; whole numbers below N are fed"
         )
-    if setting is None and high is None:
+    if setting.low is None and setting.high is None and high is None:
         if dtype.size > 1:
             raise InputError(
                 f"the range of {described} is not known: the net does not look it up. Set {key}; whole numbers below N "
                 "are fed"
             )
         return int(dtype.min), int(dtype.max) + 1
-    setting = setting or {}
-    wanted_low, wanted_high = setting.get("low", low), setting.get("high", high)
+    wanted_low = low if setting.low is None else setting.low
+    wanted_high = high if setting.high is None else setting.high
     if wanted_high is None:
         raise InputError(f"the range of {described} is not known. Set {key}, too; whole numbers below N are fed")
     if wanted_low >= wanted_high:

@@ -82,7 +82,9 @@ def test_all_nodes_are_in_one_sentence() -> None:
         "/w.npy: expected on every node. Received: a folder on n2.",
     ]
     lacks = "There is no module 'my'"
-    assert node_inputs.problems({"a": Found(imports={"my.net": lacks}), "b": Found(imports={"my.net": lacks})}) == [
+    assert node_inputs.problems(
+        {"a": Found(imports={"model._target_=my.net": lacks}), "b": Found(imports={"model._target_=my.net": lacks})}
+    ) == [
         f"model._target_=my.net: expected a callable that can be imported on a, b. Received: {lacks}; modules in the "
         "folder where the sweep is started travel, others have to be installed on the nodes."
     ]
