@@ -189,11 +189,12 @@ def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:
         hint = f" Write +{text} to add it." if node is None and takes_anything else ""
         return f"{text}: {parent} has no keys of its own.{hint}"
     where = f"{parent} has no key {rest!r}" if parent else f"there is no key {parts[0]!r}"
-    near = nearest(parts[depth], [str(name) for name in node if parent or name != "hydra"])
+    of_input = parent == "inputs" and "." in rest
+    near = "" if of_input else nearest(parts[depth], [str(name) for name in node if parent or name != "hydra"])
     if not _open(parent, node):
         return f"{text}: {where}.{near}"
     # A dot in a name would be read as another level; inputs have one.
-    added = f"+{parent}={{{rest}: {value}}}" if "." in rest and parent != "inputs" else f"+{key}={value}"
+    added = f"+{parent}={{{rest}: {value}}}" if "." in rest and not of_input else f"+{key}={value}"
     return f"{text}: {where}.{near} Write {added} to add it."
 
 

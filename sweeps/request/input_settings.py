@@ -54,8 +54,7 @@ def _of_only(values: Mapping[str, Any]) -> Iterator[str]:
                 yield f"inputs.length={value}: expected a whole number of at least 1. Received: {value!r}."
         elif key not in KEYS:
             near = nearest(key, (*KEYS, *_OF_ALL))
-            yield f"inputs.{key}: inputs has no key {key!r}.{near} An input's own keys follow its name: "
-            f"+inputs.{key}.high=N."
+            yield f"inputs.{key}={value}: inputs has no key {key!r}.{near} Of an input: +inputs.{key}.high=N."
     yield from _of_values("inputs", {key: value for key, value in values.items() if key in KEYS})
 
 

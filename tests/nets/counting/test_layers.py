@@ -10,6 +10,7 @@ from keras import layers
 
 import nets
 from nets.counting.layers import UNCOUNTED, input_shape, rows, totals
+from nets.errors import InputError
 from tracking.record import Layer
 
 
@@ -146,7 +147,7 @@ def test_a_subclass_of_a_counted_layer_is_counted() -> None:
 
 def test_subclassed_models_and_layers_of_layers() -> None:
     model = Subclassed()
-    with pytest.raises(ValueError, match="expected subclassed to say what it takes: give it a"):
+    with pytest.raises(InputError, match=r"Received: subclassed, a Subclassed that was not built. Set inputs.shape="):
         rows(model, 1)
     with pytest.warns(UserWarning, match="not actually built|despite not being"):  # it creates no variable
         model.build((None, 8, 8, 3))

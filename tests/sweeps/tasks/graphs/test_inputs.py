@@ -36,7 +36,14 @@ def test_floats_that_become_indices_are_whole_and_in_range() -> None:
     values, facts = fed(tokens("float32"))
     assert values.dtype == tf.float32
     assert set(np.unique(values)) == set(range(40))
-    assert facts["tokens"] == {"dtype": "float32", "shape": [64, 16], "lowest": 0, "highest": 39, "distinct": 40}
+    assert facts["tokens"] == {
+        "dtype": "float32",
+        "shape": [64, 16],
+        "lowest": 0,
+        "highest": 39,
+        "distinct": 40,
+        "length": 16,
+    }
 
 
 def test_floats_without_room_for_the_indices_are_refused() -> None:
