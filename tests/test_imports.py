@@ -27,6 +27,7 @@ DOWNWARDS = (
     "tracking.startup",
     "tracking.analysis.stats",
     *("nets.__main__", "nets.custom", "nets.registry", "nets.weights", "nets.architectures"),
+    *("nets.keras_names", "nets.source_text"),
     *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),
 )
 """Every room, and every module that stands outside of one: each imports only from those that come later.
