@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 OF_PYTHON = sys.stdlib_module_names
-"""Modules of the standard library, which make no nets."""
+"""Modules of the standard library, which make no nets and have no losses."""
 
 
 class BadTarget(NetError):  # noqa: N818 - reads as what it says
@@ -135,8 +135,8 @@ def _parts(target: str) -> list[str]:
 def _expect_no_standard_library(target: str, module: str) -> None:
     """Refuse `os.system` and the like before they run: a plan from elsewhere may name them, too."""
     if module.partition(".")[0] in OF_PYTHON:
-        received = f"{target}, from the standard library's {module}" if module != target.partition(".")[0] else target
-        raise BadTarget(f"expected a callable that makes a net. Received: {received}, which makes none")
+        received = f"{target}, from the standard library's {module.partition('.')[0]}"
+        raise BadTarget(f"expected a callable of your own or of an installed package. Received: {received}")
 
 
 def _home(function: Any) -> str:

@@ -138,6 +138,12 @@ class Trial:
     }
     """As in `Device`."""
 
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """Dotted names of the user's own callables: the one that makes the model, and the loss."""
+        loss = self.loss if self.loss is not None and "." in self.loss else None
+        return tuple(name for name in (self.target, loss) if name is not None)
+
     @cached_property
     def trial_id(self) -> str:
         """Hash of what affects the number: 12 hexadecimal digits, the same on every machine."""

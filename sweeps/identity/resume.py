@@ -111,7 +111,7 @@ def doubts(
 def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     """Return why modules from the folder that the plan was started in are not to be trusted; empty: no reason."""
     started_in = origin.folder(origin.follow(replace(plan, folder=str(folder), trials=()), plan))
-    if started_in == Path.cwd() or not any(trial.target for trial in trials):
+    if started_in == Path.cwd() or not any(trial.own_code for trial in trials):
         return ""
     if owner := trust.stranger(started_in):
         return f"the plan in {folder} imports modules from {started_in}, which belongs to {owner}"
@@ -133,8 +133,7 @@ def foreign_parts(trials: Iterable[Trial]) -> list[str]:
     """Return what the trials run and read besides this project's own nets and tasks."""
     parts: dict[str, None] = {}
     for trial in trials:
-        if trial.target is not None:
-            parts[trial.target] = None
+        parts |= dict.fromkeys(trial.own_code)
         if trial.weights is not None:
             parts[f"weights {trial.weights}"] = None
         if trial.task != "benchmark":
@@ -151,8 +150,9 @@ def unknown_parts(trials: Iterable[Trial], started_in: Path | None = None) -> li
     for trial in trials:
         if trial.task not in TASKS:
             refusals[f"task={trial.task}: expected one of {', '.join(TASKS)}."] = None
-        if trial.target is not None:
-            problems = custom.check(trial.target, trial.model_args, started_in)
+        for name in trial.own_code:
+            arguments = trial.model_args if name == trial.target else {}
+            problems = custom.check(name, arguments, started_in)
             refusals |= dict.fromkeys(f"{problem}{_looked_for(problem, started_in)}" for problem in problems)
     return list(refusals)
 

@@ -65,7 +65,7 @@ class RemoteJob(BatchJob):
             resume=resumed,
             uri=None if uri == DEFAULT_URI else uri,
             keeps_uri=sweep is None and not chosen,
-            targets=[trial.target for trial in (sweep.trials if sweep else ()) if trial.target],
+            targets=[name for trial in (sweep.trials if sweep else ()) for name in trial.own_code],
             environment=submitted.environment(sweep) if sweep is not None else {},
         )
         return self.remote_job(request)

@@ -1,8 +1,8 @@
 """Writes Python's values as the words of a command line: `{"batch": [1, 2]}` as `batch=1,2`.
 
 A list is a grid, a tuple is one value with several parts, and a mapping goes a level down. Where a key holds a list
-anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `protocol`, `task` and `cluster`,
-`name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
+anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `optimizer`, `protocol`, `task` and
+`cluster`, `name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sweeps.typed import command_line
 from sweeps.typed.keys import Value
 
 _KEY = re.compile(r"[+~]{0,2}[^\s=,+~-][^\s=,]*")
-_OPEN = ("model.", "inputs.", "device.resources.", "device.node_labels.")
+_OPEN = ("model.", "inputs.", "optimizer.", "device.resources.", "device.node_labels.")
 """Prefixes of keys that users may add."""
-_CHOSEN = ("protocol.name", "task.name", "cluster.name")
+_CHOSEN = ("optimizer.name", "protocol.name", "task.name", "cluster.name")
 
 
 def words(overrides: Sequence[str | Sequence[str] | Mapping[str, Value]], keys: Mapping[str, Value]) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
         try:
             results = targets.look(wanted.targets, server())
         except SweepError as error:
-            return Found(missing, digests, {target.name: str(error) for target in wanted.targets})
+            return Found(missing, digests, {target.label: str(error) for target in wanted.targets})
         imports = results.problems
         digests |= results.digests
     return Found(missing, {key: digest for key, digest in digests.items() if digest}, imports)

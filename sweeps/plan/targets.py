@@ -44,11 +44,18 @@ class Target:
     args: Mapping[str, Any]
     counts_classes: bool = False
     """Whether its task adds `num_classes` if the callable takes it."""
+    is_loss: bool = False
+    """Whether it is called with targets and outputs, and makes no net."""
 
     @property
     def key(self) -> str:
         """What the result of an import depends on: the callable, and the names of its arguments."""
-        return f"{self.name}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
+        return f"{self.label}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
+
+    @property
+    def label(self) -> str:
+        """What the results are filed under: the name, for a loss with the key that sets it."""
+        return f"loss={self.name}" if self.is_loss else self.name
 
     @property
     def module(self) -> str:
@@ -57,7 +64,7 @@ class Target:
 
 @dataclass
 class Imports:
-    """The results of imports, by name of the target."""
+    """The results of imports, by label of the target."""
 
     problems: dict[str, str]
     """Why it cannot be imported, or cannot be called with these arguments."""
@@ -67,11 +74,13 @@ class Imports:
 
 def wanted(trials: Iterable[Trial]) -> list[Target]:
     """Return the trials' callables, once for each set of names of arguments."""
+    trials = list(trials)
     calls = [
         Target(trial.target, dict(trial.model_args), trial.task != "benchmark")
         for trial in trials
         if trial.target is not None
     ]
+    calls += [Target(name, {}, is_loss=True) for trial in trials for name in trial.own_code if name == trial.loss]
     return list({target.key: target for target in calls}.values())
 
 
@@ -87,12 +96,12 @@ def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> I
         modules.setdefault(target.module, []).append(target)
     for alike in modules.values():
         status, words, hangs = _look(alike, server, seconds, imports)
-        left = [target for target in alike if target.name not in imports.problems | imports.digests]
+        left = [target for target in alike if target.label not in imports.problems | imports.digests]
         if left and hangs:
             words = f"its import has not finished after {seconds:g} s"
         elif left:
             words = _died(status, words)
-        imports.problems |= {target.name: words for target in left}
+        imports.problems |= {target.label: words for target in left}
         if hangs:
             break
     return imports
@@ -111,14 +120,15 @@ class Checks:
         if new:
             imports = look(new, server())
             checked = imports.problems.keys() | imports.digests.keys()
-            self._known |= {t.key: imports.problems.get(t.name, "") for t in new if t.name in checked}
-        why = {target.name: self._known.get(target.key, "") for target in targets}
+            self._known |= {t.key: imports.problems.get(t.label, "") for t in new if t.label in checked}
+        why = {target.label: self._known.get(target.key, "") for target in targets}
         return [sentence(name, words) for name, words in why.items() if words]
 
 
 def sentence(target: str, words: str, where: str = "here") -> str:
-    """Return the sentence for a target that cannot be imported `where`, such as `here` or `on a, b`."""
-    return f"model._target_={target}: expected a callable that can be imported {where}. Received: {words}."
+    """Return the sentence for a target, by its label, that cannot be imported `where`: `here` or `on a, b`."""
+    named = target if "=" in target else f"model._target_={target}"
+    return f"{named}: expected a callable that can be imported {where}. Received: {words}."
 
 
 def _look(targets: Sequence[Target], server: str, seconds: float, imports: Imports) -> tuple[int | None, str, bool]:
@@ -131,7 +141,7 @@ def _look(targets: Sequence[Target], server: str, seconds: float, imports: Impor
     ):
         # What is suppressed: the server was lost, or the module has written into the connection.
         with contextlib.suppress(EOFError, OSError, wire.MessageError):
-            argument = [(target.name, dict(target.args), target.counts_classes) for target in targets]
+            argument = [(target.name, dict(target.args), target.counts_classes, target.is_loss) for target in targets]
             connection.send(Call(function="sweeps.plan.targets:import_all", argument=argument, log=log.name))
             inbox = wire.Inbox(connection.fileno())
             while status is None:
@@ -141,9 +151,9 @@ def _look(targets: Sequence[Target], server: str, seconds: float, imports: Impor
                     elif kind == "exit":
                         status = value
                     elif kind == "problem":
-                        imports.problems.setdefault(targets[value[0]].name, str(value[1]))
+                        imports.problems.setdefault(targets[value[0]].label, str(value[1]))
                     elif kind == "digest":
-                        imports.digests[targets[value[0]].name] = str(value[1])
+                        imports.digests[targets[value[0]].label] = str(value[1])
         if watch.lost:
             raise DispatchError(watch.lost)
         return status, log_tail.tail(Path(log.name), _LAST_WORDS), watch.exceeded is not None
@@ -159,12 +169,15 @@ def _died(status: int | None, words: str) -> str:
     return f"{how}: {_one_line(words)}" if words else how
 
 
-def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool]], send: Send) -> None:
+def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool, bool]], send: Send) -> None:
     """Import each target and send ("digest", (index, of its source)), or ("problem", (index, why not))."""
-    for index, (name, args, counts_classes) in enumerate(targets):
+    for index, (name, args, counts_classes, is_loss) in enumerate(targets):
         try:
             classes = {"num_classes": 2} if counts_classes and custom.takes(name, "num_classes") else {}
-            custom.imported(name, **{**classes, **args})
+            if is_loss:
+                custom.loss(name)
+            else:
+                custom.imported(name, **{**classes, **args})
             digest = hashlib.sha256(b"".join(path.read_bytes() for path in custom.sources(name))).hexdigest()[:16]
         except NetError as error:
             send("problem", (index, _one_line(str(error).rstrip("."))))

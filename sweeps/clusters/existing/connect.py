@@ -119,7 +119,7 @@ def connected(
     Raises UsageError if there is no such cluster or it refuses the connection.
     """
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # attempts at a head that refuses us, one second each
-    targets = [trial.target for trial in trials if trial.target is not None]
+    targets = [name for trial in trials for name in trial.own_code]
     wanted = node_inputs.of_trials(trials, started_in)
     with tempfile.TemporaryDirectory(prefix="sweeps-code-") as folder:
         code = {} if _code_was_submitted() else {"working_dir": str(baggage.pack(Path(folder), started_in, targets))}

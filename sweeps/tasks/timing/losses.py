@@ -101,14 +101,14 @@ def by_output(user_loss: Any, names: Sequence[str], structure: Any) -> list[Any]
 def label(loss: Any) -> str:
     """Return the name of a loss with the arguments that change what it computes."""
     if loss is None or isinstance(loss, str):
-        return str(loss or "none")
+        return loss or "unknown"
     name = getattr(loss, "__name__", type(loss).__name__)
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     return f"{name}(from_logits=True)" if config.get("from_logits") else str(name)
 
 
 def target(loss: Any, output: Output, seed: int) -> tf.Tensor:
-    """Return a target of this output for this loss: int32 classes, or float32 numbers."""
+    """Return a target of this output for this loss, None where it is unknown: int32 classes, or float32 numbers."""
     random, shape, kind = np.random.default_rng(seed), output.shape, _kind(loss)
     width = shape[-1] if len(shape) > 1 else 1
     if kind in _CLASSES:

@@ -141,10 +141,10 @@ class Training:
         return loss is None
 
     def _losses_by_output(self, ends: list[losses.Output], structure: Any) -> list[Any]:
-        """Return the loss of each output; where the model names none, the one that fits, as its targets will do."""
+        """Return the loss of each output; None where Keras knows of none."""
         compiled = getattr(self._model, "_compile_loss", None)
         if compiled is None:
-            return [losses.fitting(end) for end in ends]
+            return [None] * len(ends)
         names = list(getattr(self._model, "output_names", None) or ())
         return losses.by_output(compiled._user_loss, names, structure)
 
