@@ -88,7 +88,7 @@ class Updates:
         return self.per_step[optimizer] // replicas
 
     def _iterations(self) -> list[int]:
-        return [int(each.iterations) if each.built else 0 for each in self.optimizers]
+        return [int(each.iterations.numpy()) if each.built else 0 for each in self.optimizers]
 
     def _apply(
         self, optimizer: Any, apply: Callable[..., None], grads: Sequence[Any], trainable_variables: Any = None
