@@ -34,7 +34,7 @@ def exported(package: str) -> dict[str, Path]:
     root = keras_folder()
     if root is None:
         return {}
-    names = {}
+    names: dict[str, Path] = {}
     for line in parsed(root / package / "__init__.py").body:
         if isinstance(line, ast.ImportFrom) and line.module is not None:
             source = root.joinpath(*line.module.split(".")[1:]).with_suffix(".py")

@@ -1,8 +1,8 @@
 """Writes Python's values as the words of a command line: `{"batch": [1, 2]}` as `batch=1,2`.
 
 A list is a grid, a tuple is one value with several parts, and a mapping goes a level down. Where a key holds a list
-anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `optimizer`, `protocol`, `task` and
-`cluster`, `name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
+anyway, as `passes` does, a plain list is its value and a list of lists is a grid. In `optimizer`, `protocol`, `task`
+and `cluster`, `name` chooses, as in `protocol={"name": "classic", "steps": 10}`.
 """
 
 from __future__ import annotations

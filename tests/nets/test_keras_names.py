@@ -56,7 +56,10 @@ def test_every_file_makes_its_optimizer(path: Path) -> None:
     [
         ({"name": "adm"}, "optimizer=adm: there is no optimizer of that name. Did you mean adam or nadam or adamw?"),
         ({"name": "adam", "beta1": 0.5}, "adam has no argument 'beta1'. Did you mean beta_1 or beta_2?"),
-        ({"name": "sgd", "learning_rate": "fast"}, "expected learning_rate to be float. Received: learning_rate='fast'"),
+        (
+            {"name": "sgd", "learning_rate": "fast"},
+            "expected learning_rate to be float. Received: learning_rate='fast'",
+        ),
         ({"name": "sgd", "learning_rate": None}, "expected learning_rate to be float. Received: learning_rate=null."),
         ({"name": "sgd", "momentum": 1.5}, "optimizer.momentum=1.5: expected a number from 0 to 1. Received: 1.5."),
         ({"name": "sgd", "nesterov": 1}, "expected nesterov to be bool. Received: nesterov=1"),
@@ -79,4 +82,6 @@ def test_keras_takes_every_name_of_a_loss() -> None:
 def test_an_unknown_loss_gets_the_nearest_names() -> None:
     assert keras_names.check_loss("mse") == []
     (problem,) = keras_names.check_loss("binary_crossentrpy")
-    assert "loss=binary_crossentrpy: there is no loss of that name in keras.losses. Did you mean binary_cross" in problem
+    assert (
+        "loss=binary_crossentrpy: there is no loss of that name in keras.losses. Did you mean binary_cross" in problem
+    )

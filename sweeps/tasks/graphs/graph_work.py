@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from nets.counting.operations import einsum_size
-from sweeps.tasks.graphs.flat_graph import LOOP, LOOP_VARIABLE, MERGE, PARAMETER, FlatGraph, Node, Shape, Value, reachable
+from sweeps.tasks.graphs.flat_graph import (
+    LOOP,
+    LOOP_VARIABLE,
+    MERGE,
+    PARAMETER,
+    FlatGraph,
+    Node,
+    Shape,
+    Value,
+    reachable,
+)
 from sweeps.tasks.graphs.xla_program import Program
 from tracking.record import Compile
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sweeps.tasks.timing import gradients, replicas
 from tracking.record import Compile, Pass
 
+
 class Step:
     """A function of one fixed batch, called without arguments.
 

@@ -70,7 +70,8 @@ class Training:
     def step(self) -> Step:
         """Return the step to time. When first called, it raises NothingToDifferentiateError or TrainingError."""
         compiler: Compile = self._trial.compile
-        data, train = self.data, self._train
+        data: Any = self.data
+        train: replicas.PassFunction = self._train
         if self._mirrored is not None:
             data = replicas.shares(data, self._mirrored)
             train = replicas.train_function(train, self.updates, compiler, self._mirrored)
@@ -105,7 +106,9 @@ class Training:
             names = [_class(each) for each in used]
             if keras_names.class_of(wanted) not in names:
                 received = " and ".join(names) or "a train_step of the model's own that updates without an optimizer"
-                raise NotInForceError(f"expected optimizer={wanted['name']} to update the weights. Received: {received}")
+                raise NotInForceError(
+                    f"expected optimizer={wanted['name']} to update the weights. Received: {received}"
+                )
         described = [_described(each) for each in used]
         origin = "the model's own" if self._kept_optimizer else "compiled here"
         if self._replaced:

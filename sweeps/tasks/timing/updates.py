@@ -1,4 +1,4 @@
-"""Watches a model's optimizers: the gradients that they get, the updates that they make, and what becomes of the weights.
+"""Watches a model's optimizers: the gradients that they get, their updates, and what becomes of the weights.
 
 Each optimizer's `apply` is replaced by one that takes note and then does the same.
 """

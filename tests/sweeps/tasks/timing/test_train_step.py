@@ -168,7 +168,7 @@ def test_a_train_step_of_the_models_own_is_called(compiler: Compile) -> None:
 def test_an_optimizer_that_a_train_step_ignores_is_not_in_force() -> None:
     begun = training(replace(TRIAL, optimizer={"name": "adam"}), trained.of_its_own())
     begun.step()()
-    with pytest.raises(NotInForceError, match="expected optimizer=adam to update the weights. Received: RMSprop"):
+    with pytest.raises(NotInForceError, match=r"expected optimizer=adam to update the weights\. Received: RMSprop"):
         begun.in_force()
 
 
@@ -182,7 +182,9 @@ def test_outputs_in_a_structure_each_get_their_loss_and_targets() -> None:
 
 
 def test_outputs_that_only_training_has_are_trained() -> None:
-    trial = Trial(model="inception_v3", batch=2, model_args={"image_size": 75, "num_classes": 3}, passes=("train_step",))
+    trial = Trial(
+        model="inception_v3", batch=2, model_args={"image_size": 75, "num_classes": 3}, passes=("train_step",)
+    )
     model = setup.build(trial)
     begun = training(trial, model)
     assert len(begun.data[1]) == 2
@@ -271,7 +273,9 @@ def test_a_loss_that_cannot_do_with_its_targets_says_what_to_set() -> None:
             raise ValueError("I want 17 numbers")
         return y_pred
 
-    with pytest.raises(TrainingError, match=r"17 numbers; a callable in inputs._target_ can return \(inputs, targets\)"):
+    with pytest.raises(
+        TrainingError, match=r"17 numbers; a callable in inputs._target_ can return \(inputs, targets\)"
+    ):
         training(TRIAL, trained.compiled(loss=picky)).step()()
 
 
