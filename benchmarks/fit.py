@@ -10,6 +10,7 @@ usage: python benchmarks/fit.py [--models vgg16 resnet_v2_50] [--batch 4] [--ste
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -94,7 +95,7 @@ def compare(name: str, batch: int, steps: int, rounds: int, optimizer: str) -> N
     for index in range(rounds):
         for kind in sorted(runs, reverse=bool(index % 2)):
             measured[kind].append(runs[kind](steps))
-    medians = {kind: statistics.median(sum(each, [])) for kind, each in measured.items()}
+    medians = {kind: statistics.median(itertools.chain(*each)) for kind, each in measured.items()}
     ratio, low, high = ratio_interval(measured["fit"], measured["ours"])
     print(f"{name:16}{medians['ours']:12.4f}{medians['fit']:12.4f}{ratio:9.3f}  ({low:.3f}, {high:.3f})", flush=True)
 

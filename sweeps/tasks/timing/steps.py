@@ -27,14 +27,16 @@ class Step:
         direct: bool,
         inputs: int | None = None,
         trained: frozenset[int] = frozenset(),
+        optimizers: tuple[str, ...] = (),
     ) -> None:
         """`direct` calls the traced function itself, without TensorFlow's search for one that fits the arguments.
 
         `inputs`: how many of the batch's tensors are the net's inputs, None for all. `trained`: the ids of the handles
-        of the variables that the step is there to change; empty for one that is there for its result.
+        of the variables that the step is there to change; empty for one that is there for its result. `optimizers`:
+        the names that stand for their updates in the names of operations.
         """
         self._function, self._batch, self.compiled = function, batch, compiled
-        self._inputs, self._trained = inputs, trained
+        self._inputs, self._trained, self._optimizers = inputs, trained, optimizers
         self._direct = compiled and direct
         self._traced: Any = None
         self.without_gradient: tuple[str, ...] = ()
@@ -55,6 +57,11 @@ class Step:
     def xla_program(self) -> str:
         """Return XLA's program of the step as text; this compiles the step once more."""
         return str(self._function.experimental_get_compiler_ir(self._batch)(stage="optimized_hlo"))
+
+    def updates(self, operation: str) -> bool:
+        """Whether the operation of this name is part of an optimizer's update, which is in float32 at any precision."""
+        scopes = (part.rstrip("0123456789").rstrip("_") for part in operation.split("/")[:-1])
+        return any(scope in self._optimizers for scope in scopes)
 
     @property
     def inputs(self) -> int:

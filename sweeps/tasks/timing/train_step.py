@@ -92,6 +92,11 @@ class Training:
             direct=self._mirrored is None,
             inputs=len(tf.nest.flatten(data[0], expand_composites=True)),
             trained=_handles(self._model),
+            optimizers=tuple(
+                part.name.rstrip("0123456789").rstrip("_")
+                for each in self.updates.optimizers
+                for part in (each, getattr(each, "inner_optimizer", each))
+            ),
         )
         return step
 
