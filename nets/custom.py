@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 OF_PYTHON = sys.stdlib_module_names
-"""Modules of the standard library, which make no nets."""
+"""Modules of the standard library, which make no nets and have no losses."""
 
 
 class BadTarget(NetError):  # noqa: N818 - reads as what it says
@@ -43,11 +43,26 @@ def from_target(target: str, **args: Any) -> keras.Model:
 
 def imported(target: str, **args: Any) -> Callable[..., Any]:
     """Import `package.module.callable`, which takes `args`, and return it uncalled. Raises what `from_target` does."""
-    function = _resolve(target)
-    if not callable(function):
-        raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
-    _expect_no_standard_library(target, _home(function))
+    function = _callable(target)
     _expect_arguments(target, function, args)
+    return function
+
+
+def loss(target: str) -> Callable[[Any, Any], Any]:
+    """Import `package.module.loss`, a function of targets and outputs, and return it; of a class, an instance.
+
+    Raises BadTarget, or BadArguments where it takes others.
+    """
+    function = _callable(target)
+    if isinstance(function, type):
+        _expect_arguments(target, function, {})
+        function = function()
+    try:
+        inspect.signature(function).bind(None, None)
+    except ValueError:  # some callables of C extensions have no signature
+        pass
+    except TypeError as error:
+        raise BadArguments(f"expected {target} to take targets and outputs. Received: {error}") from None
     return function
 
 
@@ -102,6 +117,14 @@ def check(target: str, args: Mapping[str, Any], folder: Path | None = None) -> l
     return [f"{target} has no argument '{key}'.{_nearest(key, names)}" for key in args if key not in names]
 
 
+def _callable(target: str) -> Callable[..., Any]:
+    function = _resolve(target)
+    if not callable(function):
+        raise BadTarget(f"expected {target} to be a callable. Received: {type(function).__name__}")
+    _expect_no_standard_library(target, _home(function))
+    return function
+
+
 def _parts(target: str) -> list[str]:
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
@@ -112,8 +135,8 @@ def _parts(target: str) -> list[str]:
 def _expect_no_standard_library(target: str, module: str) -> None:
     """Refuse `os.system` and the like before they run: a plan from elsewhere may name them, too."""
     if module.partition(".")[0] in OF_PYTHON:
-        received = f"{target}, from the standard library's {module}" if module != target.partition(".")[0] else target
-        raise BadTarget(f"expected a callable that makes a net. Received: {received}, which makes none")
+        received = f"{target}, from the standard library's {module.partition('.')[0]}"
+        raise BadTarget(f"expected a callable of your own or of an installed package. Received: {received}")
 
 
 def _home(function: Any) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nets import source_text
 from nets.errors import BadArguments, UnknownNet, did_you_mean
 
 if TYPE_CHECKING:
@@ -94,85 +94,42 @@ def _nearest(name: str, valid: Collection[str]) -> str:
 
 
 def _wrong(key: str, value: Any, signature: Signature) -> str | None:
-    types = signature.arguments[key]
-    if types and not any(_is(value, kind) for kind in types):
-        return f"expected {key} to be {' or '.join(types)}. Received: {key}={value!r}"
+    if problem := source_text.mistyped(key, value, signature.arguments[key]):
+        return problem
     if key == "keep_prob" and not 0 < value <= 1:
         return f"expected 0 < keep_prob <= 1. Received: keep_prob={value}"
     least = {"num_classes": 1, "image_size": signature.min_image_size}.get(key)
-    if least is not None and _is(value, "int") and value < least:
+    if least is not None and type(value) is int and value < least:
         return f"expected {key} of at least {least}. Received: {key}={value}"
     return None
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    return type(value).__name__ == kind
 
 
 @cache
 def _ours() -> dict[str, Signature]:
     signatures = {}
     for path in sorted((Path(__file__).parent / "architectures").glob("[!_]*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for function in _functions(tree):
+        tree = source_text.parsed(path)
+        for function in source_text.functions(tree):
             required = len(function.args.args) - len(function.args.defaults) + function.args.kw_defaults.count(None)
             returns = ast.unparse(function.returns) if function.returns else ""
             if returns == "keras.Model" and not required and not function.name.startswith("_"):
                 module = f"nets.architectures.{path.stem}"
-                signatures[function.name] = Signature(module, _arguments(function), _min_image_size(tree))
+                signatures[function.name] = Signature(module, source_text.arguments(function), _min_image_size(tree))
     return signatures
 
 
 @cache
 def _applications() -> dict[str, Signature]:
     """Return keras.applications' models, read from the package's import lines and the functions behind them."""
-    spec = importlib.util.find_spec("keras")
-    if spec is None or spec.origin is None:
-        return {}
-    root = Path(spec.origin).parent
     signatures = {}
-    for line in ast.parse((root / "applications" / "__init__.py").read_text(encoding="utf-8")).body:
-        if not isinstance(line, ast.ImportFrom) or line.module is None:
-            continue
-        source = root.joinpath(*line.module.split(".")[1:]).with_suffix(".py")
-        if not source.is_file():
-            continue
-        functions = {function.name: function for function in _functions(_parsed(source))}
-        for alias in line.names:
-            if alias.name in functions and not alias.name.islower():
-                theirs = _arguments(functions[alias.name])
-                own = {key: types for key, types in theirs.items() if key not in _FIXED}
-                ours: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
-                signatures[alias.asname or alias.name] = Signature(line.module, ours | own)
+    for name, source in source_text.exported("applications").items():
+        functions = {function.name: function for function in source_text.functions(source_text.parsed(source))}
+        if name in functions and not name.islower():
+            theirs = source_text.arguments(functions[name])
+            own = {key: types for key, types in theirs.items() if key not in _FIXED}
+            ours: dict[str, tuple[str, ...]] = {"num_classes": ("int",), "image_size": ("int",)}
+            signatures[name] = Signature(f"keras.src.applications.{source.stem}", ours | own)
     return signatures
-
-
-@cache
-def _parsed(source: Path) -> ast.Module:
-    return ast.parse(source.read_text(encoding="utf-8"))
-
-
-def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
-    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-
-
-def _arguments(function: ast.FunctionDef) -> dict[str, tuple[str, ...]]:
-    """Return each argument's types: those of its annotation, else that of a plain default."""
-    given = function.args
-    defaults = [None] * (len(given.args) - len(given.defaults)) + given.defaults + given.kw_defaults
-    arguments = {}
-    for argument, default in zip([*given.args, *given.kwonlyargs], defaults, strict=True):
-        types: tuple[str, ...] = ()
-        if argument.annotation:
-            types = tuple(ast.unparse(argument.annotation).split(" | "))
-        elif isinstance(default, ast.Constant) and default.value is not None:
-            types = (type(default.value).__name__,)
-        arguments[argument.arg] = types
-    return arguments
 
 
 def _min_image_size(tree: ast.Module) -> int:

@@ -27,15 +27,8 @@ DOWNWARDS = (
     "tracking.startup",
     "tracking.analysis.stats",
     *("nets.__main__", "nets.custom", "nets.registry", "nets.weights", "nets.architectures"),
-    *(
-        "nets.conventions",
-        "nets.counting",
-        "nets.lrn",
-        "nets.inputs",
-        "nets.errors",
-        "tracking.record",
-        "tracking.schema",
-    ),
+    *("nets.keras_names", "nets.source_text", "nets.conventions", "nets.counting", "nets.lrn", "nets.inputs"),
+    *("nets.errors", "tracking.record", "tracking.schema"),
 )
 """Every room, and every module that stands outside of one: each imports only from those that come later.
 
@@ -134,7 +127,7 @@ def test_no_import_circle_exists() -> None:
 def test_folders_stay_small_and_files_short() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     files = [Path(name) for name in tracked if (ROOT / name).is_file()]
-    folders = {path.parent for path in files}
+    folders = {path.parent for path in files if path.parts[0] != "conf"}  # there, a file is a choice of a menu
     crowded = {
         str(folder): count
         for folder in folders

@@ -3,7 +3,7 @@
 For each product of the forward pass, the backward pass has another one per tensor that needs a gradient: a weight if it
 is trainable, an input if something before it is. A layer's backward pass is empty where nothing trainable is before or
 in it, or where no gradient reaches it from the outputs. This follows the traced graph, and so accounts for branches,
-frozen parts and stopped gradients. The loss and the update of weights are not counted.
+frozen parts and stopped gradients. The loss and the optimizer's update of the weights are not counted.
 """
 
 from __future__ import annotations

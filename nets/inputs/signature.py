@@ -200,8 +200,8 @@ def _stated_by_subclass(model: keras.Model, given: Given) -> Any:
 def _unknown(model: keras.Model) -> str:
     return (
         f"expected inputs of known size. Received: {model.name}, a {type(model).__name__} that was not built. Set "
-        "inputs.shape=[N,...], the sizes of its input without the batch; +inputs.NAME.shape for each of several by key; "
-        "or inputs._target_, a callable that makes the batch"
+        "inputs.shape=[N,...], the sizes of its input without the batch; +inputs.NAME.shape for each of several by "
+        "key; or inputs._target_, a callable that makes the batch"
     )
 
 

@@ -50,14 +50,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a node has of that, by path, or by name of the target."""
+    """What a node has of that, by path, or by setting of the target, such as `model._target_=my.net`."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     """A description of what is there instead."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """A digest of its content, where that could be computed."""
     imports: Mapping[str, str] = field(default_factory=dict)
-    """Why a target cannot be imported, by its setting, such as `model._target_=my.net`."""
+    """Why a target cannot be imported."""
 
 
 def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
@@ -110,11 +110,7 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
             results = targets.look(wanted.targets, server())
         except SweepError as error:
             return Found(missing, digests, {target.setting: str(error) for target in wanted.targets})
-        imports = {
-            target.setting: results.problems[target.name]
-            for target in wanted.targets
-            if target.name in results.problems
-        }
+        imports = results.problems
         digests |= results.digests
     return Found(missing, {key: digest for key, digest in digests.items() if digest}, imports)
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nets import keras_names
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
@@ -34,6 +35,8 @@ _PROCESS_MB = 370
 """Resident memory of a process with TensorFlow imported and a trivial net."""
 _PER_PARAMETER = 2.6
 """Memory that a net's parameters take, over their own size: initial values, and copies that the runtime packs."""
+_PER_STATE = 1.5
+"""The same for what an optimizer keeps."""
 _KEPT = 0.45
 """Share of all activations that a training step has in memory at once."""
 _LAST_WORDS = 8
@@ -52,14 +55,22 @@ class Net:
     forward_flops: int | None = None
     """Operations of one forward pass; None: not requested, or some layer is not counted."""
     training_flops: int | None = None
+    state_mb: float = 0.0
+    """What the optimizer of a training step keeps."""
 
 
-Key = tuple[str, str, Layout]
+Key = tuple[str, str, Layout, str]
 
 
 def key(trial: Trial) -> Key:
     """Return what a net depends on; trials with the same key share it."""
-    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
+    texts = [json.dumps(dict(values), sort_keys=True) for values in (trial.model_args, _optimizer(trial))]
+    return trial.model, texts[0], trial.layout, texts[1]
+
+
+def _optimizer(trial: Trial) -> Mapping[str, Any]:
+    """Return the optimizer of a trial's training step as its config; empty where the trial has none."""
+    return (trial.optimizer or keras_names.DEFAULT_OPTIMIZER) if "train_step" in trial.passes else {}
 
 
 class Preflight:
@@ -83,7 +94,7 @@ class Preflight:
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
         """Build each trial's net and keep the result; return why the process that built them died, if it did."""
         oom_kills = host.oom_kills()
-        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
+        nets = [(trial.model, dict(trial.model_args), trial.layout, dict(_optimizer(trial))) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
             words = ""
@@ -118,9 +129,10 @@ class Preflight:
             return None
         scale = 0.5 if trial.precision in ("float16", "bfloat16") else 1.0
         activations = 2 * net.largest_mb
-        if "forward_backward" in trial.passes:
+        if set(trial.passes) - {"forward"}:
             activations = max(activations, _KEPT * net.activation_mb)
-        return _PROCESS_MB + _PER_PARAMETER * net.parameter_mb + scale * activations * trial.batch
+        weights = _PER_PARAMETER * net.parameter_mb + _PER_STATE * net.state_mb
+        return _PROCESS_MB + weights + scale * activations * trial.batch
 
     def warnings(self, trials: Iterable[Trial], nodes: Sequence[Node]) -> list[str]:
         """Return a sentence for the smallest batch of each net and device that will hardly fit in its memory."""
@@ -161,16 +173,20 @@ def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
     return min(limits, default=None)
 
 
-def look(request: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
+Description = tuple[str, Mapping[str, Any], Layout, Mapping[str, Any]]
+"""A net by its name, with its arguments and its layout, and the optimizer that trains it, if any."""
+
+
+def look(request: tuple[list[Description], bool], send: Send) -> None:
     """Build each net from shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
     import keras
 
     import nets
     from nets.conventions.layout import build_in
-    from nets.counting import layers, work
+    from nets.counting import layers, optimizer_state, work
 
     descriptions, flops = request
-    for index, (name, arguments, layout) in enumerate(descriptions):
+    for index, (name, arguments, layout, optimizer) in enumerate(descriptions):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
             with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
@@ -178,6 +194,8 @@ def look(request: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send
                 model = build_in(layout, partial(nets.build, name, **arguments))
                 forward = work.forward(layers.trace(model, 1)).flops if flops else None
                 training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
+            kept = keras_names.make_optimizer(optimizer) if optimizer else None
+            state = optimizer_state.size(kept, model.trainable_variables) if kept is not None else 0
             sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
         except Exception as error:
             cause = next(filter(None, str(error).splitlines()), type(error).__name__)
@@ -189,6 +207,7 @@ def look(request: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send
             largest_mb=max(sizes),
             forward_flops=forward,
             training_flops=training,
+            state_mb=4 * state / 2**20,
         )
         send("net", (index, net))
 

@@ -32,6 +32,8 @@ from tracking.text.printable import printable
 
 IMPORT_S = 60.0
 """How long the imports of one module may take, seconds."""
+MODEL, INPUTS, LOSS = "model._target_", "inputs._target_", "loss"
+"""The keys of the config that name callables."""
 _LAST_WORDS = 3
 _LONGEST = 500
 
@@ -44,16 +46,16 @@ class Target:
     args: Mapping[str, Any]
     counts_classes: bool = False
     """Whether its task adds `num_classes` if the callable takes it."""
-    config_key: str = "model._target_"
+    config_key: str = MODEL
 
     @property
     def key(self) -> str:
         """What the result of an import depends on: the callable, and the names of its arguments."""
-        return f"{self.name}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
+        return f"{self.setting}({','.join(sorted(self.args))}){'*' * self.counts_classes}"
 
     @property
     def setting(self) -> str:
-        """What the user typed to name it."""
+        """What the user typed to name it, and what the results are filed under."""
         return f"{self.config_key}={self.name}"
 
     @property
@@ -63,7 +65,7 @@ class Target:
 
 @dataclass
 class Imports:
-    """The results of imports, by name of the target."""
+    """The results of imports, by setting of the target."""
 
     problems: dict[str, str]
     """Why it cannot be imported, or cannot be called with these arguments."""
@@ -74,18 +76,18 @@ class Imports:
 def wanted(trials: Iterable[Trial]) -> list[Target]:
     """Return the trials' callables, once for each set of names of arguments."""
     calls = [
-        Target(name, _arguments(trial, key), key == "model._target_" and trial.task != "benchmark", key)
+        Target(name, _arguments(trial, key), key == MODEL and trial.task != "benchmark", key)
         for trial in trials
         for key, name in trial.callables.items()
     ]
-    return list({(target.config_key, target.key): target for target in calls}.values())
+    return list({target.key: target for target in calls}.values())
 
 
 def _arguments(trial: Trial, key: str) -> dict[str, Any]:
     """Return the arguments with which the trial calls the callable of this key; those of a loss go by place."""
-    if key == "model._target_":
+    if key == MODEL:
         return dict(trial.model_args)
-    if key == "inputs._target_":
+    if key == INPUTS:
         return {"batch": trial.batch, "seed": trial.seed} | {k: v for k, v in trial.inputs.items() if k != "_target_"}
     return {}
 
@@ -102,12 +104,12 @@ def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> I
         modules.setdefault(target.module, []).append(target)
     for alike in modules.values():
         status, words, hangs = _look(alike, server, seconds, imports)
-        left = [target for target in alike if target.name not in imports.problems | imports.digests]
+        left = [target for target in alike if target.setting not in imports.problems | imports.digests]
         if left and hangs:
             words = f"its import has not finished after {seconds:g} s"
         elif left:
             words = _died(status, words)
-        imports.problems |= {target.name: words for target in left}
+        imports.problems |= {target.setting: words for target in left}
         if hangs:
             break
     return imports
@@ -126,7 +128,7 @@ class Checks:
         if new:
             imports = look(new, server())
             checked = imports.problems.keys() | imports.digests.keys()
-            self._known |= {t.key: imports.problems.get(t.name, "") for t in new if t.name in checked}
+            self._known |= {t.key: imports.problems.get(t.setting, "") for t in new if t.setting in checked}
         why = {target.setting: self._known.get(target.key, "") for target in targets}
         return [sentence(setting, words) for setting, words in why.items() if words]
 
@@ -146,7 +148,9 @@ def _look(targets: Sequence[Target], server: str, seconds: float, imports: Impor
     ):
         # What is suppressed: the server was lost, or the module has written into the connection.
         with contextlib.suppress(EOFError, OSError, wire.MessageError):
-            argument = [(target.name, dict(target.args), target.counts_classes) for target in targets]
+            argument = [
+                (target.name, dict(target.args), target.counts_classes, target.config_key) for target in targets
+            ]
             connection.send(Call(function="sweeps.plan.targets:import_all", argument=argument, log=log.name))
             inbox = wire.Inbox(connection.fileno())
             while status is None:
@@ -156,9 +160,9 @@ def _look(targets: Sequence[Target], server: str, seconds: float, imports: Impor
                     elif kind == "exit":
                         status = value
                     elif kind == "problem":
-                        imports.problems.setdefault(targets[value[0]].name, str(value[1]))
+                        imports.problems.setdefault(targets[value[0]].setting, str(value[1]))
                     elif kind == "digest":
-                        imports.digests[targets[value[0]].name] = str(value[1])
+                        imports.digests[targets[value[0]].setting] = str(value[1])
         if watch.lost:
             raise DispatchError(watch.lost)
         return status, log_tail.tail(Path(log.name), _LAST_WORDS), watch.exceeded is not None
@@ -174,12 +178,15 @@ def _died(status: int | None, words: str) -> str:
     return f"{how}: {_one_line(words)}" if words else how
 
 
-def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool]], send: Send) -> None:
+def import_all(targets: Sequence[tuple[str, Mapping[str, Any], bool, str]], send: Send) -> None:
     """Import each target and send ("digest", (index, of its source)), or ("problem", (index, why not))."""
-    for index, (name, args, counts_classes) in enumerate(targets):
+    for index, (name, args, counts_classes, key) in enumerate(targets):
         try:
             classes = {"num_classes": 2} if counts_classes and custom.takes(name, "num_classes") else {}
-            custom.imported(name, **{**classes, **args})
+            if key == LOSS:
+                custom.loss(name)
+            else:
+                custom.imported(name, **{**classes, **args})
             digest = hashlib.sha256(b"".join(path.read_bytes() for path in custom.sources(name))).hexdigest()[:16]
         except NetError as error:
             send("problem", (index, _one_line(str(error).rstrip("."))))

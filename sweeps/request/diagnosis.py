@@ -26,8 +26,8 @@ from sweeps.request import schema
 from sweeps.request.compose import ComposeError, Composer, drop_defaults_of_nets
 from sweeps.wording import nearest
 
-_REQUIRED = ("task.images", "task.data", "model.name", "model._target_")
-"""Keys without which others of their group make no sense; they accompany whatever is tried."""
+_REQUIRED = ("task.images", "task.data", "model.name", "model._target_", "passes")
+"""Keys without which others make no sense; they accompany whatever is tried."""
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 """How messages describe the types that OmegaConf names."""
 
@@ -169,7 +169,7 @@ def _first_set(override: Override) -> str:
 
 def _takes(cfg: DictConfig, key: str) -> bool:
     group, _, leaf = key.partition(".")
-    return leaf in cfg[group]
+    return leaf in cfg[group] if leaf else group in cfg
 
 
 def _no_such_key(text: str, key: str, cfg: DictConfig) -> str | None:

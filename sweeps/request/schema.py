@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import nets
 from sweeps.clusters import kinds
 from sweeps.errors import UsageError
-from sweeps.request import input_settings, objective
+from sweeps.request import input_settings, objective, training
 from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
@@ -142,9 +142,12 @@ def _problems(values: dict[str, Any]) -> list[str]:
     if task not in TASKS:
         problems.append(f"task={task}: expected one of {', '.join(TASKS)}.")
     problems += checks.arguments(task, values["task"])
+    problems += training.problems(values["optimizer"], values["loss"], values["passes"], task)
     problems += objective.problems(values["objective"], values["passes"], task)
     problems += input_settings.problems(_set(values["inputs"]), task, model, cluster.target_problems)
     problems += cluster.config_problems(values)
+    if training.is_dotted(values["loss"]):
+        problems += [f"loss={values['loss']}: {each}" for each in cluster.target_problems(values["loss"], {})]
     if model["_target_"] is None:
         problems += nets.check(model["name"], _arguments(model))
     else:

@@ -1,4 +1,4 @@
-"""Time a net's passes: `forward` in inference mode, `forward_backward` in training mode with gradients.
+"""Time a net's passes: `forward` in inference mode, `forward_backward` in training mode with gradients, `train_step`.
 
 Nothing timed is pruned: the forward pass returns the net's outputs, the training step the gradient of every trainable
 variable that has one. The returned tensors stay on the device and are freed off the clock. The batch is made once and
@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from nets.counting import layers, work
 from nets.counting.layers import Trace
-from nets.counting.work import Work
 from nets.inputs import signature
 from sweeps.machine import environment, host, nvml
 from sweeps.tasks import setup
@@ -29,6 +28,8 @@ from sweeps.tasks.timing import in_force, loop, profiling, replicas
 from sweeps.tasks.timing.evidence import Watch
 from sweeps.tasks.timing.inspection import Inspection
 from sweeps.tasks.timing.steps import step_function
+from sweeps.tasks.timing.train_step import Training
+from sweeps.tasks.timing.updates import Updates
 from sweeps.worker.messages import Host, Layers, PassMeasured, Phase, Send
 from tracking.record import Pass, Trial
 from tracking.schema.measurement import Measurement
@@ -68,10 +69,19 @@ def run(trial: Trial, send: Send) -> None:
     send(Host(facts))
     steps: dict[Pass, Callable[[], Any]] = {}
     for name in trial.passes:
-        step = steps[name] = step_function(name, model, fed.tensors, trial.compile, mirrored)
-        inspection = Inspection(step, trial.compile, _work(name, model, trial, inference, fed))
-        measurement = time_pass(name, step, trial, inspection)
+        counted = _trace(name, model, trial, inference, fed)
+        if name == "train_step":
+            training = Training(trial, model, fed.tensors, fed.targets, counted, mirrored)
+            step = steps[name] = training.step()
+        else:
+            training = None
+            step = steps[name] = step_function(name, model, fed.tensors, trial.compile, mirrored)
+        done = work.forward(counted) if name == "forward" else work.training(counted)
+        inspection = Inspection(step, trial.compile, done, binding=training is None or training.by_the_table)
+        measurement = time_pass(name, step, trial, inspection, training.updates if training is not None else None)
         facts["in_force"][name] = in_force.check(trial, step, model) | inspection.facts
+        if training is not None:
+            facts["in_force"][name] |= training.in_force()
         facts["env"] = environment.here()  # a module of the user may have set variables that are read late
         send(Host(facts))
         send(PassMeasured(name, measurement))
@@ -79,19 +89,26 @@ def run(trial: Trial, send: Send) -> None:
         profiling.record(steps)
 
 
-def _work(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: inputs.Fed) -> Work:
-    """Return the operations of a pass by the layer table."""
+def _trace(name: Pass, model: keras.Model, trial: Trial, inference: Trace, fed: inputs.Fed) -> Trace:
+    """Return the trace of the net in the mode of a pass."""
     if name == "forward":
-        return work.forward(inference)
+        return inference
     training = layers.trace(model, trial.batch, training=True, inputs=inference.inputs)
     inputs.expect_allowed(fed, training)
-    return work.training(training)
+    return training
 
 
-def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Inspection | None = None) -> Measurement:
+def time_pass(
+    name: Pass,
+    step: Callable[[], Any],
+    trial: Trial,
+    inspection: Inspection | None = None,
+    updates: Updates | None = None,
+) -> Measurement:
     """Time one pass by the trial's protocol, and print lines to the log as TensorFlow-benchmark articles do.
 
-    `inspection` inspects the first call off the clock, may end the pass there, and counts its operations.
+    `inspection` inspects the first call off the clock, may end the pass there, and counts its operations. `updates`
+    says what became of the weights over the timed steps.
     """
     for index in range(trial.device.gpus):
         tf.config.experimental.reset_memory_stats(f"GPU:{index}")
@@ -113,16 +130,23 @@ def time_pass(name: Pass, step: Callable[[], Any], trial: Trial, inspection: Ins
         if index % _LOG_EVERY == 0:
             print(f"{datetime.now()}: step {index}, duration = {seconds:.3f}", flush=True)  # noqa: DTZ005
 
+    def before_steps() -> None:
+        if updates is not None:
+            updates.start()
+        watch.start()
+
     timed = loop.measure(
         step,
         trial.protocol,
         first=first,
         after_first=inspection.look if inspection is not None else None,
         sync=tf.test.experimental.sync_devices,
-        before_steps=watch.start,
+        before_steps=before_steps,
         progress=progress,
     )
     evidence = watch.stop()
+    if updates is not None:
+        evidence |= updates.stop(len(timed.step_s))
     if inspection is not None:
         evidence |= inspection.evidence
     if trial.compile != "eager":

@@ -36,6 +36,8 @@ WIDEST = 0.05
 """Half width of the median's interval, as a share of the median, above which the median counts as unknown."""
 LEAST_WORK = 0.95
 """Share of the products in the layer table below which the work was not all done."""
+MOST_SKIPPED = 0.01
+"""Share of the steps above which skipped updates make a difference."""
 ABOVE_PEAK = 1.05
 """Rate over that of the calibration's matrix product, above which some of the work was not done."""
 ABOVE_PEAK_OF_ALL_WORK = 2.25
@@ -130,11 +132,17 @@ def _core_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
 
 
 def _work_reasons(evidence: Mapping[str, float]) -> Iterator[str]:
-    """Reasons from the first call's graph and result, before anything was timed."""
+    """Reasons from the first call's graph and result and, for a training step, from the weights after the last one."""
     if (share := evidence.get("work_share", 1.0)) < LEAST_WORK:
         yield f"work: {share:.0%} of the layers' products are computed; the rest is pruned, merged or folded away"
     if tensors := evidence.get("nonfinite_outputs", 0):
         yield f"not finite: {tensors:.0f} of the step's results hold{'s' * (tensors == 1)} nan or infinity"
+    if weights := evidence.get("nonfinite_weights", 0):
+        yield f"not finite: {weights:.0f} of the weights hold{'s' * (weights == 1)} nan or infinity after the last step"
+    elif evidence.get("nonfinite_loss", 0):
+        yield "not finite: the loss, or a metric, became nan or infinite in one of the steps"
+    if (skipped := evidence.get("skipped_updates", 0.0)) > MOST_SKIPPED:
+        yield f"skipped: {skipped:.0%} of the steps made no update, as their scaled gradients overflowed"
 
 
 def _reasons(measured: Measurement, limits: Mapping[str, float]) -> Iterator[str]:

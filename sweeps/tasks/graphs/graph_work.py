@@ -10,12 +10,22 @@ result needs to every operation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nets.counting.operations import einsum_size
-from sweeps.tasks.graphs.flat_graph import LOOP, LOOP_VARIABLE, MERGE, PARAMETER, FlatGraph, Node, Shape, reachable
+from sweeps.tasks.graphs.flat_graph import (
+    LOOP,
+    LOOP_VARIABLE,
+    MERGE,
+    PARAMETER,
+    FlatGraph,
+    Node,
+    Shape,
+    Value,
+    reachable,
+)
 from sweeps.tasks.graphs.xla_program import Program
 from tracking.record import Compile
 
@@ -39,7 +49,7 @@ class GraphWork:
     most: int | None
     """With every branch taken; None where a loop or something opaque may do any number more."""
     needs_input: bool
-    """Whether any output depends on the numbers that are fed."""
+    """Whether any output, or any change of the variables to be trained, depends on the numbers that are fed."""
     hidden: tuple[str, ...] = ()
     """Kinds of operations whose amount of work the graph does not show; products in a loop count as `While`."""
 
@@ -50,13 +60,15 @@ def look(
     fed: int,
     compiler: Compile,
     program: Program | None = None,
+    trained: frozenset[int] = frozenset(),
 ) -> GraphWork:
     """Return the work of a function whose first `fed` parameters are its input.
 
-    `program` is XLA's program of it, where that was read.
+    `program` is XLA's program of it, where that was read. `trained` are the places of the parameters that are variables
+    which the function is there to change: what they change to must need the input; without any, its outputs must.
     """
     shown = None if optimised is None or any(node.kind in _LOWERED for node in optimised.nodes) else optimised
-    needs_input = all(_needs_input(each, fed) for each in (traced, shown or traced))
+    needs_input = all(_needs_input(each, fed, trained) for each in (traced, shown or traced))
     nodes = shown.nodes if shown is not None else list(_kept(traced, merged=compiler == "xla"))
     least, most = _sum(nodes)
     if program is not None:
@@ -90,15 +102,46 @@ def _sum(nodes: Iterable[Node]) -> tuple[int, int | None]:
     return least, most if known else None
 
 
-def _needs_input(flat: FlatGraph, fed: int) -> bool:
+def _needs_input(flat: FlatGraph, fed: int, trained: frozenset[int]) -> bool:
     inputs = set(flat.parameters[:fed])
-    return not inputs.isdisjoint(reachable(flat.outputs, follow=lambda node: node.kind not in _VALUES_UNUSED))
+    if not trained:
+        return not inputs.isdisjoint(_behind(flat.outputs))
+    changes: dict[Node, list[Value]] = {}
+    for node in _changes(flat):
+        if node.inputs:
+            changes.setdefault(_origin(node.inputs[0]), []).append((node, 0))
+    # An optimizer's momentum is a variable, too: what it is changed to goes into the weights.
+    waiting = [flat.parameters[place] for place in trained]
+    seen: set[Node] = set()
+    while waiting:
+        variable = waiting.pop()
+        seen.add(variable)
+        behind = _behind(changes.get(variable, ()))
+        if not inputs.isdisjoint(behind):
+            return True
+        waiting += [each for each in flat.parameters if each in behind and each in changes and each not in seen]
+    return False
+
+
+def _behind(values: Sequence[Value]) -> set[Node]:
+    return reachable(values, follow=lambda node: node.kind not in _VALUES_UNUSED)
+
+
+def _changes(flat: FlatGraph) -> Iterator[Node]:
+    """Yield the operations without outputs: those that change variables, first among their inputs, or only check."""
+    return (node for node in flat.nodes if node.operation is not None and not node.operation.outputs)
+
+
+def _origin(value: Value) -> Node:
+    node, _ = value
+    while node.kind == "Identity":
+        node, _ = node.inputs[0]
+    return node
 
 
 def _kept(flat: FlatGraph, merged: bool) -> Iterator[Node]:
     """Yield the nodes behind outputs and changes of variables; `merged` skips equal and constant operations."""
-    changes = [(node, 0) for node in flat.nodes if node.operation is not None and not node.operation.outputs]
-    used = reachable([*flat.outputs, *changes])
+    used = reachable([*flat.outputs, *((node, 0) for node in _changes(flat))])
     if not merged:
         yield from (node for node in flat.nodes if node in used)
         return

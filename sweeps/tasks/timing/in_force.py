@@ -53,7 +53,7 @@ def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
     facts["devices"] = sorted(devices)
     if trial.compile == "eager":
         return facts | _eager(trial, step, model)
-    return facts | _compiled(trial, step.get_concrete_function())
+    return facts | _compiled(trial, step)
 
 
 def _tf32() -> bool:
@@ -78,11 +78,12 @@ def _eager(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
     return {"dtypes": dict(dtypes), "layouts": dict(layouts)}
 
 
-def _compiled(trial: Trial, function: Any) -> dict[str, Any]:
+def _compiled(trial: Trial, step: Step) -> dict[str, Any]:
+    function = step.get_concrete_function()
     definition = function.graph.as_graph_def()
     library = {called.signature.name: called for called in definition.library.function}
     nodes = [*definition.node, *(node for called in library.values() for node in called.node_def)]
-    heavy = [node for node in nodes if node.op in _HEAVY]
+    heavy = [node for node in nodes if node.op in _HEAVY and not step.updates(node.name)]
     facts: dict[str, Any] = {}
     if trial.device.gpus > 1:  # each replica's part is compiled separately
         calls = [library[node.attr["f"].func.name] for node in definition.node if node.attr["f"].func.name in library]

@@ -16,6 +16,7 @@ from sweeps.tasks.graphs import flat_graph, graph_work, xla_program
 from sweeps.tasks.graphs.graph_work import GraphWork
 from sweeps.tasks.graphs.xla_program import Program
 from sweeps.tasks.timing.steps import Step
+from tracking.analysis.doubts import LEAST_WORK
 from tracking.record import Compile
 
 _MORE = 1.05
@@ -33,8 +34,9 @@ class NothingComputedError(RuntimeError):
 class Inspection:
     """Inspects one pass: call `start` before its first call and `look` after it, then read the attributes."""
 
-    def __init__(self, step: Step, compiler: Compile, work: Work) -> None:
-        self._step, self._compiler, self._work = step, compiler, work
+    def __init__(self, step: Step, compiler: Compile, work: Work, *, binding: bool = True) -> None:
+        """`binding`: the step must compute what the layer table says; one of the user's own may compute anything."""
+        self._step, self._compiler, self._work, self._binding = step, compiler, work, binding
         self.flops: int | None = work.flops
         """Floating-point operations of the step; None where the layer table does not count all of them."""
         self.evidence: dict[str, float] = {}
@@ -61,7 +63,8 @@ class Inspection:
         else:
             flat = flat_graph.of_function(traced)
             program = self._xla_program(output)
-            self._judge(graph_work.look(flat, optimised, self._step.inputs, self._compiler, program))
+            trained = self._step.trained()
+            self._judge(graph_work.look(flat, optimised, self._step.inputs, self._compiler, program, trained))
         if self._step.without_gradient:
             self.facts["without_gradient"] = list(self._step.without_gradient)
             print("no gradient:", ", ".join(self._step.without_gradient), flush=True)
@@ -120,7 +123,11 @@ class Inspection:
         elif hidden:
             self.facts["flops"] = f"not counted: the graph does not say what is in {', '.join(hidden)}"
         elif counted and computed.most is not None and (computed.least == computed.most or computed.most < counted):
-            self.evidence["work_share"] = computed.most / counted
+            share = computed.most / counted
+            if self._binding:
+                self.evidence["work_share"] = share
+            elif share < LEAST_WORK:
+                self.facts["flops"] = f"not counted: the model's own training computes {share:.0%} of the layer table's"
 
 
 def _tensors(output: Any) -> list[tf.Tensor]:

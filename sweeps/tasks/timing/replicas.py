@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from sweeps.tasks.timing.updates import Deferred, Updates
+
 PassFunction = Callable[[Any], Any]
 
 
@@ -36,6 +38,37 @@ def pass_function(
         if not gradients:
             return computed
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, computed)
+
+    return lambda share: mirrored.run(replica, args=(share,))
+
+
+def train_function(
+    function: PassFunction, updates: Updates, compiler: str, mirrored: tf.distribute.Strategy
+) -> PassFunction:
+    """Return the function that takes a training step together: each replica on its part of the batch.
+
+    Keras' optimizers sum the gradients over the replicas. They cannot do so within XLA, which compiles everything up to
+    the gradients; then the update follows. Raises NotImplementedError for a step that updates several times: with the
+    updates at its end, it would compute something else.
+    """
+
+    def replica(part: Any) -> Any:
+        if compiler != "xla":
+            return function(part)
+        later: list[Deferred] = []
+
+        def up_to_gradients(part: Any) -> Any:
+            with updates.deferred() as made:
+                logs = function(part)
+            later.extend(made)
+            return logs, [update.gradients for update in made]
+
+        logs, gradients = tf.function(up_to_gradients, jit_compile=True, autograph=False)(part)
+        if len(later) > 1:
+            raise NotImplementedError("expected compile=graph for a train_step with several updates on several GPUs")
+        for update, computed in zip(later, gradients, strict=True):
+            update.apply(computed, update.variables)
+        return logs
 
     return lambda share: mirrored.run(replica, args=(share,))
 

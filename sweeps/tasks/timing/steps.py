@@ -1,4 +1,4 @@
-"""The step of a pass that is timed: the net on a fixed batch, returning its outputs or its gradients."""
+"""The step of a pass that is timed, and those of a net on a fixed batch that return its outputs or its gradients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sweeps.tasks.timing import replicas
+from sweeps.tasks.timing import gradients, replicas
 from tracking.record import Compile, Pass
-
-REMEDY = "set passes=[forward], or train some of its layers (trainable=True)"
-
-
-class NothingToDifferentiateError(RuntimeError):
-    """A differentiating pass of a net that has no trainable variable, or none that a gradient reaches."""
 
 
 class Step:
@@ -24,9 +18,25 @@ class Step:
     away what is computed from them.
     """
 
-    def __init__(self, function: Any, batch: Any, *, compiled: bool, direct: bool) -> None:
-        """`direct` calls the traced function itself, without TensorFlow's search for one that fits the arguments."""
+    def __init__(
+        self,
+        function: Any,
+        batch: Any,
+        *,
+        compiled: bool,
+        direct: bool,
+        inputs: int | None = None,
+        trained: frozenset[int] = frozenset(),
+        optimizers: tuple[str, ...] = (),
+    ) -> None:
+        """`direct` calls the traced function itself, without TensorFlow's search for one that fits the arguments.
+
+        `inputs`: how many of the batch's tensors are the net's inputs, None for all. `trained`: the ids of the handles
+        of the variables that the step is there to change; empty for one that is there for its result. `optimizers`:
+        the names that stand for their updates in the names of operations.
+        """
         self._function, self._batch, self.compiled = function, batch, compiled
+        self._inputs, self._trained, self._optimizers = inputs, trained, optimizers
         self._direct = compiled and direct
         self._traced: Any = None
         self.without_gradient: tuple[str, ...] = ()
@@ -48,10 +58,21 @@ class Step:
         """Return XLA's program of the step as text; this compiles the step once more."""
         return str(self._function.experimental_get_compiler_ir(self._batch)(stage="optimized_hlo"))
 
+    def updates(self, operation: str) -> bool:
+        """Whether the operation of this name is part of an optimizer's update, which is in float32 at any precision."""
+        scopes = (part.rstrip("0123456789").rstrip("_") for part in operation.split("/")[:-1])
+        return any(scope in self._optimizers for scope in scopes)
+
     @property
     def inputs(self) -> int:
-        """The number of the concrete function's parameters that are the batch."""
-        return len(tf.nest.flatten(self._batch, expand_composites=True))
+        """The number of the concrete function's parameters that are the net's inputs."""
+        return len(tf.nest.flatten(self._batch, expand_composites=True)) if self._inputs is None else self._inputs
+
+    def trained(self) -> frozenset[int]:
+        """Return the places, among the concrete function's parameters, of the variables that it is there to change."""
+        captures = list(self.get_concrete_function().graph.captures)
+        parameters = len(self.get_concrete_function().graph.inputs) - len(captures)
+        return frozenset(parameters + place for place, (outer, _) in enumerate(captures) if id(outer) in self._trained)
 
 
 def step_function(
@@ -66,21 +87,14 @@ def step_function(
         return model(batch, training=False)
 
     def forward_backward(batch: Any) -> Any:
+        gradients.expect_variables(model)
         variables = model.trainable_variables
-        if not variables:
-            message = f"expected {model.name} to have something to differentiate. Received: no trainable variable"
-            raise NothingToDifferentiateError(f"{message}; {REMEDY}")
         with tf.GradientTape() as tape:
             outputs = tf.nest.flatten(model(batch, training=True))
             loss = tf.add_n([tf.nn.l2_loss(tf.cast(output, tf.float32)) for output in outputs])
-        gradients = tape.gradient(loss, variables)
-        known = [gradient for gradient in gradients if gradient is not None]
-        if not known:
-            message = f"expected {model.name} to have something to differentiate. Received: no gradient for any of its"
-            raise NothingToDifferentiateError(f"{message} {len(variables)} trainable variables; {REMEDY}")
-        pairs = zip(variables, gradients, strict=True) if len(known) < len(variables) else ()
-        step.without_gradient = tuple(variable.path for variable, gradient in pairs if gradient is None)
-        return known
+        computed = tape.gradient(loss, variables)
+        step.without_gradient = gradients.missing(model, variables, computed)
+        return [gradient for gradient in computed if gradient is not None]
 
     function: Any = forward if name == "forward" else forward_backward
     if mirrored is not None:

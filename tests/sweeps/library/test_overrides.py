@@ -29,6 +29,12 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
         ([{"protocol.steps": 3}], {"protocol": "classic"}, ["protocol.steps=3", "protocol=classic"]),
         ([], {"protocol": {"name": "classic", "steps": [3, 4]}}, ["protocol=classic", "protocol.steps=3,4"]),
         ([], {"passes": ["forward"]}, ["passes=[forward]"]),
+        ([], {"optimizer": ["sgd", "adam"], "loss": "mse"}, ["optimizer=sgd,adam", "loss=mse"]),
+        (
+            [],
+            {"optimizer": {"name": "adam", "learning_rate": [0.1, 0.01]}},
+            ["optimizer=adam", "++optimizer.learning_rate=0.1,0.01"],
+        ),
         ([], {"passes": [["forward"], ("forward_backward",)]}, ["passes=[forward],[forward_backward]"]),
         ([], {"cluster": {"setup": ["module load x", "a"]}}, ["cluster.setup=['module load x',a]"]),
         ([], {"model": {"_target_": "a.b", "n": (1, 2)}}, ["++model._target_=a.b", "++model.n=[1,2]"]),

@@ -47,7 +47,7 @@ def _look_and_weigh(request: Any, send: Send) -> None:
 
 def test_looking_at_a_net_takes_next_to_no_memory(server: str) -> None:
     """VGG16's variables alone are 528 MB: a container with room for its trial may have none for them twice."""
-    request = ([("vgg16", {}, "channels_last")], True)
+    request = ([("vgg16", {}, "channels_last", {"name": "adam"})], True)
     with connect(server) as connection:
         connection.send(Call(function="tests.sweeps.plan.test_preflight:_look_and_weigh", argument=request))
         taken = [value for kind, value in iter(connection.recv, ("exit", 0)) if kind == "taken_mb"]
@@ -98,6 +98,22 @@ def test_the_memory_estimate_is_near_what_was_measured(looked: Preflight) -> Non
     """Peaks of resident memory that were measured on a machine of two cores."""
     assert looked.memory_mb(replace(VGG, batch=1)) == pytest.approx(1814, rel=0.33)
     assert looked.memory_mb(replace(VGG, batch=1, passes=("forward",))) == pytest.approx(1731, rel=0.33)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "measured_mb"),
+    [("vgg16", "sgd", 1802), ("vgg16", "adam", 3308), ("resnet_v2_50", "sgd", 894), ("resnet_v2_50", "adam", 1215)],
+)
+def test_the_memory_of_a_training_step_has_that_of_its_optimizer(
+    server: str, name: str, optimizer: str, measured_mb: float
+) -> None:
+    """Peaks of resident memory at batch 2, measured on a machine of two cores."""
+    trial = Trial(model=name, batch=2, passes=("train_step",), optimizer={"name": optimizer})
+    found = Preflight()
+    assert found.problems([trial], lambda: server) == []
+    assert found.memory_mb(trial) == pytest.approx(measured_mb, rel=0.33)
+    state_mb = {"sgd": 0.0, "adam": 2 * 4 * 25_612_201 / 2**20 if name != "vgg16" else 2 * 4 * 138_357_544 / 2**20}
+    assert found.nets[key(trial)].state_mb == pytest.approx(state_mb[optimizer], rel=0.01)
 
 
 def test_what_will_hardly_fit_is_a_warning_at_its_smallest_batch(looked: Preflight) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sweeps.plan.stopping import SKIPPED, Ceiling, FailFast
-from tracking.record import Failure, Result, Status, Trial
+from tracking.record import PASSES, Failure, Result, Status, Trial
 from tracking.schema.device import Device
 from tracking.schema.measurement import Measurement
 
@@ -35,6 +35,15 @@ def test_a_larger_batch_than_one_that_ran_out_of_memory_is_skipped() -> None:
         assert ceiling.limit(replace(batches[32], **change)) is None  # type: ignore[arg-type]
     ceiling.note(ended(batches[8], FULL, "oom"))
     assert ceiling.limit(batches[16]) is not None
+
+
+def test_what_runs_out_without_an_optimizer_does_so_with_one() -> None:
+    step = Measurement(first_call_s=1.0, warmup_s=(), step_s=(1.0,), stopped="steps")
+    trial = Trial(model="vgg16", batch=64, passes=PASSES)
+    ceiling = Ceiling([replace(ended(trial, FULL, "oom"), passes={"forward": step})])
+    assert ceiling.limit(replace(trial, batch=65)).passes == ("forward",)  # type: ignore[union-attr]
+    ceiling = Ceiling([replace(ended(trial, FULL, "oom"), passes={"forward": step, "forward_backward": step})])
+    assert ceiling.limit(replace(trial, batch=65)).passes == ("forward", "forward_backward")  # type: ignore[union-attr]
 
 
 def test_a_pass_that_fits_is_run_where_another_does_not() -> None:

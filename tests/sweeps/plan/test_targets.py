@@ -48,7 +48,7 @@ def looked(address: str, *names: str, seconds: float = 60.0, **args: object) -> 
 def test_a_target_is_imported_and_not_called(address: str) -> None:
     found = looked(address, "fine.net", width=3)
     assert found.problems == {}
-    assert len(found.digests["fine.net"]) == 16
+    assert len(found.digests["model._target_=fine.net"]) == 16
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,20 @@ def test_a_target_is_imported_and_not_called(address: str) -> None:
     ],
 )
 def test_whatever_an_import_does_is_a_sentence(address: str, name: str, words: str) -> None:
-    problem = looked(address, name, "nets.architectures.tiny.tiny").problems[name]
+    problem = looked(address, name, "nets.architectures.tiny.tiny").problems[f"model._target_={name}"]
     assert words in problem
     assert "\n" not in problem
-    assert "nets.architectures.tiny.tiny" not in looked(address, name, "nets.architectures.tiny.tiny").problems
+    assert (
+        "model._target_=nets.architectures.tiny.tiny"
+        not in looked(address, name, "nets.architectures.tiny.tiny").problems
+    )
 
 
 def test_an_import_that_hangs_is_given_up_and_no_other_is_waited_for(address: str) -> None:
     found = looked(address, "hangs.net", "hangs.other", "lacks.net", seconds=0.5)
-    assert found.problems == dict.fromkeys(("hangs.net", "hangs.other"), "its import has not finished after 0.5 s")
+    assert found.problems == dict.fromkeys(
+        ("model._target_=hangs.net", "model._target_=hangs.other"), "its import has not finished after 0.5 s"
+    )
 
 
 def test_a_task_adds_the_number_of_classes() -> None:

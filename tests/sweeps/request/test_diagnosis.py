@@ -105,3 +105,11 @@ def test_a_value_of_the_wrong_type_hides_no_other_problem_of_the_cluster() -> No
     assert any("expected a list, such as cluster.setup=[VALUE,VALUE]." in sentence for sentence in sentences)
     for override in wrong[:3]:
         assert any(sentence.startswith(f"{override}: ") for sentence in sentences)
+
+
+def test_an_optimizer_that_does_not_exist_is_reported_with_the_nearest_and_nothing_else() -> None:
+    (sentence,) = diagnosis("passes=[train_step]", "optimizer=sgd,adm")
+    assert sentence == "optimizer=adm: there is no optimizer of that name. Did you mean adam or nadam or adamw?"
+    (sentence,) = diagnosis("optimizer=adam", "passes=[train_step]", "optimizer.learning_rte=1")
+    assert sentence.startswith("optimizer.learning_rte=1: optimizer has no key 'learning_rte'. Did you mean learning_r")
+    assert diagnosis("optimizer=adam,sgd", "passes=[train_step]", "+optimizer.clipnorm=1,2", "loss=mse") == []

@@ -182,3 +182,54 @@ def test_a_node_is_waited_for_some_time(seconds: str) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_model_file_makes_a_trial(name: str) -> None:
     trial(f"model={name}")
+
+
+def test_an_optimizer_is_a_choice_with_arguments() -> None:
+    assert trial("model=tiny").optimizer == {}
+    made = trial("passes=[train_step]", "optimizer=momentum", "optimizer.learning_rate=1", "+optimizer.clipnorm=2")
+    assert made.optimizer == {
+        "name": "momentum",
+        "learning_rate": 1,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": None,
+        "clipnorm": 2,
+    }
+    assert trial("passes=[train_step]", "loss=SparseCategoricalCrossentropy").loss == "SparseCategoricalCrossentropy"
+    assert trial("passes=[train_step]", "loss=tests.support.models.trained.my_loss").loss is not None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentences"),
+    [
+        (
+            ("optimizer=adam", "loss=mse"),
+            [
+                f"{setting}: expected train_step among passes with it. Received: passes=[forward,forward_backward]."
+                for setting in ("optimizer=adam", "loss=mse")
+            ],
+        ),
+        (
+            ("task=probe", "optimizer=sgd"),
+            ["optimizer=sgd: expected task=benchmark with it. Received: task=probe."],
+        ),
+        (
+            ("passes=[train_step]", "optimizer=adam", "+optimizer.xyz=1", "optimizer.beta_1=x", "loss=msee"),
+            ["optimizer.beta_1: expected beta_1 to be float. Received: beta_1='x'.", "adam has no argument 'xyz'.",
+             "loss=msee: there is no loss of that name in keras.losses. Did you mean"],
+        ),
+        (
+            ("passes=[train_step]", "loss=no_such_module.loss"),
+            ["loss=no_such_module.loss: There is no module 'no_such_module'."],
+        ),
+        (
+            ("passes=[train_step]", "loss=os.system"),
+            ["loss=os.system: expected a callable of your own or of an installed package. Received: os.system"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_optimizer_and_loss(overrides: tuple[str, ...], sentences: list[str]) -> None:
+    found = problems("model=tiny", *overrides)
+    assert len(found) == len(sentences)
+    for problem, sentence in zip(found, sentences, strict=True):
+        assert sentence in problem

@@ -133,9 +133,12 @@ def test_a_disturbed_calibration_accuses_nobody_of_work_not_done() -> None:
         ({"work_share": 0.5}, "work: 50% of the layers' products are computed"),
         ({"nonfinite_outputs": 1.0}, "not finite: 1 of the step's results holds nan or infinity"),
         ({"nonfinite_outputs": 2.0}, "not finite: 2 of the step's results hold nan"),
+        ({"nonfinite_weights": 3.0, "nonfinite_loss": 1.0}, "not finite: 3 of the weights hold nan or infinity after"),
+        ({"nonfinite_loss": 1.0}, "not finite: the loss, or a metric, became nan or infinite"),
+        ({"skipped_updates": 0.25}, "skipped: 25% of the steps made no update, as their scaled gradients overflowed"),
     ],
 )
 def test_work_that_was_not_done_is_doubted(evidence: dict[str, float], words: str) -> None:
     (reason,) = judged(measured(**evidence)).quality
     assert reason.startswith(words)
-    assert judged(measured(work_share=0.96, nonfinite_outputs=0.0)).quality == ()
+    assert judged(measured(work_share=0.96, nonfinite_outputs=0.0, skipped_updates=0.01)).quality == ()

@@ -74,6 +74,59 @@ def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
         assert facts["dtypes"] == {"float32": facts["dtypes"]["float32"]}
 
 
+def trained(trial: Trial, send: Send) -> None:
+    """The weights after two training steps on two logical devices and on one, from the same weights and batch."""
+    import tensorflow as tf
+
+    from nets.counting import layers, work
+    from sweeps.tasks import setup
+    from sweeps.tasks.timing import in_force, replicas
+    from sweeps.tasks.timing.inspection import Inspection
+    from sweeps.tasks.timing.train_step import Training
+    from tests.support.batches import fed
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    setup.configure(replace(trial, device=Device(cpus=2)))
+    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
+    with mirrored.scope():
+        model = setup.build(trial)
+    single = setup.build(trial)
+    images = fed(trial, model)
+    for name, net, strategy in (("two", model, mirrored), ("one", single, None)):
+        traced = layers.trace(net, trial.batch, training=True)
+        training = Training(trial, net, images, None, traced, strategy)
+        step = training.step()
+        inspection = Inspection(step, trial.compile, work.training(traced))
+        inspection.start()
+        inspection.look(step())
+        training.updates.start()
+        step()
+        send(name, net.get_weights())
+        send(f"{name} evidence", training.updates.stop(1) | inspection.evidence)
+        if strategy is not None:
+            facts = in_force.check(trial, step, net) | training.in_force()
+            send("facts", {key: facts[key] for key in ("compiler", "devices", "optimizer", "loss")})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_two_devices_train_as_one_does(server: str, optimizer: str, compiler: Any, precision: Any) -> None:
+    trial = replace(TINY, compile=compiler, precision=precision, optimizer={"name": optimizer}, passes=("train_step",))
+    found = found_by(server, replace(trial, device=PAIR), "trained")
+    for two, one in zip(found["two"], found["one"], strict=True):
+        assert np.abs(two - one).max() <= (1e-4 if precision == "float32" else 1e-2) * np.abs(one).max() + 1e-6
+    facts = found["facts"]
+    assert (facts["compiler"], facts["devices"]) == (compiler, ["CPU:0", "CPU:1"])
+    assert facts["optimizer"]["class"].lower() == optimizer
+    evidence = found["two evidence"]
+    assert evidence["work_share"] == 1.0
+    assert evidence["nonfinite_outputs"] == evidence["nonfinite_weights"] == 0
+    assert evidence.get("skipped_updates", 0.0) == 0.0
+    assert ("skipped_updates" in evidence) == (precision == "float16")
+
+
 def nothing(trial: Trial, send: Send) -> None:
     """What becomes of a frozen net and of one that ignores its input, on two logical devices and without a compiler."""
     import tensorflow as tf

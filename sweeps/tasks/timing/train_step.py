@@ -1,0 +1,230 @@
+"""The training step that Keras' `fit` takes: forward, loss, backward and the optimizer's update, on one fixed batch.
+
+The step is `model.train_step((inputs, targets))` of a compiled model. A model that was compiled by the function that
+makes it keeps its optimizer, loss, metrics and `train_step`, as far as the trial names no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src import backend
+
+from nets import keras_names
+from nets.counting.layers import Trace
+from sweeps.tasks.timing import gradients, losses, replicas
+from sweeps.tasks.timing.in_force import NotInForceError
+from sweeps.tasks.timing.steps import Step
+from sweeps.tasks.timing.updates import Updates
+from tracking.record import Compile, Trial
+
+_OF_WRONG_DATA = (TypeError, ValueError, KeyError, IndexError, AttributeError, tf.errors.InvalidArgumentError)
+"""What a step raises that cannot do with its targets."""
+
+
+class TrainingError(ValueError):
+    """A model that cannot be trained on the batch."""
+
+
+class Training:
+    """A compiled model with its batch, and what is known of its loss and its optimizer."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        model: keras.Model,
+        inputs: Any,
+        targets: Any | None,
+        trace: Trace,
+        mirrored: tf.distribute.Strategy | None = None,
+    ) -> None:
+        """Compile the model where it is not, make targets if there are none, and create all variables of the step.
+
+        `trace` is the net's in training mode. Raises TrainingError where loss and targets do not go together.
+        """
+        self._trial, self._model, self._mirrored = trial, model, mirrored
+        self._made_targets = targets is None
+        self.own_step = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
+        """Whether the model's class has a `train_step` of its own."""
+        ends = losses.outputs(trace, logits=trial.target is None and trial.path is None)
+        structure = trace.function.structured_outputs
+        with mirrored.scope() if mirrored is not None else contextlib.nullcontext():
+            self.own_loss = self._compile(ends, structure)
+            """Whether the loss is the model's own."""
+            self._losses = self._losses_by_output(ends, structure)
+            if targets is None:
+                targets = _targets(trial, self._losses, ends, structure)
+            self.data = (inputs, targets)
+            self._create_variables(structure)
+        self.updates = Updates(model)
+
+    @property
+    def by_the_table(self) -> bool:
+        """Whether the layer table says what the step computes: it knows nothing of a loss or a step of the model's."""
+        return not self.own_step and not self.own_loss
+
+    def step(self) -> Step:
+        """Return the step to time. When first called, it raises NothingToDifferentiateError or TrainingError."""
+        compiler: Compile = self._trial.compile
+        data: Any = self.data
+        train: replicas.PassFunction = self._train
+        if self._mirrored is not None:
+            data = replicas.shares(data, self._mirrored)
+            train = replicas.train_function(train, self.updates, compiler, self._mirrored)
+
+        def function(data: Any) -> Any:
+            self.updates.begin()
+            metrics = train(data)
+            step.without_gradient = self.updates.without_gradient
+            return metrics
+
+        if compiler != "eager":
+            jit = compiler == "xla" and self._mirrored is None
+            function = tf.function(function, jit_compile=jit, autograph=False)
+        step = Step(
+            function,
+            data,
+            compiled=compiler != "eager",
+            direct=self._mirrored is None,
+            inputs=len(tf.nest.flatten(data[0], expand_composites=True)),
+            trained=_handles(self._model),
+            optimizers=tuple(
+                part.name.rstrip("0123456789").rstrip("_")
+                for each in self.updates.optimizers
+                for part in (each, getattr(each, "inner_optimizer", each))
+            ),
+        )
+        return step
+
+    def in_force(self) -> dict[str, Any]:
+        """Return facts about optimizer, loss, `train_step` and targets, after steps were taken.
+
+        Raises NotInForceError where the weights are not updated by the optimizer that the trial names.
+        """
+        wanted = self._trial.optimizer
+        used = [each for each in self.updates.optimizers if self.updates.per_step[each]]
+        if wanted:
+            names = [_class(each) for each in used]
+            if keras_names.class_of(wanted) not in names:
+                received = " and ".join(names) or "a train_step of the model's own that updates without an optimizer"
+                raise NotInForceError(
+                    f"expected optimizer={wanted['name']} to update the weights. Received: {received}"
+                )
+        described = [_described(each) for each in used]
+        origin = "the model's own" if self._kept_optimizer else "compiled here"
+        if self._replaced:
+            origin = f"compiled here, in place of the model's own {self._replaced}"
+        return {
+            "optimizer": described[0] if len(described) == 1 else described,
+            "optimizer_from": origin,
+            "loss": sorted({losses.label(each) for each in self._losses}),
+            "loss_from": "the model's own" if self.own_loss else "compiled here",
+            "train_step": f"{type(self._model).__name__}'s own" if self.own_step else "Keras'",
+            "targets": [{"dtype": each.dtype.name, "shape": list(each.shape)} for each in _flat(self.data[1])],
+        }
+
+    def _compile(self, ends: list[losses.Output], structure: Any) -> bool:
+        """Compile the model as far as it is not, or as the trial asks; return whether its loss is its own."""
+        trial, model = self._trial, self._model
+        loss = None
+        before = getattr(model, "optimizer", None)
+        ready = model.compiled or (self.own_step and bool(Updates.found(model)))
+        if trial.loss is not None or not ready:
+            flat = [losses.fitting(end) if trial.loss is None else losses.named(trial.loss, end) for end in ends]
+            loss = keras.tree.pack_sequence_as(structure, flat)
+        self._kept_optimizer = ready and not trial.optimizer
+        self._replaced = _class(before) if ready and trial.optimizer and before is not None else ""
+        optimizer = before
+        if not self._kept_optimizer:
+            optimizer = keras_names.make_optimizer(trial.optimizer or keras_names.DEFAULT_OPTIMIZER)
+        if not ready:
+            model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+        elif trial.optimizer or trial.loss is not None:
+            # Keras' own method, as the model's may take other arguments; what is None stays as it was compiled.
+            keras.Model.compile(model, optimizer=optimizer, loss=loss, jit_compile=False)
+        return loss is None
+
+    def _losses_by_output(self, ends: list[losses.Output], structure: Any) -> list[Any]:
+        """Return the loss of each output; None where Keras knows of none."""
+        compiled = getattr(self._model, "_compile_loss", None)
+        if compiled is None:
+            return [None] * len(ends)
+        names = list(getattr(self._model, "output_names", None) or ())
+        return losses.by_output(compiled._user_loss, names, structure)
+
+    def _create_variables(self, structure: Any) -> None:
+        """Create what Keras' `fit` creates before its first step: variables of the optimizer, the loss and metrics.
+
+        Keras does so in inference mode, in which some nets have fewer outputs.
+        """
+        model, (inputs, targets) = self._model, self.data
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built and model.trainable_variables:
+            optimizer.build(model.trainable_variables)
+        x, y, outputs = (keras.tree.map_structure(_symbol, each) for each in (inputs, targets, structure))
+        metrics, loss = (getattr(model, name, None) for name in ("_compile_metrics", "_compile_loss"))
+        try:
+            if metrics is not None and not metrics.built:
+                backend.compute_output_spec(model.compute_metrics, x, y, outputs, sample_weight=None)
+            if loss is not None and not loss.built:
+                backend.compute_output_spec(loss, y, outputs)
+        except _OF_WRONG_DATA as error:
+            raise self._unfit(error) from error
+
+    def _train(self, data: tuple[Any, Any]) -> Any:
+        """Take one step and return its metrics, the loss among them; all of it stays on the device."""
+        if not self.own_step:
+            gradients.expect_variables(self._model)
+        try:
+            return self._model.train_step(data)
+        except _OF_WRONG_DATA as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> TrainingError:
+        names = ", ".join(sorted({losses.label(each) for each in self._losses}))
+        made = ", ".join(f"{each.dtype.name} {list(each.shape)}" for each in _flat(self.data[1]))
+        cause = next(filter(None, str(error).splitlines()), type(error).__name__)
+        way_out = "; a callable in inputs._target_ can return (inputs, targets)" if self._made_targets else ""
+        return TrainingError(
+            f"expected {self._model.name} to train on targets of {made} with loss {names}. Received: {cause}{way_out}"
+        )
+
+
+def _targets(trial: Trial, each_loss: list[Any], ends: list[losses.Output], structure: Any) -> Any:
+    """Return targets in the structure of the outputs; those for several GPUs are in the machine's memory."""
+    with tf.device("CPU:0") if trial.device.gpus > 1 else contextlib.nullcontext():
+        pairs = enumerate(zip(each_loss, ends, strict=True))
+        flat = [losses.target(loss, end, trial.seed + place) for place, (loss, end) in pairs]
+    return keras.tree.pack_sequence_as(structure, flat)
+
+
+def _handles(model: keras.Model) -> frozenset[int]:
+    """Return the ids of the handles of all trainable variables, of every replica."""
+    return frozenset(
+        id(part.handle)
+        for variable in model.trainable_variables
+        for part in getattr(variable.value, "values", (variable.value,))
+    )
+
+
+def _flat(values: Any) -> Iterator[tf.Tensor]:
+    return (tf.convert_to_tensor(each) for each in keras.tree.flatten(values) if each is not None)
+
+
+def _symbol(value: Any) -> Any:
+    return None if value is None else keras.KerasTensor(value.shape, keras.backend.standardize_dtype(value.dtype))
+
+
+def _class(optimizer: Any) -> str:
+    return type(getattr(optimizer, "inner_optimizer", optimizer)).__name__
+
+
+def _described(optimizer: Any) -> dict[str, Any]:
+    """Return an optimizer's class and learning rate, and whether Keras scales the loss for it."""
+    rate = getattr(optimizer, "inner_optimizer", optimizer).get_config()["learning_rate"]
+    facts = {"class": _class(optimizer), "learning_rate": float(f"{rate:.6g}") if isinstance(rate, float) else rate}
+    return facts | ({"loss_scaling": True} if hasattr(optimizer, "dynamic_scale") else {})
