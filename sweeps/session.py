@@ -27,7 +27,7 @@ from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machinery import Machinery
 from sweeps.outcome import Outcome
-from sweeps.plan import checks, estimate
+from sweeps.plan import checks, estimate, remarks
 from sweeps.plan.ahead import LookAhead
 from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
@@ -239,6 +239,8 @@ class Session:
             problems += self._ahead.import_problems(request.trials)
         if problems:
             raise UsageError(problems)
+        for warning in remarks.of_saved_models(request.trials):
+            self.terminal.warn(warning)
         for warning in self._ahead.memory_warnings(request.trials, request.nodes):
             self.terminal.warn(warning)
 

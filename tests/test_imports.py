@@ -26,7 +26,8 @@ DOWNWARDS = (
     *("tracking.sink", "tracking.names", "tracking.axes", "tracking.folder", "tracking.text"),
     "tracking.startup",
     "tracking.analysis.stats",
-    *("nets.__main__", "nets.custom", "nets.registry", "nets.weights", "nets.architectures"),
+    *("nets.__main__", "nets.custom", "nets.registry", "nets.saved", "nets.weights"),
+    "nets.architectures",
     *("nets.conventions", "nets.counting", "nets.lrn", "nets.errors", "tracking.record", "tracking.schema"),
 )
 """Every room, and every module that stands outside of one: each imports only from those that come later.

@@ -3,6 +3,7 @@
 Each net is built once, from shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
 This happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is
 not called: its code runs in trials, where a crash, a hang or too much memory is a result and not the end of the sweep.
+For the same reason a saved model is built only if it runs no code of its own.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nets.saved.kinds import SavedModelError
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
+from sweeps.process import paths
+from sweeps.typed import input_paths
 from sweeps.worker import log_tail
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
@@ -54,12 +58,12 @@ class Net:
     training_flops: int | None = None
 
 
-Key = tuple[str, str, Layout]
+Key = tuple[str, str | None, str, Layout]
 
 
 def key(trial: Trial) -> Key:
     """Return what a net depends on; trials with the same key share it."""
-    return trial.model, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
+    return trial.model, trial.path, json.dumps(dict(trial.model_args), sort_keys=True), trial.layout
 
 
 class Preflight:
@@ -75,7 +79,7 @@ class Preflight:
 
         `flops`: count their operations, too.
         """
-        needed = {key(trial): trial for trial in trials if trial.target is None}
+        needed = {key(trial): trial for trial in trials if _can_be_built(trial)}
         new = [net for net in needed if net not in self._unbuildable and (net, flops) not in self._seen]
         died = self._look([needed[net] for net in new], server(), flops=flops) if new else []
         return [*(self._unbuildable[net] for net in needed if net in self._unbuildable), *died]
@@ -83,7 +87,7 @@ class Preflight:
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
         """Build each trial's net and keep the result; return why the process that built them died, if it did."""
         oom_kills = host.oom_kills()
-        nets = [(trial.model, dict(trial.model_args), trial.layout) for trial in trials]
+        nets = [(trial.model, trial.path, dict(trial.model_args), trial.layout) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
             words = ""
@@ -97,11 +101,12 @@ class Preflight:
                         words = message[1]["failure"]["message"]
                     elif message[0] == "net":
                         index, net = message[1]
-                        self.nets[key(trials[index])] = net
+                        if net is not None:
+                            self.nets[key(trials[index])] = net
                         self._seen.add((key(trials[index]), flops))
                     elif message[0] == "problem":
                         index, sentence = message[1]
-                        self._unbuildable[key(trials[index])] = sentence
+                        self._unbuildable[key(trials[index])] = input_paths.as_typed(trials[index], sentence)
                 status = message[1]
             if status == 0:
                 return []
@@ -161,36 +166,75 @@ def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
     return min(limits, default=None)
 
 
-def look(request: tuple[list[tuple[str, Mapping[str, Any], Layout]], bool], send: Send) -> None:
-    """Build each net from shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
-    import keras
+def _can_be_built(trial: Trial) -> bool:
+    """Whether the net can be built here and now: it needs no code of the user's own, and no file that is elsewhere."""
+    if trial.path is None:
+        return trial.target is None
+    return not trial.model_args.get("trust") and paths.kind(trial.path) in ("a file", "a folder")
 
+
+def look(request: tuple[list[tuple[str, str | None, Mapping[str, Any], Layout]], bool], send: Send) -> None:
+    """Build each net from shapes only and send ("net", (index, Net)), or ("problem", (index, why not)).
+
+    The Net is None where a saved model does not show its sizes.
+    """
     import nets
-    from nets.conventions.layout import build_in
-    from nets.counting import layers, work
+    from nets.saved import loading
 
     descriptions, flops = request
-    for index, (name, arguments, layout) in enumerate(descriptions):
+    for index, (name, path, arguments, layout) in enumerate(descriptions):
         words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
         try:
-            with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
-                keras.config.set_image_data_format(layout)
-                model = build_in(layout, partial(nets.build, name, **arguments))
-                forward = work.forward(layers.trace(model, 1)).flops if flops else None
-                training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
-            sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
+            make = partial(nets.build, name, **arguments)
+            net = (
+                _sizes(make, layout, flops=flops)
+                if path is None
+                else _sizes_of_saved(loading.outline(path), layout, flops=flops)
+            )
+        except SavedModelError as error:  # it begins with the path
+            send("problem", (index, f"model.path={error}."))
         except Exception as error:
             cause = next(filter(None, str(error).splitlines()), type(error).__name__)
             send("problem", (index, f"{words}: the net cannot be built: {cause}"))
-            continue
-        net = Net(
-            parameter_mb=4 * model.count_params() / 2**20,
-            activation_mb=sum(sizes),
-            largest_mb=max(sizes),
-            forward_flops=forward,
-            training_flops=training,
-        )
-        send("net", (index, net))
+        else:
+            send("net", (index, net))
+
+
+def _sizes_of_saved(make: Callable[[], Any] | None, layout: Layout, *, flops: bool) -> Net | None:
+    """Return a saved model's sizes; None where they are not in it: of a graph, or of inputs with open axes.
+
+    Raises SavedModelError where it cannot be built.
+    """
+    if make is None:
+        return None
+    try:
+        return _sizes(make, layout, flops=flops)
+    except SavedModelError:
+        raise
+    except Exception:  # it was built, and only what the trial sets says the rest
+        return None
+
+
+def _sizes(make: Callable[[], Any], layout: Layout, *, flops: bool) -> Net:
+    """Return the sizes of the net that `make` builds in this layout."""
+    import keras
+
+    from nets.conventions.layout import build_in
+    from nets.counting import layers, work
+
+    with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
+        keras.config.set_image_data_format(layout)
+        model = build_in(layout, make)
+        forward = work.forward(layers.trace(model, 1)).flops if flops else None
+        training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
+    sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
+    return Net(
+        parameter_mb=4 * model.count_params() / 2**20,
+        activation_mb=sum(sizes),
+        largest_mb=max(sizes),
+        forward_flops=forward,
+        training_flops=training,
+    )
 
 
 def _outputs(model: Any) -> list[Any]:

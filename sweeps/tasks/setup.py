@@ -13,6 +13,7 @@ import nets
 from nets import custom
 from nets.conventions import keras_defaults
 from nets.conventions.layout import build_in
+from nets.saved import loading as saved_models
 from nets.weights import loading
 from sweeps.machine import host, nvml
 from sweeps.tasks.timing import gpus
@@ -67,14 +68,17 @@ def device_facts(trial: Trial) -> dict[str, Any]:
 
 def build(trial: Trial) -> keras.Model:
     """Build the trial's model in its layout and load its weights, if it names any; else the seed determines them."""
-
-    def make() -> keras.Model:
-        keras.utils.set_random_seed(trial.seed)
-        if trial.target is not None:
-            return custom.from_target(trial.target, **trial.model_args)
-        return nets.build(trial.model, **trial.model_args)
-
-    model = build_in(trial.layout, make)
+    model = build_in(trial.layout, lambda: unloaded(trial))
     if trial.weights is not None:
         print(loading.load(model, trial.weights))
     return model
+
+
+def unloaded(trial: Trial) -> keras.Model:
+    """Build the trial's model without the weights that it names; those of a saved model are in its file."""
+    keras.utils.set_random_seed(trial.seed)
+    if trial.target is not None:
+        return custom.from_target(trial.target, **trial.model_args)
+    if trial.path is not None:
+        return saved_models.load(trial.path, trust=bool(trial.model_args.get("trust")))
+    return nets.build(trial.model, **trial.model_args)
