@@ -122,21 +122,24 @@ def _of_h5(path: Path) -> dict[str, Any]:
     if not legacy_h5.is_hdf5(path):
         raise SavedModelError(f"{path}: expected an HDF5 file. Received: something else")
     with hdf5.opened(path, 0) as file:
-        if OF_MODEL not in file.attrs:
-            raise SavedModelError(
-                f"{path}: expected a whole model. Received: weights only; set model=NAME model.weights={path} with the "
-                "net's name"
-            )
-        return {key: _json(path, file.attrs[key]) for key in (OF_MODEL, OF_TRAINING) if key in file.attrs}
+        texts = {key: file.attrs[key] for key in (OF_MODEL, OF_TRAINING) if key in file.attrs}
+    if OF_MODEL not in texts:
+        raise SavedModelError(
+            f"{path}: expected a whole model. Received: weights only; set model=NAME model.weights={path} with the "
+            "net's name"
+        )
+    return {key: _json(path, text) for key, text in texts.items()}
 
 
 def _write_h5(path: Path, description: dict[str, Any], folder: Path) -> Path:
     copy = folder / "model.h5"
     shutil.copyfile(path, copy)
     with h5py.File(copy, "r+") as file:
-        for key, part in description.items():
-            del file.attrs[key]
-            file.attrs[key] = json.dumps(part)
+        for key in (OF_MODEL, OF_TRAINING):
+            if key in file.attrs:
+                del file.attrs[key]
+            if key in description:
+                file.attrs[key] = json.dumps(description[key])
     hdf5.look_over(copy, 0, path)
     return copy
 

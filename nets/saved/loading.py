@@ -55,11 +55,12 @@ def outline(path: str | Path) -> Callable[[], keras.Model] | None:
     model.pop("compile_config", None)
 
     def build() -> keras.Model:
+        own = copy.deepcopy(model)  # Keras changes what it is given
         with _by_keras(path):
             if is_old:
                 with saving_options.keras_option_scope(use_legacy_config=True):
-                    return _model(path, saving_utils.model_from_config(copy.deepcopy(model)))
-            return _model(path, keras.saving.deserialize_keras_object(model, safe_mode=True))
+                    return _model(path, saving_utils.model_from_config(own))
+            return _model(path, keras.saving.deserialize_keras_object(own, safe_mode=True))
 
     return build
 

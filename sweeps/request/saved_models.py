@@ -37,12 +37,18 @@ def problems(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[st
         return [*refusals, f"model.path={path}: expected {kinds.EXPECTED}."]
     if misnamed := kinds.misnamed(path):
         refusals.append(f"model.path={path}: {misnamed}")
+    is_graph = kinds.kind_of(path) == "saved_model"
+    if is_graph and values["compile"] == "eager":
+        refusals.append(
+            "compile=eager: expected compile=graph or xla, as a SavedModel is a graph. "
+            f"Received: model.path={path}, a SavedModel."
+        )
     if values["layout"] == "channels_first":
         refusals.append(
             f"layout=channels_first: expected a net that is built from code, as a saved model keeps the order of axes "
             f"that it was saved with. Received: model.path={path}."
         )
-    if model["weights"] is not None and kinds.kind_of(path) == "saved_model":
+    if model["weights"] is not None and is_graph:
         refusals.append(
             f"model.weights={model['weights']}: expected a .keras or .h5 file as model.path. Received: "
             f"model.path={path}, a SavedModel, which has its own."
