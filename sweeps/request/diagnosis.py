@@ -156,6 +156,8 @@ class _Diagnosis:
     def _choices_with(self, key: str) -> str:
         """Return the only choice of the key's group that has the key, in words; empty where there is not just one."""
         group = key.partition(".")[0]
+        if group == "hydra":
+            return ""
         choices = [f"{group}={name}" for name in self._loader.get_group_options(group)]
         having = [choice for choice in choices if _takes(self._composed([choice]), key)]
         return f" {having[0]} has it." if len(having) == 1 else ""

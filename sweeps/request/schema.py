@@ -195,7 +195,8 @@ def _label(model: dict[str, Any]) -> str:
     name, target = model["name"], model["_target_"]
     if saved_models.is_one(model) and name == saved_models.NAME and model.get("path"):
         return saved_kinds.label(str(model["path"]))
-    return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
+    was_given = target is None or (name != saved_models.NAME and nets.check(name, {}))
+    return str(name if was_given else target.rpartition(".")[2])
 
 
 def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:

@@ -47,7 +47,7 @@ def _look_and_weigh(request: Any, send: Send) -> None:
 
 def test_looking_at_a_net_takes_next_to_no_memory(server: str) -> None:
     """VGG16's variables alone are 528 MB: a container with room for its trial may have none for them twice."""
-    request = ([("vgg16", {}, "channels_last")], True)
+    request = ([("vgg16", None, {}, "channels_last")], True)
     with connect(server) as connection:
         connection.send(Call(function="tests.sweeps.plan.test_preflight:_look_and_weigh", argument=request))
         taken = [value for kind, value in iter(connection.recv, ("exit", 0)) if kind == "taken_mb"]
