@@ -1,4 +1,7 @@
-"""`python -m nets` lists the nets; `python -m nets vgg16 batch=4 [argument=value ...]` prints a net's layer table."""
+"""Prints layer tables: of a net by its name, `python -m nets vgg16 batch=4 [argument=value ...]`, or of a saved model.
+
+`python -m nets` lists the nets.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import ast
 import io
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
@@ -18,11 +23,12 @@ from rich.table import Table
 
 from nets import NetError, build, check, names
 from nets.conventions import keras_defaults
+from nets.saved import kinds
 
 if TYPE_CHECKING:
     from tracking.record import Layer
 
-USAGE = "python -m nets NAME [batch=N] [argument=value ...]"
+USAGE = "python -m nets NAME [batch=N] [argument=value ...], or python -m nets FILE [batch=N] [trust=true]"
 
 
 def main(words: list[str]) -> int:
@@ -33,18 +39,20 @@ def main(words: list[str]) -> int:
         return 0
     try:
         name, batch, args = parse(words)
-        if problems := check(name, args):
+        is_saved = _is_saved_model(name)
+        if problems := _problems_with_saved(args) if is_saved else check(name, args):
             raise NetError(" ".join(problems))
         _start_keras()
-        model = build(name, **args)
+        from nets.counting import work
+        from nets.counting.layers import totals, trace
+
+        model = _load(name, **args) if is_saved else build(name, **args)
+        inference, training = trace(model, batch), trace(model, batch, training=True)
     except ValueError as error:  # NetError, and Keras' own error for an impossible size
         sentence = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(f"nets: {sentence}", markup=False, highlight=False)
         return 2
-    from nets.counting import work
-    from nets.counting.layers import totals, trace
 
-    inference, training = trace(model, batch), trace(model, batch, training=True)
     console = Console()
     console.print(table(f"{name}, batch {batch}", inference.rows))
     everything, step = totals(training.rows), work.training(training)
@@ -58,6 +66,23 @@ def main(words: list[str]) -> int:
     if step.uncounted:
         console.print(f"FLOPs not counted: {', '.join(step.uncounted)}", markup=False)
     return 0
+
+
+def _is_saved_model(name: str) -> bool:
+    return kinds.kind_of(name) != "saved_model" or kinds.is_folder(name)
+
+
+def _problems_with_saved(args: Mapping[str, Any]) -> list[str]:
+    wrong = [f"{key}={value}" for key, value in args.items() if key != "trust" or not isinstance(value, bool)]
+    return [f"expected trust=true or no arguments for a saved model. Received: {' '.join(wrong)}"] if wrong else []
+
+
+def _load(path: str, *, trust: bool = False) -> Any:
+    from nets.saved import loading
+
+    if not kinds.is_folder(path) and not Path(path).is_file():
+        raise NetError(f"expected {kinds.EXPECTED}. Received: {path}, which is none")
+    return loading.load(path, trust=trust)
 
 
 def parse(words: list[str]) -> tuple[str, int, dict[str, Any]]:

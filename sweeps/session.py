@@ -27,7 +27,7 @@ from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machinery import Machinery
 from sweeps.outcome import Outcome
-from sweeps.plan import checks, estimate
+from sweeps.plan import checks, estimate, remarks
 from sweeps.plan.ahead import LookAhead
 from sweeps.process.interrupts import Interrupts
 from sweeps.recorder import Recorder
@@ -235,10 +235,14 @@ class Session:
     def _look_ahead(self, request: Request, site: Site) -> None:
         """Raise UsageError with every net that cannot be built, and warn of those that may not fit into memory."""
         problems = self._ahead.net_problems(request.trials, flops=request.config.dry_run)
-        if not site.checks_imports:
-            problems += self._ahead.import_problems(request.trials)
+        if not site.checks_imports:  # the trials run here, where their modules are
+            problems += self._ahead.import_problems(request.trials) or self._ahead.users_net_problems(
+                request.trials, flops=request.config.dry_run
+            )
         if problems:
             raise UsageError(problems)
+        for warning in remarks.of_saved_models(request.trials):
+            self.terminal.warn(warning)
         for warning in self._ahead.memory_warnings(request.trials, request.nodes):
             self.terminal.warn(warning)
 

@@ -26,7 +26,7 @@ DOWNWARDS = (
     *("tracking.sink", "tracking.names", "tracking.axes", "tracking.folder", "tracking.text"),
     "tracking.startup",
     "tracking.analysis.stats",
-    *("nets.__main__", "nets.custom", "nets.registry", "nets.weights", "nets.architectures"),
+    *("nets.__main__", "nets.custom", "nets.registry", "nets.saved", "nets.weights", "nets.architectures"),
     *("nets.keras_names", "nets.source_text", "nets.conventions", "nets.counting", "nets.lrn", "nets.inputs"),
     *("nets.errors", "tracking.record", "tracking.schema"),
 )

@@ -92,9 +92,8 @@ def doubts(
 
     `place` is where the plan has them run. Empty: there is no reason.
     """
-    reasons = []
-    if doubt := _of_modules(plan, folder, trials):
-        reasons.append(doubt)
+    reasons: list[str] = []
+    reasons += filter(None, [_of_modules(plan, folder, trials), _of_saved_models(plan, folder, trials)])
     if owner := trust.stranger(folder):
         results = f"; results go to {trust.shown(uri)}" if uri else ""
         runs = ", ".join(foreign_parts(trials)) or "nets of this project"
@@ -121,6 +120,20 @@ def _of_modules(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
     return f"{folder} was copied or moved there from {plan.folder}, and imports modules from {started_in}"
 
 
+def _of_saved_models(plan: Sweep, folder: Path, trials: Iterable[Trial]) -> str:
+    """Return why saved models that may run code, by the plan's word, are not to be trusted; empty: no reason."""
+    trusted = list(dict.fromkeys(str(trial.path) for trial in trials if _is_trusted(trial)))
+    if not trusted or trust.lies_where_it_says(plan, folder):
+        return ""
+    named = ", ".join(trusted[:_MOST_LINKS])
+    return f"{folder} was copied or moved there from {plan.folder}, and runs whatever code is in {named}"
+
+
+def _is_trusted(trial: Trial) -> bool:
+    """Whether the trial's saved model may run code of its own."""
+    return trial.path is not None and bool(trial.model_args.get("trust"))
+
+
 def planned_address(plan: Sweep, tracking: Settings, arguments: Arguments) -> str | None:
     """Return MLflow's address if only the plan names it, and neither the arguments nor anything else does."""
     uri: str | None = tracking.get("mlflow", {}).get("uri")
@@ -135,6 +148,8 @@ def foreign_parts(trials: Iterable[Trial]) -> list[str]:
     parts: dict[str, None] = {}
     for trial in trials:
         parts |= dict.fromkeys(trial.callables.values())
+        if trial.path is not None:
+            parts[f"model {trial.path}{', which may run code' if _is_trusted(trial) else ''}"] = None
         if trial.weights is not None:
             parts[f"weights {trial.weights}"] = None
         if trial.task != "benchmark":

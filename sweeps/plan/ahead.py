@@ -22,6 +22,10 @@ class LookAhead:
         """Return the reasons why nets of these trials cannot be built; `flops` counts their operations too."""
         return self.nets.problems(trials, self._server, flops=flops)
 
+    def users_net_problems(self, trials: Sequence[Trial], *, flops: bool = False) -> list[str]:
+        """Return the reasons why trials would refuse the user's own nets, once these can be imported here."""
+        return self.nets.problems_of_users(trials, self._server, flops=flops)
+
     def import_problems(self, trials: Sequence[Trial]) -> list[str]:
         """Return the reasons why callables of these trials cannot be imported here."""
         return self._imports.problems(trials, self._server)

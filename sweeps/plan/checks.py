@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nets.saved import kinds as saved_kinds
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
 from sweeps.process import paths
@@ -36,6 +37,11 @@ def problems(trials: Iterable[Trial], nodes: Sequence[Node], *, files: bool = Tr
             refusals.append(
                 input_paths.as_typed(trial, f"model.weights={shown}: expected a file. Received: {received}.")
             )
+        if trial.path is not None:
+            received = saved_kinds.misfit(trial.path, paths.not_readable(trial.path))
+            if received is not None:
+                shown = paths.shortened(trial.path, 500)
+                refusals.append(input_paths.as_typed(trial, f"model.path={shown}: {received}"))
         refusals += checks.files(trial)
     return list(dict.fromkeys(refusals))
 

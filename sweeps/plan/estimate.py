@@ -17,7 +17,8 @@ import numpy as np
 from sweeps.machine import cgroup, cores
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
-from sweeps.plan.preflight import Key, Net, key
+from sweeps.plan.net_sizes import Net
+from sweeps.plan.preflight import Key, key
 from tracking.axes import variant_of
 from tracking.folder.folders import sweep_folders
 from tracking.folder.journal import Journal, JournalError

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nets.saved import kinds as saved_kinds
 from sweeps.errors import SweepError
 from sweeps.plan import targets
 from sweeps.plan.targets import Target
@@ -37,7 +38,7 @@ class Wanted:
     """What the trials of a sweep read and import."""
 
     files: tuple[str, ...] = ()
-    """Weights, class names, and files that are arguments of a net."""
+    """Weights, saved models, class names, and files that are arguments of a net."""
     data: tuple[tuple[str, str | None], ...] = ()
     """Each `task.data` with its `task.labels`."""
     images: tuple[str, ...] = ()
@@ -67,8 +68,7 @@ def of_trials(trials: Iterable[Trial], folder: Path) -> Wanted:
     data: dict[tuple[str, str | None], None] = {}
     images: dict[str, None] = {}
     for trial in trials:
-        if trial.weights:
-            files[trial.weights] = None
+        files |= dict.fromkeys(path for path in (trial.weights, trial.path) if path)
         if isinstance(labels := trial.task_args.get("labels"), str):
             files[labels] = None
         if isinstance(place := trial.task_args.get("data"), str):
@@ -84,7 +84,9 @@ def look(wanted: Wanted, server: Callable[[], str]) -> Found:
     missing: dict[str, str] = {}
     digests: dict[str, str] = {}
     for path in wanted.files:
-        if (received := paths.not_readable(path)) is not None:
+        if saved_kinds.is_folder(path):
+            digests[path] = _tree(Path(path))
+        elif (received := paths.not_readable(path)) is not None:
             missing[path] = received
         else:
             digests[path] = _digest(Path(path))
@@ -199,6 +201,19 @@ def _digest(path: Path) -> str:
                 for number in range(_PARTS + 1):
                     file.seek((size - _PART) * number // _PARTS)
                     parts.update(file.read(_PART))
+    except OSError:
+        return ""
+    return parts.hexdigest()[:16]
+
+
+def _tree(folder: Path) -> str:
+    """Return a digest of the folder's files, their names and content; empty if one cannot be read."""
+    parts = hashlib.sha256()
+    try:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            if not (digest := _digest(file)):
+                return ""
+            parts.update(f"{file.relative_to(folder)} {digest}\n".encode(errors="surrogatepass"))
     except OSError:
         return ""
     return parts.hexdigest()[:16]

@@ -1,35 +1,37 @@
 """What is known of a grid's nets before a trial runs: whether they can be built, and the memory they will take.
 
 Each net is built once, from shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
-This happens in a child of the fork server, since the driver never imports TensorFlow. A callable of the user's own is
-not called: its code runs in trials, where a crash, a hang or too much memory is a result and not the end of the sweep.
+This happens in a child of the fork server, since the driver never imports TensorFlow. A saved model is built only if it
+runs no code of its own. Callables of the user's own are called in children of their own, for a limited time: what they
+do there, crash or hang, is the outcome of their trials and not the end of the sweep.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nets import keras_names
+from sweeps.errors import DispatchError
 from sweeps.machine import host
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
+from sweeps.plan import in_child
+from sweeps.plan.net_sizes import Net
+from sweeps.process import paths
+from sweeps.typed import input_paths
 from sweeps.worker import log_tail
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
 from sweeps.worker.limits import Watch
-from sweeps.worker.wire import Send
-from tracking.record import Layout, Trial
+from tracking.record import Trial
 
 _PROCESS_MB = 370
 """Resident memory of a process with TensorFlow imported and a trivial net."""
@@ -39,33 +41,19 @@ _PER_STATE = 1.5
 """The same for what an optimizer keeps."""
 _KEPT = 0.45
 """Share of all activations that a training step has in memory at once."""
+USERS_S = 20.0
+"""How long the user's own nets of a sweep may take to be built here, all together, seconds."""
 _LAST_WORDS = 8
 """Lines of the log that are reported if the process dies."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Net:
-    """The sizes and operations of a float32 net, for one image; MB are 2**20 bytes."""
-
-    parameter_mb: float
-    activation_mb: float
-    """The outputs of all layers together."""
-    largest_mb: float
-    """The largest output of a layer."""
-    forward_flops: int | None = None
-    """Operations of one forward pass; None: not requested, or some layer is not counted."""
-    training_flops: int | None = None
-    state_mb: float = 0.0
-    """What the optimizer of a training step keeps."""
-
-
-Key = tuple[str, str, Layout, str]
+Key = str
 
 
 def key(trial: Trial) -> Key:
-    """Return what a net depends on; trials with the same key share it."""
-    texts = [json.dumps(dict(values), sort_keys=True) for values in (trial.model_args, _optimizer(trial))]
-    return trial.model, texts[0], trial.layout, texts[1]
+    """Return what a net's sizes depend on; trials with the same key share it."""
+    what = (trial.model, trial.path, trial.target, trial.model_args, trial.layout, trial.inputs, _optimizer(trial))
+    return json.dumps(what, sort_keys=True, default=dict)
 
 
 def _optimizer(trial: Trial) -> Mapping[str, Any]:
@@ -86,21 +74,58 @@ class Preflight:
 
         `flops`: count their operations, too.
         """
-        needed = {key(trial): trial for trial in trials if trial.target is None}
-        new = [net for net in needed if net not in self._unbuildable and (net, flops) not in self._seen]
+        needed = {key(trial): trial for trial in trials if _is_harmless(trial)}
+        new = self._new(needed, flops=flops)
         died = self._look([needed[net] for net in new], server(), flops=flops) if new else []
         return [*(self._unbuildable[net] for net in needed if net in self._unbuildable), *died]
+
+    def problems_of_users(
+        self, trials: Iterable[Trial], server: Callable[[], str], *, flops: bool = False
+    ) -> list[str]:
+        """Return a sentence for each net of the user's own that its trials would refuse, as for an unknown input.
+
+        Nets that crash, or that are not built in time, are left to their trials.
+        """
+        needed = {key(trial): trial for trial in trials if trial.target is not None and trial.task == "benchmark"}
+        new = [needed[net] for net in self._new(needed, flops=flops)]
+        self._seen |= {(key(trial), flops) for trial in new}
+        deadline = time.perf_counter() + USERS_S
+        while new and (left_s := deadline - time.perf_counter()) > 0:
+            begun = self._look_at_users(new, server(), left_s, flops=flops)
+            new = new[begun + 1 :]  # the one that was begun last has ended the process
+        return [self._unbuildable[net] for net in needed if net in self._unbuildable]
+
+    def _new(self, needed: Iterable[Key], *, flops: bool) -> list[Key]:
+        return [net for net in needed if net not in self._unbuildable and (net, flops) not in self._seen]
+
+    def _look_at_users(self, trials: Sequence[Trial], server: str, seconds: float, *, flops: bool) -> int:
+        """Build these nets in one process and keep the results; return the index of the last that it has begun."""
+        last = 0
+
+        def receive(kind: str, value: Any) -> None:
+            nonlocal last
+            if kind == "begun":
+                last = int(value)
+            elif kind == "net":
+                self.nets[key(trials[last])] = Net(**value)
+            elif kind == "problem":
+                self._unbuildable[key(trials[last])] = str(value)
+
+        request = ([(trial.to_json(), dict(_optimizer(trial))) for trial in trials], flops)
+        with contextlib.suppress(DispatchError):  # a server that is lost is replaced before the trials
+            in_child.run(server, "sweeps.plan.net_sizes:look_at_users", request, receive, timeout_s=seconds)
+        return last
 
     def _look(self, trials: Sequence[Trial], server: str, *, flops: bool) -> list[str]:
         """Build each trial's net and keep the result; return why the process that built them died, if it did."""
         oom_kills = host.oom_kills()
-        nets = [(trial.model, dict(trial.model_args), trial.layout, dict(_optimizer(trial))) for trial in trials]
+        nets = [(trial.to_json(), dict(_optimizer(trial))) for trial in trials]
         with connect(server) as connection, tempfile.NamedTemporaryFile() as log:
             status: int | None = None
             words = ""
             # Suppressed: the server was lost.
             with contextlib.suppress(EOFError, OSError), Watch(connection, started=time.perf_counter()) as watch:
-                connection.send(Call(function="sweeps.plan.preflight:look", argument=(nets, flops), log=log.name))
+                connection.send(Call(function="sweeps.plan.net_sizes:look", argument=(nets, flops), log=log.name))
                 while (message := connection.recv())[0] != "exit":
                     if message[0] == "pid":
                         watch.process(message[1])
@@ -108,11 +133,12 @@ class Preflight:
                         words = message[1]["failure"]["message"]
                     elif message[0] == "net":
                         index, net = message[1]
-                        self.nets[key(trials[index])] = net
+                        if net is not None:
+                            self.nets[key(trials[index])] = net
                         self._seen.add((key(trials[index]), flops))
                     elif message[0] == "problem":
                         index, sentence = message[1]
-                        self._unbuildable[key(trials[index])] = sentence
+                        self._unbuildable[key(trials[index])] = input_paths.as_typed(trials[index], sentence)
                 status = message[1]
             if status == 0:
                 return []
@@ -149,6 +175,13 @@ class Preflight:
         return list(smallest.values())
 
 
+def _is_harmless(trial: Trial) -> bool:
+    """Whether the net needs no code of the user's own, and no file that is elsewhere."""
+    if trial.path is None:
+        return trial.target is None
+    return not trial.model_args.get("trust") and paths.kind(trial.path) in ("a file", "a folder")
+
+
 def _died(status: int | None, words: str, *, starved: bool) -> str:
     """Return how the process that builds nets died, by its wait status (None: unknown), and its last words.
 
@@ -171,55 +204,3 @@ def memory_of(trial: Trial, nodes: NodeKinds) -> float | None:
         return trial.device.gpu_memory_mb
     limits = [limit for limit in (nodes.room_mb(trial.device), trial.device.memory_mb) if limit is not None]
     return min(limits, default=None)
-
-
-Description = tuple[str, Mapping[str, Any], Layout, Mapping[str, Any]]
-"""A net by its name, with its arguments and its layout, and the optimizer that trains it, if any."""
-
-
-def look(request: tuple[list[Description], bool], send: Send) -> None:
-    """Build each net from shapes only and send ("net", (index, Net)), or ("problem", (index, why not))."""
-    import keras
-
-    import nets
-    from nets.conventions.layout import build_in
-    from nets.counting import layers, optimizer_state, work
-
-    descriptions, flops = request
-    for index, (name, arguments, layout, optimizer) in enumerate(descriptions):
-        words = " ".join([f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())])
-        try:
-            with keras.StatelessScope(initialize_variables=False):  # variables stay descriptions, at its end too
-                keras.config.set_image_data_format(layout)
-                model = build_in(layout, partial(nets.build, name, **arguments))
-                forward = work.forward(layers.trace(model, 1)).flops if flops else None
-                training = work.training(layers.trace(model, 1, training=True)).flops if flops else None
-            kept = keras_names.make_optimizer(optimizer) if optimizer else None
-            state = optimizer_state.size(kept, model.trainable_variables) if kept is not None else 0
-            sizes = [4 * math.prod(output.shape[1:]) / 2**20 for output in _outputs(model)]
-        except Exception as error:
-            cause = next(filter(None, str(error).splitlines()), type(error).__name__)
-            send("problem", (index, f"{words}: the net cannot be built: {cause}"))
-            continue
-        net = Net(
-            parameter_mb=4 * model.count_params() / 2**20,
-            activation_mb=sum(sizes),
-            largest_mb=max(sizes),
-            forward_flops=forward,
-            training_flops=training,
-            state_mb=4 * state / 2**20,
-        )
-        send("net", (index, net))
-
-
-def _outputs(model: Any) -> list[Any]:
-    """Return the outputs of every layer of a functional model, including those of nested models."""
-    import keras
-
-    outputs: list[Any] = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            outputs += _outputs(layer)
-        else:
-            outputs += keras.tree.flatten(layer.output)
-    return outputs

@@ -6,12 +6,9 @@ The import itself may crash, hang or end its process as well, and is then given 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
-import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nets import NetError, custom
-from sweeps.errors import DispatchError
 from sweeps.machine import host
+from sweeps.plan import in_child
 from sweeps.process.project import ROOT
-from sweeps.worker import log_tail, wire
-from sweeps.worker.child import Call
-from sweeps.worker.forkserver import connect
-from sweeps.worker.limits import Watch
 from sweeps.worker.wire import Send
 from tracking.record import Trial
 from tracking.text.printable import printable
@@ -34,7 +27,6 @@ IMPORT_S = 60.0
 """How long the imports of one module may take, seconds."""
 MODEL, INPUTS, LOSS = "model._target_", "inputs._target_", "loss"
 """The keys of the config that name callables."""
-_LAST_WORDS = 3
 _LONGEST = 500
 
 
@@ -103,14 +95,11 @@ def look(targets: Sequence[Target], server: str, seconds: float = IMPORT_S) -> I
     for target in targets:
         modules.setdefault(target.module, []).append(target)
     for alike in modules.values():
-        status, words, hangs = _look(alike, server, seconds, imports)
+        ended = _look(alike, server, seconds, imports)
         left = [target for target in alike if target.setting not in imports.problems | imports.digests]
-        if left and hangs:
-            words = f"its import has not finished after {seconds:g} s"
-        elif left:
-            words = _died(status, words)
+        words = f"its import has not finished after {seconds:g} s" if ended.hung else _died(ended.status, ended.words)
         imports.problems |= {target.setting: words for target in left}
-        if hangs:
+        if ended.hung:
             break
     return imports
 
@@ -138,34 +127,17 @@ def sentence(setting: str, words: str, where: str = "here") -> str:
     return f"{setting}: expected a callable that can be imported {where}. Received: {words}."
 
 
-def _look(targets: Sequence[Target], server: str, seconds: float, imports: Imports) -> tuple[int | None, str, bool]:
-    """Add the results of one module's targets; return its process's wait status, last words, and whether it hung."""
-    status: int | None = None
-    with (
-        connect(server) as connection,
-        tempfile.NamedTemporaryFile() as log,
-        Watch(connection, started=time.perf_counter(), timeout_s=seconds) as watch,
-    ):
-        # What is suppressed: the server was lost, or the module has written into the connection.
-        with contextlib.suppress(EOFError, OSError, wire.MessageError):
-            argument = [
-                (target.name, dict(target.args), target.counts_classes, target.config_key) for target in targets
-            ]
-            connection.send(Call(function="sweeps.plan.targets:import_all", argument=argument, log=log.name))
-            inbox = wire.Inbox(connection.fileno())
-            while status is None:
-                for kind, value in inbox.arrived():
-                    if kind == "pid":
-                        watch.process(value)
-                    elif kind == "exit":
-                        status = value
-                    elif kind == "problem":
-                        imports.problems.setdefault(targets[value[0]].setting, str(value[1]))
-                    elif kind == "digest":
-                        imports.digests[targets[value[0]].setting] = str(value[1])
-        if watch.lost:
-            raise DispatchError(watch.lost)
-        return status, log_tail.tail(Path(log.name), _LAST_WORDS), watch.exceeded is not None
+def _look(targets: Sequence[Target], server: str, seconds: float, imports: Imports) -> in_child.Ended:
+    """Add the results of one module's targets, and return how their process ended."""
+
+    def receive(kind: str, value: Any) -> None:
+        if kind == "problem":
+            imports.problems.setdefault(targets[value[0]].setting, str(value[1]))
+        elif kind == "digest":
+            imports.digests[targets[value[0]].setting] = str(value[1])
+
+    argument = [(target.name, dict(target.args), target.counts_classes, target.config_key) for target in targets]
+    return in_child.run(server, "sweeps.plan.targets:import_all", argument, receive, timeout_s=seconds)
 
 
 def _died(status: int | None, words: str) -> str:

@@ -26,7 +26,7 @@ from sweeps.request import schema
 from sweeps.request.compose import ComposeError, Composer, drop_defaults_of_nets
 from sweeps.wording import nearest
 
-_REQUIRED = ("task.images", "task.data", "model.name", "model._target_", "passes")
+_REQUIRED = ("task.images", "task.data", "model.name", "model._target_", "model.path", "passes")
 """Keys without which others make no sense; they accompany whatever is tried."""
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 """How messages describe the types that OmegaConf names."""
@@ -149,7 +149,18 @@ class _Diagnosis:
             with contextlib.suppress(*ComposeError):  # it is reported in its turn
                 cfg = self._composed([*base, *self._required_with(cfg, override)])
         adds = override.is_add() or override.is_force_add()
-        return (None if adds else _no_such_key(text, key, cfg)) or _bad_value(text, key, value, cfg, error)
+        if not adds and (unknown := _no_such_key(text, key, cfg)):
+            return f"{unknown}{self._choices_with(key)}"
+        return _bad_value(text, key, value, cfg, error)
+
+    def _choices_with(self, key: str) -> str:
+        """Return the only choice of the key's group that has the key, in words; empty where there is not just one."""
+        group = key.partition(".")[0]
+        if group == "hydra":
+            return ""
+        choices = [f"{group}={name}" for name in self._loader.get_group_options(group)]
+        having = [choice for choice in choices if _takes(self._composed([choice]), key)]
+        return f" {having[0]} has it." if len(having) == 1 else ""
 
 
 def _points(override: Override) -> Iterator[str]:

@@ -11,9 +11,10 @@ from typing import Any, get_args, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 import nets
+from nets.saved import kinds as saved_kinds
 from sweeps.clusters import kinds
 from sweeps.errors import UsageError
-from sweeps.request import input_settings, objective, training
+from sweeps.request import input_settings, objective, saved_models, training
 from sweeps.request.options import Config
 from sweeps.tasks import TASKS, checks
 from sweeps.typed import input_paths
@@ -99,7 +100,7 @@ def _trial(values: dict[str, Any]) -> Trial:
         "model": _label(model),
         "target": model["_target_"],
         "weights": model["weights"],
-        "path": model.get("path"),
+        "path": model.get("path") if model["_target_"] is None else None,
         "model_args": _arguments(model, task["name"]),
         "device": Device(**values["device"]),
         "inputs": _set(values["inputs"]),
@@ -148,7 +149,9 @@ def _problems(values: dict[str, Any]) -> list[str]:
     problems += cluster.config_problems(values)
     if training.is_dotted(values["loss"]):
         problems += [f"loss={values['loss']}: {each}" for each in cluster.target_problems(values["loss"], {})]
-    if model["_target_"] is None:
+    if saved_models.is_one(model):
+        problems += saved_models.problems(values, _arguments(model))
+    elif model["_target_"] is None:
         problems += nets.check(model["name"], _arguments(model))
     else:
         problems += cluster.target_problems(model["_target_"], _arguments(model))
@@ -193,12 +196,18 @@ def _set(group: Any) -> Any:
 def _label(model: dict[str, Any]) -> str:
     """Return the name of the trial's model; a callable of the user's goes by its own unless it was given one."""
     name, target = model["name"], model["_target_"]
-    return str(name if target is None or nets.check(name, {}) else target.rpartition(".")[2])
+    if saved_models.is_one(model) and name == saved_models.NAME and model.get("path"):
+        return saved_kinds.label(str(model["path"]))
+    was_given = target is None or (name != saved_models.NAME and nets.check(name, {}))
+    return str(name if was_given else target.rpartition(".")[2])
 
 
 def _arguments(model: dict[str, Any], task: str = "") -> dict[str, Any]:
     """Return the arguments that the net is built with."""
-    arguments = {key: value for key, value in model.items() if key not in NOT_ARGUMENTS and value is not None}
+    left_out = NOT_ARGUMENTS if model["_target_"] is None else _OF_EVERY_MODEL
+    arguments = {key: value for key, value in model.items() if key not in left_out and value is not None}
+    if saved_models.is_one(model) and arguments.get("trust") is False:
+        del arguments["trust"]
     if task == "finetune" and model["_target_"] is None:
         arguments.pop("num_classes", None)  # the data says how many
     return arguments

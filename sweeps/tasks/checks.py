@@ -67,7 +67,7 @@ def _unfit(trial: Trial) -> list[str]:
         known = nets.arguments(trial.model)
     except NetError:
         return []
-    if trial.target is not None or "num_classes" in known:
+    if trial.target is not None or trial.path is not None or "num_classes" in known:
         return []
     others = [name for name in nets.names() if "num_classes" in nets.arguments(name)]
     return [f"model={trial.model} task={trial.task}: expected a net with classes.{nearest(trial.model, others)}"]

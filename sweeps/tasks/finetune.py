@@ -18,8 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import nets
-from nets import custom
 from nets.counting import layers
 from nets.weights import loading
 from sweeps.machine import host
@@ -105,17 +103,16 @@ def _build(trial: Trial, classes: int) -> Classifier:
     """Build the trial's net with as many classes as the data, compiled for training. Raises ValueError."""
     args = trial.task_args
     trial = classifier.with_classes(trial, classes)
-    if trial.target is not None:
-        net = custom.from_target(trial.target, **trial.model_args)
-    else:
-        net = nets.build(trial.model, **trial.model_args)
+    net = setup.unloaded(trial)
     if trial.weights is not None:
         print(loading.load(net, trial.weights, skip=args["skip_layers"]))
     model = classifier.of_trial(net, trial)
     if model.classes != classes:
+        remedy = f"an argument that is named num_classes gets their number; any other needs +model.NAME={classes}"
+        if trial.path is not None:
+            remedy = "a saved model keeps the classes that it was saved with"
         raise NotAClassifierError(
-            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}; an argument that "
-            f"is named num_classes gets their number; any other needs +model.NAME={classes}"
+            f"expected {trial.model} to have the data's {classes} classes. Received: {model.classes}; {remedy}"
         )
     if args["train_layers"] is not None:
         _freeze_others(net, args["train_layers"])

@@ -14,6 +14,7 @@ from nets import custom
 from nets.conventions import keras_defaults
 from nets.conventions.layout import build_in
 from nets.inputs.given import Given
+from nets.saved import loading as saved_models
 from nets.weights import loading
 from sweeps.machine import host, nvml
 from sweeps.tasks.timing import gpus
@@ -71,14 +72,17 @@ def build(trial: Trial, given: Given | None = None) -> keras.Model:
 
     `given` is what the user says about its inputs.
     """
-
-    def make() -> keras.Model:
-        keras.utils.set_random_seed(trial.seed)
-        if trial.target is not None:
-            return custom.from_target(trial.target, **trial.model_args)
-        return nets.build(trial.model, **trial.model_args)
-
-    model = build_in(trial.layout, make, given)
+    model = build_in(trial.layout, lambda: unloaded(trial), given)
     if trial.weights is not None:
         print(loading.load(model, trial.weights))
     return model
+
+
+def unloaded(trial: Trial) -> keras.Model:
+    """Build the trial's model without the weights that it names; those of a saved model are in its file."""
+    keras.utils.set_random_seed(trial.seed)
+    if trial.target is not None:
+        return custom.from_target(trial.target, **trial.model_args)
+    if trial.path is not None:
+        return saved_models.load(trial.path, trust=bool(trial.model_args.get("trust")))
+    return nets.build(trial.model, **trial.model_args)

@@ -18,7 +18,8 @@ from sweeps.process import paths
 from tracking.record import Trial
 
 _OF_TASKS = ("data", "images", "labels")
-KEYS = ("model.weights", *(f"task.{key}" for key in _OF_TASKS))
+_OF_MODELS = ("weights", "path")
+KEYS = (*(f"model.{key}" for key in _OF_MODELS), *(f"task.{key}" for key in _OF_TASKS))
 """Keys that hold a path, or several."""
 _TYPED = tuple(f"{key}=" for key in KEYS)
 _HOMES = re.compile(r"(?<=[=,\[])~[^,'\"\[\]]*")
@@ -80,14 +81,15 @@ def _with_paths(trial: Trial, change: Callable[[str], str]) -> Trial:
 def _replaced(trial: Trial, values: Mapping[str, Any], as_typed: Mapping[str, Any]) -> Trial:
     """Return the trial with these paths, by their keys, in place of its own."""
     task_args = {key: values.get(f"task.{key}", value) for key, value in trial.task_args.items()}
-    weights = values.get("model.weights", trial.weights)
-    return replace(trial, weights=weights, task_args=task_args, as_typed=as_typed)
+    weights, path = values.get("model.weights", trial.weights), values.get("model.path", trial.path)
+    return replace(trial, weights=weights, path=path, task_args=task_args, as_typed=as_typed)
 
 
 def _values(trial: Trial) -> dict[str, Any]:
     """Return the trial's paths, by those of KEYS that it has."""
-    weights: dict[str, Any] = {} if trial.weights is None else {"model.weights": trial.weights}
-    return weights | {f"task.{key}": trial.task_args[key] for key in _OF_TASKS if trial.task_args.get(key) is not None}
+    given = {f"model.{key}": getattr(trial, key) for key in _OF_MODELS}
+    given |= {f"task.{key}": trial.task_args.get(key) for key in _OF_TASKS}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _several(value: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.record import Layer, Pass, Result
+from tracking.schema import axis_words
 from tracking.schema.flat import flatten
 
 _MOST_ROWS = 20_000
@@ -52,7 +53,8 @@ def nets(results: Sequence[Result]) -> Nets:
     for result in results:
         trial = result.trial
         arguments = " ".join(f"{key}={text}" for key, text in sorted(flatten(trial.model_args).items()))
-        name = " ".join(filter(None, (trial.model, arguments, trial.target)))
+        path = axis_words.path_words(trial)["path"]
+        name = " ".join(filter(None, (trial.model, arguments, trial.target, path)))
         if result.layers and name not in layers:
             layers[name] = Net(f"{name}, batch {trial.batch}", result.layers)
     shown = [

@@ -14,8 +14,10 @@ A batch that the user's own callable makes is fed as it is, once it is known to 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -63,17 +65,24 @@ def feed(trial: Trial, trace: Trace, batch: Batch | None = None) -> Fed:
             if users is not None:
                 values = _legal(each, usage, users[place])
             else:
-                if not is_typed and usage.high is not None and setting.dtype is None:
-                    each = replace(each, dtype="int32")  # a subclassed model does not state it
+                each, draw = _drawing(each, usage, setting, is_typed=is_typed)
                 shape = [trial.batch, *(size or 0 for size in each.shape)]
-                made_shape = (shape[0], *shape[2:], shape[1]) if moved else tuple(shape)
-                values = _values(each, usage, setting, made_shape, trial.seed + place)
+                values = draw((shape[0], *shape[2:], shape[1]) if moved else tuple(shape), trial.seed + place)
             tensor = keras.ops.moveaxis(values, -1, 1) if moved else values
             made.append(tensor)
             facts[each.name] = _facts(tensor, whole=_whole(each, usage)) | _length(each, usage)
     for name, fact in facts.items():
         print(f"fed {name}:", ", ".join(f"{key} {value}" for key, value in fact.items()))
     return Fed(keras.tree.pack_sequence_as(trace.inputs, made), facts, None if batch is None else batch.targets)
+
+
+def expect_known(trial: Trial, trace: Trace) -> None:
+    """Raise InputError where `feed` would not know what to make for the traced net; nothing is made."""
+    inputs: list[Input] = keras.tree.flatten(trace.inputs)
+    settings = given.read(trial.inputs).settings([each.name for each in inputs])
+    is_typed = signature.tells_types(trace.model)
+    for each, usage, setting in zip(inputs, _usages(trace), settings, strict=True):
+        _drawing(each, usage, setting, is_typed=is_typed)
 
 
 def expect_allowed(fed: Fed, trace: Trace) -> None:
@@ -141,30 +150,50 @@ def _whole(each: Input, usage: Usage) -> bool:
     return tf.as_dtype(each.dtype).is_integer or usage.high is not None
 
 
-def _values(each: Input, usage: Usage, setting: Setting, shape: tuple[int, ...], seed: int) -> tf.Tensor:
+Draw = Callable[[tuple[int, ...], int], tf.Tensor]
+"""Makes values of this shape, batch first, from this seed."""
+
+
+def _drawing(each: Input, usage: Usage, setting: Setting, *, is_typed: bool) -> tuple[Input, Draw]:
+    """Return the input with its type, and what draws its values. Raises InputError where it is not known what is legal.
+
+    `is_typed`: whether the model states types.
+    """
+    if not is_typed and usage.high is not None and setting.dtype is None:
+        each = replace(each, dtype="int32")
     dtype = tf.as_dtype(each.dtype)
-    described = f"{each.name}, {each.dtype} {list(shape)}"
     ranged = setting.low is not None or setting.high is not None
     if ranged and not _whole(each, usage):
-        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {described}")
+        raise InputError(f"inputs.{each.name}: expected an input of whole numbers. Received: {each}")
     if usage.keys is not None and not ranged:
-        drawn = np.random.default_rng(seed).integers(0, len(usage.keys), shape)
-        return tf.cast(usage.keys[drawn], dtype) if dtype != tf.string else tf.constant(usage.keys[drawn])
+        return each, partial(_keys_drawn, usage.keys, dtype)
     if _whole(each, usage):
-        low, high = _range(each, usage, setting, described)
-        return tf.cast(tf.constant(np.random.default_rng(seed).integers(low, high, shape)), dtype)
+        return each, partial(_whole_drawn, *_range(each, usage, setting), dtype)
     if dtype.is_floating:
-        return keras.random.normal(shape, stddev=0.1, dtype=each.dtype, seed=seed)
+        return each, lambda shape, seed: keras.random.normal(shape, stddev=0.1, dtype=each.dtype, seed=seed)
     if dtype == tf.bool:
-        size = int(np.prod(shape))
-        return tf.constant((np.random.default_rng(seed).permutation(size) % 2 == 0).reshape(shape))
+        return each, _half_true
     raise InputError(
-        f"expected inputs of floats, whole numbers or truth values. Received: {described}. Set inputs._target_ to a "
+        f"expected inputs of floats, whole numbers or truth values. Received: {each}. Set inputs._target_ to a "
         "callable that makes the batch"
     )
 
 
-def _range(each: Input, usage: Usage, setting: Setting, described: str) -> tuple[int, int]:
+def _keys_drawn(keys: Any, dtype: tf.DType, shape: tuple[int, ...], seed: int) -> tf.Tensor:
+    drawn = np.random.default_rng(seed).integers(0, len(keys), shape)
+    return tf.cast(keys[drawn], dtype) if dtype != tf.string else tf.constant(keys[drawn])
+
+
+def _whole_drawn(low: int, high: int, dtype: tf.DType, shape: tuple[int, ...], seed: int) -> tf.Tensor:
+    return tf.cast(tf.constant(np.random.default_rng(seed).integers(low, high, shape)), dtype)
+
+
+def _half_true(shape: tuple[int, ...], seed: int) -> tf.Tensor:
+    places = np.random.default_rng(seed).permutation(math.prod(shape))
+    return tf.constant((places % 2 == 0).reshape(shape))
+
+
+def _range(each: Input, usage: Usage, setting: Setting) -> tuple[int, int]:
     """Return the lowest number to feed, and one more than the highest. Raises InputError where they are unknown."""
     dtype = tf.as_dtype(each.dtype)
     low, high = usage.low, usage.high
@@ -172,26 +201,26 @@ def _range(each: Input, usage: Usage, setting: Setting, described: str) -> tuple
         low = 0
     if usage.narrow:
         raise InputError(
-            f"expected an input with room for {high} distinct numbers. Received: {described}, which goes through "
+            f"expected an input with room for {high} distinct numbers. Received: {each}, which goes through "
             f"{usage.narrow} before it is looked up; give the keras.Input dtype='int32'"
         )
     key = f"+inputs.{each.name}.high=N"
     if usage.arithmetic and setting.high is None:
         raise InputError(
-            f"the range of {described} is not known: the net calculates with it before it looks it up. "
+            f"the range of {each} is not known: the net calculates with it before it looks it up. "
             f"Set {key}; whole numbers below N are fed"
         )
     if setting.low is None and setting.high is None and high is None:
         if dtype.size > 1:
             raise InputError(
-                f"the range of {described} is not known: the net does not look it up. Set {key}; whole numbers below N "
+                f"the range of {each} is not known: the net does not look it up. Set {key}; whole numbers below N "
                 "are fed"
             )
         return int(dtype.min), int(dtype.max) + 1
     wanted_low = low if setting.low is None else setting.low
     wanted_high = high if setting.high is None else setting.high
     if wanted_high is None:
-        raise InputError(f"the range of {described} is not known. Set {key}, too; whole numbers below N are fed")
+        raise InputError(f"the range of {each} is not known. Set {key}, too; whole numbers below N are fed")
     if wanted_low >= wanted_high:
         raise InputError(f"inputs.{each.name}: expected low < high. Received: low={wanted_low} high={wanted_high}")
     if high is not None and not (wanted_low >= 0 and wanted_high <= high):

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nets.saved import graphs, kinds
 from sweeps.machine import environment
 from sweeps.tasks.timing.steps import Step
 from tracking.record import Layout, Precision, Trial
@@ -51,6 +52,8 @@ def check(trial: Trial, step: Step, model: keras.Model) -> dict[str, Any]:
         raise NotInForceError(f"expected weights on the GPU. Received: {', '.join(sorted(devices))}")
     facts = {"threads": threads, "tf32": tf32, "compiler": trial.compile, "layout": trial.layout}
     facts["devices"] = sorted(devices)
+    if graphs.is_saved_graph(model):
+        facts["graph"] = kinds.INFERENCE_ONLY
     if trial.compile == "eager":
         return facts | _eager(trial, step, model)
     return facts | _compiled(trial, step)

@@ -99,7 +99,7 @@ def _of_weights(trial: Trial) -> Form:
 
 def with_classes(trial: Trial, count: int) -> Trial:
     """Return the trial with `count` classes, if its net takes their number and none is set."""
-    if trial.model_args.get("num_classes") is not None:
+    if trial.model_args.get("num_classes") is not None or trial.path is not None:
         return trial
     if trial.target is not None and not custom.takes(trial.target, "num_classes"):
         return trial

@@ -95,3 +95,20 @@ def test_doubts_name_addresses_and_links(tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "trials" / trials[0].trial_id / "log.txt").symlink_to("/elsewhere")
     (doubt,) = resume.doubts(plan, folder, None, trials)
     assert "log.txt is a link to /elsewhere, and results would be written there" in doubt
+
+
+def test_a_plan_that_was_moved_is_not_trusted_to_run_the_code_of_saved_models(tmp_path: Path) -> None:
+    saved = Trial(model="my", batch=1, path="/models/my.keras")
+    trusted = replace(saved, model_args={"trust": True})
+    assert resume.foreign_parts([saved, trusted]) == [
+        "model /models/my.keras",
+        "model /models/my.keras, which may run code",
+    ]
+    plan_of(tmp_path / "sweep", [None])
+    plan, folder = resume.find("sweep", tmp_path)
+    assert resume.doubts(plan, folder, None, [trusted]) == []
+    folder.rename(tmp_path / "moved")
+    plan, folder = resume.find("moved", tmp_path)
+    assert resume.doubts(plan, folder, None, [saved]) == []
+    (doubt,) = resume.doubts(plan, folder, None, [trusted])
+    assert doubt.endswith(f"moved there from {tmp_path}/sweep, and runs whatever code is in /models/my.keras")

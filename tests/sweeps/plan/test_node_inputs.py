@@ -101,3 +101,21 @@ def test_nodes_with_different_contents_are_reported_and_one_that_joins_is_held_t
     assert node_inputs.of_late_joiner("c", Found(missing={"/w.npy": "a folder"}), {}) == [
         "/w.npy: expected on every node. Received: a folder on c."
     ]
+
+
+def test_a_saved_model_is_compared_with_all_files_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    (folder / "variables").mkdir(parents=True)
+    trial = Trial(model="exported", batch=1, path=str(folder))
+    wanted = node_inputs.of_trials([trial, Trial(model="my", batch=1, path=f"{tmp_path}/my.keras")], tmp_path)
+    assert wanted.files == (str(folder), f"{tmp_path}/my.keras")
+    found = node_inputs.look(wanted, no_server)
+    assert found.missing == {str(folder): "a folder", f"{tmp_path}/my.keras": "a path where there is none"}
+    seen = set()
+    for graph, variables in (("a", "1"), ("b", "1"), ("b", "2")):
+        (folder / "saved_model.pb").write_text(graph)
+        (folder / "variables" / "variables.index").write_text(variables)
+        found = node_inputs.look(wanted, no_server)
+        assert str(folder) not in found.missing
+        seen.add(found.digests[str(folder)])
+    assert len(seen) == 3

@@ -13,7 +13,7 @@ import pytest
 import nets
 from sweeps.machine.node import Node
 from sweeps.machine.node_kinds import NodeKinds
-from sweeps.plan import preflight
+from sweeps.plan import net_sizes, preflight
 from sweeps.plan.preflight import Preflight, key, memory_of
 from sweeps.worker.child import Call
 from sweeps.worker.forkserver import connect
@@ -41,13 +41,13 @@ def test_a_net_is_known_without_a_variable_filled(looked: Preflight) -> None:
 
 def _look_and_weigh(request: Any, send: Send) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    preflight.look(request, send)
+    net_sizes.look(request, send)
     send("taken_mb", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_looking_at_a_net_takes_next_to_no_memory(server: str) -> None:
     """VGG16's variables alone are 528 MB: a container with room for its trial may have none for them twice."""
-    request = ([("vgg16", {}, "channels_last", {"name": "adam"})], True)
+    request = ([(VGG.to_json(), {"name": "adam"})], True)
     with connect(server) as connection:
         connection.send(Call(function="tests.sweeps.plan.test_preflight:_look_and_weigh", argument=request))
         taken = [value for kind, value in iter(connection.recv, ("exit", 0)) if kind == "taken_mb"]

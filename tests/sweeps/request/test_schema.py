@@ -181,7 +181,8 @@ def test_a_node_is_waited_for_some_time(seconds: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_model_file_makes_a_trial(name: str) -> None:
-    trial(f"model={name}")
+    needs = {"file": ("model.path=my.keras",)}
+    trial(f"model={name}", *needs.get(name, ()))
 
 
 def test_an_optimizer_is_a_choice_with_arguments() -> None:

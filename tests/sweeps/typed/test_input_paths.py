@@ -59,6 +59,9 @@ def test_paths_are_those_of_the_folder_and_the_id_is_that_of_what_was_typed(
     assert elsewhere.weights == f"{tmp_path}/w.npy"
     assert elsewhere.trial_id == finetune.trial_id
     assert read("model.weights=/w.npy").as_typed == {}
+    saved = read("model=file", "model.path=nets/my.keras")
+    assert (saved.path, saved.as_typed) == (f"{tmp_path}/nets/my.keras", {"model.path": "nets/my.keras"})
+    assert saved.trial_id == replace(saved, path="/there/my.keras").trial_id
     assert Trial.from_json(json.loads(json.dumps(finetune.to_json()))) == finetune
 
 
