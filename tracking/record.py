@@ -111,11 +111,15 @@ class Trial:
     optimizer: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=axis(
-            role="variant", label=axis_words.optimizer_label, words=axis_words.optimizer_words, column="text"
+            role="variant",
+            label=axis_words.optimizer_label,
+            words=axis_words.optimizer_words,
+            column="text",
+            concerns=("train_step",),
         ),
     )
     """`name`, a choice in `conf/optimizer/`, and its arguments; empty: the model's own if it is compiled, else SGD."""
-    loss: str | None = field(default=None, metadata=axis())
+    loss: str | None = field(default=None, metadata=axis(concerns=("train_step",)))
     """A name in `keras.losses` or a dotted name; None: the model's own if it is compiled, else one that fits."""
     seed: int = field(default=0, metadata=axis(prefix="seed=", of_memory=False))
     repeat: Annotated[int, Within(0, 2**53)] = field(

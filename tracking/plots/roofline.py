@@ -2,9 +2,9 @@
 
 Intensity is a pass's operations over the bytes that it cannot avoid moving: each layer's output written and read once
 and each parameter read once, at the trial's precision; a training step moves three times that (forward, and the
-gradients with respect to inputs and to parameters). Caches and fused layers move less, so points may lie above the
-slanted roof. The flat roof is the highest rate that the device is known to reach (`tracking.analysis.peaks`): only a
-trial that skipped some of its work lies above it.
+gradients with respect to inputs and to parameters), and with an optimizer also writes each trainable parameter once.
+Caches and fused layers move less, so points may lie above the slanted roof. The flat roof is the highest rate that the
+device is known to reach (`tracking.analysis.peaks`): only a trial that skipped some of its work lies above it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tracking.analysis.peaks import Peaks
+from tracking.axes import as_timed_by
 from tracking.names import series_names
 from tracking.plots.charts import COLOURS
 from tracking.record import Pass, Result
@@ -34,7 +35,11 @@ def intensity(result: Result, pass_name: Pass) -> float | None:
     )
     if not flops or not traffic:
         return None
-    return flops / (traffic if pass_name == "forward" else 3 * traffic)
+    if pass_name != "forward":
+        traffic *= 3
+    if pass_name == "train_step":
+        traffic += _BYTES[result.trial.precision] * sum(row.trainable_params for row in result.layers)
+    return flops / traffic
 
 
 def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
@@ -42,7 +47,9 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
 
     None where no trial has a rate, an intensity and a calibrated device.
     """
-    names = series_names([result.trial for result in results])
+    timed = {result.trial_id: as_timed_by(result.trial, pass_name) for result in results}
+    series = series_names([*timed.values()])
+    names = {trial_id: series[trial.trial_id] for trial_id, trial in timed.items()}
     peaks = Peaks(results)
     lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     roofs: dict[str, tuple[float, float]] = {}
