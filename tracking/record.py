@@ -89,7 +89,7 @@ class Trial:
         default_factory=dict,
         metadata=axis(words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
     )
-    inputs: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.inputs_words))
+    inputs: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.inputs_words, of_model=True))
     """What the model's signature leaves open, as the user set it: `shape`, `dtype`, `low` and `high` of its only input,
     or of an input by its name; `length` of every open time axis; or `_target_`, a callable that makes the batch."""
     target: str | None = field(default=None, metadata=axis(of_model=True))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
@@ -43,7 +44,9 @@ def intensity(result: Result, pass_name: Pass) -> float | None:
 
 
 def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
-    """Draw a point for each trial and a line for each net and device, under the devices' measured roofs.
+    """Draw a point for each batch size and a line for each net and device, under the devices' measured roofs.
+
+    Repeats are one point, the mean of their rates.
 
     None where no trial has a rate, an intensity and a calibrated device.
     """
@@ -51,20 +54,24 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
     series = series_names([*timed.values()])
     names = {trial_id: series[trial.trial_id] for trial_id, trial in timed.items()}
     peaks = Peaks(results)
-    lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    measured: dict[str, dict[tuple[int, float], list[float]]] = defaultdict(lambda: defaultdict(list))
     roofs: dict[str, tuple[float, float]] = {}
     for result in results:
         if pass_name not in result.passes or (peak := peaks.of(result)) is None:
             continue
         rate, dense = result.passes[pass_name].gflops_per_s, intensity(result, pass_name)
         if rate and dense:
-            lines[names[result.trial_id]].append((result.trial.batch, dense, rate))
+            measured[names[result.trial_id]][result.trial.batch, dense].append(rate)
             roofs[peak.where] = (
                 max(peak.gflops_per_s, roofs.get(peak.where, (0.0, 0.0))[0]),
                 result.limits["copy_gb_per_s"],
             )
-    if not lines:
+    if not measured:
         return None
+    lines = {
+        name: sorted((batch, dense, fmean(rates)) for (batch, dense), rates in points.items())
+        for name, points in measured.items()
+    }
     figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
     xs = [dense for points in lines.values() for _, dense, _ in points]
@@ -78,7 +85,6 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
         axes.annotate(f"{label} {rate:,.0f} GFLOP/s, {copy:.3g} GB/s".strip(), (right, rate), (-4, 4), ha="right",
                       textcoords="offset points", fontsize=9, color=_GREY)  # fmt: skip
     for place, (name, points) in enumerate(lines.items()):
-        points.sort()
         axes.plot(
             [dense for _, dense, _ in points],
             [rate for *_, rate in points],

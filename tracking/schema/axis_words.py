@@ -57,7 +57,7 @@ def optimizer_words(trial: Any) -> dict[str, str]:
 
 
 def _settings(axis: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """A part for each setting, nested ones by dotted keys: shapes as `224x224x3`, targets by their dotted name alone."""
+    """A part for each setting, nested ones by dotted keys; of a target, its name alone."""
     return {
         f"{axis}.{key}": text if key == "_target_" else f"{key}={_shape(text)}"
         for key, text in sorted(flatten(values).items())
@@ -65,7 +65,7 @@ def _settings(axis: str, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _shape(text: str) -> str:
-    """The text of a setting; that of a list of numbers without the brackets and blanks of JSON."""
+    """The text of a setting; that of a list of whole numbers as `224x224x3`."""
     return "x".join(re.findall(r"\d+", text)) if re.fullmatch(r"\[\d+(, \d+)*\]", text) else text
 
 

@@ -23,6 +23,9 @@ _TITLES: Mapping[Pass, str] = {name: title.replace(" + ", "+") for name, title i
 _LONGEST_REMARK = 120
 _NARROWEST_NAME = 16
 """Columns of the terminal to which names of trials may be folded before each pass gets a row of its own."""
+_REMARKS = "remarks"
+_BETWEEN = 3
+"""Columns of the terminal between two columns of the table."""
 _NARROWEST_REMARK = 24
 """Columns of the terminal that remarks need to be read beside the figures."""
 
@@ -57,8 +60,8 @@ class _Results:
         figures = (form := _beside)(self._results, self._names)
         if left_by(figures) + foldable < 0:
             figures = (form := _below)(self._results, self._names)
-        widest = max(map(len, remarks.values()), default=0)
-        if left_by(figures) >= min(widest, _NARROWEST_REMARK) + 2:
+        widest = max(map(len, (_REMARKS, *remarks.values())))
+        if left_by(figures) >= min(widest, _NARROWEST_REMARK) + _BETWEEN:
             yield form(self._results, self._names, remarks)
             return
         yield figures
@@ -93,6 +96,7 @@ def _below(results: Sequence[Result], names: Mapping[str, str], remarks: Mapping
     figures, kind = _figures(results), kind_of(results)
     headings = [_heading(metric, kind) if position else "time per step" for position, metric in enumerate(figures)]
     table = _table(results, headings, remarks, "pass")
+    table.padding = (0, 1, 0, 0)
     for result in results:
         first, last = _first(result, names), _last(result, results, remarks)
         for name in (*result.passes,) or (None,):
@@ -111,7 +115,7 @@ def _table(results: Sequence[Result], headings: Sequence[str], remarks: Mapping[
     for heading in (*headings, *_task_keys(results)):
         table.add_column(heading, justify="right", no_wrap=True)
     if remarks and any(remarks.values()):
-        table.add_column("remarks", overflow="fold", ratio=1)
+        table.add_column(_REMARKS, overflow="fold", ratio=1)
     return table
 
 
