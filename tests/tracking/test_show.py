@@ -14,7 +14,7 @@ from tests.support.records import STARTED_AT, make_result, make_sweep, write_jou
 from tests.tracking.conftest import Runs
 from tracking.analysis.metrics import spread
 from tracking.folder.journal import Journal
-from tracking.record import Result
+from tracking.record import PASSES, Result
 from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.tables.results_table import results_table
@@ -93,6 +93,25 @@ def test_where_there_is_no_room_for_remarks_they_stand_below() -> None:
     assert lines[0].split() == ["trial", "status", "forward", "images/s", "forward+backward", "images/s"]
     assert lines[2].startswith("vgg16 b=4   ok")
     assert lines[4:] == ["vgg16 b=4: contention, too few steps", "1 of 2: good"]
+
+
+def test_passes_that_do_not_fit_beside_each_other_stand_below_each_other() -> None:
+    results = [
+        make_result(batch=4, noise=0.0, passes=PASSES, inputs={"length": 128}),
+        make_result(batch=8, status="oom", passes=PASSES, inputs={"length": 128}),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=80).print(results_table(results))
+    lines = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[0].split() == ["trial", "status", "pass", "time", "per", "step", "images/s", "tokens/s"]
+    assert lines[2].split() == ["vgg16", "b=4", "ok", "forward", "100.00", "±", "0.00", "ms", "40", "5,120"]
+    assert lines[3].split()[:2] == ["forward+backward", "300.00"]
+    assert lines[4].split()[:3] == ["training", "step", "300.00"]
+    assert lines[5].split() == ["vgg16", "b=8", "oom"]
+    assert lines[6].startswith("vgg16 b=8: ResourceExhaustedError")
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    head = rendered(results_table(results)).split("\n")[1]
+    assert [*head.split()][:5] == ["trial", "status", "forward", "images/s", "tokens/s"]
 
 
 def test_list_of_sweeps(home: Path) -> None:
