@@ -153,6 +153,7 @@ def test_unknown_sweep(home: Path, name: str, sentence: str) -> None:
 
 
 def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tmp_path: Path) -> None:
+    tokens = {"tokens": {"dtype": "int32", "shape": [4, 128], "lowest": 0, "highest": 99, "length": 128}}
     doubts = ("above peak: 120% of what it can do; some was not done (forward)", "clock: fell (forward_backward)")
     tuned = replace(
         make_result("tiny", task="finetune", passes=()), curves={"val/accuracy": ((1, 0.5), (2, 0.75), (3, 0.7))}
@@ -162,9 +163,10 @@ def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tm
         make_result(batch=2, steps=1500, started_at=STARTED_AT + 60),
         make_result(batch=4, status="oom", started_at=STARTED_AT + 120),
         replace(tuned, metrics={"val/accuracy": 0.75, "best/epoch": 2.0}, started_at=STARTED_AT + 180),
+        make_result("net", target="mine.net", fed=tokens, passes=PASSES, started_at=STARTED_AT + 240),
     ]
     folder = tmp_path / "away" / "multirun" / "day" / "time"
-    keep(folder, results, written=4)
+    keep(folder, results, written=5)
     sink, sweep = MlflowSink(uri), Journal(folder).read_plan()
     sink.open(sweep)
     for result in results:
@@ -176,5 +178,5 @@ def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tm
     for answer in shown:
         assert (answer.returncode, answer.stderr) == (0, "")
         assert answer.stdout == shown[0].stdout
-    for word in ("75.0%", "ResourceExhaustedError: OOM", "above peak, clock", "good", "1 oom"):
+    for word in ("75.0%", "ResourceExhaustedError: OOM", "above peak, clock", "good", "1 oom", "samples/s", "tokens/s"):
         assert word in shown[0].stdout

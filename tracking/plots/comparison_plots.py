@@ -123,7 +123,7 @@ def _drawable(ratio: Ratio) -> Ratio:
 def _speedups(comparisons: Sequence[Comparison]) -> list[Curve]:
     """Base over new along the batch sizes, with the intervals that the verdicts rest on.
 
-    Trials that repeat one work, as a forward pass with several optimizers, give their mean and the hull of the intervals.
+    Trials that repeat one work, as forward passes do whatever the optimizer, give their mean and their intervals' hull.
     """
     ratios = {comparison.pair.base[0].trial_id: _drawable(comparison.ratio) for comparison in comparisons}
     lines = time_curves([comparison.pair.base[0] for comparison in comparisons], comparisons[0].pass_name)
