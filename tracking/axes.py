@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields, replace
 from typing import Any
 
-from tracking.record import Trial
+from tracking.record import Pass, Trial
 from tracking.schema.axis import Axis, Label, Role
 
 AXES: tuple[Axis, ...] = tuple(
@@ -33,6 +33,14 @@ def reset(trial: Trial, axes: Iterable[Axis]) -> Trial:
     return replace(trial, **changes) if changes else trial
 
 
+def as_timed_by(trial: Trial, pass_name: Pass) -> Trial:
+    """The trial with the axes that this pass is not about at their defaults.
+
+    Trials that give equal ones do the same work in it.
+    """
+    return reset(trial, [axis for axis in AXES if not axis.affects(pass_name)])
+
+
 def point_of(trial: Trial) -> Trial:
     """What all repeats of a trial share."""
     return reset(trial, of_role("repetition"))
@@ -48,9 +56,9 @@ def question_of(trial: Trial) -> Trial:
     return reset(trial, of_role("variant", "position", "repetition"))
 
 
-def variant_of(trial: Trial) -> tuple[Label, ...]:
-    """How the work is done, as labels: what a rate measured on one trial holds for."""
-    return tuple(axis.label_of(trial) for axis in of_role("variant"))
+def variant_of(trial: Trial, pass_name: Pass) -> tuple[Label, ...]:
+    """How the work of this pass is done, as labels: what a rate measured on one trial holds for."""
+    return tuple(axis.label_of(trial) for axis in of_role("variant") if axis.affects(pass_name))
 
 
 def peak_of(trial: Trial) -> tuple[Label, ...]:

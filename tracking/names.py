@@ -88,13 +88,19 @@ def _words(trial: Trial) -> dict[str, str]:
 
 
 def _varying(members: Iterable[Mapping[str, str]]) -> set[str]:
-    """The parts of names that tell members apart; what belongs to a model counts only within that model."""
+    """The parts of names that tell members apart; what belongs to a model counts only within that model.
+
+    Settings (`optimizer.momentum`) count only among members that have the same of what they belong to (`optimizer`).
+    """
+    members = list(members)
     of_model = {axis.name for axis in axes.AXES if axis.of_model}
-    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    parts = {part: part.partition(".")[0] for words in members for part in words}
+    seen: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for words in members:
-        for part, text in words.items():
-            seen[part, words["model"] if part in of_model else ""].add(text)
-    return {part for (part, _), texts in seen.items() if len(texts) > 1}
+        for part, head in parts.items():
+            model = words["model"] if head in of_model else ""
+            seen[part, model, "" if head == part else words.get(head, "")].add(words.get(part, ""))
+    return {part for (part, *_), texts in seen.items() if len(texts) > 1}
 
 
 def _join(words: Mapping[str, str], shown: set[str]) -> str:

@@ -89,7 +89,7 @@ class Trial:
         default_factory=dict,
         metadata=axis(words=lambda trial: {"model_args": pairs(trial.model_args)}, of_model=True),
     )
-    inputs: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.inputs_words))
+    inputs: Mapping[str, Any] = field(default_factory=dict, metadata=axis(words=axis_words.inputs_words, of_model=True))
     """What the model's signature leaves open, as the user set it: `shape`, `dtype`, `low` and `high` of its only input,
     or of an input by its name; `length` of every open time axis; or `_target_`, a callable that makes the batch."""
     target: str | None = field(default=None, metadata=axis(of_model=True))
@@ -111,11 +111,15 @@ class Trial:
     optimizer: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=axis(
-            role="variant", label=axis_words.optimizer_label, words=axis_words.optimizer_words, column="text"
+            role="variant",
+            label=axis_words.optimizer_label,
+            words=axis_words.optimizer_words,
+            column="text",
+            concerns=("train_step",),
         ),
     )
     """`name`, a choice in `conf/optimizer/`, and its arguments; empty: the model's own if it is compiled, else SGD."""
-    loss: str | None = field(default=None, metadata=axis())
+    loss: str | None = field(default=None, metadata=axis(concerns=("train_step",)))
     """A name in `keras.losses` or a dotted name; None: the model's own if it is compiled, else one that fits."""
     seed: int = field(default=0, metadata=axis(prefix="seed=", of_memory=False))
     repeat: Annotated[int, Within(0, 2**53)] = field(

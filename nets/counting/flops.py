@@ -4,8 +4,8 @@ A multiply and an add are two operations; counts are for the whole batch, forwar
 
 - Convolutions, dense and einsum layers: two for each use of a weight, also with groups, depthwise and separable
   kernels; one for each output with a bias, one for each output with a fused activation.
-- Attention: its projections are layers of their own; scores and weighted sum are two for each product. Additive scores:
-  three for each element of query and key that meet.
+- Attention: its projections are layers of their own; scores and weighted sum are two for each product, the scores'
+  scale and softmax four for each score. Additive scores: three for each element of query and key that meet.
 - Recurrent layers: at every step two for each weight of the cell's kernels, and a few for each unit (gates, bias,
   activations). Their cells are not separate rows.
 - Plain matrix products, einsums, convolutions and dot products of a functional model: two for each product.
@@ -30,7 +30,7 @@ import keras
 from keras import layers
 
 from nets.counting.calls import Call, Operand, Rule, Shape, Term, product
-from nets.counting.operations import NOT_COUNTED, OPERATIONS
+from nets.counting.operations import NOT_COUNTED, OPERATIONS, weighted_sum
 from nets.lrn import LocalResponseNormalization
 
 
@@ -103,14 +103,16 @@ def _einsum(call: Call) -> tuple[Term, ...]:
 
 def _multi_head_attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
-    widths: int = call.part.num_heads * (call.part.key_dim + (call.part.value_dim or call.part.key_dim))
-    return product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+    pairs = math.prod(query[:-1]) * math.prod(value[1:-1])
+    heads: int = call.part.num_heads
+    return weighted_sum(pairs * heads, call.part.key_dim + (call.part.value_dim or call.part.key_dim))
 
 
 def _grouped_query_attention(call: Call) -> tuple[Term, ...]:
     query, value = call.inputs[:2]
-    widths: int = 2 * call.part.num_query_heads * call.part.head_dim
-    return product(2 * math.prod(query[:-1]) * math.prod(value[1:-1]) * widths, "inner", "inner")
+    pairs = math.prod(query[:-1]) * math.prod(value[1:-1])
+    heads: int = call.part.num_query_heads
+    return weighted_sum(pairs * heads, 2 * call.part.head_dim)
 
 
 def _attention(call: Call) -> tuple[Term, ...]:

@@ -49,7 +49,15 @@ def _plain_transposed(call: Call) -> tuple[Term, ...]:
 
 def _plain_attention(call: Call) -> tuple[Term, ...]:
     (batch, queries, heads, width), (_, keys, *_) = call.inputs[:2]
-    return product(4 * batch * queries * heads * width * keys, "inner", "inner")
+    return weighted_sum(batch * queries * heads * keys, 2 * width)
+
+
+def weighted_sum(scores: int, widths: int) -> tuple[Term, ...]:
+    """Count an attention's scores, their scale and softmax, and the sum that they weight.
+
+    `widths` are those of a key and a value together.
+    """
+    return (Term(4 * scores), *product(2 * scores * widths, "inner", "inner"))
 
 
 OPERATIONS: dict[str, Rule] = {

@@ -67,7 +67,7 @@ class Estimator:
             self._took[result.trial_id] = result.wall_s
             for name, measured in result.passes.items():
                 if measured.gflops_per_s:
-                    rates[name, variant_of(result.trial)].append(measured.gflops_per_s * 1e9)
+                    rates[name, variant_of(result.trial, name)].append(measured.gflops_per_s * 1e9)
         self._rates = {alike: statistics.median(values) for alike, values in rates.items()}
         self._assumed: float | None = None
 
@@ -86,7 +86,7 @@ class Estimator:
         net = self._nets.get(key(trial))
         if net is None:
             return None
-        rate = self._rates.get((name, variant_of(trial)))
+        rate = self._rates.get((name, variant_of(trial, name)))
         if rate is None and trial.device.kind == "cpu":
             self._assumed = self._assumed or _SHARE * matrix_rate()
             rate = self._assumed

@@ -15,6 +15,7 @@ from tracking.schema.measurement import Measurement
 STARTED_AT = 1_760_000_000.0
 SWEEP_ID = "20251009-085320-a1b2c3"
 
+_HOST = {"hostname": "node1", "cpu": "Example CPU @ 2.00GHz", "cores": [0, 1], "tensorflow": "2.21.0"}
 _FAILURES: dict[str, Failure] = {
     "oom": Failure(kind="ResourceExhaustedError", message="OOM when allocating tensor with shape[64,224,224,64]"),
     "timeout": Failure(kind="TimeoutError", message="the trial ran longer than timeout_s=60"),
@@ -40,13 +41,14 @@ def make_result(
     sweep_id: str = SWEEP_ID,
     started_at: float = STARTED_AT,
     host: Mapping[str, Any] | None = None,
+    fed: Mapping[str, Mapping[str, Any]] | None = None,
     quality: tuple[str, ...] = (),
     **trial_fields: Any,
 ) -> Result:
     """A result as a trial makes it; `mean` seconds a forward step, three times that forward and backward.
 
     `noise` is the standard deviation as a share of the mean. `seed` makes the samples and is no part of the trial;
-    a status other than `ok` carries its failure and no passes.
+    a status other than `ok` carries its failure and no passes. `fed` are the facts about the inputs, by name.
     """
     trial = Trial(
         model=model, batch=batch, device=device if isinstance(device, Device) else _device(device), **trial_fields
@@ -60,9 +62,7 @@ def make_result(
         status=status,
         started_at=started_at,
         wall_s=1.0 + sum(m.first_call_s + sum(m.warmup_s) + sum(m.step_s) for m in passes.values()) if ok else 1.5,
-        host={"hostname": "node1", "cpu": "Example CPU @ 2.00GHz", "cores": [0, 1], "tensorflow": "2.21.0"}
-        if host is None
-        else host,
+        host={**(_HOST if host is None else host), **({"in_force": {"inputs": fed}} if fed else {})},
         passes=passes if ok else {},
         layers=make_layers(batch) if ok else (),
         phases={"fork": 0.09, "setup": 0.2, "build": 0.6} if ok else {},

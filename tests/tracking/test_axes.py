@@ -134,3 +134,40 @@ def test_resetting_leaves_the_rest_alone() -> None:
     assert axes.question_of(trial) == Trial(model="vgg16", batch=1)
     plain = Trial(model="vgg16", batch=1)
     assert axes.line_of(plain) is plain
+
+
+def test_a_rate_of_one_optimizer_is_an_estimate_of_the_passes_without_it() -> None:
+    gpu = Device(name="gpu", kind="gpu", gpus=1)
+    adam = make_result(device=gpu, passes=("forward", "train_step"), optimizer={"name": "adam"})
+    net = Net(parameter_mb=1, activation_mb=1, largest_mb=1, forward_flops=10**9, training_flops=3 * 10**9)
+    estimate = Estimator({key(adam.trial): net}, [adam])
+    assert estimate(replace(adam.trial, batch=8)) is not None
+    assert estimate(replace(adam.trial, batch=8, optimizer={"name": "sgd"})) is None
+    assert estimate(replace(adam.trial, batch=8, optimizer={}, passes=("forward",))) is not None
+
+
+def test_optimizers_losses_and_inputs_pair_with_the_same_only() -> None:
+    fields: list[dict[str, Any]] = [
+        {"optimizer": {"name": "adam"}},
+        {"loss": "mean_squared_error"},
+        {"inputs": {"length": 64}},
+        {"path": "net.keras"},
+    ]
+    plain = make_result(passes=("train_step",))
+    for each in fields:
+        other = make_result(passes=("train_step",), **each)
+        assert len(pair_up([plain, other], [other, plain]).pairs) == 2
+        assert pair_up([plain], [other]).pairs == ()
+        assert differing_fields([plain.trial], [other.trial]) == [*each]
+        same_question = axes.question_of(plain.trial) == axes.question_of(other.trial)
+        assert same_question == ("optimizer" in each)
+
+
+def test_mlflow_has_curves_of_optimizers_for_training_steps_only() -> None:
+    results = [make_result(passes=("forward", "train_step"), optimizer={"name": name}) for name in ("sgd", "adam")]
+    keys = {point.key for point in content.curves(make_sweep(results), results) if point.key.endswith("mean_s")}
+    assert keys == {
+        "vgg16/cpu/forward/mean_s",
+        "vgg16/cpu sgd/train_step/mean_s",
+        "vgg16/cpu adam/train_step/mean_s",
+    }

@@ -41,6 +41,38 @@ def test_protocols_nodes_and_accelerators_are_distinguished() -> None:
     assert list(series_names(racks).values()) == ["vgg16/cpu rack 1", "vgg16/cpu rack 2"]
 
 
+def steps(**fields: object) -> Trial:
+    return trial(passes=("forward", "train_step"), **fields)
+
+
+def test_optimizers_are_named_with_the_settings_that_differ() -> None:
+    assert names(steps(), steps(optimizer={"name": "adam"})) == ["vgg16 b=4 default", "vgg16 b=4 adam"]
+    momentum = {"name": "momentum", "momentum": 0.9}
+    adam = {"name": "adam", "learning_rate": 0.01}
+    assert names(*(steps(optimizer=each) for each in (momentum, adam))) == ["vgg16 b=4 momentum", "vgg16 b=4 adam"]
+    rates = [{"name": "adam", "beta_1": 0.9, "learning_rate": rate} for rate in (0.1, 0.2)]
+    assert names(*(steps(optimizer=each) for each in rates)) == [
+        "vgg16 b=4 learning_rate=0.1",
+        "vgg16 b=4 learning_rate=0.2",
+    ]
+    plain = steps(optimizer={"name": "adam"})
+    assert names(plain, steps(optimizer=adam)) == ["vgg16 b=4", "vgg16 b=4 learning_rate=0.01"]
+    assert names(trial(), trial(optimizer=adam))[0].startswith("vgg16 b=4 ")  # no pass that the optimizer is about
+
+
+def test_inputs_are_named_by_the_settings_that_differ() -> None:
+    lengths = [trial(model="net", target="mine.net", inputs={"length": length}) for length in (128, 512)]
+    assert names(*lengths) == ["net b=4 length=128", "net b=4 length=512"]
+    assert list(series_names(lengths).values()) == ["net/cpu length 128", "net/cpu length 512"]
+    two = [{"tokens": {"shape": [length], "high": 30000}, "picture": {"shape": [224, 224, 3]}} for length in (64, 128)]
+    assert names(*(trial(inputs=each) for each in two)) == ["vgg16 b=4 tokens.shape=64", "vgg16 b=4 tokens.shape=128"]
+    shapes = [{"shape": [224, 224, 3]}, {"shape": [299, 299, 3]}]
+    assert names(*(trial(inputs=each) for each in shapes)) == ["vgg16 b=4 shape=224x224x3", "vgg16 b=4 shape=299x299x3"]
+    batches = [{"_target_": "mine.batch"}, {"_target_": "mine.other"}]
+    assert names(*(trial(inputs=each) for each in batches)) == ["vgg16 b=4 mine.batch", "vgg16 b=4 mine.other"]
+    assert names(trial(), lengths[0]) == ["vgg16 b=4", "net b=4"]
+
+
 def test_names_differ_even_where_the_words_do_not() -> None:
     same = names(trial(model_args={"a": "1 b=2"}), trial(model_args={"a": 1, "b": 2}))
     assert len(set(same)) == 2

@@ -14,7 +14,7 @@ from tests.support.records import STARTED_AT, make_result, make_sweep, write_jou
 from tests.tracking.conftest import Runs
 from tracking.analysis.metrics import spread
 from tracking.folder.journal import Journal
-from tracking.record import Result
+from tracking.record import PASSES, Result
 from tracking.schema.measurement import Measurement
 from tracking.sinks.mlflow.sink import MlflowSink
 from tracking.tables.results_table import results_table
@@ -95,6 +95,25 @@ def test_where_there_is_no_room_for_remarks_they_stand_below() -> None:
     assert lines[4:] == ["vgg16 b=4: contention, too few steps", "1 of 2: good"]
 
 
+def test_passes_that_do_not_fit_beside_each_other_stand_below_each_other() -> None:
+    results = [
+        make_result(batch=4, noise=0.0, passes=PASSES, inputs={"length": 128}),
+        make_result(batch=8, status="oom", passes=PASSES, inputs={"length": 128}),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=80).print(results_table(results))
+    lines = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[0].split() == ["trial", "status", "pass", "time", "per", "step", "images/s", "tokens/s"]
+    assert lines[2].split() == ["vgg16", "b=4", "ok", "forward", "100.00", "±", "0.00", "ms", "40", "5,120"]
+    assert lines[3].split()[:2] == ["forward+backward", "300.00"]
+    assert lines[4].split()[:3] == ["training", "step", "300.00"]
+    assert lines[5].split() == ["vgg16", "b=8", "oom"]
+    assert lines[6].startswith("vgg16 b=8: ResourceExhaustedError")
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    head = rendered(results_table(results)).split("\n")[1]
+    assert [*head.split()][:5] == ["trial", "status", "forward", "images/s", "tokens/s"]
+
+
 def test_list_of_sweeps(home: Path) -> None:
     (home / "multirun" / "damaged").mkdir()
     (home / "multirun" / "damaged" / "plan.json").write_text("{")
@@ -134,6 +153,7 @@ def test_unknown_sweep(home: Path, name: str, sentence: str) -> None:
 
 
 def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tmp_path: Path) -> None:
+    tokens = {"tokens": {"dtype": "int32", "shape": [4, 128], "lowest": 0, "highest": 99, "length": 128}}
     doubts = ("above peak: 120% of what it can do; some was not done (forward)", "clock: fell (forward_backward)")
     tuned = replace(
         make_result("tiny", task="finetune", passes=()), curves={"val/accuracy": ((1, 0.5), (2, 0.75), (3, 0.7))}
@@ -143,9 +163,10 @@ def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tm
         make_result(batch=2, steps=1500, started_at=STARTED_AT + 60),
         make_result(batch=4, status="oom", started_at=STARTED_AT + 120),
         replace(tuned, metrics={"val/accuracy": 0.75, "best/epoch": 2.0}, started_at=STARTED_AT + 180),
+        make_result("net", target="mine.net", fed=tokens, passes=PASSES, started_at=STARTED_AT + 240),
     ]
     folder = tmp_path / "away" / "multirun" / "day" / "time"
-    keep(folder, results, written=4)
+    keep(folder, results, written=5)
     sink, sweep = MlflowSink(uri), Journal(folder).read_plan()
     sink.open(sweep)
     for result in results:
@@ -157,5 +178,5 @@ def test_sweep_whose_folder_is_elsewhere_is_shown_alike_from_mlflow(uri: str, tm
     for answer in shown:
         assert (answer.returncode, answer.stderr) == (0, "")
         assert answer.stdout == shown[0].stdout
-    for word in ("75.0%", "ResourceExhaustedError: OOM", "above peak, clock", "good", "1 oom"):
+    for word in ("75.0%", "ResourceExhaustedError: OOM", "above peak, clock", "good", "1 oom", "samples/s", "tokens/s"):
         assert word in shown[0].stdout

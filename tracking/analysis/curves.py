@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tracking import axes
+from tracking.analysis.samples import samples_of
 from tracking.analysis.stats.intervals import mean_interval, ratio_interval
 from tracking.analysis.stats.steps import Interval
 from tracking.names import series_names
@@ -53,30 +54,47 @@ def time_curves(results: Sequence[Result], pass_name: Pass) -> list[Curve]:
         low, high = interval(samples)
         return result.passes[pass_name].mean_s, low, high
 
-    return _curves([result for result in results if pass_name in result.trial.passes], values)
+    return _curves([result for result in results if pass_name in result.trial.passes], values, pass_name)
 
 
 def rate_curves(curves: Iterable[Curve]) -> list[Curve]:
-    """Images per second, from the curves of seconds per batch."""
+    """Samples per second, from the curves of seconds per batch."""
+    return [_per_second(curve, lambda point: point.batch) for curve in curves]
+
+
+def token_curves(curves: Iterable[Curve], results: Iterable[Result]) -> list[Curve]:
+    """Tokens per second, from the curves of seconds per batch: those of all `results` whose length is known."""
+    tokens = {result.trial_id: samples_of(result).tokens for result in results}
     return [
-        replace(
-            curve,
-            points=tuple(
-                replace(p, middle=p.batch / p.middle, low=p.batch / p.high, high=p.batch / p.low) for p in curve.points
-            ),
-        )
+        _per_second(curve, lambda point: tokens[point.trial_ids[0]] or 0)
         for curve in curves
+        if all(tokens[trial_id] is not None for point in curve.points for trial_id in point.trial_ids)
     ]
 
 
-def figure_curves(results: Sequence[Result], figure: Callable[[Result], float | None]) -> list[Curve]:
-    """One number per result, without an interval; repeats give their mean and their range."""
+def _per_second(curve: Curve, amount: Callable[[Point], int]) -> Curve:
+    """The curve of what a step works through in a second, from the curve of its seconds."""
+
+    def point_of(point: Point) -> Point:
+        each = amount(point)
+        return replace(point, middle=each / point.middle, low=each / point.high, high=each / point.low)
+
+    return replace(curve, points=tuple(map(point_of, curve.points)))
+
+
+def figure_curves(
+    results: Sequence[Result], figure: Callable[[Result], float | None], pass_name: Pass | None = None
+) -> list[Curve]:
+    """One number per result, without an interval; repeats give their mean and their range.
+
+    `pass_name` is the pass that the figure is about; None: the whole trial.
+    """
 
     def values(result: Result) -> tuple[float, float, float] | None:
         value = figure(result)
         return None if value is None else (value, value, value)
 
-    return [curve for curve in _curves(results, values) if curve.points]
+    return [curve for curve in _curves(results, values, pass_name) if curve.points]
 
 
 def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, list[Curve]]:
@@ -85,7 +103,7 @@ def speedup_curves(results: Sequence[Result], pass_name: Pass) -> tuple[str, lis
     Returns the first variant's name where all curves share it, else an empty name and labels that include it.
     """
     groups: dict[str, dict[str, dict[int, list[Result]]]] = {}
-    lines, members = _lines([result for result in results if pass_name in result.passes])
+    lines, members = _lines([result for result in results if pass_name in result.passes], pass_name)
     for line_id, line in lines.items():
         runs = groups.setdefault(axes.question_of(line).trial_id, {}).setdefault(line_id, {})
         for result in members[line_id]:
@@ -118,8 +136,12 @@ def interval(samples: tuple[float, ...]) -> Interval:
     return mean_interval(samples, resamples=500)
 
 
-def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, float, float] | None]) -> list[Curve]:
-    lines, members = _lines(results)
+def _curves(
+    results: Sequence[Result],
+    values: Callable[[Result], tuple[float, float, float] | None],
+    pass_name: Pass | None,
+) -> list[Curve]:
+    lines, members = _lines(results, pass_name)
     labels = _labels(lines)
     curves = []
     for line_id, (label, model, variant) in labels.items():
@@ -155,11 +177,14 @@ def _curves(results: Sequence[Result], values: Callable[[Result], tuple[float, f
     return curves
 
 
-def _lines(results: Iterable[Result]) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
-    """The trial that a line's points share, and the results on it, each by the line's id, in order of appearance."""
+def _lines(results: Iterable[Result], pass_name: Pass | None) -> tuple[dict[str, Trial], dict[str, list[Result]]]:
+    """The trial that a line's points share, and the results on it, each by the line's id, in order of appearance.
+
+    What does not concern the pass sets no lines apart.
+    """
     by_text: dict[str, tuple[Trial, list[Result]]] = {}
     for result in results:
-        line = axes.line_of(result.trial)
+        line = axes.line_of(axes.as_timed_by(result.trial, pass_name) if pass_name else result.trial)
         # Its text tells lines apart as its id does, at a sixth of the cost; that counts with a thousand trials.
         by_text.setdefault(repr(line), (line, []))[1].append(result)
     lines: dict[str, Trial] = {}

@@ -7,10 +7,11 @@ MLflow, `objective=` and, with `shown`, the terminal read this table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tracking.analysis.samples import Kind, Samples, samples_of
 from tracking.record import Result
 from tracking.schema.measurement import Measurement
 from tracking.text.units import seconds_unit
@@ -26,31 +27,44 @@ class Metric:
     name: str
     """The column of the results table, and the last part of the MLflow key."""
     unit: str
+    """`{samples}` stands for what the samples are: images, or samples of another kind."""
     heading: str = ""
     """What tables for people call it; empty: its unit on the terminal, its name in the report."""
     better: Literal["lower", "higher"]
-    value: Callable[[Measurement, int], float | None]
-    """From a measurement and its batch size; None where it was not measured."""
+    value: Callable[[Measurement, Samples], float | None]
+    """From a measurement and the samples of its batch; None where it was not measured."""
     of_process: bool = False
     """The process has it, not the pass: MLflow and `objective=` have the highest of the passes, as `memory/NAME`."""
-    text: Callable[[Measurement, int], str] | None = None
+    text: Callable[[float, Measurement], str] | None = None
     """How the terminal shows it; None: with four digits."""
     shown: bool = False
-    """Whether the terminal's table and MLflow's list of runs have a column of it for each pass."""
+    """Whether the terminal's table and MLflow's list of runs have a column of it for each pass that has the figure."""
 
     def key(self, pass_name: str = "") -> str:
         """The MLflow key, e.g. `forward/mean_s`; of a figure of the process, whichever pass: `memory/peak_rss_mb`."""
         return f"memory/{self.name}" if self.of_process else f"{pass_name}/{self.name}"
 
-    def text_of(self, measurement: Measurement, batch: int) -> str:
+    def unit_for(self, kind: Kind) -> str:
+        """The unit of trials with samples of this kind, e.g. `images/s`."""
+        return self.unit.format(samples=kind)
+
+    def text_of(self, measurement: Measurement, samples: Samples) -> str:
         """The figure as the terminal shows it; empty where it was not measured."""
-        if self.text:
-            return self.text(measurement, batch)
-        value = self.value(measurement, batch)
-        return "" if value is None else f"{value:.4g}"
+        value = self.value(measurement, samples)
+        if value is None:
+            return ""
+        return self.text(value, measurement) if self.text else f"{value:.4g}"
+
+    def measured(self, results: Iterable[Result]) -> bool:
+        """Whether any pass of these results has the figure."""
+        return any(
+            self.value(measurement, samples_of(result)) is not None
+            for result in results
+            for measurement in result.passes.values()
+        )
 
 
-def spread(measurement: Measurement, _batch: int = 1) -> str:
+def spread(measurement: Measurement) -> str:
     """Mean and standard deviation of a step in the unit that suits the mean, e.g. `468 ± 18 ms`."""
     mean, sd = measurement.mean_s, measurement.sd_s
     factor, unit = seconds_unit(mean)
@@ -60,22 +74,44 @@ def spread(measurement: Measurement, _batch: int = 1) -> str:
     return f"{mean * factor:.{digits}f} ± {sd * factor:.{digits}f} {unit}"
 
 
-def _images_per_s(measurement: Measurement, batch: int) -> float:
-    return batch / measurement.mean_s
+def _tokens_per_s(measurement: Measurement, samples: Samples) -> float | None:
+    return None if samples.tokens is None else samples.tokens / measurement.mean_s
 
 
-def _rate(measurement: Measurement, batch: int) -> str:
-    rate = _images_per_s(measurement, batch)
-    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
+def _rate(value: float, _measurement: Measurement) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric(name="mean_s", unit="s", better="lower", value=lambda m, _: m.mean_s, text=spread, shown=True),
+    Metric(
+        name="mean_s",
+        unit="s",
+        better="lower",
+        value=lambda m, _: m.mean_s,
+        text=lambda _, m: spread(m),
+        shown=True,
+    ),
     Metric(name="sd_s", unit="s", better="lower", value=lambda m, _: m.sd_s),
     Metric(name="median_s", unit="s", better="lower", value=lambda m, _: m.median_s),
     Metric(name="p90_s", unit="s", better="lower", value=lambda m, _: m.p90_s),
     Metric(name="p99_s", unit="s", better="lower", value=lambda m, _: m.p99_s),
-    Metric(name="images_per_s", unit="images/s", better="higher", value=_images_per_s, text=_rate, shown=True),
+    Metric(
+        name="images_per_s",
+        unit="{samples}/s",
+        better="higher",
+        value=lambda m, samples: samples.count / m.mean_s,
+        text=_rate,
+        shown=True,
+    ),
+    Metric(
+        name="tokens_per_s",
+        unit="tokens/s",
+        heading="tokens/s",
+        better="higher",
+        value=_tokens_per_s,
+        text=_rate,
+        shown=True,
+    ),
     Metric(name="first_call_s", unit="s", better="lower", value=lambda m, _: m.first_call_s),
     Metric(name="peak_rss_mb", unit="MB", better="lower", value=lambda m, _: m.peak_rss_mb, of_process=True),
     Metric(name="peak_device_mb", unit="MB", better="lower", value=lambda m, _: m.peak_device_mb, of_process=True),
@@ -88,9 +124,10 @@ def figures_of(result: Result) -> dict[str, float]:
     """Every figure that was measured, by MLflow key: those of each pass, then those of the process."""
     of_passes: dict[str, float] = {}
     of_process: dict[str, float] = {}
+    samples = samples_of(result)
     for pass_name, measurement in result.passes.items():
         for metric in METRICS:
-            value = metric.value(measurement, result.trial.batch)
+            value = metric.value(measurement, samples)
             if value is None:
                 continue
             key = metric.key(pass_name)

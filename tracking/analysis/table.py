@@ -13,6 +13,7 @@ from tracking import axes
 from tracking.analysis import metrics
 from tracking.analysis.doubts import verdict
 from tracking.analysis.metrics import Metric
+from tracking.analysis.samples import samples_of
 from tracking.names import host_name, trial_names
 from tracking.record import Pass, Result, Trial
 from tracking.schema.axis import Axis
@@ -86,7 +87,7 @@ def _axis_cell(axis: Axis, entry: Entry) -> Cell:
 
 
 def _metric_cell(metric: Metric, entry: Entry) -> Cell:
-    return None if entry.measurement is None else metric.value(entry.measurement, entry.result.trial.batch)
+    return None if entry.measurement is None else metric.value(entry.measurement, samples_of(entry.result))
 
 
 def _steps(entry: Entry) -> Cell:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -120,13 +121,22 @@ def _drawable(ratio: Ratio) -> Ratio:
 
 
 def _speedups(comparisons: Sequence[Comparison]) -> list[Curve]:
-    """Base over new along the batch sizes, with the intervals that the verdicts rest on."""
+    """Base over new along the batch sizes, with the intervals that the verdicts rest on.
+
+    Trials that repeat one work, as forward passes do whatever the optimizer, give their mean and their intervals' hull.
+    """
     ratios = {comparison.pair.base[0].trial_id: _drawable(comparison.ratio) for comparison in comparisons}
     lines = time_curves([comparison.pair.base[0] for comparison in comparisons], comparisons[0].pass_name)
 
     def inverted(point: Point) -> Point:
-        ratio, low, high = ratios[point.trial_ids[0]]
-        return replace(point, middle=1 / ratio, low=1 / high, high=1 / low)
+        of_point = [ratios[trial_id] for trial_id in point.trial_ids]
+        middle = fmean(1 / each.ratio for each in of_point)
+        return replace(
+            point,
+            middle=middle,
+            low=min(1 / each.high for each in of_point),
+            high=max(1 / each.low for each in of_point),
+        )
 
     return [replace(line, points=tuple(map(inverted, line.points))) for line in lines]
 

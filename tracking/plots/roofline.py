@@ -2,20 +2,22 @@
 
 Intensity is a pass's operations over the bytes that it cannot avoid moving: each layer's output written and read once
 and each parameter read once, at the trial's precision; a training step moves three times that (forward, and the
-gradients with respect to inputs and to parameters). Caches and fused layers move less, so points may lie above the
-slanted roof. The flat roof is the highest rate that the device is known to reach (`tracking.analysis.peaks`): only a
-trial that skipped some of its work lies above it.
+gradients with respect to inputs and to parameters), and with an optimizer also writes each trainable parameter once.
+Caches and fused layers move less, so points may lie above the slanted roof. The flat roof is the highest rate that the
+device is known to reach (`tracking.analysis.peaks`): only a trial that skipped some of its work lies above it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tracking.analysis.peaks import Peaks
+from tracking.axes import as_timed_by
 from tracking.names import series_names
 from tracking.plots.charts import COLOURS
 from tracking.record import Pass, Result
@@ -34,30 +36,42 @@ def intensity(result: Result, pass_name: Pass) -> float | None:
     )
     if not flops or not traffic:
         return None
-    return flops / (traffic if pass_name == "forward" else 3 * traffic)
+    if pass_name != "forward":
+        traffic *= 3
+    if pass_name == "train_step":
+        traffic += _BYTES[result.trial.precision] * sum(row.trainable_params for row in result.layers)
+    return flops / traffic
 
 
 def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Figure | None:
-    """Draw a point for each trial and a line for each net and device, under the devices' measured roofs.
+    """Draw a point for each batch size and a line for each net and device, under the devices' measured roofs.
+
+    Repeats are one point, the mean of their rates.
 
     None where no trial has a rate, an intensity and a calibrated device.
     """
-    names = series_names([result.trial for result in results])
+    timed = {result.trial_id: as_timed_by(result.trial, pass_name) for result in results}
+    series = series_names([*timed.values()])
+    names = {trial_id: series[trial.trial_id] for trial_id, trial in timed.items()}
     peaks = Peaks(results)
-    lines: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    measured: dict[str, dict[tuple[int, float], list[float]]] = defaultdict(lambda: defaultdict(list))
     roofs: dict[str, tuple[float, float]] = {}
     for result in results:
         if pass_name not in result.passes or (peak := peaks.of(result)) is None:
             continue
         rate, dense = result.passes[pass_name].gflops_per_s, intensity(result, pass_name)
         if rate and dense:
-            lines[names[result.trial_id]].append((result.trial.batch, dense, rate))
+            measured[names[result.trial_id]][result.trial.batch, dense].append(rate)
             roofs[peak.where] = (
                 max(peak.gflops_per_s, roofs.get(peak.where, (0.0, 0.0))[0]),
                 result.limits["copy_gb_per_s"],
             )
-    if not lines:
+    if not measured:
         return None
+    lines = {
+        name: sorted((batch, dense, fmean(rates)) for (batch, dense), rates in points.items())
+        for name, points in measured.items()
+    }
     figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
     xs = [dense for points in lines.values() for _, dense, _ in points]
@@ -71,7 +85,6 @@ def draw_roofline(results: Sequence[Result], pass_name: Pass, title: str) -> Fig
         axes.annotate(f"{label} {rate:,.0f} GFLOP/s, {copy:.3g} GB/s".strip(), (right, rate), (-4, 4), ha="right",
                       textcoords="offset points", fontsize=9, color=_GREY)  # fmt: skip
     for place, (name, points) in enumerate(lines.items()):
-        points.sort()
         axes.plot(
             [dense for _, dense, _ in points],
             [rate for *_, rate in points],

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tracking.analysis import curves
 from tracking.analysis.curves import Curve
 from tracking.analysis.peaks import Peaks
+from tracking.analysis.samples import Kind, kind_of
 from tracking.record import PASSES, Pass, Result
 
 
@@ -44,6 +45,7 @@ class Chart:
     file_name: str
     """The picture's file name, without the pass and the suffix."""
     title: str
+    """`{samples}` stands for what the samples of the sweep are, here and in `axis` and `unit`."""
     axis: str
     """Label of the value axis; `{unit}` stands for the unit."""
     unit: str
@@ -62,11 +64,24 @@ class DrawnChart:
     pass_name: Pass | None
     """None for a figure of the whole trial."""
     lines: Lines
+    samples: Kind = "images"
+    """What the samples of the sweep are."""
 
     @property
     def title(self) -> str:
         """The chart's title, with what everything is compared with."""
-        return f"{self.chart.title} over {self.lines.base}" if self.lines.base else self.chart.title
+        title = self.chart.title.replace("{samples}", self.samples)
+        return f"{title} over {self.lines.base}" if self.lines.base else title
+
+    @property
+    def axis(self) -> str:
+        """Label of the value axis, in which `{unit}` still stands for the unit."""
+        return self.chart.axis.replace("{samples}", self.samples)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the curves' values."""
+        return self.chart.unit.replace("{samples}", self.samples)
 
     @property
     def file_name(self) -> str:
@@ -76,12 +91,13 @@ class DrawnChart:
 
 def sweep_charts(results: Sequence[Result]) -> Iterator[DrawnChart]:
     """The charts that `results` have figures for, in the order of the table."""
-    measured = Measured(results)
+    measured, samples = Measured(results), kind_of(results)
     for chart in CHARTS:
         for pass_name in PASSES if chart.per_pass else PASSES[:1]:
             lines = chart.lines(measured, pass_name)
             if any(line.points for line in lines.curves):
-                yield DrawnChart(chart=chart, pass_name=pass_name if chart.per_pass else None, lines=lines)
+                of_pass = pass_name if chart.per_pass else None
+                yield DrawnChart(chart=chart, pass_name=of_pass, lines=lines, samples=samples)
 
 
 def _times(measured: Measured, pass_name: Pass) -> Lines:
@@ -90,6 +106,10 @@ def _times(measured: Measured, pass_name: Pass) -> Lines:
 
 def _rates(measured: Measured, pass_name: Pass) -> Lines:
     return Lines(curves.rate_curves(measured.times(pass_name)))
+
+
+def _token_rates(measured: Measured, pass_name: Pass) -> Lines:
+    return Lines(curves.token_curves(measured.times(pass_name), measured.results))
 
 
 def _speedups(measured: Measured, pass_name: Pass) -> Lines:
@@ -102,7 +122,7 @@ def _gflops_per_s(measured: Measured, pass_name: Pass) -> Lines:
     timed = [result for result in measured.results if pass_name in result.passes]
     peaks = Peaks(measured.results)
     highest = {peak.gflops_per_s if (peak := peaks.of(result)) else None for result in timed}
-    rates = curves.figure_curves(measured.results, lambda result: _rate(result, pass_name))
+    rates = curves.figure_curves(measured.results, lambda result: _rate(result, pass_name), pass_name)
     return Lines(rates, reference=highest.pop() if len(highest) == 1 else None)
 
 
@@ -128,10 +148,17 @@ CHARTS: tuple[Chart, ...] = (
     ),
     Chart(
         file_name="images_per_s",
-        title="images per second",
-        axis="images per second",
-        unit="images/s",
+        title="{samples} per second",
+        axis="{samples} per second",
+        unit="{samples}/s",
         lines=_rates,
+    ),
+    Chart(
+        file_name="tokens_per_s",
+        title="tokens per second",
+        axis="tokens per second",
+        unit="tokens/s",
+        lines=_token_rates,
     ),
     Chart(
         file_name="speedup",

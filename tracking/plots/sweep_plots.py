@@ -44,16 +44,16 @@ def draw(sweep: Sweep, results: Sequence[Result], folder: str | Path) -> list[Pa
 
 
 def _chart(drawn: DrawnChart) -> Figure | None:
-    chart, lines = drawn.chart, drawn.lines
-    factor, unit = 1.0, chart.unit
+    lines = drawn.lines
+    factor, unit = 1.0, drawn.unit
     if unit == "s":
         factor, unit = common_unit([point.middle for line in lines.curves for point in line.points])
     title = drawn.title[0].upper() + drawn.title[1:]
     return draw_curves(
         lines.curves,
         f"{title}, {PASS_TITLES[drawn.pass_name]}" if drawn.pass_name else title,
-        chart.axis.format(unit=unit),
+        drawn.axis.format(unit=unit),
         factor=factor,
         reference=None if lines.reference is None else factor * lines.reference,
-        reference_name=chart.reference_name,
+        reference_name=drawn.chart.reference_name,
     )

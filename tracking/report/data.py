@@ -37,8 +37,8 @@ def chart_data(results: Sequence[Result]) -> list[dict[str, Any]]:
         {
             "figure": drawn.title,
             "pass": drawn.pass_name,
-            "axis": drawn.chart.axis,
-            "unit": drawn.chart.unit,
+            "axis": drawn.axis,
+            "unit": drawn.unit,
             "reference": drawn.lines.reference,
             "referenceName": drawn.chart.reference_name,
             "lines": [_line(curve) for curve in drawn.lines.curves],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.peaks import exceeded_sentences
+from tracking.analysis.samples import kind_of, samples_of
 from tracking.names import host_name
 from tracking.record import PASSES, Result, Sweep
 from tracking.report import tasks
@@ -47,13 +48,21 @@ def _in_what_time(results: Sequence[Result]) -> str:
 
 
 def _fastest(good: Sequence[Result], names: Mapping[str, str]) -> list[str]:
-    """For each pass that several trials timed, a sentence on the one with the most images per second."""
-    fastest = []
+    """For each pass that several trials timed, a sentence on the one with the highest rate.
+
+    The rate is of tokens where every length is known, since longer samples take longer, else of samples.
+    """
+    sentences = []
     for name in PASSES:
-        rates = {r.trial_id: r.trial.batch / r.passes[name].mean_s for r in good if name in r.passes}
-        if len(rates) > 1:
-            best = max(rates, key=rates.__getitem__)
-            fastest.append(
-                f"Highest throughput {PASS_TITLES[name]}: {names[best]} with {significant(rates[best])} images/s."
-            )
-    return fastest
+        timed = [result for result in good if name in result.passes]
+        if len(timed) < 2:
+            continue
+        counts = {result.trial_id: samples_of(result).count for result in timed}
+        tokens = {result.trial_id: each for result in timed if (each := samples_of(result).tokens) is not None}
+        amounts, unit = (tokens, "tokens") if tokens.keys() == counts.keys() else (counts, kind_of(timed))
+        rates = {result.trial_id: amounts[result.trial_id] / result.passes[name].mean_s for result in timed}
+        best = max(rates, key=rates.__getitem__)
+        sentences.append(
+            f"Highest throughput {PASS_TITLES[name]}: {names[best]} with {significant(rates[best])} {unit}/s."
+        )
+    return sentences

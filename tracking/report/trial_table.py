@@ -10,6 +10,7 @@ from tracking.analysis.curves import PASS_TITLES
 from tracking.analysis.doubts import doubts_of
 from tracking.analysis.metrics import Metric
 from tracking.analysis.peaks import Peak, Peaks
+from tracking.analysis.samples import Kind, kind_of, samples_of
 from tracking.analysis.stats.steps import median_interval
 from tracking.record import Pass, Result
 from tracking.report.wording import plus_minus, seconds, seconds_range, significant, thousands
@@ -56,12 +57,13 @@ class Table(NamedTuple):
     """Whether headings may break into lines."""
 
 
-_COLUMNS = (
+_TIMES = (
     Column(("trial",), "text", "Model, batch size and whatever else varies"),
     Column(("pass",), "text"),
     Column(("mean ± sd",), about="Mean and standard deviation of the timed steps, per batch"),
     Column(("median (95%)",), about="Median of the timed steps and its 95% interval, per batch"),
-    Column(("images/s",), about="All images over all timed seconds"),
+)
+_FURTHER = (
     Column(("p99",), about="99% of the steps took less"),
     Column(("steps",), about="Timed steps, and why timing stopped"),
     Column(("first call",), about="Tracing, compilation and the first execution"),
@@ -78,21 +80,27 @@ _LEFT_OUT = ("p90_s",)
 _VERDICT = Column(("verdict",), "text", "Reasons to doubt the figures")
 
 
-def _others() -> list[Metric]:
-    """The metrics that have a column of their own only because they have a row in the table of metrics."""
-    return [metric for metric in metrics.METRICS if metric.name not in (*_IN_COLUMNS, *_LEFT_OUT)]
+def _others(results: Sequence[Result]) -> list[Metric]:
+    """The metrics that have a column of their own because they have a row in the table of metrics, and values."""
+    return [
+        metric
+        for metric in metrics.METRICS
+        if metric.name not in (*_IN_COLUMNS, *_LEFT_OUT) and metric.measured(results)
+    ]
 
 
-def _columns(others: Sequence[Metric]) -> tuple[Column, ...]:
-    headed = (Column((metric.heading or metric.name,), about=f"Unit: {metric.unit}") for metric in others)
-    return (*_COLUMNS, *headed, _VERDICT)
+def _columns(others: Sequence[Metric], kind: Kind) -> tuple[Column, ...]:
+    """The columns; those of `others` follow the rate, as tokens do samples."""
+    rate = Column((f"{kind}/s",), about=f"All {kind} over all timed seconds")
+    headed = (Column((metric.heading or metric.name,), about=f"Unit: {metric.unit_for(kind)}") for metric in others)
+    return (*_TIMES, rate, *headed, *_FURTHER, _VERDICT)
 
 
 def table(results: Sequence[Result], names: Mapping[str, str]) -> Table:
     """The table of `results`, in their order."""
     rows = []
-    peaks, others = Peaks(results), _others()
-    columns = _columns(others)
+    peaks, others = Peaks(results), _others(results)
+    columns = _columns(others, kind_of(results))
     for position, result in enumerate(results):
         name = names[result.trial_id]
         rows += [_timed(name, position, result, pass_name, peaks.of(result), others) for pass_name in result.passes]
@@ -109,12 +117,14 @@ def _timed(
     rate = measured.gflops_per_s
     memory = measured.peak_device_mb or measured.peak_rss_mb
     doubts = "; ".join(doubts_of(result, pass_name))
-    images = result.trial.batch / measured.mean_s
+    samples = samples_of(result)
+    per_s = samples.count / measured.mean_s
     cells = (
         Cell(PASS_TITLES[pass_name], style="pass"),
         Cell(plus_minus(measured.mean_s, measured.sd_s), value=measured.mean_s),
         Cell(seconds(median), seconds_range(*median_interval(measured.step_s)), value=median),
-        Cell(significant(images), value=images),
+        Cell(significant(per_s), value=per_s),
+        *(Cell(metric.text_of(measured, samples), value=metric.value(measured, samples)) for metric in others),
         Cell(seconds(measured.p99_s), value=measured.p99_s),
         Cell(thousands(len(measured.step_s)), measured.stopped, value=len(measured.step_s)),
         Cell(seconds(measured.first_call_s), value=measured.first_call_s),
@@ -124,10 +134,6 @@ def _timed(
             value=rate or 0,
         ),
         Cell(f"{memory:,.0f} MB" if memory else "", value=memory or 0),
-        *(
-            Cell(metric.text_of(measured, result.trial.batch), value=metric.value(measured, result.trial.batch))
-            for metric in others
-        ),
         Cell(doubts, style="doubt") if doubts else Cell("good", style="good"),
     )
     return Row(name, cells, opens=(position, pass_name))

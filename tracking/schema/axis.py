@@ -39,6 +39,8 @@ class Axis:
     """Type of its column in the results table; None: it has none."""
     timed: bool = False
     """It applies only to trials that time passes."""
+    concerns: tuple[str, ...] | None = None
+    """The passes that it is about; None: all. In the others, trials that differ in it repeat the same work."""
     of_model: bool = False
     """Names mention it only where trials of one model differ in it: two models differ in their arguments anyway."""
     of_memory: bool = True
@@ -47,6 +49,10 @@ class Axis:
     """Whether it affects the highest rate that the device can reach."""
     neutral: Any = None
     """What `reset` sets it to where the field of `Trial` has no default."""
+
+    def affects(self, pass_name: str) -> bool:
+        """Whether it affects how long this pass takes."""
+        return self.concerns is None or pass_name in self.concerns
 
     def label_of(self, trial: Any) -> Label:
         """The value as tables and parameters show it; None where it does not apply to the trial."""

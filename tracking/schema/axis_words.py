@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -40,7 +42,7 @@ def path_words(trial: Any) -> dict[str, str]:
 
 
 def inputs_words(trial: Any) -> dict[str, str]:
-    return {f"inputs.{key}": f"{key}={text}" for key, text in sorted(flatten(trial.inputs).items())}
+    return _settings("inputs", trial.inputs)
 
 
 def optimizer_label(trial: Any) -> str | None:
@@ -50,8 +52,21 @@ def optimizer_label(trial: Any) -> str | None:
 
 def optimizer_words(trial: Any) -> dict[str, str]:
     arguments = {key: value for key, value in trial.optimizer.items() if key != "name"}
-    words = {f"optimizer.{key}": f"{key}={text}" for key, text in sorted(flatten(arguments).items())}
-    return {"optimizer": optimizer_label(trial) or "", **words}
+    label = optimizer_label(trial)
+    return {"optimizer": label or "", **(_settings("optimizer", arguments) if label else {})}
+
+
+def _settings(axis: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """A part for each setting, nested ones by dotted keys; of a target, its name alone."""
+    return {
+        f"{axis}.{key}": text if key == "_target_" else f"{key}={_shape(text)}"
+        for key, text in sorted(flatten(values).items())
+    }
+
+
+def _shape(text: str) -> str:
+    """The text of a setting; that of a list of whole numbers as `224x224x3`."""
+    return "x".join(re.findall(r"\d+", text)) if re.fullmatch(r"\[\d+(, \d+)*\]", text) else text
 
 
 def task_args_words(trial: Any) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_attention_counts_projections_scores_and_sum() -> None:
     table = rows(keras.Model(tokens, attention(tokens, tokens)), 3)
     assert totals(table).trainable_params == 4 * 16 * 8
     products = [row.flops for row in table if row.kind in ("EinsumDense", "MultiHeadAttention")]
-    assert sorted(products) == sorted([*[3 * 10 * 2 * 16 * 8] * 4, 3 * 2 * 2 * 10 * 10 * (4 + 4)])
+    assert sorted(products) == sorted([*[3 * 10 * 2 * 16 * 8] * 4, 3 * 2 * 10 * 10 * (2 * (4 + 4) + 4)])
 
 
 def test_nested_and_shared_layers() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.support.records import make_result
 from tracking.analysis import curves
+from tracking.record import PASSES, Result
 
 
 def test_one_line_a_model_and_device_sorted_by_batch() -> None:
@@ -109,3 +111,45 @@ def test_a_sweep_of_layouts_has_a_speedup() -> None:
     base, (line,) = curves.speedup_curves(results, "forward")
     assert (base, line.label) == ("cpu", "cpu channels_first")
     assert all(point.middle == pytest.approx(0.5, rel=0.05) for point in line.points)
+
+
+def of_optimizers(**fields: Any) -> list[Result]:
+    means = {"sgd": 0.1, "adam": 0.2}
+    return [
+        make_result(batch=batch, passes=PASSES, optimizer={"name": name}, mean=mean, **fields)
+        for batch in (1, 2)
+        for name, mean in means.items()
+    ]
+
+
+def test_optimizers_set_only_training_steps_apart() -> None:
+    """In the other passes, trials that differ in the optimizer are repeats."""
+    results = of_optimizers()
+    assert [line.label for line in curves.time_curves(results, "train_step")] == ["cpu sgd", "cpu adam"]
+    base, (line,) = curves.speedup_curves(results, "train_step")
+    assert (base, line.label) == ("cpu sgd", "cpu adam")
+    assert all(point.middle == pytest.approx(0.5, rel=0.05) for point in line.points)
+    for name in PASSES[:2]:
+        (line,) = curves.time_curves(results, name)
+        assert [len(point.trial_ids) for point in line.points] == [2, 2]
+        assert line.points[0].middle == pytest.approx(0.15 * (1 if name == "forward" else 3), rel=0.05)
+        assert curves.speedup_curves(results, name) == ("", [])
+        assert len(curves.figure_curves(results, lambda result: result.wall_s, name)) == 1
+    losses = [make_result(passes=PASSES, loss=loss) for loss in (None, "mean_squared_error")]
+    assert [len(curves.time_curves(losses, name)) for name in PASSES] == [1, 1, 2]
+    assert curves.speedup_curves(losses, "train_step") == ("", [])
+
+
+def test_each_length_is_a_curve_and_no_speedup() -> None:
+    results = [make_result(batch=batch, inputs={"length": length}) for length in (64, 128) for batch in (1, 2)]
+    lines = curves.time_curves(results, "forward")
+    assert [(line.label, len(line.points)) for line in lines] == [("cpu length 64", 2), ("cpu length 128", 2)]
+    assert curves.speedup_curves(results, "forward") == ("", [])
+
+
+def test_tokens_a_second_are_those_of_curves_with_a_length() -> None:
+    known = make_result(batch=8, inputs={"length": 64})
+    results = [known, make_result(batch=8)]
+    (line,) = curves.token_curves(curves.time_curves(results, "forward"), results)
+    assert line.points[0].middle == pytest.approx(8 * 64 / known.passes["forward"].mean_s)
+    assert line.points[0].low < line.points[0].middle < line.points[0].high

@@ -50,8 +50,9 @@ def test_a_new_metric_is_everywhere() -> None:
 
 def test_the_header_of_a_results_table() -> None:
     assert [column.name for column in standard_columns()] == [
-        *("trial_id", "name", "model", "batch", "device", "precision", "compile", "layout", "protocol", "repeat"),
-        *("status", "pass", "steps", "mean_s", "sd_s", "median_s", "p90_s", "p99_s", "images_per_s", "first_call_s"),
+        *("trial_id", "name", "model", "batch", "device", "precision", "compile", "layout", "protocol"),
+        *("optimizer", "repeat", "status", "pass", "steps"),
+        *("mean_s", "sd_s", "median_s", "p90_s", "p99_s", "images_per_s", "tokens_per_s", "first_call_s"),
         *("peak_rss_mb", "peak_device_mb", "gflops_per_s", "quality", "error", "host"),
     ]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.records import make_result
 from tracking.plots.roofline import draw_roofline, intensity
-from tracking.record import Layer, Result
+from tracking.record import Layer, Pass, Result
 
 ROWS = (
     Layer(name="a", kind="Conv2D", output_shape=(4, 8), trainable_params=100, activation_bytes=1000),
@@ -24,6 +24,8 @@ def test_intensity_is_operations_over_bytes() -> None:
     assert intensity(measured(), "forward") == pytest.approx(12_400 / (2 * 1200 + 4 * 175))
     assert intensity(measured(precision="bfloat16"), "forward") == pytest.approx(12_400 / (2 * 1200 + 2 * 175))
     assert intensity(measured(), "forward_backward") == pytest.approx(12_400 / 3 / (2 * 1200 + 4 * 175))
+    updated = intensity(measured(passes=("train_step",)), "train_step")
+    assert updated == pytest.approx(12_400 / (3 * (2 * 1200 + 4 * 175) + 4 * 150))
 
 
 def test_without_layers_there_is_none() -> None:
@@ -37,6 +39,17 @@ def test_every_trial_is_a_point_under_its_devices_roof() -> None:
     roof, curve = axes.get_lines()
     assert max(roof.get_ydata()) == 100.0
     assert len(curve.get_xdata()) == 3
+
+
+def test_repeats_are_one_point_and_so_are_optimizers_of_other_passes() -> None:
+    fields = [{"repeat": repeat, "optimizer": {"name": name}} for repeat in (0, 1) for name in ("sgd", "adam")]
+    results = [measured(batch, passes=("forward", "train_step"), **each) for each in fields for batch in (1, 2)]
+    counts: dict[Pass, int] = {"forward": 1, "train_step": 2}
+    for name, count in counts.items():
+        figure = draw_roofline(results, name, "Roofline")
+        assert figure is not None
+        _, *curves = figure.axes[0].get_lines()
+        assert [len(curve.get_xdata()) for curve in curves] == [2] * count
 
 
 def test_the_roof_is_where_a_trial_has_been() -> None:

@@ -18,6 +18,7 @@ from tracking.report import html_page
 from tracking.report.data import chart_data
 
 RESULTS = [make_result("vgg16", batch, device) for device in ("cpu", "gpu") for batch in (1, 2, 4)]
+TOKENS = {"tokens": {"dtype": "int32", "shape": [4, 128], "length": 128}}
 
 
 def test_a_row_of_the_table_becomes_pictures_and_entries_of_the_report(
@@ -43,12 +44,13 @@ def test_a_row_of_the_table_becomes_pictures_and_entries_of_the_report(
 
 
 def test_every_chart_of_the_report_has_its_picture(tmp_path: Path) -> None:
-    results = [replace(r, passes={k: replace(m, peak_device_mb=9.0) for k, m in r.passes.items()}) for r in RESULTS]
+    texts = [make_result("vgg16", batch, device, fed=TOKENS) for device in ("cpu", "gpu") for batch in (1, 2, 4)]
+    results = [replace(r, passes={k: replace(m, peak_device_mb=9.0) for k, m in r.passes.items()}) for r in texts]
     written = {path.stem for path in sweep_plots.draw(make_sweep(results), results, tmp_path)}
     charts = list(sweep_charts.sweep_charts(results))
     assert {drawn.chart for drawn in charts} == set(CHARTS)
     assert {drawn.file_name for drawn in charts} <= written
-    assert len(chart_data(results)) == len(charts) == 4 * 2 + 2
+    assert len(chart_data(results)) == len(charts) == 5 * 2 + 2
 
 
 def test_a_figure_that_nothing_has_is_left_out() -> None:

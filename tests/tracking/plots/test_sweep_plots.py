@@ -34,7 +34,8 @@ def axis(figure: Figure | None) -> tuple[list[str], str]:
 
 
 def test_a_grid_gives_every_picture(tmp_path: Path) -> None:
-    results = [make_result("vgg16", b, d, mean=0.1 * b) for d in ("cpu", "gpu") for b in (1, 2, 4)]
+    grid = [(device, batch) for device in ("cpu", "gpu") for batch in (1, 2, 4)]
+    results = [make_result("vgg16", batch, device, mean=0.1 * batch, passes=PASSES) for device, batch in grid]
     written = sweep_plots.draw(make_sweep(results), results, tmp_path)
     assert names(written) >= {
         f"{kind}_{pass_name}"

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from tracking import axes
 from tracking.analysis.doubts import verdict
+from tracking.analysis.samples import samples_of
 from tracking.names import host_name, series_names
-from tracking.record import Result, Sweep, Trial
+from tracking.record import PASSES, Pass, Result, Sweep, Trial
 from tracking.schema.flat import flatten
 from tracking.sinks.mlflow import figures, view
 from tracking.sinks.mlflow.keys import distinct, fitting, fitting_key
@@ -80,7 +81,7 @@ def trial_tags(sweep: Sweep, result: Result, shared: Mapping[str, str] | None = 
     host = {key: text for key, text in of_host.items() if on_sweep.get(key) != text}
     # One tag per pass, not one per setting in force.
     for name, settings in result.host.get("in_force", {}).items():
-        host[f"in_force.{name}"] = ", ".join(f"{key} {text}" for key, text in flatten(settings).items())
+        host[f"in_force.{name}"] = figures.in_force(settings)
     tags = host | {
         "sweep_id": sweep.sweep_id,
         "trial_id": result.trial_id,
@@ -167,22 +168,29 @@ def sweep_tags(sweep: Sweep, results: Sequence[Result]) -> dict[str, str]:
 
 def curves(sweep: Sweep, results: Sequence[Result]) -> list[Point]:
     """The parent's histories over batch sizes, step = batch; repeats of a trial are one point, their mean."""
-    names = series_names(sweep.trials)
-    groups: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    names = {name: _series(sweep, name) for name in PASSES}
+    groups: dict[tuple[str, int], list[tuple[Result, float]]] = defaultdict(list)
     for result in results:
         for name, measurement in result.passes.items():
-            series = names.get(result.trial_id)
+            series = names[name].get(result.trial_id)
             if series is not None:
-                groups[f"{series}/{name}", result.trial.batch].append((measurement.mean_s, result.started_at))
+                groups[f"{series}/{name}", result.trial.batch].append((result, measurement.mean_s))
     points = []
-    for (key, batch), members in sorted(groups.items()):
-        mean = statistics.fmean(mean for mean, _ in members)
-        time = milliseconds(max(started for _, started in members))
-        points += [
-            Point(fitting_key(f"{key}/mean_s"), mean, time, batch),
-            Point(fitting_key(f"{key}/images_per_s"), batch / mean, time, batch),
-        ]
+    for (key, batch), members in sorted(groups.items(), key=lambda group: group[0]):
+        mean = statistics.fmean(mean for _, mean in members)
+        time = milliseconds(max(result.started_at for result, _ in members))
+        figures_at = {"mean_s": mean, "images_per_s": batch / mean}
+        if all(samples_of(result).tokens for result, _ in members):
+            figures_at["tokens_per_s"] = (samples_of(members[0][0]).tokens or 0) / mean
+        points += [Point(fitting_key(f"{key}/{name}"), value, time, batch) for name, value in figures_at.items()]
     return points
+
+
+def _series(sweep: Sweep, pass_name: Pass) -> dict[str, str]:
+    """The name of the curve of this pass that each trial is a point of, by the trial's id."""
+    timed = {trial.trial_id: axes.as_timed_by(trial, pass_name) for trial in sweep.trials if pass_name in trial.passes}
+    names = series_names([*timed.values()])
+    return {trial_id: names[trial.trial_id] for trial_id, trial in timed.items()}
 
 
 def sweep_status(sweep: Sweep, results: Sequence[Result]) -> str:

@@ -115,7 +115,7 @@ class Experiment:
             )
         if (database := sqlite_file(self._uri)) is not None and (expected := self._artifact_location()):
             moved.follow_files(database, experiment.artifact_location, expected)
-        if view.TAG not in experiment.tags:
+        if experiment.tags.get(view.TAG) != view.shared_view():  # none, or that of an older version
             self.client.set_experiment_tag(experiment.experiment_id, view.TAG, view.shared_view())
         self.experiment_id = str(experiment.experiment_id)
 

@@ -8,11 +8,14 @@ point of a curve as its value.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tracking.analysis.metrics import figures_of
 from tracking.record import Pass, Result, Trial
+from tracking.schema.flat import flatten
 
 _WALL, _EVIDENCE, _PHASES, _LIMITS, _MEMORY, _BEST = "wall_s", "evidence/", "phases/", "limits/", "memory/", "best/"
 
@@ -70,6 +73,19 @@ def of_task(figures: Mapping[str, float], trial: Trial, curves: Mapping[str, obj
     values = {key: figures[key] for key in keys_of_task(figures, trial) if key not in curves}
     names = {key: key.removeprefix(_BEST) if key.removeprefix(_BEST) in curves else key for key in values}
     return {names[key]: value for key, value in values.items()}
+
+
+def in_force(settings: Mapping[str, object]) -> str:
+    """What was in force in a pass, or of what its inputs were, as one tag."""
+    return ", ".join(f"{key} {text}" for key, text in flatten(settings).items())
+
+
+def fed(text: str) -> dict[str, dict[str, Any]]:
+    """From the tag about inputs, shape and length of each by its name; of a tag that was cut, those that are left."""
+    inputs: dict[str, dict[str, Any]] = {}
+    for name, key, value in re.findall(r"(?:^|, )(\S+)\.(shape|length) (\[[\d, ]*\]|\d+)(?=,|$)", text):
+        inputs.setdefault(name, {})[key] = json.loads(value)
+    return inputs
 
 
 def doubts(quality: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tracking.analysis.metrics import MOST_METRICS
+from tracking.analysis.samples import kind_of, samples_of
 from tracking.names import host_name, trial_names
 from tracking.record import Result, Sweep
 from tracking.sinks.mlflow.keys import LONGEST_VALUE
@@ -24,16 +25,7 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
         text += f" Measured on {', '.join(hosts[:10])}{' and others' if len(hosts) > 10 else ''}."
     if code := commits(sweep.facts):
         text += f" Code: {'; '.join(code)}."
-    lines = []
-    lines += metric_lines(results, names)
-    if any(result.passes for result in results):
-        lines += ["", "| trial | pass | mean ± sd, s | images/s |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {names.get(result.trial_id, result.trial_id)} | {name} "
-        f"| {m.mean_s:.4g} ± {m.sd_s:.2g} | {result.trial.batch / m.mean_s:.4g} |"
-        for result in results
-        for name, m in result.passes.items()
-    ]
+    lines = [*metric_lines(results, names), *_pass_lines(results, names)]
     remarks = [
         f"- {names.get(result.trial_id, result.trial_id)}: **{result.status}**"
         + (f", {result.error.kind}: {result.error.message}" if result.error else "")
@@ -44,6 +36,25 @@ def sweep_note(sweep: Sweep, results: Sequence[Result]) -> str:
         f"- {names.get(result.trial_id, result.trial_id)}: {doubt}" for result in results for doubt in result.quality
     ]
     return _cut(text, lines, ["", *remarks] if remarks else [])
+
+
+def _pass_lines(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:
+    """A Markdown table of the timed passes, with tokens where any length is known; no lines without passes."""
+    rows: list[list[str]] = []
+    samples = {result.trial_id: samples_of(result) for result in results}
+    with_tokens = any(each.tokens for each in samples.values())
+    for result in results:
+        each = samples[result.trial_id]
+        for name, m in result.passes.items():
+            rates = [f"{each.count / m.mean_s:.4g}"]
+            if with_tokens:
+                rates.append(f"{each.tokens / m.mean_s:.4g}" if each.tokens else "")
+            trial = names.get(result.trial_id, result.trial_id)
+            rows.append([trial, name, f"{m.mean_s:.4g} ± {m.sd_s:.2g}", *rates])
+    if not rows:
+        return []
+    head = ["trial", "pass", "mean ± sd, s", f"{kind_of(results)}/s", *["tokens/s"] * with_tokens]
+    return ["", *(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))]
 
 
 def metric_lines(results: Sequence[Result], names: Mapping[str, str]) -> list[str]:

@@ -150,6 +150,8 @@ def _host(sweep: Sweep, parent: Any, run: Any, trial: Trial) -> dict[str, Any]:
         host |= {key[5:]: text for key, text in tags.items() if key.startswith("host.")}
     if "env" in sweep.facts:
         host["env"] = {key[4:]: host.pop(key) for key in sorted(host) if key.startswith("env.")}
+    if fed := figures.fed(run.data.tags.get("in_force.inputs", "")):
+        host["in_force"] = {"inputs": fed}
     return host if trial.device.gpus else {key: text for key, text in host.items() if key not in _OF_GPUS}
 
 

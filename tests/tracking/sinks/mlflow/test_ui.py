@@ -95,6 +95,11 @@ def test_the_address_that_a_sweep_ends_with_opens_a_list_with_its_figures(page: 
     page.wait(lambda: page.find(".ag-cell button, .ag-cell [role=button]"), "the sign that unfolds a sweep")[0].click()
     (trial,) = (run for run in page.runs.children if run.info.run_name == "tiny b=2")
     page.shows(f"{trial.data.metrics['forward/images_per_s']:.4f}"[:6])
+    headings = page.driver.execute_script(
+        "return [...document.querySelectorAll('.ag-header-cell')].map((cell) => cell.innerText)"
+    )
+    assert any("images_per_s" in heading for heading in headings)
+    assert not [heading for heading in headings if "train_step" in heading or "tokens_per_s" in heading]
     page.driver.get("about:blank")
     page.driver.get(f"{page.server}/{view.page()}")
     page.shows("Experiments", "sweeps")
