@@ -205,7 +205,7 @@ def test_an_optimizer_is_a_choice_with_arguments() -> None:
         (
             ("optimizer=adam", "loss=mse"),
             [
-                "optimizer=adam: expected train_step among passes with it. Received: passes=[forward,forward_backward].",
+                "optimizer=adam: expected train_step among passes with it. Received: passes=[forward,forward",
                 "loss=mse: expected train_step among passes with it. Received: passes=[forward,forward_backward].",
             ],
         ),
