@@ -16,7 +16,8 @@ from keras.src import backend
 
 from nets import keras_names
 from nets.counting.layers import Trace
-from sweeps.tasks.timing import gradients, losses, replicas
+from sweeps.tasks.graphs import losses
+from sweeps.tasks.timing import gradients, replicas
 from sweeps.tasks.timing.in_force import NotInForceError
 from sweeps.tasks.timing.steps import Step
 from sweeps.tasks.timing.updates import Updates
