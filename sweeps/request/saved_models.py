@@ -43,6 +43,11 @@ def problems(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[st
             "compile=eager: expected compile=graph or xla, as a SavedModel is a graph. "
             f"Received: model.path={path}, a SavedModel."
         )
+    if is_graph and values["task"]["name"] == "finetune":
+        refusals.append(
+            "task=finetune: expected a .keras or .h5 file as model.path, whose layers can train. "
+            f"Received: model.path={path}, a SavedModel, which holds the graph of inference."
+        )
     if values["layout"] == "channels_first":
         refusals.append(
             f"layout=channels_first: expected a net that is built from code, as a saved model keeps the order of axes "

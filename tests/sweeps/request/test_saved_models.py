@@ -41,6 +41,10 @@ def test_a_saved_model_goes_by_its_file_and_its_path_is_said_where_that_is_not_e
         (["model=file", "model.path=a.keras", "+model.classes=2"], "model.classes: a saved model has no argument"),
         (["model=file", "model.path=[a,b]"], "model.path=['a', 'b']: expected a whole model"),
         (["model=file", "model.path=a", "compile=eager"], "compile=eager: expected compile=graph or xla, as a SavedMo"),
+        (
+            ["model=file", "model.path=a", "task=finetune", "task.data=d"],
+            "task=finetune: expected a .keras or .h5 file as model.path",
+        ),
         (["model=file", "model.path=a", "model.weights=w.h5"], "model.weights=w.h5: expected a .keras or .h5 file as "),
         (["model=file", "model.path=a.h5", "layout=channels_first"], "layout=channels_first: expected a net that is "),
     ],
