@@ -131,7 +131,8 @@ def _fill(
 def _place(flat: FlatGraph, graph: Any, operation: Any, sources: list[Value], where: _Where) -> list[Value]:
     """Add an operation, or the functions that it calls; return the origins of its outputs."""
     if operation.type in _CALLS:
-        return _called(flat, graph, operation.get_attr("f").name, sources, where)
+        # Once a function of a SavedModel was differentiated, it also returns what its gradient needs, in the end.
+        return _called(flat, graph, operation.get_attr("f").name, sources, where)[: len(operation.outputs)]
     if operation.type in _BRANCHES or operation.type == "Case":
         if operation.type == "Case":
             names = [each.name for each in operation.get_attr("branches")]

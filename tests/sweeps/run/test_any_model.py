@@ -85,6 +85,7 @@ def test_a_batch_of_ones_own_with_its_classes(tmp_path: Path) -> None:
     assert fed(lines["open_image"])["image"]["shape"] == [4, 10, 10, 3]
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras, while it saves
 def test_saved_models(tmp_path: Path) -> None:
     paths = any_kind.save(tmp_path)
     lines = ran(tmp_path, "model=file", f"model.path={','.join(map(str, paths.values()))}")
