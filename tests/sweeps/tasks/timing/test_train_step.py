@@ -291,12 +291,11 @@ def test_targets_of_the_users_own_are_used() -> None:
 def test_weights_that_are_trained_without_the_input_are_refused(optimizer: str, compiler: Compile) -> None:
     """Batch statistics change with the input, and an optimizer's momentum hides that the gradients do not."""
     x = keras.Input((4,))
-    constant = kl.Lambda(lambda each: keras.ops.ones((6, 3)) + 0 * keras.ops.shape(each)[0])(kl.BatchNormalization()(x))
-    begun = training(
-        replace(TRIAL, compile=compiler, optimizer=OPTIMIZERS[optimizer]), keras.Model(x, kl.Dense(4)(constant))
-    )
+    constant = kl.Lambda(lambda _: keras.ops.ones((6, 3)))(kl.BatchNormalization(center=False, scale=False)(x))
+    model = keras.Model(x, kl.Dense(4)(constant))
+    begun = training(replace(TRIAL, compile=compiler, optimizer=OPTIMIZERS[optimizer]), model)
     step = begun.step()
-    inspection = Inspection(step, compiler, work.training(layers.trace(begun._model, 6, training=True)))
+    inspection = Inspection(step, compiler, work.training(layers.trace(model, 6, training=True)))
     inspection.start()
     with pytest.raises(NothingComputedError, match="the same outputs for every input"):
         inspection.look(step())
@@ -322,3 +321,12 @@ def test_the_products_of_a_models_own_step_are_judged_by_nobody_else() -> None:
     assert inspection.flops is None
     assert "work_share" not in inspection.evidence
     assert inspection.facts["flops"].startswith("not counted: the model's own training computes 50% of")
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_variables_that_no_gradient_reaches_are_named() -> None:
+    x = keras.Input((4,))
+    idle = kl.Lambda(tf.stop_gradient)(kl.Dense(4, name="idle")(x))
+    step = training(TRIAL, keras.Model(x, kl.Dense(4)(kl.Add()([idle, x])))).step()
+    step()
+    assert step.without_gradient == ("idle/kernel", "idle/bias")
