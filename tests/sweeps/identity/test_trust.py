@@ -47,6 +47,15 @@ def test_a_plan_runs_nothing_of_the_standard_library(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep" / "results.jsonl").exists()
 
 
+def test_a_loss_of_a_plan_is_treated_as_its_nets_are(tmp_path: Path) -> None:
+    trials = [Trial(model="tiny", batch=1, passes=("train_step",), loss=loss) for loss in ("os.system", "mse", "a.b")]
+    assert resume.foreign_parts(trials) == ["os.system", "a.b"]
+    refusals = resume.unknown_parts(trials, tmp_path)
+    assert len(refusals) == 2
+    assert "Received: os.system, from the standard library's os" in refusals[0]
+    assert "There is no module 'a'" in refusals[1]
+
+
 @only_root
 def test_a_strangers_plan_runs_only_where_this_user_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "sweep"

@@ -17,7 +17,7 @@ from nets.counting import layers, work
 from sweeps.tasks import setup
 from sweeps.tasks.timing.gradients import NothingToDifferentiateError
 from sweeps.tasks.timing.in_force import NotInForceError
-from sweeps.tasks.timing.inspection import Inspection
+from sweeps.tasks.timing.inspection import Inspection, NothingComputedError
 from sweeps.tasks.timing.train_step import Training, TrainingError
 from tests.support.models import trained
 from tracking.record import Compile, Trial
@@ -284,3 +284,49 @@ def test_targets_of_the_users_own_are_used() -> None:
     begun = training(TRIAL, trained.compiled(), targets=given)
     assert begun.data[1] is given
     assert math.isfinite(begun.step()()["loss"])
+
+
+@pytest.mark.parametrize("compiler", ["graph", "eager", "xla"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_that_are_trained_without_the_input_are_refused(optimizer: str, compiler: Compile) -> None:
+    """Batch statistics change with the input, and an optimizer's momentum hides that the gradients do not."""
+    x = keras.Input((4,))
+    constant = kl.Lambda(lambda _: keras.ops.ones((6, 3)))(kl.BatchNormalization(center=False, scale=False)(x))
+    model = keras.Model(x, kl.Dense(4)(constant))
+    begun = training(replace(TRIAL, compile=compiler, optimizer=OPTIMIZERS[optimizer]), model)
+    step = begun.step()
+    inspection = Inspection(step, compiler, work.training(layers.trace(model, 6, training=True)))
+    inspection.start()
+    with pytest.raises(NothingComputedError, match="the same outputs for every input"):
+        inspection.look(step())
+
+
+def test_the_products_of_a_models_own_step_are_judged_by_nobody_else() -> None:
+    """It computes what it will: where that is not what the layers say, FLOPs are unknown and nothing is doubted."""
+
+    class Half(trained.Own):
+        def call(self, x: Any, training: bool = False) -> Any:
+            return self.inner(x[:3] if training else x, training=training)
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            return super().train_step((data[0], data[1][:3]))
+
+    model = Half()
+    begun = training(TRIAL, model)
+    step = begun.step()
+    table = work.training(layers.trace(trained.of_its_own(), 6, training=True))
+    inspection = Inspection(step, "graph", table, binding=begun.by_the_table)
+    inspection.start()
+    inspection.look(step())
+    assert inspection.flops is None
+    assert "work_share" not in inspection.evidence
+    assert inspection.facts["flops"].startswith("not counted: the model's own training computes 50% of")
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_variables_that_no_gradient_reaches_are_named() -> None:
+    x = keras.Input((4,))
+    idle = kl.Lambda(tf.stop_gradient)(kl.Dense(4, name="idle")(x))
+    step = training(TRIAL, keras.Model(x, kl.Dense(4)(kl.Add()([idle, x])))).step()
+    step()
+    assert step.without_gradient == ("idle/kernel", "idle/bias")
