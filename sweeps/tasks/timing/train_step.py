@@ -7,7 +7,6 @@ makes it keeps its optimizer, loss, metrics and `train_step`, as far as the tria
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -59,7 +58,7 @@ class Training:
             self._losses = self._losses_by_output(ends, structure)
             if targets is None:
                 targets = _targets(trial, self._losses, ends, structure)
-            self.data = (inputs, targets)
+            self._inputs, self._targets = inputs, targets
             self._create_variables(structure)
         self.updates = Updates(model)
 
@@ -69,7 +68,31 @@ class Training:
         return not self.own_step and not self.own_loss
 
     def step(self) -> Step:
-        """Return the step to time. When first called, it raises NothingToDifferentiateError or TrainingError."""
+        """Return the step to time. When first called, it raises NothingToDifferentiateError or TrainingError.
+
+        A `train_step` of the model's own that cannot do with the targets made here gets inputs alone, as those of
+        generative nets expect.
+        """
+        if self.own_step and self._made_targets and not self._traces():
+            made, self._targets = self._targets, None
+            if not self._traces():
+                self._targets = made
+        return self._step()
+
+    @property
+    def data(self) -> Any:
+        """What the model's `train_step` is called with."""
+        return self._inputs if self._targets is None else (self._inputs, self._targets)
+
+    def _traces(self) -> bool:
+        """Whether the model's own `train_step` can be traced with the data."""
+        try:
+            self._step().get_concrete_function()
+        except Exception:  # it is the user's code, and is called again when it is timed
+            return False
+        return True
+
+    def _step(self) -> Step:
         compiler: Compile = self._trial.compile
         data: Any = self.data
         train: replicas.PassFunction = self._train
@@ -91,7 +114,7 @@ class Training:
             data,
             compiled=compiler != "eager",
             direct=self._mirrored is None,
-            inputs=len(tf.nest.flatten(data[0], expand_composites=True)),
+            inputs=len(tf.nest.flatten(self._inputs, expand_composites=True)),
             trained=_handles(self._model),
             optimizers=tuple(
                 part.name.rstrip("0123456789").rstrip("_")
@@ -125,7 +148,7 @@ class Training:
             "loss": sorted({losses.label(each) for each in self._losses}),
             "loss_from": "the model's own" if self.own_loss else "compiled here",
             "train_step": f"{type(self._model).__name__}'s own" if self.own_step else "Keras'",
-            "targets": [{"dtype": each.dtype.name, "shape": list(each.shape)} for each in _flat(self.data[1])],
+            "targets": [{"dtype": each.dtype.name, "shape": list(each.shape)} for each in self._flat_targets()],
         }
 
     def _compile(self, ends: list[losses.Output], structure: Any) -> bool:
@@ -162,7 +185,7 @@ class Training:
 
         Keras does so in inference mode, in which some nets have fewer outputs.
         """
-        model, (inputs, targets) = self._model, self.data
+        model, inputs, targets = self._model, self._inputs, self._targets
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and not optimizer.built and model.trainable_variables:
             optimizer.build(model.trainable_variables)
@@ -176,7 +199,10 @@ class Training:
         except _OF_WRONG_DATA as error:
             raise self._unfit(error) from error
 
-    def _train(self, data: tuple[Any, Any]) -> Any:
+    def _flat_targets(self) -> list[tf.Tensor]:
+        return [tf.convert_to_tensor(each) for each in keras.tree.flatten(self._targets) if each is not None]
+
+    def _train(self, data: Any) -> Any:
         """Take one step and return its metrics, the loss among them; all of it stays on the device."""
         if not self.own_step:
             gradients.expect_variables(self._model)
@@ -187,7 +213,7 @@ class Training:
 
     def _unfit(self, error: Exception) -> TrainingError:
         names = ", ".join(sorted({losses.label(each) for each in self._losses}))
-        made = ", ".join(f"{each.dtype.name} {list(each.shape)}" for each in _flat(self.data[1]))
+        made = ", ".join(f"{each.dtype.name} {list(each.shape)}" for each in self._flat_targets())
         cause = next(filter(None, str(error).splitlines()), type(error).__name__)
         way_out = "; a callable in inputs._target_ can return (inputs, targets)" if self._made_targets else ""
         return TrainingError(
@@ -210,10 +236,6 @@ def _handles(model: keras.Model) -> frozenset[int]:
         for variable in model.trainable_variables
         for part in getattr(variable.value, "values", (variable.value,))
     )
-
-
-def _flat(values: Any) -> Iterator[tf.Tensor]:
-    return (tf.convert_to_tensor(each) for each in keras.tree.flatten(values) if each is not None)
 
 
 def _symbol(value: Any) -> Any:

@@ -131,6 +131,43 @@ def own_step() -> keras.Model:
     return model
 
 
+class Adversarial(keras.Model):  # type: ignore[misc]
+    """Two nets with an optimizer each; its step takes images alone."""
+
+    def __init__(self) -> None:
+        super().__init__(name="adversarial")
+        self.judge = keras.Sequential([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), layers.Dense(1)])
+        self.maker = keras.Sequential([layers.Dense(10 * 12 * 3), layers.Reshape((10, 12, 3))])
+
+    def compile(self, first: Any, second: Any) -> None:
+        super().compile()
+        self.judges, self.makes = first, second
+
+    def call(self, images: Any) -> Any:
+        self.maker(keras.ops.ones((1, 5)))  # creates its variables
+        return self.judge(images)
+
+    def train_step(self, images: Any) -> Any:
+        import tensorflow as tf
+
+        noise = tf.random.normal((tf.shape(images)[0], 5))
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.judge(self.maker(noise))) - tf.reduce_mean(self.judge(images))
+        weights = self.judge.trainable_variables
+        self.judges.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        with tf.GradientTape() as tape:
+            made = -tf.reduce_mean(self.judge(self.maker(noise)))
+        weights = self.maker.trainable_variables
+        self.makes.apply_gradients(zip(tape.gradient(made, weights), weights, strict=True))
+        return {"judge": loss, "maker": made}
+
+
+def adversarial() -> keras.Model:
+    model = Adversarial()
+    model.compile(keras.optimizers.Adam(0.0002), keras.optimizers.RMSprop(0.0002))
+    return model
+
+
 def batch(batch: int, seed: int) -> Any:
     """Images and their classes for `open_image`."""
     rng = np.random.default_rng(seed)

@@ -73,9 +73,13 @@ def test_sizes_that_models_leave_open(tmp_path: Path) -> None:
 
 
 def test_images_of_any_size_and_models_that_say_nothing(tmp_path: Path) -> None:
-    lines = ran(tmp_path, targets("open_image", "subclassed", "unbuilt", "own_step"), "inputs.shape=[10,12,3]")
-    assert [next(iter(fed(line).values()))["shape"] for line in lines.values()] == [[4, 10, 12, 3]] * 4
+    lines = ran(
+        tmp_path, targets("open_image", "subclassed", "unbuilt", "own_step", "adversarial"), "inputs.shape=[10,12,3]"
+    )
+    assert [next(iter(fed(line).values()))["shape"] for line in lines.values()] == [[4, 10, 12, 3]] * 5
     assert in_step(lines["own_step"])["optimizer"]["class"] == "Adam"
+    assert [each["class"] for each in in_step(lines["adversarial"])["optimizer"]] == ["Adam", "RMSprop"]
+    assert in_step(lines["adversarial"])["targets"] == []
     assert lines["subclassed"]["layers"][0]["name"].startswith("conv2d")
     assert "(samples/s" not in (only_sweep(tmp_path) / "report.html").read_text()
 
