@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nets.counting.layers import Trace
 
 _MB = 2**20
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""Types whose values are always legal."""
 _LONGEST = 500
 
 
@@ -81,7 +83,7 @@ def _of_saved(path: str, trial: Trial, optimizer: Mapping[str, Any], *, flops: b
         return None
     users_batch = given.TARGET in trial.inputs
     try:
-        net, trace = _built(make, trial, optimizer, flops=flops, traced=True)
+        net, trace = _built(make, trial, optimizer, flops=flops)
         if trace is not None and not users_batch:
             inputs.expect_known(trial, trace)
     except InputError:
@@ -107,7 +109,7 @@ def look_at_users(request: Request, send: Send) -> None:
         trial = Trial.from_json(data)
         send("begun", index)
         try:
-            net, trace = _built(partial(setup.unloaded, trial), trial, optimizer, flops=flops, traced=True)
+            net, trace = _built(partial(setup.unloaded, trial), trial, optimizer, flops=flops)
             if trace is not None and given.TARGET not in trial.inputs:
                 inputs.expect_known(trial, trace)
         except NetError as error:
@@ -125,9 +127,11 @@ def _built(
     optimizer: Mapping[str, Any],
     *,
     flops: bool,
-    traced: bool = False,
 ) -> tuple[Net, Trace | None]:
-    """Build a net in the trial's layout, and return its sizes and, if `traced`, its trace in inference mode."""
+    """Build a net in the trial's layout, and return its sizes and its trace in inference mode.
+
+    The trace, which takes seconds for deep nets, is None where nothing depends on it.
+    """
     import keras
 
     from nets.conventions.layout import build_in
@@ -139,14 +143,15 @@ def _built(
         keras.config.set_image_data_format(trial.layout)
         model = build_in(trial.layout, make, said)
         taken = signature.inputs(model, said)
-        trace = layers.trace(model, 1, inputs=taken) if flops or traced else None
+        outputs = _output_bytes(model)
+        of_floats = all(each.dtype in _FLOATS for each in keras.tree.flatten(taken))
+        needed = flops or outputs is None or not of_floats
+        trace = layers.trace(model, 1, inputs=taken) if needed else None
         training = work.training(layers.trace(model, 1, training=True, inputs=taken)).flops if flops else None
     kept = keras_names.make_optimizer(optimizer) if optimizer else None
     state = optimizer_state.size(kept, model.trainable_variables) if kept is not None else 0
-    if traced and trace is not None:
-        outputs = [row.activation_bytes for row in trace.rows]
-    else:  # a trace takes seconds for the deepest nets
-        outputs = [4 * math.prod(output.shape[1:]) for output in _outputs(model)]
+    if outputs is None:
+        outputs = [row.activation_bytes for row in trace.rows] if trace is not None else []
     net = Net(
         parameter_mb=4 * model.count_params() / _MB,
         activation_mb=sum(outputs) / _MB,
@@ -156,6 +161,14 @@ def _built(
         state_mb=4 * state / _MB,
     )
     return net, trace
+
+
+def _output_bytes(model: keras.Model) -> list[int] | None:
+    """Return the bytes of each layer's output for one sample; None where layers do not state it, or leave it open."""
+    try:
+        return [4 * math.prod(output.shape[1:]) for output in _outputs(model)]
+    except (AttributeError, TypeError, ValueError):
+        return None
 
 
 def _outputs(model: Any) -> list[Any]:

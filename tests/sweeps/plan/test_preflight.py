@@ -159,7 +159,7 @@ def _aborting(request: object, send: Send) -> None:
 
 def test_what_the_building_process_died_of_is_reported(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: str, argument: object, log: str) -> Call:
-        assert function == "sweeps.plan.preflight:look"
+        assert function == "sweeps.plan.net_sizes:look"
         return Call(function="tests.sweeps.plan.test_preflight:_aborting", argument=argument, log=log)
 
     monkeypatch.setattr(preflight, "Call", call)
