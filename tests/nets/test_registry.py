@@ -26,7 +26,7 @@ def test_every_name_has_a_config_with_the_same_arguments_and_defaults() -> None:
     import importlib
 
     files = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "model").glob("*.yaml")}
-    assert sorted(files) == sorted([*OURS, "keras"])
+    assert sorted(files) == sorted([*OURS, "keras", "file"])
     for name in OURS:
         config = files[name]
         assert config.pop("name") == name

@@ -140,10 +140,12 @@ def test_a_rate_of_one_optimizer_is_an_estimate_of_the_passes_without_it() -> No
     gpu = Device(name="gpu", kind="gpu", gpus=1)
     adam = make_result(device=gpu, passes=("forward", "train_step"), optimizer={"name": "adam"})
     net = Net(parameter_mb=1, activation_mb=1, largest_mb=1, forward_flops=10**9, training_flops=3 * 10**9)
-    estimate = Estimator({key(adam.trial): net}, [adam])
-    assert estimate(replace(adam.trial, batch=8)) is not None
-    assert estimate(replace(adam.trial, batch=8, optimizer={"name": "sgd"})) is None
-    assert estimate(replace(adam.trial, batch=8, optimizer={}, passes=("forward",))) is not None
+    again = replace(adam.trial, batch=8)
+    sgd, plain = replace(again, optimizer={"name": "sgd"}), replace(again, optimizer={}, passes=("forward",))
+    estimate = Estimator({key(trial): net for trial in (again, sgd, plain)}, [adam])
+    assert estimate(again) is not None
+    assert estimate(sgd) is None
+    assert estimate(plain) is not None
 
 
 def test_optimizers_losses_and_inputs_pair_with_the_same_only() -> None:

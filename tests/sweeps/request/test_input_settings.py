@@ -56,7 +56,10 @@ def test_what_makes_sense_is_accepted(inputs: dict[str, Any]) -> None:
         ({"words": {"hihg": 5}}, "inputs.words.hihg: an input has no key 'hihg'. Did you mean high?"),
         ({"_target_": 5}, "inputs._target_=5: expected a dotted name, such as my_module.my_batch."),
         ({"_target_": "tests.support.models.any_kind.bacth"}, "has no 'bacth'. Did you mean batch or"),
-        ({"_target_": "os.remove"}, "inputs._target_: expected a callable that makes a net. Received: os.remove"),
+        (
+            {"_target_": "os.remove"},
+            "inputs._target_: expected a callable of your own or of an installed package. Received: os.remove",
+        ),
         ({"_target_": "tests.support.models.any_kind.batch", "length": 5}, "has no argument 'length'"),
     ],
 )
