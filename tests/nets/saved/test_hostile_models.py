@@ -262,6 +262,14 @@ def _read(_: Path) -> Callable[[Any], Any]:
     return lambda image: image + tf.cast(tf.strings.length(tf.io.read_file("/etc/passwd")), tf.float32)
 
 
+def _map(_: Path) -> Callable[[Any], Any]:
+    def call(image: Any) -> Any:
+        first = tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[4], memory_region_name="/etc/passwd")
+        return image + tf.cast(tf.reduce_sum(tf.cast(first, tf.int32)), tf.float32)
+
+    return call
+
+
 def _nested(canary: Path) -> Callable[[Any], Any]:
     return lambda image: tf.cond(tf.reduce_sum(image) > 1e9, lambda: _write(canary)(image), lambda: image)
 
@@ -275,6 +283,7 @@ GRAPHS: dict[str, tuple[Callable[[Path], Callable[[Any], Any]], str]] = {
     "prints into a file": (_print, "PrintV2"),
     "calls Python": (_python, "PyFunc"),
     "reads a file": (_read, "ReadFile"),
+    "maps a file": (_map, "ImmutableConst"),
     "writes a file at times": (_nested, "WriteFile"),
     "reads lines": (_dataset, "TextLineDataset"),
 }
@@ -332,3 +341,28 @@ def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     for content in (b"", whole[:-100], b"\xff" * 50):
         (path / "saved_model.pb").write_bytes(content)
         expect_refused(path, tmp_path / "canary", "Received: ")
+
+
+ENDPOINTS: dict[str, tuple[str, Any, str]] = {
+    "another name": ("predict", tf.TensorSpec((None, 4)), "Received: predict"),
+    "no batch": ("serve", tf.TensorSpec(()), "inputs with a batch axis. Received: x of shape ()"),
+    "any rank": ("serve", tf.TensorSpec(None), "inputs with a batch axis. Received: x of shape <unknown>"),
+    "no input": ("serve", None, "expected serve to take tensors"),
+}
+
+
+@pytest.mark.parametrize("case", ENDPOINTS)
+def test_what_cannot_be_called_is_known_before_it_is_loaded(case: str, tmp_path: Path) -> None:
+    name, spec, words = ENDPOINTS[case]
+    module = tf.Module()
+    function: Any = (lambda: tf.constant(1.0)) if spec is None else (lambda x: 2.0 * x)
+    traced = tf.function(function, input_signature=[] if spec is None else [tf.TensorSpec(spec.shape, name="x")])
+    tf.saved_model.save(module, str(tmp_path / "my"), signatures={name: traced})
+    expect_refused(tmp_path / "my", tmp_path / "canary", words)
+
+
+def test_a_graph_without_its_variables_is_refused(tmp_path: Path) -> None:
+    path = saved.of_graph(tmp_path / "my", lambda image: image)
+    (path / "variables" / "variables.index").unlink()
+    with pytest.raises(SavedModelError, match=r"expected variables/variables\.index in it"):
+        loading.outline(path)
