@@ -111,9 +111,10 @@ class Training:
         wanted = self._trial.optimizer
         used = [each for each in self.updates.optimizers if self.updates.per_step[each]]
         if wanted:
-            names = [_class(each) for each in used]
-            if keras_names.class_of(wanted) not in names:
-                received = " and ".join(names) or "a train_step of the model's own that updates without an optimizer"
+            compiled = getattr(self._model, "optimizer", None)  # another of the same class may be the model's own
+            if not any(each is compiled for each in used):
+                own = " and ".join(f"the model's own {_class(each)}" for each in used)
+                received = own or "a train_step of the model's own that updates without an optimizer"
                 raise NotInForceError(
                     f"expected optimizer={wanted['name']} to update the weights. Received: {received}"
                 )

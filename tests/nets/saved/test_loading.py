@@ -170,6 +170,7 @@ def test_an_old_file_trains_as_it_was_compiled(tmp_path: Path) -> None:
     assert not np.array_equal(before[0], loaded.get_weights()[0])
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not:UserWarning")
 def test_a_quantized_model_loads(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(8)])
     model.quantize("int8")
