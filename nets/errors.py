@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -28,6 +29,28 @@ class BadArguments(NetError):  # noqa: N818
 
 class InputError(NetError):
     """The size, type or range of an input is unknown, or not what the net takes."""
+
+
+_OF_A_CALL = re.compile(r"Exception encountered when calling (.*?)\.?$")
+_OF_A_FILE = "Exception encountered: "
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def cause(error: BaseException | str) -> str:
+    """Return the line of an error that says what happened; empty for an error without a text.
+
+    That is the first line, save for two of Keras' messages: it names the layer there, or prints the whole
+    description of a model, before it quotes the error itself.
+    """
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return ""
+    for line in reversed(lines):
+        if line.startswith(_OF_A_FILE):
+            return line.removeprefix(_OF_A_FILE)
+    if (call := _OF_A_CALL.match(lines[0])) and len(lines) > 1:
+        return f"{lines[1]} (in {call[1]})"
+    return lines[0]
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

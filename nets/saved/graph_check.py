@@ -14,9 +14,9 @@ from tensorflow.python.client import pywrap_tf_session
 
 _NOT_STATELESS = re.compile(
     "^_|File|Dataset|Iterator|Reader|Summary|Py|Print|Debug|Dump|Xla|T[Pp][Uu]|Custom|Proto|Vocab|Abort|Mlir|Remote|Rpc"
-    "|Service|Snapshot|Collective|Nccl|Save|Restore|Checkpoint|KernelLabel|Send|Recv|Stub"
+    "|Service|Snapshot|Collective|Nccl|Save|Restore|Checkpoint|KernelLabel|Send|Recv|Stub|ImmutableConst|^Copy"
 )
-"""Operations that TensorFlow calls stateless although they read files, or run what is no graph."""
+"""Operations that TensorFlow calls stateless although they read files (`ImmutableConst` maps any), or run no graph."""
 _RANDOM = (
     *("RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"),
     *("RandomShuffle", "RandomGamma", "RandomPoisson", "RandomPoissonV2", "Multinomial", "StatefulUniform"),

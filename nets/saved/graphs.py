@@ -15,11 +15,13 @@ import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from nets.errors import InputError
 from nets.saved import graph_check
 from nets.saved.description import reading
 from nets.saved.kinds import GRAPH, SavedModelError
 
 _ENDPOINTS = ("serve", "serving_default")
+_VARIABLES = "variables/variables.index"
 _MOST_BYTES = 2**31
 """The largest file that TensorFlow writes as one message."""
 
@@ -44,6 +46,13 @@ class Endpoint(keras.layers.Layer):
 
     def call(self, inputs: Mapping[str, Any]) -> Any:
         """Return the graph's output, or a dictionary of several by name."""
+        takes = self._function.structured_input_signature[1]
+        for name, tensor in inputs.items():
+            if not takes[self._names[name]].shape[:1].is_compatible_with(tensor.shape[:1]):
+                batch = takes[self._names[name]].shape[0]
+                raise InputError(
+                    f"expected batch={batch}, the only one that the SavedModel takes. Received: batch={tensor.shape[0]}"
+                )
         outputs = self._function(**{self._names[name]: tensor for name, tensor in inputs.items()})
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -73,7 +82,8 @@ def load(path: Path, *, trust: bool = False) -> keras.Model:
 def expect_harmless(path: Path) -> None:
     """Raise SavedModelError for a graph that may do more than compute, or that nothing can call."""
     with reading(path):
-        _checked(path)
+        saved = _checked(path)
+        _expect_callable(path, saved.meta_graphs[0])
 
 
 def _checked(path: Path) -> Any:
@@ -105,6 +115,37 @@ def _checked(path: Path) -> Any:
     return saved
 
 
+def _expect_callable(path: Path, graph: Any) -> None:
+    """Raise SavedModelError where the folder lacks the endpoint, its tensors, or the file of the variables."""
+    _expect_endpoint(path, graph.signature_def)
+    name = next(name for name in _ENDPOINTS if name in graph.signature_def)
+    endpoint = graph.signature_def[name]
+    _expect_tensors(path, name, endpoint.inputs, endpoint.outputs)
+    for argument, tensor in sorted(endpoint.inputs.items()):
+        _expect_batch(path, argument, tf.TensorShape(tensor.tensor_shape))
+    if not (path / _VARIABLES).is_file():
+        raise SavedModelError(f"{path}: expected {_VARIABLES} in it. Received: a folder without it")
+
+
+def _expect_endpoint(path: Path, endpoints: Mapping[str, Any]) -> None:
+    if not any(name in endpoints for name in _ENDPOINTS):
+        others = ", ".join(name for name in endpoints if not name.startswith("__")) or "none at all"
+        raise SavedModelError(
+            f"{path}: expected an endpoint named {' or '.join(_ENDPOINTS)}, as model.export(FOLDER) writes. "
+            f"Received: {others}"
+        )
+
+
+def _expect_tensors(path: Path, name: str, takes: Mapping[str, Any], gives: Mapping[str, Any]) -> None:
+    if not takes or not gives:
+        raise SavedModelError(f"{path}: expected {name} to take tensors and to return some. Received: neither or one")
+
+
+def _expect_batch(path: Path, argument: str, shape: tf.TensorShape) -> None:
+    if shape.rank in (None, 0):
+        raise SavedModelError(f"{path}: expected inputs with a batch axis. Received: {argument} of shape {shape}")
+
+
 def _drop_saver(graph: Any) -> None:
     """Remove the functions that TensorFlow 1 would save and restore the variables with: they name files."""
     saver = {graph.saver_def.restore_op_name, graph.saver_def.save_tensor_name.partition(":")[0]}
@@ -117,23 +158,14 @@ def _drop_saver(graph: Any) -> None:
 def _model(path: Path, whole: Any) -> keras.Model:
     """Return the model around the endpoint of a loaded SavedModel."""
     endpoints = getattr(whole, "signatures", {})
-    name = next((name for name in _ENDPOINTS if name in endpoints), None)
-    if name is None:
-        others = ", ".join(endpoints) or "none at all"
-        raise SavedModelError(
-            f"{path}: expected an endpoint named {' or '.join(_ENDPOINTS)}, as model.export(FOLDER) writes. "
-            f"Received: {others}"
-        )
+    _expect_endpoint(path, endpoints)
+    name = next(name for name in _ENDPOINTS if name in endpoints)
     function = endpoints[name]
     takes, gives = function.structured_input_signature[1], function.structured_outputs
-    if not takes or not gives:
-        raise SavedModelError(f"{path}: expected {name} to take tensors and to return some. Received: neither or one")
+    _expect_tensors(path, name, takes, gives)
     inputs = {}
     for argument, spec in takes.items():
-        if spec.shape.rank in (None, 0):
-            raise SavedModelError(
-                f"{path}: expected inputs with a batch axis. Received: {argument} of shape {spec.shape}"
-            )
+        _expect_batch(path, argument, spec.shape)
         inputs[argument] = keras.Input(batch_shape=tuple(spec.shape), dtype=spec.dtype.name, name=argument)
     outputs = Endpoint(function, whole, {each: each for each in inputs})(inputs)
     only = next(iter(inputs.values())) if len(inputs) == 1 else inputs

@@ -16,7 +16,7 @@ from keras.src.legacy.saving import saving_options, saving_utils
 
 import nets.architectures.inception
 import nets.lrn  # noqa: F401 - both register layers of this project's nets
-from nets.saved import description, graphs, objects, precision
+from nets.saved import description, graphs, objects, old_training, precision
 from nets.saved.description import MODEL, OF_MODEL, OF_TRAINING, reading
 from nets.saved.kinds import SavedModelError, kind_of
 from nets.weights.errors import one_line
@@ -37,6 +37,8 @@ def load(path: str | Path, *, trust: bool = False) -> keras.Model:
         with _by_keras(path):
             # What is trusted runs here, by Keras' own rules.
             model = keras.saving.load_model(place, safe_mode=not trust)
+    if OF_MODEL in parts:
+        old_training.renew_optimizer(model)
     return _model(path, model)
 
 
@@ -73,7 +75,9 @@ def _checked(path: Path, trust: bool) -> dict[str, Any]:
             for part in parts.values():
                 objects.expect_harmless(part, str(path))
         for key, part in parts.items():
-            if key != OF_TRAINING:
+            if key == OF_TRAINING:
+                old_training.spell_out(part)
+            else:
                 precision.follow(part)
     return parts
 

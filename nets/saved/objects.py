@@ -23,7 +23,7 @@ _BASES = (
     *(Operation, keras.initializers.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint),
     *(keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule, keras.losses.Loss),
     *(keras.metrics.Metric, keras.dtype_policies.DTypePolicy, keras.dtype_policies.DTypePolicyMap),
-    *(keras.quantizers.Quantizer, keras.random.SeedGenerator),
+    *(keras.quantizers.Quantizer, keras.quantizers.QuantizationConfig, keras.random.SeedGenerator),
 )
 _PLACES = ("layers", "models", "initializers", "regularizers", "constraints", "optimizers", "optimizers.schedules")
 _MORE_PLACES = ("losses", "metrics", "dtype_policies", "quantizers", "random")

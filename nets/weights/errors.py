@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nets.errors import cause
+
 
 class WeightsError(ValueError):
     """The weights were not loaded; the net is unchanged.
@@ -27,5 +29,8 @@ class UnfitWeights(WeightsError):  # noqa: N818
 
 def one_line(error: Exception) -> str:
     """Return the error's kind and text on one line, short enough for a sentence."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    said = str(error)
+    if said != (quoted := cause(error)) and quoted not in said.splitlines()[:1]:
+        said = quoted
+    text = " ".join(f"{type(error).__name__}: {said}".split())
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nets import keras_names
-from nets.errors import InputError, NetError
+from nets.errors import InputError, NetError, cause
 from nets.inputs import given
 from nets.saved.kinds import SavedModelError
 from sweeps.worker.wire import Send
@@ -64,12 +64,13 @@ def look(request: Request, send: Send) -> None:
             else:
                 net, _ = _built(partial(nets.build, trial.model, **trial.model_args), trial, optimizer, flops=flops)
         except SavedModelError as error:  # it begins with the path
-            send("problem", (index, f"model.path={error}."))
+            send("problem", (index, printable(f"model.path={error}.")))
         except InputError as error:
             send("problem", (index, f"model.path={trial.path}: {error}."))
         except Exception as error:
-            cause = next(filter(None, str(error).splitlines()), type(error).__name__)
-            send("problem", (index, f"{words}: the net cannot be built: {cause}"))
+            words = words if trial.path is None else f"model.path={trial.path}"
+            received = cause(error) or type(error).__name__
+            send("problem", (index, printable(f"{words}: the net cannot be built: {received}")))
         else:
             send("net", (index, net))
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from nets.errors import cause
 from sweeps.worker import wire
 from sweeps.worker.child import exit_code
 from sweeps.worker.messages import Done, Failed, failure, sender
@@ -56,8 +57,8 @@ def run(trial: Trial, connection_send: wire.Send) -> None:
         kind, text, detail = type(error).__name__, _text_of(error.__str__), _text_of(traceback.format_exc)
         out_of_memory = kind in _OUT_OF_MEMORY or any(phrase in text for phrase in _OUT_OF_MEMORY_PHRASES)
         status: Literal["oom", "error"] = "oom" if out_of_memory else "error"
-        # TensorFlow appends a description of the whole graph to its message; the first line says what happened.
-        message = next(filter(None, text.splitlines()), kind)
+        # TensorFlow appends a description of the whole graph to its message.
+        message = cause(text) or kind
         send(Failed(status, failure(kind, message, detail)))
 
 

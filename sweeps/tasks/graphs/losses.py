@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from nets import custom
-from nets.counting.layers import Trace
+from nets.counting.layers import Trace, sizes
 
 _RESHAPES = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims")
 """Operations between the last layer and the output that leave its numbers as they are."""
@@ -48,7 +48,7 @@ def outputs(trace: Trace, *, logits: bool) -> list[Output]:
         for tensor in call.tensors[1]
     }
     tensors = keras.tree.flatten(trace.function.structured_outputs)
-    return [Output(tuple(each.shape), "logits" if logits else _end(each, linear)) for each in tensors]
+    return [Output(sizes(each.shape, trace.batch), "logits" if logits else _end(each, linear)) for each in tensors]
 
 
 def _end(tensor: tf.Tensor, linear: set[str]) -> str:

@@ -15,6 +15,7 @@ from keras.src import backend
 
 from nets import keras_names
 from nets.counting.layers import Trace
+from nets.errors import cause
 from sweeps.tasks.graphs import losses
 from sweeps.tasks.timing import gradients, replicas
 from sweeps.tasks.timing.in_force import NotInForceError
@@ -57,6 +58,7 @@ class Training:
             """Whether the loss is the model's own."""
             self._losses = self._losses_by_output(ends, structure)
             if targets is None:
+                self._expect_sizes(ends)
                 targets = _targets(trial, self._losses, ends, structure)
             self._inputs, self._targets = inputs, targets
             self._create_variables(structure)
@@ -132,9 +134,10 @@ class Training:
         wanted = self._trial.optimizer
         used = [each for each in self.updates.optimizers if self.updates.per_step[each]]
         if wanted:
-            names = [_class(each) for each in used]
-            if keras_names.class_of(wanted) not in names:
-                received = " and ".join(names) or "a train_step of the model's own that updates without an optimizer"
+            compiled = getattr(self._model, "optimizer", None)  # another of the same class may be the model's own
+            if not any(each is compiled for each in used):
+                own = " and ".join(f"the model's own {_class(each)}" for each in used)
+                received = own or "a train_step of the model's own that updates without an optimizer"
                 raise NotInForceError(
                     f"expected optimizer={wanted['name']} to update the weights. Received: {received}"
                 )
@@ -171,6 +174,13 @@ class Training:
             # Keras' own method, as the model's may take other arguments; what is None stays as it was compiled.
             keras.Model.compile(model, optimizer=optimizer, loss=loss, jit_compile=False)
         return loss is None
+
+    def _expect_sizes(self, ends: list[losses.Output]) -> None:
+        if any(0 in end.shape for end in ends):
+            raise TrainingError(
+                f"expected {self._model.name} to have outputs whose sizes its graph shows. Received: one with an open "
+                "axis; a callable in inputs._target_ can return (inputs, targets)"
+            )
 
     def _losses_by_output(self, ends: list[losses.Output], structure: Any) -> list[Any]:
         """Return the loss of each output; None where Keras knows of none."""
@@ -214,10 +224,11 @@ class Training:
     def _unfit(self, error: Exception) -> TrainingError:
         names = ", ".join(sorted({losses.label(each) for each in self._losses}))
         made = ", ".join(f"{each.dtype.name} {list(each.shape)}" for each in self._flat_targets())
-        cause = next(filter(None, str(error).splitlines()), type(error).__name__)
+        received = cause(error) or type(error).__name__
         way_out = "; a callable in inputs._target_ can return (inputs, targets)" if self._made_targets else ""
         return TrainingError(
-            f"expected {self._model.name} to train on targets of {made} with loss {names}. Received: {cause}{way_out}"
+            f"expected {self._model.name} to train on targets of {made} with loss {names}. "
+            f"Received: {received}{way_out}"
         )
 
 

@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import nets
+from nets.counting import layers
+from nets.errors import InputError, cause
 from nets.saved import graphs, loading
 from nets.saved.kinds import SavedModelError, label, misfit, misnamed
 from tests.support.models import saved
@@ -154,3 +156,42 @@ def test_names_say_what_a_path_is(tmp_path: Path) -> None:
     assert misfit("my.keras", "a folder") == "expected a file. Received: a folder."
     assert str(misfit(str(tmp_path), "a folder")).endswith("Received: a folder without saved_model.pb.")
     assert str(misfit("my.pt", None)).endswith("Received: a file with another suffix.")
+
+
+def test_an_old_file_trains_as_it_was_compiled(tmp_path: Path) -> None:
+    """Keras builds the optimizer of such a file for no variables, and does not find the short names that it saves."""
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse", metrics=["mae", "accuracy"])
+    model.fit(np.zeros((4, 6)), np.ones((4, 2)), verbose=0)
+    loaded = loading.load(save(model, tmp_path / "my.h5"))
+    assert isinstance(loaded.optimizer, keras.optimizers.Adam)
+    before = loaded.get_weights()
+    loaded.train_on_batch(np.ones((4, 6)), np.ones((4, 2)))
+    assert not np.array_equal(before[0], loaded.get_weights()[0])
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not:UserWarning")
+def test_a_quantized_model_loads(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(8)])
+    model.quantize("int8")
+    values = np.random.default_rng(0).normal(size=(3, 16)).astype("float32")
+    loaded = loading.load(save(model, tmp_path / "my.keras"))
+    np.testing.assert_allclose(loaded(values), model(values), rtol=1e-5)
+
+
+def test_a_recurrent_graph_is_traced_though_it_hides_its_batch(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((10, 4)), keras.layers.LSTM(8), keras.layers.Dense(1)])
+    model.export(tmp_path / "my", verbose=False)
+    trace = layers.trace(loading.load(tmp_path / "my"), 3)
+    assert trace.rows[-1].output_shape == (3, 1)
+    assert trace.rows[-1].activation_bytes == 12
+
+
+def test_a_graph_for_one_batch_says_which(tmp_path: Path) -> None:
+    traced = tf.function(lambda x: 2.0 * x, input_signature=[tf.TensorSpec((3, 4), name="x")])
+    tf.saved_model.save(tf.Module(), str(tmp_path / "my"), signatures={"serve": traced})
+    model = loading.load(tmp_path / "my")
+    model(tf.zeros((3, 4)))
+    with pytest.raises(InputError, match="expected batch=3, the only one that the SavedModel takes") as caught:
+        model(tf.zeros((2, 4)))
+    assert cause(caught.value).endswith("Received: batch=2 (in Endpoint.call())")

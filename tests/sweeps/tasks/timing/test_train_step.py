@@ -168,7 +168,15 @@ def test_a_train_step_of_the_models_own_is_called(compiler: Compile) -> None:
 def test_an_optimizer_that_a_train_step_ignores_is_not_in_force() -> None:
     begun = training(replace(TRIAL, optimizer={"name": "adam"}), trained.of_its_own())
     begun.step()()
-    with pytest.raises(NotInForceError, match=r"expected optimizer=adam to update the weights\. Received: RMSprop"):
+    words = r"expected optimizer=adam to update the weights\. Received: the model's own RMSprop"
+    with pytest.raises(NotInForceError, match=words):
+        begun.in_force()
+
+
+def test_an_optimizer_of_the_models_own_does_not_pass_for_another_of_its_class() -> None:
+    begun = training(replace(TRIAL, optimizer={"name": "rmsprop", "learning_rate": 0.5}), trained.of_its_own())
+    begun.step()()
+    with pytest.raises(NotInForceError, match="expected optimizer=rmsprop to update the weights"):
         begun.in_force()
 
 
