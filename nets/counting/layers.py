@@ -70,7 +70,7 @@ def trace(model: keras.Model, batch: int, training: bool = False, inputs: Any = 
     if batch < 1:
         raise ValueError(f"expected a batch of at least 1. Received: batch={batch}")
     inputs = signature.inputs(model) if inputs is None else inputs
-    with _recorded_calls(model) as calls:
+    with _recorded_calls(model, batch) as calls:
         function = tf.function(lambda given: model(given, training=training), autograph=False)
         concrete = function.get_concrete_function(signature.specs(inputs, batch))
     return Trace(model, batch, inputs, tuple(calls), concrete)
@@ -133,7 +133,7 @@ def _row(call: Call, batch: int, seen: set[int]) -> Layer:
 
 def counted_terms(call: Call) -> tuple[Term, ...] | None:
     """Return the call's operations; None where they are not counted, as in a loop, which is traced only once."""
-    if any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
+    if not call.sized or any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
         return None
     return terms(call, weighted=bool(own_weights(call.part)))
 
@@ -147,7 +147,7 @@ def _in_loop(graph: Any) -> bool:
 
 
 @contextmanager
-def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
+def _recorded_calls(model: keras.Model, batch: int) -> Iterator[list[Call]]:
     """Record the calls of the model's layers within the context, in the order in which they end.
 
     Each layer temporarily gets a recording `call`: only this treats subclassed models, nested layers and layers that
@@ -159,9 +159,13 @@ def _recorded_calls(model: keras.Model) -> Iterator[list[Call]]:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             given, outputs = _arrays((args, kwargs)), _tensors(result)
-            size = sum(math.prod(tensor.shape) * tensor.dtype.size for tensor in outputs)
             tensors = (_symbols(given), _symbols(outputs))
-            calls.append(Call(part, _shapes(given), _shapes(outputs), size, tensors))
+            into, out = _shapes(given, batch), _shapes(outputs, batch)
+            if into is None or out is None:
+                calls.append(Call(part, (), (), 0, tensors, sized=False))
+                return result
+            size = sum(math.prod(shape) * tensor.dtype.size for shape, tensor in zip(out, outputs, strict=True))
+            calls.append(Call(part, into, out, size, tensors))
             return result
 
         return call
@@ -216,5 +220,12 @@ def _arrays(values: Any) -> list[Any]:
     return [value for value in keras.tree.flatten(values) if hasattr(value, "shape") and hasattr(value, "dtype")]
 
 
-def _shapes(arrays: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(array.shape) for array in arrays)
+def _shapes(arrays: Sequence[Any], batch: int) -> tuple[tuple[int, ...], ...] | None:
+    """Return the shapes, with the batch for an open first axis; None where another size is only known in a run."""
+    shapes = []
+    for array in arrays:
+        if getattr(array.shape, "rank", 0) is None:
+            return None
+        first, *others = tuple(array.shape) or (1,)
+        shapes.append((batch if first is None else first, *others) if len(array.shape) else ())
+    return None if any(size is None for shape in shapes for size in shape) else tuple(shapes)

@@ -14,6 +14,7 @@ from nets.inputs import given
 from nets.saved.kinds import SavedModelError
 from sweeps.worker.wire import Send
 from tracking.record import Trial
+from tracking.text.exceptions import first_words
 from tracking.text.printable import printable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def look(request: Request, send: Send) -> None:
         except InputError as error:
             send("problem", (index, f"model.path={trial.path}: {error}."))
         except Exception as error:
-            cause = next(filter(None, str(error).splitlines()), type(error).__name__)
+            cause = first_words(str(error)) or type(error).__name__
             send("problem", (index, f"{words}: the net cannot be built: {cause}"))
         else:
             send("net", (index, net))

@@ -17,6 +17,7 @@ from sweeps.worker import wire
 from sweeps.worker.child import exit_code
 from sweeps.worker.messages import Done, Failed, failure, sender
 from tracking.record import Trial
+from tracking.text.exceptions import first_words
 
 TASKS = ("benchmark", "classify", "finetune", "probe")
 """The values of `task=`; `calibrate` is run by the sweep itself."""
@@ -56,9 +57,8 @@ def run(trial: Trial, connection_send: wire.Send) -> None:
         kind, text, detail = type(error).__name__, _text_of(error.__str__), _text_of(traceback.format_exc)
         out_of_memory = kind in _OUT_OF_MEMORY or any(phrase in text for phrase in _OUT_OF_MEMORY_PHRASES)
         status: Literal["oom", "error"] = "oom" if out_of_memory else "error"
-        # TensorFlow appends a description of the whole graph to its message; the first line says what happened.
-        message = next(filter(None, text.splitlines()), kind)
-        send(Failed(status, failure(kind, message, detail)))
+        # TensorFlow appends a description of the whole graph to its message.
+        send(Failed(status, failure(kind, first_words(text) or kind, detail)))
 
 
 def _text_of(of: Callable[[], str]) -> str:

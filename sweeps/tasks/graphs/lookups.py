@@ -51,7 +51,7 @@ def usages(flat: FlatGraph, function: Any, count: int) -> list[Usage]:
     """Return the usage of each of the first `count` parameters of a concrete function."""
     by_parameter = {node: Usage() for node in flat.parameters[:count]}
     for node in flat.nodes:
-        for indices, size in _lookups(node):
+        for indices, size in lookups(node):
             for parameter, exact, room in _origins(indices):
                 if parameter in by_parameter:
                     by_parameter[parameter] = _narrowed(by_parameter[parameter], size, exact, room)
@@ -76,7 +76,7 @@ def _narrowed(usage: Usage, size: int | None, exact: bool, room: tf.DType | None
     return replace(usage, high=high, narrow=narrow)
 
 
-def _lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
+def lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
     """Yield the indices that an operation looks up, and the number of rows; None where it is unknown."""
     kind, inputs = node.kind, node.inputs
     if kind == "GatherV2":
@@ -124,7 +124,7 @@ def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
         elif node.kind in _FRESH:
             continue
         elif node.kind in ("SelectV2", "Select"):
-            chosen = node.inputs[2:] if _is_negative(node.inputs[0]) else node.inputs[1:]
+            chosen = node.inputs[2:] if is_negative(node.inputs[0]) else node.inputs[1:]
             waiting += [(source, exact, room) for source in chosen]
         elif node.kind == "IdentityN":
             waiting.append((node.inputs[place], exact, room))
@@ -138,7 +138,7 @@ def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
             waiting += [(source, False, room) for source in node.inputs]
 
 
-def _is_negative(value: Value) -> bool:
+def is_negative(value: Value) -> bool:
     """Whether it is `x < 0`: negative indices count from the end, and none are fed."""
     node, _ = value
     return node.kind == "Less" and _is_zero(node.inputs[1])
