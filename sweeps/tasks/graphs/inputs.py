@@ -147,7 +147,7 @@ def _length(each: Input, usage: Usage) -> dict[str, int]:
     """Return the length of a sequence: of an open time axis, or of whole numbers in a row that are looked up."""
     if each.length is not None:
         return {"length": each.length}
-    if len(each.shape) == 1 and (usage.high is not None or usage.arithmetic) and each.shape[0] is not None:
+    if len(each.shape) == 1 and usage.in_row and each.shape[0] is not None:
         return {"length": each.shape[0]}
     return {}
 

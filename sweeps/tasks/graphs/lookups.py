@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,8 @@ class Usage:
     """The keys of the vocabulary in which it is looked up, if any."""
     arithmetic: bool = False
     """It also goes into a lookup through a calculation, so that its range is unknown."""
+    in_row: bool = False
+    """One lookup takes all of them, as those of a text; not each from a table of its own."""
     narrow: str | None = None
     """A type of floats on the way that is too narrow for these numbers."""
 
@@ -54,7 +57,9 @@ def usages(flat: FlatGraph, function: Any, count: int) -> list[Usage]:
         for indices, size in lookups(node):
             for parameter, exact, room in _origins(indices):
                 if parameter in by_parameter:
-                    by_parameter[parameter] = _narrowed(by_parameter[parameter], size, exact, room)
+                    in_row = by_parameter[parameter].in_row or _elements(indices) >= _elements((parameter, 0))
+                    narrowed = _narrowed(by_parameter[parameter], size, exact, room)
+                    by_parameter[parameter] = replace(narrowed, in_row=in_row)
         if node.kind == "LookupTableFindV2":
             for parameter, exact, _ in _origins(node.inputs[1]):
                 if parameter in by_parameter and exact:
@@ -152,6 +157,11 @@ def _is_zero(value: Value) -> bool:
 def _shape(value: Value) -> tuple[int, ...] | None:
     node, place = value
     return node.shapes[place]
+
+
+def _elements(value: Value) -> int:
+    shape = _shape(value)
+    return 0 if shape is None else math.prod(shape)
 
 
 def _table(value: Value) -> tuple[int, ...] | None:

@@ -116,7 +116,7 @@ class Training:
         """
         wanted, loss = self._trial.optimizer, self._trial.loss
         used = [each for each in self.updates.optimizers if self.updates.per_step[each]]
-        others = [each for each in used if each is not self._model.optimizer]
+        others = [each for each in used if each is not getattr(self._model, "optimizer", None)]
         if wanted and (others or not used):
             names = " and ".join(f"the model's own {_class(each)}" for each in others)
             received = names or "a train_step of the model's own that updates without an optimizer"
