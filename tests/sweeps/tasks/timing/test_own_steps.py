@@ -14,7 +14,7 @@ from keras import layers as kl
 from nets.counting import layers, work
 from sweeps.tasks.timing.in_force import NotInForceError
 from sweeps.tasks.timing.inspection import Inspection
-from sweeps.tasks.timing.train_step import TrainingError
+from sweeps.tasks.timing.train_step import Training, TrainingError
 from tests.sweeps.tasks.timing.test_train_step import OPTIMIZERS, TRIAL, small, training
 from tracking.record import Compile
 
@@ -52,9 +52,9 @@ def of_class(kind: Any) -> Any:
     return kind(x, kl.Dense(2)(x))
 
 
-def inspected(begun: Training, compiler: Compile) -> Inspection:
+def inspected(begun: Training, model: keras.Model, compiler: Compile) -> Inspection:
     step = begun.step()
-    inspection = Inspection(step, compiler, work.training(layers.trace(begun._model, 6, training=True)), binding=False)
+    inspection = Inspection(step, compiler, work.training(layers.trace(model, 6, training=True)), binding=False)
     inspection.start()
     inspection.look(step())
     return inspection
@@ -86,7 +86,7 @@ def test_a_step_without_optimizer_and_metrics_is_inspected(compiler: Compile) ->
     model = of_class(WithoutOptimizer)
     model.compile(loss="mse")
     begun = training(replace(TRIAL, compile=compiler), model)
-    assert inspected(begun, compiler).evidence["nonfinite_outputs"] == 0
+    assert inspected(begun, model, compiler).evidence["nonfinite_outputs"] == 0
     assert begun.in_force()["optimizer"] == []
 
 
