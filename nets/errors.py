@@ -31,26 +31,35 @@ class InputError(NetError):
     """The size, type or range of an input is unknown, or not what the net takes."""
 
 
-_OF_A_CALL = re.compile(r"Exception encountered when calling (.*?)\.?$")
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_OF_OPERATION = re.compile(r"^(\{\{function_node [^}]*\}\} *)+")
+_OF_A_CALL = re.compile(r"^Exception encountered when calling (.+?)\.?$")
 _OF_A_FILE = "Exception encountered: "
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FRAME = re.compile(
+    r"^(Graph execution error:|Detected at node .*|File \".*|<stack traces unavailable>|\d+ root error\(s\) found\.)$"
+)
+"""What TensorFlow writes before its own words, where the error comes from a graph."""
 
 
 def cause(error: BaseException | str) -> str:
     """Return the line of an error that says what happened; empty for an error without a text.
 
-    That is the first line, save for two of Keras' messages: it names the layer there, or prints the whole
-    description of a model, before it quotes the error itself.
+    That is the first line, save for messages of Keras and TensorFlow that begin with where an error arose: the layer is
+    put before the words, the rest is left out. Keras also prints the whole description of a model before it quotes the
+    error itself.
     """
-    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    if not lines:
-        return ""
+    lines = [_OF_OPERATION.sub("", line.strip()) for line in _ESCAPES.sub("", str(error)).splitlines()]
+    lines = [line for line in lines if line]
     for line in reversed(lines):
         if line.startswith(_OF_A_FILE):
             return line.removeprefix(_OF_A_FILE)
-    if (call := _OF_A_CALL.match(lines[0])) and len(lines) > 1:
-        return f"{lines[1]} (in {call[1]})"
-    return lines[0]
+    layer = ""
+    for line in lines:
+        if called := _OF_A_CALL.match(line):
+            layer = f"{called[1]}: "
+        elif not _FRAME.match(line):
+            return layer + line
+    return lines[0] if lines else ""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

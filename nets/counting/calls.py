@@ -24,6 +24,8 @@ class Call:
     output_bytes: int
     tensors: tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]] = ((), ())
     """Inputs and outputs, as symbols of the traced graph."""
+    sized: bool = True
+    """Whether all sizes are known before the net runs; else there are no shapes and no bytes."""
 
     @property
     def size(self) -> int:

@@ -132,12 +132,8 @@ def _row(call: Call, batch: int, seen: set[int]) -> Layer:
 
 
 def counted_terms(call: Call) -> tuple[Term, ...] | None:
-    """Return the call's operations; None where they are not counted.
-
-    So it is in a loop, which is traced only once, and where the graph does not show the size of an axis.
-    """
-    unknown = any(0 in shape for shape in (*call.inputs, *call.outputs))
-    if unknown or any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
+    """Return the call's operations; None where they are not counted, as in a loop, which is traced only once."""
+    if not call.sized or any(_in_loop(tensor.graph) for tensor in call.tensors[1]):
         return None
     return terms(call, weighted=bool(own_weights(call.part)))
 
@@ -163,10 +159,13 @@ def _recorded_calls(model: keras.Model, batch: int) -> Iterator[list[Call]]:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             given, outputs = _arrays((args, kwargs)), _tensors(result)
-            taken, made = _shapes(given, batch), _shapes(outputs, batch)
-            size = sum(math.prod(shape) * tensor.dtype.size for shape, tensor in zip(made, outputs, strict=True))
             tensors = (_symbols(given), _symbols(outputs))
-            calls.append(Call(part, taken, made, size, tensors))
+            into, out = _shapes(given, batch), _shapes(outputs, batch)
+            if into is None or out is None:
+                calls.append(Call(part, (), (), 0, tensors, sized=False))
+                return result
+            size = sum(math.prod(shape) * tensor.dtype.size for shape, tensor in zip(out, outputs, strict=True))
+            calls.append(Call(part, into, out, size, tensors))
             return result
 
         return call
@@ -221,12 +220,12 @@ def _arrays(values: Any) -> list[Any]:
     return [value for value in keras.tree.flatten(values) if hasattr(value, "shape") and hasattr(value, "dtype")]
 
 
-def _shapes(arrays: Sequence[Any], batch: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(sizes(array.shape, batch) for array in arrays)
-
-
-def sizes(shape: Any, batch: int) -> tuple[int, ...]:
-    """Return a traced tensor's shape; a first axis that the graph leaves open is the batch, any other is 0: unknown."""
-    if getattr(shape, "rank", 0) is None:
-        return (0,)
-    return tuple(size if size is not None else 0 if place else batch for place, size in enumerate(shape))
+def _shapes(arrays: Sequence[Any], batch: int) -> tuple[tuple[int, ...], ...] | None:
+    """Return the shapes, with the batch for an open first axis; None where another size is only known in a run."""
+    shapes = []
+    for array in arrays:
+        if getattr(array.shape, "rank", 0) is None:
+            return None
+        first, *others = tuple(array.shape) or (1,)
+        shapes.append((batch if first is None else first, *others) if len(array.shape) else ())
+    return None if any(size is None for shape in shapes for size in shape) else tuple(shapes)

@@ -44,6 +44,11 @@ def text_of(key: str, arguments: Arguments) -> str:
     return "" if value is None else str(value)
 
 
+def _chosen(override: Override) -> str:
+    """Return the choice from a config group as Hydra takes it in a sweep: without any where it is `null`."""
+    return f"~{override.key_or_group}" if override.value() is None else str(override.input_line)
+
+
 class Composer:
     """Composes the points of a grid as Hydra does, but each choice of config groups only once.
 
@@ -60,7 +65,7 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return the config of one point, without the `hydra` node. Raises ComposeError."""
         parsed = [self._parse(text) for text in overrides]
-        groups = tuple(override.input_line for override, is_group in parsed if is_group)
+        groups = tuple(_chosen(override) for override, is_group in parsed if is_group)
         if groups not in self._bases:
             base = self._loader.load_sweep_config(self._master, list(groups))
             with open_dict(base):

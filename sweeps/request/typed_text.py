@@ -21,6 +21,7 @@ from hydra.grammar.gen.OverrideLexer import CommonTokenStream, InputStream, Over
 from hydra.grammar.gen.OverrideParser import OverrideParser
 
 from sweeps.clusters.kinds import KINDS
+from sweeps.process.project import ROOT
 from sweeps.request.options import DeviceConf
 from sweeps.typed.arguments import Arguments
 from sweeps.typed.command_line import text
@@ -37,6 +38,8 @@ def as_typed(arguments: Arguments) -> Arguments:
 
 def _as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
+    if value == "null" and key.isidentifier() and (ROOT / "conf" / key).is_dir():
+        return f"~{key}"  # no choice from a config group
     name = key.lstrip("+")
     in_mapping = name.rpartition(".")[0] in _keys(_MAPPINGS)
     is_mapping, is_list = name in _keys(_MAPPINGS), name in _keys(_LISTS)

@@ -47,7 +47,7 @@ class FlatGraph:
 
     nodes: list[Node] = field(default_factory=list)
     parameters: list[Node] = field(default_factory=list)
-    """The function's inputs, captured variables included."""
+    """The function's inputs, captured variables included, in their places; one that is optimised away has no tensor."""
     outputs: list[Value] = field(default_factory=list)
 
 
@@ -69,10 +69,11 @@ def of_definition(definition: Any) -> FlatGraph:
         tf.graph_util.import_graph_def(definition, name="")
     flat = FlatGraph()
     arguments = sorted((each for each in graph.get_operations() if each.type == "_Arg"), key=_index)
-    tensors = [each.outputs[0] for each in arguments]
-    for tensor in tensors:
-        flat.parameters.append(_add(flat, PARAMETER, [], [tensor]))
-    values = _fill(flat, graph, tensors, [(node, 0) for node in flat.parameters], _Where())
+    tensors = {_index(each): each.outputs[0] for each in arguments}
+    for place in range(max(tensors, default=-1) + 1):
+        flat.parameters.append(_add(flat, PARAMETER, [], [tensors[place]] if place in tensors else []))
+    given = [(flat.parameters[place], 0) for place in tensors]
+    values = _fill(flat, graph, list(tensors.values()), given, _Where())
     results = sorted((each for each in graph.get_operations() if each.type == "_Retval"), key=_index)
     flat.outputs = [values[_key(each.inputs[0])] for each in results]
     return flat

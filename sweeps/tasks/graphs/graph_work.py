@@ -111,7 +111,7 @@ def _needs_input(flat: FlatGraph, fed: int, trained: frozenset[int]) -> bool:
         if node.inputs:
             changes.setdefault(_origin(node.inputs[0]), []).append((node, 0))
     # An optimizer's momentum is a variable, too: what it is changed to goes into the weights.
-    waiting = [flat.parameters[place] for place in trained]
+    waiting = [flat.parameters[place] for place in trained if place < len(flat.parameters)]
     seen: set[Node] = set()
     while waiting:
         variable = waiting.pop()

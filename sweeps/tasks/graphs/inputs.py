@@ -29,7 +29,7 @@ from nets.errors import InputError
 from nets.inputs import given, signature
 from nets.inputs.given import Setting
 from nets.inputs.sizes import Input
-from sweeps.tasks.graphs import flat_graph
+from sweeps.tasks.graphs import flat_graph, positions
 from sweeps.tasks.graphs.batches import Batch
 from sweeps.tasks.graphs.lookups import Usage, usages
 from tracking.record import Trial
@@ -113,8 +113,15 @@ def expect_legal(trial: Trial, fed: Fed, trace: Trace) -> None:
 
 
 def _usages(trace: Trace) -> list[Usage]:
+    """Return the usage of each input. Raises InputError where the net looks up positions that its tables lack."""
     count = len(keras.tree.flatten(trace.inputs))
-    return usages(flat_graph.of_function(trace.function), trace.function, count)
+    flat = flat_graph.of_function(trace.function)
+    for each in positions.missing(flat):
+        raise InputError(
+            f"expected rows below {each.rows} to be looked up in {each.layer}, which has so many. Received: row "
+            f"{each.row}, as the input is too long; set a smaller inputs.length, or +inputs.NAME.shape"
+        )
+    return usages(flat, trace.function, count)
 
 
 def _legal(each: Input, usage: Usage, tensor: tf.Tensor) -> tf.Tensor:
@@ -140,7 +147,7 @@ def _length(each: Input, usage: Usage) -> dict[str, int]:
     """Return the length of a sequence: of an open time axis, or of whole numbers in a row that are looked up."""
     if each.length is not None:
         return {"length": each.length}
-    if len(each.shape) == 1 and (usage.high is not None or usage.arithmetic) and each.shape[0] is not None:
+    if len(each.shape) == 1 and usage.in_row and each.shape[0] is not None:
         return {"length": each.shape[0]}
     return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,8 @@ class Usage:
     """The keys of the vocabulary in which it is looked up, if any."""
     arithmetic: bool = False
     """It also goes into a lookup through a calculation, so that its range is unknown."""
+    in_row: bool = False
+    """One lookup takes all of them, as those of a text; not each from a table of its own."""
     narrow: str | None = None
     """A type of floats on the way that is too narrow for these numbers."""
 
@@ -51,10 +54,12 @@ def usages(flat: FlatGraph, function: Any, count: int) -> list[Usage]:
     """Return the usage of each of the first `count` parameters of a concrete function."""
     by_parameter = {node: Usage() for node in flat.parameters[:count]}
     for node in flat.nodes:
-        for indices, size in _lookups(node):
+        for indices, size in lookups(node):
             for parameter, exact, room in _origins(indices):
                 if parameter in by_parameter:
-                    by_parameter[parameter] = _narrowed(by_parameter[parameter], size, exact, room)
+                    in_row = by_parameter[parameter].in_row or _elements(indices) >= _elements((parameter, 0))
+                    narrowed = _narrowed(by_parameter[parameter], size, exact, room)
+                    by_parameter[parameter] = replace(narrowed, in_row=in_row)
         if node.kind == "LookupTableFindV2":
             for parameter, exact, _ in _origins(node.inputs[1]):
                 if parameter in by_parameter and exact:
@@ -76,7 +81,7 @@ def _narrowed(usage: Usage, size: int | None, exact: bool, room: tf.DType | None
     return replace(usage, high=high, narrow=narrow)
 
 
-def _lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
+def lookups(node: Node) -> Iterator[tuple[Value, int | None]]:
     """Yield the indices that an operation looks up, and the number of rows; None where it is unknown."""
     kind, inputs = node.kind, node.inputs
     if kind == "GatherV2":
@@ -124,7 +129,7 @@ def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
         elif node.kind in _FRESH:
             continue
         elif node.kind in ("SelectV2", "Select"):
-            chosen = node.inputs[2:] if _is_negative(node.inputs[0]) else node.inputs[1:]
+            chosen = node.inputs[2:] if is_negative(node.inputs[0]) else node.inputs[1:]
             waiting += [(source, exact, room) for source in chosen]
         elif node.kind == "IdentityN":
             waiting.append((node.inputs[place], exact, room))
@@ -138,7 +143,7 @@ def _origins(value: Value) -> Iterator[tuple[Node, bool, tf.DType | None]]:
             waiting += [(source, False, room) for source in node.inputs]
 
 
-def _is_negative(value: Value) -> bool:
+def is_negative(value: Value) -> bool:
     """Whether it is `x < 0`: negative indices count from the end, and none are fed."""
     node, _ = value
     return node.kind == "Less" and _is_zero(node.inputs[1])
@@ -152,6 +157,11 @@ def _is_zero(value: Value) -> bool:
 def _shape(value: Value) -> tuple[int, ...] | None:
     node, place = value
     return node.shapes[place]
+
+
+def _elements(value: Value) -> int:
+    shape = _shape(value)
+    return 0 if shape is None else math.prod(shape)
 
 
 def _table(value: Value) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from nets import custom
-from nets.counting.layers import Trace, sizes
+from nets.counting.layers import Trace
 
 _RESHAPES = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims")
 """Operations between the last layer and the output that leave its numbers as they are."""
@@ -48,7 +48,14 @@ def outputs(trace: Trace, *, logits: bool) -> list[Output]:
         for tensor in call.tensors[1]
     }
     tensors = keras.tree.flatten(trace.function.structured_outputs)
-    return [Output(sizes(each.shape, trace.batch), "logits" if logits else _end(each, linear)) for each in tensors]
+    return [Output(_sizes(each, trace.batch), "logits" if logits else _end(each, linear)) for each in tensors]
+
+
+def _sizes(tensor: tf.Tensor, batch: int) -> tuple[int, ...]:
+    """Return an output's shape; a first axis that the graph leaves open is the batch, any other is 0: unknown."""
+    if tensor.shape.rank is None:
+        return (0,)
+    return tuple(size if size is not None else 0 if place else batch for place, size in enumerate(tensor.shape))
 
 
 def _end(tensor: tf.Tensor, linear: set[str]) -> str:
@@ -90,9 +97,13 @@ def by_output(user_loss: Any, names: Sequence[str], structure: Any) -> list[Any]
     `names` are those that Keras knows the outputs by; None stands for an output without a loss.
     """
     count = len(keras.tree.flatten(structure))
+    if isinstance(user_loss, dict) and isinstance(structure, dict):
+        return [each for key in sorted(structure) for each in by_output(user_loss.get(key), names, structure[key])]
     if isinstance(user_loss, dict):
-        keys = sorted(structure) if isinstance(structure, dict) else names
-        return [user_loss.get(key) for key in keys]
+        return [user_loss.get(key) for key in names]
+    if isinstance(structure, list | tuple) and isinstance(user_loss, list | tuple) and len(user_loss) == len(structure):
+        pairs = zip(user_loss, structure, strict=True)
+        return [each for loss, part in pairs for each in by_output(loss, names, part)]
     if isinstance(user_loss, list | tuple) and len(user_loss) == count:
         return list(user_loss)
     return [user_loss] * count
@@ -120,6 +131,19 @@ def target(loss: Any, output: Output, seed: int) -> tf.Tensor:
     if kind in _NORMAL:
         return tf.constant(random.standard_normal(shape), tf.float32)
     return tf.constant(random.integers(0, 2, shape), tf.float32)
+
+
+def are_classes(loss: Any, values: tf.Tensor) -> bool:
+    """Whether these targets are classes, of which the loss only takes as many as the output is wide."""
+    return _kind(loss) == "sparsecategoricalcrossentropy" and (values.dtype.is_integer or values.dtype.is_floating)
+
+
+def beyond(loss: Any, output: Output, classes: tf.Tensor) -> int | None:
+    """Return a class that the output does not have; None without any. The loss may ignore one."""
+    ignored = getattr(loss, "ignore_class", None)
+    numbers = np.unique(classes.numpy())
+    wrong = numbers[((numbers < 0) | (numbers >= output.shape[-1])) & (numbers != ignored)]
+    return int(wrong[-1]) if len(wrong) else None
 
 
 def _kind(loss: Any) -> str:

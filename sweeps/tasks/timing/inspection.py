@@ -107,6 +107,11 @@ class Inspection:
         self.facts["products"] = (
             computed.least if computed.least == computed.most else {"least": computed.least, "most": computed.most}
         )
+        if not computed.needs_input and self._step.trained():
+            raise NothingComputedError(
+                "expected a step that changes the weights by its input. Received: one that changes them alike for "
+                "every input, or not at all"
+            )
         if not computed.needs_input:
             raise NothingComputedError(
                 "expected a step whose result depends on its input. Received: a graph with the same outputs for "
@@ -131,9 +136,13 @@ class Inspection:
 
 
 def _tensors(output: Any) -> list[tf.Tensor]:
-    """Return the tensors of a step's result, including those of each replica and of sparse gradients."""
+    """Return the tensors of a step's result, including those of each replica and of sparse gradients.
+
+    A `train_step` of the user's own may also return numbers of Python's, or nothing.
+    """
     flat = keras.tree.flatten(tf.nest.flatten(output, expand_composites=True))
-    return [tensor for tensor in flat if tensor.dtype.is_floating and tensor.shape.num_elements()]
+    tensors = [each for each in flat if isinstance(each, tf.Tensor)]
+    return [tensor for tensor in tensors if tensor.dtype.is_floating and tensor.shape.num_elements()]
 
 
 def _finite(tensor: tf.Tensor) -> bool:

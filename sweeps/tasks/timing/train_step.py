@@ -51,6 +51,8 @@ class Training:
         self._made_targets = targets is None
         self.own_step = getattr(model.train_step, "__func__", None) is not keras.Model.train_step
         """Whether the model's class has a `train_step` of its own."""
+        self._own_compute_loss = getattr(model.compute_loss, "__func__", None) is not keras.Model.compute_loss
+        self._computes_loss = False
         ends = losses.outputs(trace, logits=trial.target is None and trial.path is None)
         structure = trace.function.structured_outputs
         with mirrored.scope() if mirrored is not None else contextlib.nullcontext():
@@ -60,14 +62,17 @@ class Training:
             if targets is None:
                 self._expect_sizes(ends)
                 targets = _targets(trial, self._losses, ends, structure)
+            elif not (self.own_step or self._own_compute_loss):
+                _expect_classes(targets, self._losses, ends)
             self._inputs, self._targets = inputs, targets
             self._create_variables(structure)
         self.updates = Updates(model)
+        self._watch_loss()
 
     @property
     def by_the_table(self) -> bool:
         """Whether the layer table says what the step computes: it knows nothing of a loss or a step of the model's."""
-        return not self.own_step and not self.own_loss
+        return not (self.own_step or self.own_loss or self._own_compute_loss)
 
     def step(self) -> Step:
         """Return the step to time. When first called, it raises NothingToDifferentiateError or TrainingError.
@@ -104,6 +109,7 @@ class Training:
 
         def function(data: Any) -> Any:
             self.updates.begin()
+            self._computes_loss = False
             metrics = train(data)
             step.without_gradient = self.updates.without_gradient
             return metrics
@@ -129,18 +135,20 @@ class Training:
     def in_force(self) -> dict[str, Any]:
         """Return facts about optimizer, loss, `train_step` and targets, after steps were taken.
 
-        Raises NotInForceError where the weights are not updated by the optimizer that the trial names.
+        Raises NotInForceError where the weights are not updated by the optimizer, or the loss is not computed, that the
+        trial names.
         """
-        wanted = self._trial.optimizer
+        wanted, loss = self._trial.optimizer, self._trial.loss
         used = [each for each in self.updates.optimizers if self.updates.per_step[each]]
-        if wanted:
-            compiled = getattr(self._model, "optimizer", None)  # another of the same class may be the model's own
-            if not any(each is compiled for each in used):
-                own = " and ".join(f"the model's own {_class(each)}" for each in used)
-                received = own or "a train_step of the model's own that updates without an optimizer"
-                raise NotInForceError(
-                    f"expected optimizer={wanted['name']} to update the weights. Received: {received}"
-                )
+        others = [each for each in used if each is not getattr(self._model, "optimizer", None)]
+        if wanted and (others or not used):
+            names = " and ".join(f"the model's own {_class(each)}" for each in others)
+            received = names or "a train_step of the model's own that updates without an optimizer"
+            raise NotInForceError(f"expected optimizer={wanted['name']} to update the weights. Received: {received}")
+        own = f"{type(self._model).__name__}'s own"
+        if loss is not None and not self._computes_loss:
+            part = "train_step" if self.own_step else "compute_loss"
+            raise NotInForceError(f"expected loss={loss} to be computed. Received: {own} {part}, which does not")
         described = [_described(each) for each in used]
         origin = "the model's own" if self._kept_optimizer else "compiled here"
         if self._replaced:
@@ -148,9 +156,9 @@ class Training:
         return {
             "optimizer": described[0] if len(described) == 1 else described,
             "optimizer_from": origin,
-            "loss": sorted({losses.label(each) for each in self._losses}),
-            "loss_from": "the model's own" if self.own_loss else "compiled here",
-            "train_step": f"{type(self._model).__name__}'s own" if self.own_step else "Keras'",
+            "loss": sorted({losses.label(each) for each in self._losses}) if self._computes_loss else [own],
+            "loss_from": "the model's own" if self.own_loss or not self._computes_loss else "compiled here",
+            "train_step": own if self.own_step else "Keras'",
             "targets": [{"dtype": each.dtype.name, "shape": list(each.shape)} for each in self._flat_targets()],
         }
 
@@ -189,6 +197,18 @@ class Training:
             return [None] * len(ends)
         names = list(getattr(self._model, "output_names", None) or ())
         return losses.by_output(compiled._user_loss, names, structure)
+
+    def _watch_loss(self) -> None:
+        """Take note of whether a step computes the loss that the model was compiled with."""
+        if (compiled := getattr(self._model, "_compile_loss", None)) is None:
+            return
+        compute = compiled.call
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._computes_loss = True
+            return compute(*args, **kwargs)
+
+        compiled.call = call
 
     def _create_variables(self, structure: Any) -> None:
         """Create what Keras' `fit` creates before its first step: variables of the optimizer, the loss and metrics.
@@ -238,6 +258,19 @@ def _targets(trial: Trial, each_loss: list[Any], ends: list[losses.Output], stru
         pairs = enumerate(zip(each_loss, ends, strict=True))
         flat = [losses.target(loss, end, trial.seed + place) for place, (loss, end) in pairs]
     return keras.tree.pack_sequence_as(structure, flat)
+
+
+def _expect_classes(targets: Any, each_loss: list[Any], ends: list[losses.Output]) -> None:
+    """Raise TrainingError for classes that an output does not have; XLA and GPUs compute nan from them."""
+    flat = [tf.convert_to_tensor(each) for each in keras.tree.flatten(targets) if each is not None]
+    if len(flat) != len(ends):  # Keras says what it expects
+        return
+    for loss, end, target in zip(each_loss, ends, flat, strict=True):
+        if losses.are_classes(loss, target) and (wrong := losses.beyond(loss, end, target)) is not None:
+            raise TrainingError(
+                f"expected classes from 0 to {end.shape[-1] - 1} in the targets, as many as the model's output has. "
+                f"Received: {wrong}"
+            )
 
 
 def _handles(model: keras.Model) -> frozenset[int]:

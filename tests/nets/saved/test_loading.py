@@ -194,4 +194,6 @@ def test_a_graph_for_one_batch_says_which(tmp_path: Path) -> None:
     model(tf.zeros((3, 4)))
     with pytest.raises(InputError, match="expected batch=3, the only one that the SavedModel takes") as caught:
         model(tf.zeros((2, 4)))
-    assert cause(caught.value).endswith("Received: batch=2 (in Endpoint.call())")
+    words = cause(caught.value)
+    assert words.startswith("Endpoint.call(): expected batch=3")
+    assert words.endswith("Received: batch=2")

@@ -46,3 +46,8 @@ def test_a_text_stays_as_it_was_typed(typed: str, read: str) -> None:
 )
 def test_everything_else_is_left_to_hydra(argument: str) -> None:
     assert as_typed(argument) == argument
+
+
+def test_no_choice_from_a_config_group() -> None:
+    assert as_typed("optimizer=null") == "~optimizer"
+    assert as_typed("loss=null") == "loss=null"

@@ -14,6 +14,7 @@ from keras import layers
 import nets
 from nets.counting import work
 from nets.counting.layers import trace
+from nets.inputs import given, signature
 from sweeps.tasks.graphs import flat_graph, graph_work, inputs
 from sweeps.tasks.graphs.inputs import InputError
 from tracking.record import Trial
@@ -152,3 +153,36 @@ def test_graph_and_table_agree_on_the_products(name: str, size: int, training: b
     assert seen.needs_input
     assert not seen.hidden
     assert not counted.uncounted
+
+
+class Positions(keras.layers.Layer):  # type: ignore[misc]
+    """Adds a row of a table of 16 for each place of a sequence."""
+
+    def __init__(self, *, dynamic: bool) -> None:
+        super().__init__(name="positions")
+        self.table, self.dynamic = keras.layers.Embedding(16, 4), dynamic
+
+    def call(self, values: Any) -> Any:
+        length = tf.shape(values)[1] if self.dynamic else keras.ops.shape(values)[1]
+        return values + self.table((tf.range if self.dynamic else keras.ops.arange)(length))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_sequence_longer_than_its_table_of_positions_is_refused(dynamic: bool) -> None:
+    words = keras.Input((None,), dtype="int32")
+    model = keras.Model(words, Positions(dynamic=dynamic)(keras.layers.Embedding(9, 4)(words)))
+
+    def fed_with(length: int) -> None:
+        trial = replace(TRIAL, inputs={"length": length})
+        inputs.feed(trial, trace(model, trial.batch, inputs=signature.inputs(model, given.read(trial.inputs))))
+
+    fed_with(16)
+    with pytest.raises(InputError, match=r"expected rows below 16 .*positions.* Received: row 16"):
+        fed_with(17)
+
+
+def test_numbers_that_are_each_for_a_table_of_their_own_are_no_sequence() -> None:
+    kinds = keras.Input((3,), dtype="int32", name="kinds")
+    columns = [layers.Embedding(5 + place, 2)(kinds[:, place]) for place in range(3)]
+    assert "length" not in fed(keras.Model(kinds, layers.Concatenate()(columns)))[1]["kinds"]
+    assert fed(tokens())[1]["tokens"]["length"] == 16
