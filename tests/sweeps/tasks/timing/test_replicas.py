@@ -20,13 +20,12 @@ TINY = Trial(model="tiny", batch=6)
 PAIR = Device(name="pair", cpus=2, gpus=2)
 
 
-def probe(trial: Trial, send: Send) -> None:
-    """Both passes on two logical devices and on one, from the same weights and the same batch."""
+def on_two_devices(trial: Trial) -> tuple[Any, Any, Any, Any]:
+    """Return the strategy over two logical devices, the trial's net on both and on one alone, and its batch."""
     import tensorflow as tf
 
     from sweeps.tasks import setup
-    from sweeps.tasks.timing import in_force, replicas
-    from sweeps.tasks.timing.steps import step_function
+    from sweeps.tasks.timing import replicas
     from tests.support.batches import fed
 
     logical = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -37,6 +36,17 @@ def probe(trial: Trial, send: Send) -> None:
         model = setup.build(trial)
     single = setup.build(trial)
     images = fed(trial, model)
+    return mirrored, model, single, images
+
+
+def probe(trial: Trial, send: Send) -> None:
+    """Both passes on two logical devices and on one, from the same weights and the same batch."""
+    import tensorflow as tf
+
+    from sweeps.tasks.timing import in_force
+    from sweeps.tasks.timing.steps import step_function
+
+    mirrored, model, single, images = on_two_devices(trial)
     for name in trial.passes:
         step = step_function(name, model, images, trial.compile, mirrored)
         outputs = tf.nest.flatten(step())
@@ -76,23 +86,12 @@ def test_two_devices_find_what_one_finds(server: str, trial: Trial) -> None:
 
 def trained(trial: Trial, send: Send) -> None:
     """The weights after two training steps on two logical devices and on one, from the same weights and batch."""
-    import tensorflow as tf
-
     from nets.counting import layers, work
-    from sweeps.tasks import setup
-    from sweeps.tasks.timing import in_force, replicas
+    from sweeps.tasks.timing import in_force
     from sweeps.tasks.timing.inspection import Inspection
     from sweeps.tasks.timing.train_step import Training
-    from tests.support.batches import fed
 
-    logical = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-    setup.configure(replace(trial, device=Device(cpus=2)))
-    mirrored = replicas.strategy(["CPU:0", "CPU:1"])
-    with mirrored.scope():
-        model = setup.build(trial)
-    single = setup.build(trial)
-    images = fed(trial, model)
+    mirrored, model, single, images = on_two_devices(trial)
     for name, net, strategy in (("two", model, mirrored), ("one", single, None)):
         traced = layers.trace(net, trial.batch, training=True)
         training = Training(trial, net, images, None, traced, strategy)
