@@ -237,9 +237,8 @@ class Session:
         problems = self._ahead.net_problems(request.trials, flops=request.config.dry_run)
         if not site.checks_imports:  # the trials run here, where their modules are
             problems += self._ahead.import_problems(request.trials)
-            refused = [] if problems else self._ahead.users_net_problems(request.trials, flops=request.config.dry_run)
-            # In a sweep that has begun, a net that is refused is the outcome of its trials.
-            problems += refused if request.config.resume is None else []
+            if request.config.dry_run and not problems:  # otherwise the user's code is called by the trials only
+                problems += self._ahead.users_net_problems(request.trials, flops=True)
         if problems:
             raise UsageError(problems)
         for warning in remarks.of_saved_models(request.trials):

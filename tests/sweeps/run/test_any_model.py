@@ -132,11 +132,12 @@ def test_saved_models(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_fed_is_refused_before_anything_runs(
-    tmp_path: Path, arguments: list[str], sentence: str
-) -> None:
-    done = run(tmp_path, *COMMON, *arguments, COLUMNS="400")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.glob("multirun/*/*/trials"))
+def test_what_cannot_be_fed_is_refused_in_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    planned = run(tmp_path, *COMMON, *arguments, "dry_run=true", COLUMNS="400")
+    assert planned.returncode == 2, planned.stdout + planned.stderr
+    assert sentence in planned.stderr
+    assert len(planned.stderr.splitlines()) == 1
+    done = run(tmp_path, *COMMON, *arguments)
+    (line,) = journal(only_sweep(tmp_path))
+    assert (done.returncode, line["status"], line["passes"]) == (1, "error", {})
+    assert line["error"]["message"] in planned.stderr

@@ -23,7 +23,7 @@ def test_nets_that_cannot_be_built_are_reported_before_anything_runs(tmp_path: P
     [
         (["-m", "model=vgg61,tiny", "batch=0,two"], ["Did you mean vgg16", "batch=0: ", "batch=two: expected a whole"]),
         (["modle=vgg16"], ["there is no key 'modle'. Did you mean model"]),
-        (["passes=[sideways]"], ["expected one of forward, forward_backward. Received: 'sideways'"]),
+        (["passes=[sideways]"], ["expected one of forward, forward_backward, train_step. Received: 'sideways'"]),
         (["passes=forward"], ["as passes=[forward]"]),
         (["-m", "device=gpu,cpuu"], ["device=gpu asks for 1 GPU and this machine has none", "device=cpuu: "]),
         (["-m", "model=tiny", "device.cpus=99", "batch=0"], ["device.cpus=99 asks for 99 cores", "batch=0: "]),

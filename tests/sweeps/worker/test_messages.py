@@ -121,7 +121,7 @@ def test_numbers_of_any_library_are_figures(server: str, tmp_path: Path, value: 
 def test_errors_that_are_hard_to_write_down(server: str, tmp_path: Path) -> None:
     result = run(server, tmp_path, "models.failing.failing_with", what="surrogate")
     assert result.error
-    assert result.error.message == r"half a pair: \ud800, red: \x1b[31m"
+    assert result.error.message == r"half a pair: \ud800, red:"
     result.error.detail.encode()
     result = run(server, tmp_path, "models.failing.failing_with", what="long")
     assert result.error

@@ -57,7 +57,7 @@ def test_whole_numbers_are_drawn_over_the_range_that_their_lookups_allow(tmp_pat
         assert low <= fed["lowest"] < 50, kind
         assert 950 <= fed["highest"] <= high, kind
         assert 350 < fed["distinct"] < 450, kind
-    done = run(tmp_path, "-m", target, "+model.kind=offset,counts,embedding", *QUICK, COLUMNS="300")
+    done = run(tmp_path, "-m", target, "+model.kind=offset,counts,embedding", *QUICK, "dry_run=true", COLUMNS="300")
     assert done.returncode == 2
     for words in ("calculates with it before it looks it up", "does not look it up"):
         assert (
@@ -81,7 +81,8 @@ def test_a_range_is_set_by_the_inputs_name_and_never_wider_than_the_lookup(tmp_p
         assert 95 <= high < 100
         assert 85 < distinct <= 95
     assert len({line["trial_id"] for line in found.values()}) == 4
-    done = run(tmp_path, *target, *QUICK, "+model.kind=embedding", "+inputs.tokens.high=1001", COLUMNS="300")
+    beyond = ["+model.kind=embedding", "+inputs.tokens.high=1001", "dry_run=true"]
+    done = run(tmp_path, *target, *QUICK, *beyond, COLUMNS="300")
     assert done.returncode == 2
     assert "inputs.tokens: expected low of at least 0 and high of at most 1000, as many as" in done.stderr
 
