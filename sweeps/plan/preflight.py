@@ -2,8 +2,8 @@
 
 Each net is built once, from shapes only: no variable is filled and no device touched, so that VGG16 takes milliseconds.
 This happens in a child of the fork server, since the driver never imports TensorFlow. A saved model is built only if it
-runs no code of its own. Callables of the user's own are called in children of their own, for a limited time: what they
-do there, crash or hang, is the outcome of their trials and not the end of the sweep.
+runs no code of its own. Callables of the user's own are called for a dry run only, in children of their own and for a
+limited time: what else they do there, crash or hang, is the outcome of their trials and not the end of the sweep.
 """
 
 from __future__ import annotations
